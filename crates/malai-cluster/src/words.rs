@@ -1,0 +1,218 @@
+//! Text from people: splitting a command line into words without a shell, and making any text
+//! safe to show.
+
+use std::fmt;
+
+/// Splits a command's sole argument into words by POSIX quoting, as a client does before sending.
+///
+/// An argument without blanks is one word already and comes back as it is. One with blanks may
+/// have, outside quotes, only blanks and `[A-Za-z0-9_@%+=:,./-]`: whoever writes anything else
+/// means a shell, and there is none.
+///
+/// # Errors
+///
+/// [`NotPlain`] says what a shell would have been needed for.
+pub fn split_sole(argument: &str) -> Result<Vec<String>, NotPlain> {
+    if !argument.contains([' ', '\t', '\n']) {
+        return Ok(vec![argument.to_owned()]);
+    }
+    split(argument)
+}
+
+/// Splits the `command` of a command entry by the same rules as [`split_sole`].
+///
+/// # Errors
+///
+/// Says what is wrong, in words for whoever edits the file.
+pub fn split_command(command: &str) -> Result<Vec<String>, String> {
+    let words = split(command).map_err(|problem| problem.to_string())?;
+    match words.first() {
+        Some(program) if program.is_empty() => Err("its first word is empty".to_owned()),
+        _ => Ok(words),
+    }
+}
+
+/// Why a line cannot be run without a shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotPlain {
+    /// Nothing but blanks.
+    Empty,
+    /// A character that means something to a shell.
+    Special(char),
+    /// An expansion (`$` or a backquote) between double quotes.
+    Expansion(char),
+    /// The line starts by setting a variable.
+    Assignment(String),
+    /// A quote that is never closed, or a backslash at the end.
+    Unclosed(char),
+    /// A NUL, which no argument can hold.
+    Nul,
+}
+
+impl fmt::Display for NotPlain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotPlain::Empty => f.write_str("it has no words"),
+            NotPlain::Special('\n') => {
+                f.write_str("it has more than one line, which only a shell would run")
+            }
+            NotPlain::Special(character) => write!(
+                f,
+                "`{}` outside quotes means something to a shell, and no shell is involved",
+                escape(&character.to_string())
+            ),
+            NotPlain::Expansion(character) => write!(
+                f,
+                "`{character}` between double quotes is for a shell to expand, and no shell is involved"
+            ),
+            NotPlain::Assignment(word) => write!(
+                f,
+                "`{}` at the start sets a variable in a shell, and no shell is involved",
+                escape(word)
+            ),
+            NotPlain::Unclosed('\\') => f.write_str("it ends in a backslash"),
+            NotPlain::Unclosed(quote) => write!(f, "the quote `{quote}` is never closed"),
+            NotPlain::Nul => f.write_str("it has a NUL character"),
+        }
+    }
+}
+
+impl std::error::Error for NotPlain {}
+
+/// POSIX shell quoting (XCU §2.2) with nothing of a shell around it.
+///
+/// The `shlex` crate splits the same way (a test holds the two together) but does not tell what
+/// was quoted, and that is the question here.
+fn split(line: &str) -> Result<Vec<String>, NotPlain> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let (mut assigns, mut quoted) = (false, false);
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        quoted |= matches!(character, '\'' | '"' | '\\');
+        match character {
+            '\0' => return Err(NotPlain::Nul),
+            ' ' | '\t' => words.extend(word.take()),
+            '\'' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match characters.next() {
+                        Some('\'') => break,
+                        Some('\0') => return Err(NotPlain::Nul),
+                        Some(inside) => word.push(inside),
+                        None => return Err(NotPlain::Unclosed('\'')),
+                    }
+                }
+            }
+            '"' => split_double(&mut characters, word.get_or_insert_default())?,
+            '\\' => match characters.next() {
+                Some('\n') => {}
+                Some('\0') => return Err(NotPlain::Nul),
+                Some(escaped) => word.get_or_insert_default().push(escaped),
+                None => return Err(NotPlain::Unclosed('\\')),
+            },
+            '=' => {
+                let word = word.get_or_insert_default();
+                assigns |= words.is_empty() && !quoted && is_variable(word);
+                word.push('=');
+            }
+            plain if is_plain(plain) => word.get_or_insert_default().push(plain),
+            special => return Err(NotPlain::Special(special)),
+        }
+    }
+    words.extend(word);
+    match words.first() {
+        None => Err(NotPlain::Empty),
+        Some(first) if assigns => Err(NotPlain::Assignment(first.clone())),
+        Some(_) => Ok(words),
+    }
+}
+
+/// Reads up to the closing double quote, within which a backslash escapes only `$`, a backquote,
+/// `"`, itself and a newline.
+fn split_double(characters: &mut std::str::Chars<'_>, word: &mut String) -> Result<(), NotPlain> {
+    loop {
+        match characters.next() {
+            Some('"') => return Ok(()),
+            Some('\0') => return Err(NotPlain::Nul),
+            Some(expansion @ ('$' | '`')) => return Err(NotPlain::Expansion(expansion)),
+            Some('\\') => match characters.next() {
+                Some('\n') => {}
+                Some(escaped @ ('$' | '`' | '"' | '\\')) => word.push(escaped),
+                Some('\0') => return Err(NotPlain::Nul),
+                Some(other) => word.extend(['\\', other]),
+                None => return Err(NotPlain::Unclosed('"')),
+            },
+            Some(inside) => word.push(inside),
+            None => return Err(NotPlain::Unclosed('"')),
+        }
+    }
+}
+
+fn is_plain(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "_@%+=:,./-".contains(character)
+}
+
+fn is_variable(word: &str) -> bool {
+    !word.is_empty()
+        && !word.starts_with(|c: char| c.is_ascii_digit())
+        && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// Makes text safe for a terminal and for one line of a log.
+///
+/// Control characters (newlines and escape sequences among them) and the invisible characters
+/// that reorder or hide what stands beside them become `\u{…}`; everything else stays.
+pub fn escape(text: &str) -> String {
+    if !text.contains(is_unsafe) {
+        return text.to_owned();
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        push_escaped(&mut safe, character);
+    }
+    safe
+}
+
+/// As [`escape`], with `\xNN` for each byte that is not UTF-8.
+pub fn escape_bytes(bytes: &[u8]) -> String {
+    let mut safe = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            push_escaped(&mut safe, character);
+        }
+        for byte in chunk.invalid() {
+            safe.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    safe
+}
+
+fn push_escaped(safe: &mut String, character: char) {
+    if is_unsafe(character) {
+        safe.extend(character.escape_unicode());
+    } else {
+        safe.push(character);
+    }
+}
+
+/// Whether a terminal would obey the character, or show others in another place or not at all.
+fn is_unsafe(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            // Soft hyphen, Arabic letter mark, Mongolian vowel separator.
+            '\u{ad}' | '\u{61c}' | '\u{180e}'
+            // Zero-width characters and direction marks.
+            | '\u{200b}'..='\u{200f}'
+            // Line and paragraph separators, bidi embeddings and overrides.
+            | '\u{2028}'..='\u{202e}'
+            // Invisible operators, bidi isolates, deprecated format characters.
+            | '\u{2060}'..='\u{206f}'
+            // Byte order mark, interlinear annotations, tags.
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+#[cfg(test)]
+mod tests;
