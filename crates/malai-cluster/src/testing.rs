@@ -129,8 +129,10 @@ pub(crate) mod model {
             let mut out = String::new();
             while !sections.is_empty() {
                 let mut section = sections.swap_remove(choose(sections.len()));
-                let at = 1 + choose(section.len());
-                section[1..].rotate_left((at - 1).min(section.len() - 1));
+                if section.len() > 1 {
+                    let by = choose(section.len() - 1);
+                    section[1..].rotate_left(by);
+                }
                 out.push_str(&format!("{} # a comment\n\n", section.join("\n")));
             }
             out

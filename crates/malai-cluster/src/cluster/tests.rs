@@ -140,13 +140,6 @@ members = ",web01"
                | ^^^^^^
                = help: at the top of a cluster.toml there may be: cluster_manager, machine, group
 
-            error: `[cluster_manager]` has no `id52`
-              --> cluster.toml:2:1
-               |
-             2 | [cluster_manager]
-               | ^^^^^^^^^^^^^^^^^
-               = help: it is the manager's key, as `malai status` shows it
-
             error: unknown key `cluster_nmae`
               --> cluster.toml:3:1
                |
@@ -350,11 +343,12 @@ colour = 4
                | ^^^^^^^^^
                = help: did you mean `allow_from`?
 
-            error: duplicate key
+            error: `web01` is there twice
               --> cluster.toml:8:10
                |
              8 | [machine.web01]
                |          ^^^^^
+               = help: remove one of the two, or give it another name
 
             error: string values must be quoted, expected literal string
               --> cluster.toml:9:11
@@ -375,11 +369,12 @@ colour = 4
                 | ^^^^^^
                 = help: in a machine's section there may be: id52, allow_from, allow_shell, username, command
 
-            error: duplicate key
+            error: `colour` is there twice
                --> cluster.toml:14:1
                 |
              14 | colour = 4
-                | ^^^^^^"#]],
+                | ^^^^^^
+                = help: remove one of the two, or give it another name"#]],
     );
 }
 

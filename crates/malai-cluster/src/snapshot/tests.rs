@@ -24,12 +24,22 @@ fn the_signed_bytes() {
     assert_eq!(bytes.len(), 17 + 32 + 8 + 32);
     assert_eq!(&bytes[..17], b"malai-snapshot-1\0");
     assert_eq!(&bytes[17..49], id(MANAGER).as_bytes());
-    expect![[""]].assert_eq(&HEXLOWER.encode(&bytes));
+    expect!["6d616c61692d736e617073686f742d31008a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c0102030405060708abababababababababababababababababababababababababababababababab"].assert_eq(&HEXLOWER.encode(&bytes));
 }
 
 #[test]
 fn the_file() {
-    expect![[""]].assert_eq(&sealed(7).to_file());
+    expect![[r##"
+        # malai snapshot: revision 7, signature 6f909cfd0de9c44972473c09b1a64fdc2d2812f339a00dbf67255c8c39508838c683e6c65d0d99c128df88d63cf1519fbc82b1ad464f31221250fb57e52ef504; written by malai, edits are not obeyed
+        format = 1
+
+        [cluster_manager]
+        id52 = "ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0"
+
+        [machine.web01]
+        allow_from = ["*"]
+        id52 = "g4sne3l8fkblull3ahjc6j3upj5or2khmjn3f8ituo7ln3u9mea0"
+    "##]].assert_eq(&sealed(7).to_file());
 }
 
 #[test]
@@ -66,27 +76,27 @@ fn headers_travel() {
 fn files_that_are_refused() {
     let file = sealed(7).to_file();
     let (first, content) = file.split_once('\n').unwrap();
-    refused("", expect![[""]]);
-    refused(&file[..100], expect![[""]]);
-    refused(content, expect![[""]]);
-    refused(first, expect![[""]]);
-    refused(&file.replace("revision 7", "revision 07"), expect![[""]]);
-    refused(&file.replace("revision 7", "revision 8"), expect![[""]]);
-    refused(&file.replace("web01", "web02"), expect![[""]]);
-    refused(&file[..file.len() - 1], expect![[""]]);
-    refused(&format!("{file}\n"), expect![[""]]);
+    refused("", expect!["its first line is torn or was changed, so there is no telling who signed it"]);
+    refused(&file[..100], expect!["its first line is torn or was changed, so there is no telling who signed it"]);
+    refused(content, expect!["its first line is torn or was changed, so there is no telling who signed it"]);
+    refused(first, expect!["its first line is torn or was changed, so there is no telling who signed it"]);
+    refused(&file.replace("revision 7", "revision 07"), expect!["its first line is torn or was changed, so there is no telling who signed it"]);
+    refused(&file.replace("revision 7", "revision 8"), expect!["it was edited or damaged: its content does not match the manager's signature"]);
+    refused(&file.replace("web01", "web02"), expect!["it was edited or damaged: its content does not match the manager's signature"]);
+    refused(&file[..file.len() - 1], expect!["it was edited or damaged: its content does not match the manager's signature"]);
+    refused(&format!("{file}\n"), expect!["it was edited or damaged: its content does not match the manager's signature"]);
 
     let other = format!("[cluster_manager]\nid52 = \"{LAPTOP}\"\n");
     let other = crate::check("x", &other).cluster.unwrap();
     refused(
         &Snapshot::seal(&seed(3), 9, &other).to_file(),
-        expect![[""]],
+        expect!["it is the cluster tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g's, not ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0's"],
     );
     // The right key over another cluster's content.
-    refused(&signed(7, &other.render()).to_file(), expect![[""]]);
-    refused(&signed(7, "format = 2\nnew = 1\n").to_file(), expect![[""]]);
-    refused(&signed(7, "format = 1\nnew = 1\n").to_file(), expect![[""]]);
-    refused(&signed(7, "nonsense").to_file(), expect![[""]]);
+    refused(&signed(7, &other.render()).to_file(), expect!["it is the cluster tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g's, not ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0's"]);
+    refused(&signed(7, "format = 2\nnew = 1\n").to_file(), expect!["it is in format 2, this malai knows up to 1: install a newer malai here"]);
+    refused(&signed(7, "format = 1\nnew = 1\n").to_file(), expect!["its content is not valid: `[cluster_manager]` is missing"]);
+    refused(&signed(7, "nonsense").to_file(), expect!["its content is not valid: key with no value, expected `=`"]);
 }
 
 fn refused(file: &str, expected: Expect) {
@@ -238,6 +248,7 @@ proptest! {
     fn any_text_is_an_error_and_no_panic(text in ".*", content in ".*") {
         prop_assert!(Snapshot::from_file(&company(), &text).is_err());
         let first = first_line(7, &[0; 64]);
-        prop_assert!(Snapshot::from_file(&company(), &format!("{first}\n{content}")).is_err());
+        let file = format!("{first}\n{content}");
+        prop_assert!(Snapshot::from_file(&company(), &file).is_err());
     }
 }
