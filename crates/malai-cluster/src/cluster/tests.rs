@@ -1,6 +1,7 @@
 //! Checking a cluster.toml.
 
 use expect_test::{Expect, expect};
+use proptest::prelude::*;
 
 use super::*;
 use crate::testing::*;
@@ -474,3 +475,295 @@ members = "laptop"
                 = help: write it in an `allow_from`, or remove it"#]],
     );
 }
+
+#[test]
+fn one_small_problem_each() {
+    one("", expect!["1:1+1 `[cluster_manager]` is missing [it holds `id52`, the manager's key, as `malai cluster init` wrote it]"]);
+    one("format = 2\n[cluster_manager]\n", expect!["1:10+1 format 2 is newer than this malai [install a newer malai]"]);
+    one("format = 0\n", expect!["1:10+1 there is no format 0 [write `format = 1`, or leave it out]"]);
+    one("format = \"1\"\n", expect!["1:10+3 `format` must be a number, like `format = 1`; this is a string []"]);
+    one("successor = \"x\"\n", expect!["1:1+9 `successor` is reserved and not yet supported [remove it]"]);
+    one("max_age = 3\n", expect!["1:1+7 `max_age` is reserved and not yet supported [remove it]"]);
+    one("cluster_manager = 3\n", expect!["1:19+1 `cluster_manager` must be a section, like `[cluster_manager]`; this is a number []"]);
+    one("[cluster_manager]\nid52 = \"x\"\n", expect!["2:8+3 an id52 has 52 characters, this has 1: copy the whole of what `malai machine init` or `malai status` printed []"]);
+    one(
+        "[cluster_manager]\ncluster_name = \"a\\u001b\"\n",
+        expect!["1:1+17 `[cluster_manager]` has no `id52` [it is the manager's key, as `malai status` shows it]"],
+    );
+    one("machine = []\n", expect!["1:11+2 `machine` must be a section, like `[machine.web01]`; this is an array []"]);
+    one("[[machine]]\nid52 = 1\n", expect!["1:1+11 `machine` must be a section, like `[machine.web01]`; this is an array []"]);
+    one("[machine]\nweb01 = 3\n", expect!["2:9+1 `web01` must be a section, like `[machine.web01]`; this is a number []"]);
+    one("[group.a]\nmembers = \"a\"\n", expect!["2:12+1 group `a` is inside itself: a → a [take one of them out of the next]"]);
+    one("[group.a]\nmembers = [[\"a\"]]\n", expect!["2:12+5 `members` holds strings, this is an array []"]);
+    one(
+        "[group.a]\nmembers = \"abcdefghijklmnopqrstuvabcdefghijklmnopqrstuvabcdefg\"\n",
+        expect!["2:12+51 there is no machine or group `abcdefghijklmnopqrstuvabcdefghijklmnopqrstuvabcdefg` [an id52 has 52 characters, this has 51]"],
+    );
+    one("[group.a]\nmembers = \"*\"\n", expect![[r#"2:12+1 `*` cannot be in a group [write `allow_from = "*"` where everybody is meant]"#]]);
+    one("[group.\"\\u001b[2J\"]\nmembers = \"\"\n", expect![[r#"1:8+11 "\u{1b}[2J" cannot be a group name: only a-z, 0-9 and "-" may be in it, not "\u{1b}" []"#]]);
+    one("[group.a]\nmembers = \"\\u0062\"\n", expect!["2:11+8 there is no machine or group `b` [did you mean `a`?]"]);
+    one("[group.a]\nmembers = \"\"\"\nb,\nc\"\"\"\n", expect!["2:11+3 there is no machine or group `b` [did you mean `a`?]"]);
+}
+
+/// The first problem, in one line.
+fn one(source: &str, expected: Expect) {
+    let diagnostics = check("f", source).diagnostics;
+    let other = diagnostics
+        .iter()
+        .find(|d| !d.message.ends_with("is missing"));
+    let first = other.unwrap_or(&diagnostics[0]).clone();
+    let help = first.help.unwrap_or_default();
+    let line = format!(
+        "{}:{}+{} {} [{help}]",
+        first.line, first.column, first.width, first.message
+    );
+    expected.assert_eq(&line);
+}
+
+#[test]
+fn every_layout_of_toml() {
+    let inline = format!(
+        "cluster-manager = {{ id52 = \"{MANAGER}\" }}\nmachine = {{ web01 = {{ id52 = '{WEB01}', allow_from = ['*'], command.x = {{ args = true }} }} }}\n"
+    );
+    let dotted = format!(
+        "cluster_manager.id52 = \"\"\"{MANAGER}\"\"\"\r\nmachine.web01.id52 = \"{WEB01}\"\r\nmachine.web01.allow_from = \" * \"\r\nmachine.web01.command.x.args = true\r\n"
+    );
+    let sections = format!(
+        "format = 1\n[machine.web01.command.x]\nargs = true\n[machine.web01]\nallow_from = \"*\" # all\nid52 = \"{WEB01}\"\n[cluster_manager]\nid52 = \"{MANAGER}\"\ncluster_name = \"\"\n"
+    );
+    let rendered: Vec<String> = [inline, dotted, sections]
+        .iter()
+        .map(|source| {
+            let checked = check("f", source);
+            assert_eq!(checked.diagnostics, [], "{source}");
+            checked.cluster.unwrap().render()
+        })
+        .collect();
+    assert_eq!(rendered[0], rendered[1]);
+    assert_eq!(rendered[0], rendered[2]);
+}
+
+#[test]
+fn strings_are_rendered_whole() {
+    let source = format!(
+        "[cluster_manager]\nid52 = \"{MANAGER}\"\ncluster_name = 'a \"b\" \\ ü'\n[machine.web01]\nid52 = \"{WEB01}\"\n[machine.web01.command.\"a.b+c\"]\ncommand = \"sh -c 'a\\tb\\nc\\u007f'\"\n"
+    );
+    let rendered = check("f", &source).cluster.unwrap().render();
+    expect![[r#"
+        format = 1
+
+        [cluster_manager]
+        cluster_name = "a \"b\" \\ ü"
+        id52 = "ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0"
+
+        [machine.web01]
+        id52 = "g4sne3l8fkblull3ahjc6j3upj5or2khmjn3f8ituo7ln3u9mea0"
+
+        [machine.web01.command."a.b+c"]
+        command = "sh -c 'a\u0009b\u000Ac\u007F'"
+    "#]].assert_eq(&rendered);
+    assert_eq!(read_content(&rendered).unwrap().render(), rendered);
+}
+
+#[test]
+fn content() {
+    let rendered = cluster("").render();
+    assert_eq!(read_content(&rendered).unwrap(), cluster(""));
+    let of = |text: &str| read_content(text).unwrap_err();
+    let newer = rendered.replace("format = 1", "format = 2\n\"unknown\" = 1");
+    assert_eq!(of(&newer), ContentError::TooNew { format: 2 });
+    // Even where its syntax is not understood.
+    assert_eq!(of("format = 0x63\n]["), ContentError::TooNew { format: 99 });
+    assert_eq!(
+        of("format = 99999999999"),
+        ContentError::TooNew { format: u32::MAX }
+    );
+    for bad in [
+        rendered.replace("format = 1\n", ""),
+        rendered.replace("format = 1", "format = 1\nunknown = 1"),
+        rendered.replace("format = 1", "format = 1\nmax_age = 1"),
+        rendered.replace("id52", "id53"),
+        String::new(),
+    ] {
+        assert!(matches!(of(&bad), ContentError::Invalid(_)), "{bad}");
+    }
+}
+
+#[test]
+fn a_new_cluster_is_valid_and_says_how_to_go_on() {
+    let source = initial_document(&id(MANAGER), "com\"pany");
+    let checked = check("f", &source);
+    assert_eq!(checked.diagnostics, []);
+    let cluster = checked.cluster.unwrap();
+    assert_eq!(
+        (cluster.name(), cluster.manager()),
+        ("com\"pany", id(MANAGER))
+    );
+    // The example in the comments is right, too.
+    let example: String = source
+        .lines()
+        .skip_while(|line| !line.starts_with("# ["))
+        .map(|line| line.trim_start_matches(['#', ' ']).to_owned() + "\n")
+        .collect();
+    let example = example
+        .replace("<the machine's id52>", WEB01)
+        .replace("laptop,desk", "web01");
+    let both = check("f", &format!("{source}\n{example}"));
+    assert!(both.cluster.is_some(), "{:?}", both.diagnostics);
+
+    let section = machine_section(&MachineName::parse("web01").unwrap(), &id(WEB01));
+    assert_eq!(
+        section,
+        format!("[machine.web01]\nid52 = \"{WEB01}\"\nallow_from = \"*\"\n")
+    );
+    let cluster = check("f", &format!("{source}\n{section}")).cluster.unwrap();
+    assert_eq!(
+        cluster.members().collect::<Vec<_>>(),
+        [id(MANAGER), id(WEB01)]
+    );
+    assert!(cluster.is_member(&id(WEB01)) && !cluster.is_member(&id(LAPTOP)));
+    assert_eq!(
+        cluster.machine(&id(WEB01)).unwrap().name().as_str(),
+        "web01"
+    );
+    assert_eq!(cluster.machine(&id(MANAGER)), None);
+    assert_eq!(cluster.nearest_machine("wb01").unwrap().as_str(), "web01");
+    assert_eq!(cluster.nearest_machine("database"), None);
+}
+
+#[test]
+fn rules_are_found() {
+    let source = "a = 1\n[machine.web01]\n  allow_from = '*'\n[machine.web01.command.\"a.b\"]\nargs = true\n";
+    let at = |path: &str| locate(source, path).map(|found| (found.line, found.column));
+    assert_eq!(at("machine.web01.allow_from"), Some((3, 3)));
+    assert_eq!(at("machine.web01.command.\"a.b\".args"), Some((5, 1)));
+    assert_eq!(at("machine.web01.command"), Some((4, 16)));
+    for absent in [
+        "machine.web02.allow_from",
+        "a.b",
+        "machine.web01.allow_shell",
+        "",
+        "][",
+    ] {
+        assert_eq!(at(absent), None, "{absent}");
+    }
+}
+
+#[test]
+fn floods_end() {
+    let manager = format!("[cluster_manager]\nid52 = \"{MANAGER}\"\n");
+    let many = |line: &dyn Fn(usize) -> String, count: usize| -> String {
+        manager.clone() + &(0..count).map(line).collect::<String>()
+    };
+    let errors = |source: &str| check("f", source).diagnostics.len();
+    // Nesting that would overflow a stack, if anything recursed.
+    assert!(errors(&format!("a = {}", "[".repeat(1_000_000))) > 0);
+    assert!(errors(&format!("a = {}", "{a=".repeat(200_000))) > 0);
+    assert!(errors(&format!("[{}]", ["a"; 200_000].join("."))) > 0);
+    // A chain of groups, each in the next.
+    let chain = many(
+        &|n| format!("[group.g{n}]\nmembers = \"g{}\"\n", n + 1),
+        20_000,
+    );
+    assert!(errors(&chain) > 0);
+    let chain = format!("{chain}[group.g20000]\nmembers = \"g0\"\n");
+    let circle = check("f", &chain);
+    assert!(circle.diagnostics[0].message.contains("is inside itself"));
+    assert!(circle.diagnostics[0].message.len() < 2_000);
+    // Memberships that multiply.
+    let wide = many(
+        &|n| {
+            format!(
+                "[machine.m{n}]\nid52 = \"{}\"\n[group.g{n}]\nmembers = \"m{n},g{}\"\n",
+                model::machine_id(n),
+                n + 1
+            )
+        },
+        200,
+    ) + "[group.g200]\nmembers = \"m0\"\n";
+    assert!(check("f", &wide).cluster.is_some());
+    // More problems than anybody reads.
+    let problems = check("f", &many(&|n| format!("k{n} = \"{n}\"\n"), 50_000)).diagnostics;
+    assert_eq!(problems.len(), 1_000);
+    assert!(
+        problems[999]
+            .help
+            .as_ref()
+            .unwrap()
+            .contains("more problems")
+    );
+    assert_eq!(errors(&" ".repeat(MAX_CONTENT + 1)), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn content_is_a_fixed_point(model in model::model(), layout in model::layout()) {
+        let cluster = model.cluster(&layout);
+        let rendered = cluster.render();
+        let read = read_content(&rendered).unwrap();
+        prop_assert_eq!(read.render(), rendered);
+        prop_assert_eq!(read, cluster);
+    }
+
+    #[test]
+    fn flattening_ends_and_finds_every_circle(edges in prop::collection::vec((0usize..6, 0usize..6), 0..14)) {
+        let mut source = format!("[cluster_manager]\nid52 = \"{MANAGER}\"\n");
+        for group in 0..6 {
+            let inner: Vec<_> = edges.iter().filter(|(from, _)| *from == group).map(|(_, to)| format!("g{to}")).collect();
+            source.push_str(&format!("[group.g{group}]\nmembers = {inner:?}\n"));
+        }
+        // Whoever reaches itself is in a circle: the closure of the edges, the slow way.
+        let mut reach = [[false; 6]; 6];
+        for (from, to) in &edges {
+            reach[*from][*to] = true;
+        }
+        for via in 0..6 {
+            for from in 0..6 {
+                for to in 0..6 {
+                    reach[from][to] |= reach[from][via] && reach[via][to];
+                }
+            }
+        }
+        let circle = (0..6).any(|group| reach[group][group]);
+        prop_assert_eq!(check("f", &source).cluster.is_none(), circle);
+    }
+
+    #[test]
+    fn no_text_is_too_strange(text in ".*", sections in prop::collection::vec(prop::sample::select(PIECES), 0..20)) {
+        for source in [text, sections.concat()] {
+            for diagnostic in check("f", &source).diagnostics {
+                prop_assert!(!diagnostic.to_string().contains(|c: char| c.is_control() && c != '\n'));
+                prop_assert!(diagnostic.line >= 1 && diagnostic.column >= 1 && diagnostic.width >= 1);
+            }
+        }
+    }
+}
+
+/// Pieces that together are nearly a file.
+const PIECES: &[&str] = &[
+    "[machine.a]\n",
+    "[machine.a.command.b]\n",
+    "[group.a]\n",
+    "[cluster_manager]\n",
+    "id52",
+    " = ",
+    "\"",
+    "'",
+    "allow_from",
+    "members = \"a,b\"\n",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    "\n",
+    "é",
+    "\u{1b}",
+    "#",
+    "1",
+    "true",
+    "\"\"\"",
+    ".",
+];

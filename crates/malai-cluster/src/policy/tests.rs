@@ -78,35 +78,157 @@ fn shown(decision: &Decision, expected: Expect) {
 
 #[test]
 fn grants() {
-    exec(LAPTOP, WEB01, "ps aux", expect![[r#"["ps", "aux"] as web by machine.web01.allow_from: admins → on-call"#]]);
-    exec(MANAGER, WEB01, "restart-nginx", expect![[r#"["sudo", "systemctl", "restart", "nginx"] as nginx by machine.web01.command.restart-nginx.allow_from: ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0"#]]);
-    exec(LAPTOP, WEB01, "tail.log", expect![[r#"["tail", "-n", "5"] as web by machine.web01.allow_from: admins → on-call"#]]);
-    exec(LAPTOP, WEB01, "tail.log -f /x", expect![[r#"["tail", "-n", "5", "-f", "/x"] as web by machine.web01.allow_from: admins → on-call"#]]);
-    exec(MANAGER, WEB01, "id", expect![[r#"["id"] as web by machine.web01.command.id.allow_from: *"#]]);
-    exec(WEB01, LAPTOP, "uptime", expect![[r#"["uptime"] as - by machine.laptop.command.uptime.allow_from: *"#]]);
-    exec(WEB01, WEB01, "id", expect![[r#"["id"] as web by machine.web01.command.id.allow_from: *"#]]);
-    shell(LAPTOP, WEB01, expect!["[] as web by machine.web01.allow_shell: laptop"]);
+    exec(
+        LAPTOP,
+        WEB01,
+        "ps aux",
+        expect![[r#"["ps", "aux"] as web by machine.web01.allow_from: admins → on-call"#]],
+    );
+    exec(
+        MANAGER,
+        WEB01,
+        "restart-nginx",
+        expect![[
+            r#"["sudo", "systemctl", "restart", "nginx"] as nginx by machine.web01.command.restart-nginx.allow_from: ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0"#
+        ]],
+    );
+    exec(
+        LAPTOP,
+        WEB01,
+        "tail.log",
+        expect![[r#"["tail", "-n", "5"] as web by machine.web01.allow_from: admins → on-call"#]],
+    );
+    exec(
+        LAPTOP,
+        WEB01,
+        "tail.log -f /x",
+        expect![[
+            r#"["tail", "-n", "5", "-f", "/x"] as web by machine.web01.allow_from: admins → on-call"#
+        ]],
+    );
+    exec(
+        MANAGER,
+        WEB01,
+        "id",
+        expect![[r#"["id"] as web by machine.web01.command.id.allow_from: *"#]],
+    );
+    exec(
+        WEB01,
+        LAPTOP,
+        "uptime",
+        expect![[r#"["uptime"] as - by machine.laptop.command.uptime.allow_from: *"#]],
+    );
+    exec(
+        WEB01,
+        WEB01,
+        "id",
+        expect![[r#"["id"] as web by machine.web01.command.id.allow_from: *"#]],
+    );
+    shell(
+        LAPTOP,
+        WEB01,
+        expect!["[] as web by machine.web01.allow_shell: laptop"],
+    );
 }
 
 #[test]
 fn one_row_per_refusal() {
-    exec(STRANGER, WEB01, "id", expect!["refused: this key is not a member of the cluster"]);
-    exec(STRANGER, WEB01, "", expect!["refused: this key is not a member of the cluster"]);
-    exec(LAPTOP, STRANGER, "ls", expect!["refused: the target is not a machine of the cluster"]);
-    exec(LAPTOP, MANAGER, "ls", expect!["refused: the target is not a machine of the cluster"]);
-    exec(MANAGER, LAPTOP, "ls", expect!["refused: machine.laptop.allow_from is not set, so nobody may do this"]);
-    exec(MANAGER, LAPTOP, "lonely", expect!["refused: machine.laptop.allow_from is not set, so nobody may do this"]);
-    exec(MANAGER, WEB01, "ls", expect!["refused: machine.web01.allow_from does not allow you to run commands"]);
-    exec(LAPTOP, WEB01, "restart-nginx", expect!["refused: machine.web01.command.restart-nginx.allow_from does not allow you to run this command"]);
-    exec(MANAGER, WEB01, "tail.log", expect!["refused: machine.web01.allow_from does not allow you to run this command"]);
-    exec(LAPTOP, WEB01, "nobody", expect!["refused: machine.web01.command.nobody.allow_from does not allow you to run this command"]);
-    exec(MANAGER, WEB01, "restart-nginx now", expect!["refused: machine.web01.command.restart-nginx.args does not allow arguments for this command"]);
-    shell(MANAGER, WEB01, expect!["refused: machine.web01.allow_shell does not allow you to open a shell"]);
-    shell(MANAGER, LAPTOP, expect!["refused: machine.laptop.allow_from is not set, so nobody may do this"]);
-    shell(STRANGER, WEB01, expect!["refused: this key is not a member of the cluster"]);
+    exec(
+        STRANGER,
+        WEB01,
+        "id",
+        expect!["refused: this key is not a member of the cluster"],
+    );
+    exec(
+        STRANGER,
+        WEB01,
+        "",
+        expect!["refused: this key is not a member of the cluster"],
+    );
+    exec(
+        LAPTOP,
+        STRANGER,
+        "ls",
+        expect!["refused: the target is not a machine of the cluster"],
+    );
+    exec(
+        LAPTOP,
+        MANAGER,
+        "ls",
+        expect!["refused: the target is not a machine of the cluster"],
+    );
+    exec(
+        MANAGER,
+        LAPTOP,
+        "ls",
+        expect!["refused: machine.laptop.allow_from is not set, so nobody may do this"],
+    );
+    exec(
+        MANAGER,
+        LAPTOP,
+        "lonely",
+        expect!["refused: machine.laptop.allow_from is not set, so nobody may do this"],
+    );
+    exec(
+        MANAGER,
+        WEB01,
+        "ls",
+        expect!["refused: machine.web01.allow_from does not allow you to run commands"],
+    );
+    exec(
+        LAPTOP,
+        WEB01,
+        "restart-nginx",
+        expect![
+            "refused: machine.web01.command.restart-nginx.allow_from does not allow you to run this command"
+        ],
+    );
+    exec(
+        MANAGER,
+        WEB01,
+        "tail.log",
+        expect!["refused: machine.web01.allow_from does not allow you to run this command"],
+    );
+    exec(
+        LAPTOP,
+        WEB01,
+        "nobody",
+        expect![
+            "refused: machine.web01.command.nobody.allow_from does not allow you to run this command"
+        ],
+    );
+    exec(
+        MANAGER,
+        WEB01,
+        "restart-nginx now",
+        expect![
+            "refused: machine.web01.command.restart-nginx.args does not allow arguments for this command"
+        ],
+    );
+    shell(
+        MANAGER,
+        WEB01,
+        expect!["refused: machine.web01.allow_shell does not allow you to open a shell"],
+    );
+    shell(
+        MANAGER,
+        LAPTOP,
+        expect!["refused: machine.laptop.allow_from is not set, so nobody may do this"],
+    );
+    shell(
+        STRANGER,
+        WEB01,
+        expect!["refused: this key is not a member of the cluster"],
+    );
     exec(LAPTOP, WEB01, "", expect!["refused: the command is empty"]);
-    shown(&ask(LAPTOP, WEB01, &[]), expect!["refused: the command is empty"]);
-    shown(&ask(LAPTOP, WEB01, &[b"ls", b"a\0b"]), expect!["refused: an argument has a NUL character in it"]);
+    shown(
+        &ask(LAPTOP, WEB01, &[]),
+        expect!["refused: the command is empty"],
+    );
+    shown(
+        &ask(LAPTOP, WEB01, &[b"ls", b"a\0b"]),
+        expect!["refused: an argument has a NUL character in it"],
+    );
 }
 
 #[test]

@@ -76,27 +76,70 @@ fn headers_travel() {
 fn files_that_are_refused() {
     let file = sealed(7).to_file();
     let (first, content) = file.split_once('\n').unwrap();
-    refused("", expect!["its first line is torn or was changed, so there is no telling who signed it"]);
-    refused(&file[..100], expect!["its first line is torn or was changed, so there is no telling who signed it"]);
-    refused(content, expect!["its first line is torn or was changed, so there is no telling who signed it"]);
-    refused(first, expect!["its first line is torn or was changed, so there is no telling who signed it"]);
-    refused(&file.replace("revision 7", "revision 07"), expect!["its first line is torn or was changed, so there is no telling who signed it"]);
-    refused(&file.replace("revision 7", "revision 8"), expect!["it was edited or damaged: its content does not match the manager's signature"]);
-    refused(&file.replace("web01", "web02"), expect!["it was edited or damaged: its content does not match the manager's signature"]);
-    refused(&file[..file.len() - 1], expect!["it was edited or damaged: its content does not match the manager's signature"]);
-    refused(&format!("{file}\n"), expect!["it was edited or damaged: its content does not match the manager's signature"]);
+    refused(
+        "",
+        expect!["its first line is torn or was changed, so there is no telling who signed it"],
+    );
+    refused(
+        &file[..100],
+        expect!["its first line is torn or was changed, so there is no telling who signed it"],
+    );
+    refused(
+        content,
+        expect!["its first line is torn or was changed, so there is no telling who signed it"],
+    );
+    refused(
+        first,
+        expect!["its first line is torn or was changed, so there is no telling who signed it"],
+    );
+    refused(
+        &file.replace("revision 7", "revision 07"),
+        expect!["its first line is torn or was changed, so there is no telling who signed it"],
+    );
+    refused(
+        &file.replace("revision 7", "revision 8"),
+        expect!["it was edited or damaged: its content does not match the manager's signature"],
+    );
+    refused(
+        &file.replace("web01", "web02"),
+        expect!["it was edited or damaged: its content does not match the manager's signature"],
+    );
+    refused(
+        &file[..file.len() - 1],
+        expect!["it was edited or damaged: its content does not match the manager's signature"],
+    );
+    refused(
+        &format!("{file}\n"),
+        expect!["it was edited or damaged: its content does not match the manager's signature"],
+    );
 
     let other = format!("[cluster_manager]\nid52 = \"{LAPTOP}\"\n");
     let other = crate::check("x", &other).cluster.unwrap();
     refused(
         &Snapshot::seal(&seed(3), 9, &other).to_file(),
-        expect!["it is the cluster tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g's, not ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0's"],
+        expect![
+            "it is the cluster tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g's, not ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0's"
+        ],
     );
     // The right key over another cluster's content.
-    refused(&signed(7, &other.render()).to_file(), expect!["it is the cluster tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g's, not ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0's"]);
-    refused(&signed(7, "format = 2\nnew = 1\n").to_file(), expect!["it is in format 2, this malai knows up to 1: install a newer malai here"]);
-    refused(&signed(7, "format = 1\nnew = 1\n").to_file(), expect!["its content is not valid: `[cluster_manager]` is missing"]);
-    refused(&signed(7, "nonsense").to_file(), expect!["its content is not valid: key with no value, expected `=`"]);
+    refused(
+        &signed(7, &other.render()).to_file(),
+        expect![
+            "it is the cluster tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g's, not ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0's"
+        ],
+    );
+    refused(
+        &signed(7, "format = 2\nnew = 1\n").to_file(),
+        expect!["it is in format 2, this malai knows up to 1: install a newer malai here"],
+    );
+    refused(
+        &signed(7, "format = 1\nnew = 1\n").to_file(),
+        expect!["its content is not valid: `[cluster_manager]` is missing"],
+    );
+    refused(
+        &signed(7, "nonsense").to_file(),
+        expect!["its content is not valid: key with no value, expected `=`"],
+    );
 }
 
 fn refused(file: &str, expected: Expect) {
