@@ -318,10 +318,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// The candidate nearest to a mistyped text, if any is near enough to suggest.
-pub(crate) fn nearest<'c>(
-    text: &str,
-    candidates: impl IntoIterator<Item = &'c str>,
-) -> Option<&'c str> {
+pub fn nearest<'c>(text: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let length = text.chars().count();
     let far = 1 + length / 4;
     candidates

@@ -72,11 +72,11 @@ pub(crate) fn path_to(groups: &[Group], from: GroupIndex, member: Member) -> Vec
         if group.direct.binary_search(&member).is_ok() {
             break;
         }
-        next = group
-            .groups
-            .iter()
-            .copied()
-            .find(|inner| groups[*inner as usize].holds(member));
+        // The member is in here and not by itself, so if no other inner group holds it the last does.
+        next = group.groups.split_last().map(|(last, others)| {
+            let holds = |inner: &&GroupIndex| groups[**inner as usize].holds(member);
+            *others.iter().find(holds).unwrap_or(last)
+        });
     }
     path
 }

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -32,12 +33,13 @@ pub const VERBS: &[&str] = &[
     "help",
 ];
 
-/// Declares a name type: validated text, read and shown as itself.
+/// Declares a name type: validated text, read and shown as itself. Shared, since every decision
+/// names the groups and the user behind it.
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $check:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Box<str>);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Checks the text and keeps it.

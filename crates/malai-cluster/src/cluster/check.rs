@@ -1,6 +1,6 @@
 //! From the shape of a file to a checked [`Cluster`]: what can only be seen with the whole in view.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use toml::de::DeTable;
@@ -413,10 +413,10 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
     /// The entries of a list that are any, with whom each one names: none for `*`, and for a key
     /// that is no member.
     fn entries(&mut self, list: &List<'_>) -> Vec<(Option<Named>, Entry, Range<usize>)> {
-        let mut seen: HashMap<&str, ()> = HashMap::with_capacity(list.entries.len());
         let mut found = Vec::with_capacity(list.entries.len());
+        let mut seen = HashSet::new();
         for entry in list.entries.iter().filter(|entry| !entry.value.is_empty()) {
-            if seen.insert(entry.value, ()).is_some() {
+            if list.entries.len() > 1 && !seen.insert(entry.value) {
                 let message = format!("{} is in the list twice", quoted(entry.value));
                 let help = "remove one of them".to_owned();
                 self.report.warning(entry.span.clone(), message, Some(help));

@@ -52,7 +52,7 @@ pub fn add_machine(
         out.push_str(&format!(
             "[machine.{name}]\nid52 = \"{id}\"\nallow_from = {list}\n"
         ));
-        return Ok(out);
+        return Ok(with_line_ends_of(source, out));
     }
     // `machine = { … }` can only be added to where it stands.
     let mut section = toml_edit::InlineTable::new();
@@ -62,7 +62,7 @@ pub fn add_machine(
         Value::Array(allow_from.iter().collect::<Array>()),
     );
     machines.insert(name.as_str(), value(section));
-    Ok(document.to_string())
+    Ok(with_line_ends_of(source, document.to_string()))
 }
 
 /// Removes a machine's section, and its name and id52 from every list.
@@ -107,7 +107,7 @@ pub fn remove_machine(source: &str, name: &MachineName) -> Result<String, EditEr
             drop_from(group, &["members"], &gone);
         }
     }
-    Ok(document.to_string())
+    Ok(with_line_ends_of(source, document.to_string()))
 }
 
 /// Why a cluster.toml could not be edited.
@@ -137,6 +137,18 @@ fn parse(source: &str) -> Result<DocumentMut, EditError> {
     source
         .parse()
         .map_err(|error: toml_edit::TomlError| EditError::Syntax(error.message().to_owned()))
+}
+
+/// toml_edit writes `\n` and no byte order mark; a file that has the other kind keeps it.
+fn with_line_ends_of(source: &str, text: String) -> String {
+    let mut text = text;
+    if source.contains("\r\n") {
+        text = text.replace("\r\n", "\n").replace('\n', "\r\n");
+    }
+    if source.starts_with('\u{feff}') && !text.starts_with('\u{feff}') {
+        text.insert(0, '\u{feff}');
+    }
+    text
 }
 
 /// Takes entries out of the lists under these keys; lists without them stay as they are written.

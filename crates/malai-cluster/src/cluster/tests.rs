@@ -478,31 +478,94 @@ members = "laptop"
 
 #[test]
 fn one_small_problem_each() {
-    one("", expect!["1:1+1 `[cluster_manager]` is missing [it holds `id52`, the manager's key, as `malai cluster init` wrote it]"]);
-    one("format = 2\n[cluster_manager]\n", expect!["1:10+1 format 2 is newer than this malai [install a newer malai]"]);
-    one("format = 0\n", expect!["1:10+1 there is no format 0 [write `format = 1`, or leave it out]"]);
-    one("format = \"1\"\n", expect!["1:10+3 `format` must be a number, like `format = 1`; this is a string []"]);
-    one("successor = \"x\"\n", expect!["1:1+9 `successor` is reserved and not yet supported [remove it]"]);
-    one("max_age = 3\n", expect!["1:1+7 `max_age` is reserved and not yet supported [remove it]"]);
-    one("cluster_manager = 3\n", expect!["1:19+1 `cluster_manager` must be a section, like `[cluster_manager]`; this is a number []"]);
-    one("[cluster_manager]\nid52 = \"x\"\n", expect!["2:8+3 an id52 has 52 characters, this has 1: copy the whole of what `malai machine init` or `malai status` printed []"]);
     one(
-        "[cluster_manager]\ncluster_name = \"a\\u001b\"\n",
-        expect!["1:1+17 `[cluster_manager]` has no `id52` [it is the manager's key, as `malai status` shows it]"],
+        "",
+        expect![
+            "1:1+1 `[cluster_manager]` is missing [it holds `id52`, the manager's key, as `malai cluster init` wrote it]"
+        ],
     );
-    one("machine = []\n", expect!["1:11+2 `machine` must be a section, like `[machine.web01]`; this is an array []"]);
-    one("[[machine]]\nid52 = 1\n", expect!["1:1+11 `machine` must be a section, like `[machine.web01]`; this is an array []"]);
-    one("[machine]\nweb01 = 3\n", expect!["2:9+1 `web01` must be a section, like `[machine.web01]`; this is a number []"]);
-    one("[group.a]\nmembers = \"a\"\n", expect!["2:12+1 group `a` is inside itself: a → a [take one of them out of the next]"]);
-    one("[group.a]\nmembers = [[\"a\"]]\n", expect!["2:12+5 `members` holds strings, this is an array []"]);
+    one(
+        "format = 2\n[cluster_manager]\n",
+        expect!["1:10+1 format 2 is newer than this malai [install a newer malai]"],
+    );
+    one(
+        "format = 0\n",
+        expect!["1:10+1 there is no format 0 [write `format = 1`, or leave it out]"],
+    );
+    one(
+        "format = \"1\"\n",
+        expect!["1:10+3 `format` must be a number, like `format = 1`; this is a string []"],
+    );
+    one(
+        "successor = \"x\"\n",
+        expect!["1:1+9 `successor` is reserved and not yet supported [remove it]"],
+    );
+    one(
+        "max_age = 3\n",
+        expect!["1:1+7 `max_age` is reserved and not yet supported [remove it]"],
+    );
+    one(
+        "cluster_manager = 3\n",
+        expect![
+            "1:19+1 `cluster_manager` must be a section, like `[cluster_manager]`; this is a number []"
+        ],
+    );
+    one(
+        "[cluster_manager]\nid52 = \"x\"\n",
+        expect![
+            "2:8+3 an id52 has 52 characters, this has 1: copy the whole of what `malai machine init` or `malai status` printed []"
+        ],
+    );
+    one(
+        &format!("[cluster_manager]\nid52 = \"{MANAGER}\"\ncluster_name = \"a\\u001b\"\n"),
+        expect!["3:16+9 `cluster_name` must be one short line of visible text []"],
+    );
+    one(
+        "machine = []\n",
+        expect!["1:11+2 `machine` must be a section, like `[machine.web01]`; this is an array []"],
+    );
+    one(
+        "[[machine]]\nid52 = 1\n",
+        expect!["1:1+11 `machine` must be a section, like `[machine.web01]`; this is an array []"],
+    );
+    one(
+        "[machine]\nweb01 = 3\n",
+        expect!["2:9+1 `web01` must be a section, like `[machine.web01]`; this is a number []"],
+    );
+    one(
+        "[group.a]\nmembers = \"a\"\n",
+        expect!["2:12+1 group `a` is inside itself: a → a [take one of them out of the next]"],
+    );
+    one(
+        "[group.a]\nmembers = [[\"a\"]]\n",
+        expect!["2:12+5 `members` holds strings, this is an array []"],
+    );
     one(
         "[group.a]\nmembers = \"abcdefghijklmnopqrstuvabcdefghijklmnopqrstuvabcdefg\"\n",
-        expect!["2:12+51 there is no machine or group `abcdefghijklmnopqrstuvabcdefghijklmnopqrstuvabcdefg` [an id52 has 52 characters, this has 51]"],
+        expect![
+            "2:12+51 there is no machine or group `abcdefghijklmnopqrstuvabcdefghijklmnopqrstuvabcdefg` [an id52 has 52 characters, this has 51]"
+        ],
     );
-    one("[group.a]\nmembers = \"*\"\n", expect![[r#"2:12+1 `*` cannot be in a group [write `allow_from = "*"` where everybody is meant]"#]]);
-    one("[group.\"\\u001b[2J\"]\nmembers = \"\"\n", expect![[r#"1:8+11 "\u{1b}[2J" cannot be a group name: only a-z, 0-9 and "-" may be in it, not "\u{1b}" []"#]]);
-    one("[group.a]\nmembers = \"\\u0062\"\n", expect!["2:11+8 there is no machine or group `b` [did you mean `a`?]"]);
-    one("[group.a]\nmembers = \"\"\"\nb,\nc\"\"\"\n", expect!["2:11+3 there is no machine or group `b` [did you mean `a`?]"]);
+    one(
+        "[group.a]\nmembers = \"*\"\n",
+        expect![[
+            r#"2:12+1 `*` cannot be in a group [write `allow_from = "*"` where everybody is meant]"#
+        ]],
+    );
+    one(
+        "[group.\"\\u001b[2J\"]\nmembers = \"\"\n",
+        expect![[
+            r#"1:8+11 "\u{1b}[2J" cannot be a group name: only a-z, 0-9 and "-" may be in it, not "\u{1b}" []"#
+        ]],
+    );
+    one(
+        "[group.a]\nmembers = \"\\u0062\"\n",
+        expect!["2:11+8 there is no machine or group `b` [did you mean `a`?]"],
+    );
+    one(
+        "[group.a]\nmembers = \"\"\"\nb,\nc\"\"\"\n",
+        expect!["2:11+3 there is no machine or group `b` [did you mean `a`?]"],
+    );
 }
 
 /// The first problem, in one line.
@@ -561,7 +624,8 @@ fn strings_are_rendered_whole() {
 
         [machine.web01.command."a.b+c"]
         command = "sh -c 'a\u0009b\u000Ac\u007F'"
-    "#]].assert_eq(&rendered);
+    "#]]
+    .assert_eq(&rendered);
     assert_eq!(read_content(&rendered).unwrap().render(), rendered);
 }
 

@@ -45,54 +45,88 @@ fn added(source: &str, allow_from: &[&str], expected: Expect) {
 
 #[test]
 fn adding() {
-    added(FILE, &["*"], expect![[r#"
+    added(
+        FILE,
+        &["*"],
+        expect![[r#"
 
 
         [machine.db]
         id52 = "pa9qo5o531o73ljrgf3vu3nug44ehr2561blqtp6gu9j7muqnpu0"
         allow_from = "*"
-    "#]]);
-    added(FILE, &["laptop", "admins"], expect![[r#"
+    "#]],
+    );
+    added(
+        FILE,
+        &["laptop", "admins"],
+        expect![[r#"
 
 
         [machine.db]
         id52 = "pa9qo5o531o73ljrgf3vu3nug44ehr2561blqtp6gu9j7muqnpu0"
         allow_from = ["laptop", "admins"]
-    "#]]);
-    added(FILE, &[], expect![[r#"
+    "#]],
+    );
+    added(
+        FILE,
+        &[],
+        expect![[r#"
 
 
         [machine.db]
         id52 = "pa9qo5o531o73ljrgf3vu3nug44ehr2561blqtp6gu9j7muqnpu0"
         allow_from = []
-    "#]]);
+    "#]],
+    );
     let manager = format!("[cluster_manager]\nid52 = \"{MANAGER}\"\n");
-    added(&manager, &["*"], expect![[r#"
+    added(
+        &manager,
+        &["*"],
+        expect![[r#"
 
         [machine.db]
         id52 = "pa9qo5o531o73ljrgf3vu3nug44ehr2561blqtp6gu9j7muqnpu0"
         allow_from = "*"
-    "#]]);
+    "#]],
+    );
     let inline = format!("machine = {{ laptop = {{ id52 = \"{LAPTOP}\" }} }} # all\n{manager}");
-    added(&inline, &["laptop"], expect![[r#"
+    added(
+        &inline,
+        &["laptop"],
+        expect![[r#"
         machine = { laptop = { id52 = "tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g" } , db = { id52 = "pa9qo5o531o73ljrgf3vu3nug44ehr2561blqtp6gu9j7muqnpu0", allow_from = ["laptop"] } } # all
         [cluster_manager]
         id52 = "ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0"
-    "#]]);
+    "#]],
+    );
     let dotted = format!("machine.laptop.id52 = \"{LAPTOP}\" # mine\n{manager}");
-    added(&dotted, &["*"], expect![[r#"
+    added(
+        &dotted,
+        &["*"],
+        expect![[r#"
 
         [machine.db]
         id52 = "pa9qo5o531o73ljrgf3vu3nug44ehr2561blqtp6gu9j7muqnpu0"
         allow_from = "*"
-    "#]]);
+    "#]],
+    );
     added(
         &format!("{manager}[machine.db]\nid52 = \"{WEB01}\"\n"),
         &["*"],
         expect!["there is a machine `db` already: remove it first, or take another name"],
     );
-    added("machine = 3\n", &["*"], expect!["`machine` is not a section: run `malai rescan --check` and mend the file first"]);
-    added("[machine", &["*"], expect!["the file is not valid TOML (unclosed table, expected `]`): run `malai rescan --check` and mend it first"]);
+    added(
+        "machine = 3\n",
+        &["*"],
+        expect!["`machine` is not a section: run `malai rescan --check` and mend the file first"],
+    );
+    added(
+        "[machine",
+        &["*"],
+        expect![
+            "the file is not valid TOML (unclosed table, expected `]`): run `malai rescan --check` and mend it first"
+        ],
+    );
 }
 
 fn removed(name: &str, expected: Expect) {
@@ -109,7 +143,9 @@ fn removed(name: &str, expected: Expect) {
 
 #[test]
 fn removing() {
-    removed("laptop", expect![[r##"
+    removed(
+        "laptop",
+        expect![[r##"
         # our machines
         [cluster_manager]
         id52 = "ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0"   # do not lose
@@ -126,8 +162,11 @@ fn removing() {
         members = [
           "web01",   # itself
         ]
-    "##]]);
-    removed("web01", expect![[r##"
+    "##]],
+    );
+    removed(
+        "web01",
+        expect![[r##"
         # our machines
         [cluster_manager]
         id52 = "ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0"   # do not lose
@@ -143,7 +182,8 @@ fn removing() {
           "laptop",  # Ann
           "tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g",   # itself
         ]
-    "##]]);
+    "##]],
+    );
     removed("db", expect!["there is no machine `db`"]);
 }
 
@@ -153,4 +193,21 @@ fn added_and_removed_again() {
     let added = add_machine(FILE, &name, &id(STRANGER), &["*".to_owned()]).unwrap();
     let again = remove_machine(&added, &name).unwrap();
     assert_eq!(again.trim_end(), FILE);
+}
+
+#[test]
+fn a_file_from_windows_stays_one() {
+    let file = format!("\u{feff}{}\r\n", FILE.replace('\n', "\r\n"));
+    let (db, web01) = (
+        MachineName::parse("db").unwrap(),
+        MachineName::parse("web01").unwrap(),
+    );
+    for edited in [
+        add_machine(&file, &db, &id(STRANGER), &["*".to_owned()]).unwrap(),
+        remove_machine(&file, &web01).unwrap(),
+    ] {
+        assert!(edited.starts_with("\u{feff}# our machines\r\n"));
+        assert!(!edited.replace("\r\n", "").contains('\n'), "{edited:?}");
+        assert!(super::super::check("f", &edited).cluster.is_some());
+    }
 }
