@@ -7,10 +7,12 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
-use crate::diagnostic::{Report, did_you_mean, quoted};
+use crate::diagnostic::{Report, quoted};
 use crate::identity::MachineId;
 use crate::name::{CommandName, GroupName, MachineName, NameError, UserName};
 use crate::words::{escape, split_command};
+
+mod values;
 
 /// A value and the bytes of the source where it is written.
 pub(super) struct At<T> {
@@ -371,124 +373,6 @@ impl<'t> Reader<'t, '_, '_> {
             }
         }
     }
-
-    fn list(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<List<'t>> {
-        let entries = match value.get_ref() {
-            DeValue::String(text) => self.comma_separated(text, value.span()),
-            DeValue::Array(array) => {
-                let mut entries = Vec::with_capacity(array.len());
-                for element in array.iter() {
-                    let span = element.span();
-                    match element.get_ref().as_str() {
-                        Some(value) => entries.push(At { value, span }),
-                        None => {
-                            let found = type_name(element.get_ref());
-                            let message =
-                                format!("{} holds strings, this is {found}", quoted(key.get_ref()));
-                            self.error(span, message, None);
-                        }
-                    }
-                }
-                entries
-            }
-            _ => {
-                self.wrong_type(key, value, "a list, like \"laptop,admins\"");
-                return None;
-            }
-        };
-        for entry in entries.iter().filter(|entry| entry.value.is_empty()) {
-            let message = format!("{} has an empty entry", quoted(key.get_ref()));
-            let help = "remove the comma, or write the name that is missing";
-            self.error(entry.span.clone(), message, Some(help.to_owned()));
-        }
-        let key = key.span();
-        Some(List { key, entries })
-    }
-
-    fn comma_separated(&mut self, text: &'t str, span: Range<usize>) -> Vec<At<&'t str>> {
-        if text.trim().is_empty() {
-            return Vec::new();
-        }
-        // Where nothing is escaped, the text stands between the quotes as it is, and every entry
-        // has a place of its own.
-        let written = &self.source[span.clone()];
-        let start = written
-            .find(text)
-            .filter(|quote| *quote > 0 && written.len() == text.len() + 2 * quote)
-            .map(|quote| span.start + quote);
-        let mut entries = Vec::new();
-        let mut offset = 0;
-        for part in text.split(',') {
-            let value = part.trim();
-            let blanks = part.len() - part.trim_start().len();
-            let place = start.map(|start| {
-                let at = start + offset + blanks;
-                at..at + value.len()
-            });
-            let span = place.unwrap_or_else(|| span.clone());
-            entries.push(At { value, span });
-            offset += part.len() + 1;
-        }
-        entries
-    }
-
-    fn text(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<&'t str> {
-        let text = value.get_ref().as_str();
-        if text.is_none() {
-            self.wrong_type(key, value, "a string in quotes");
-        }
-        text
-    }
-
-    fn boolean(&mut self, key: &Key<'t>, value: &Value<'t>) -> Option<bool> {
-        let boolean = value.get_ref().as_bool();
-        if boolean.is_none() {
-            self.wrong_type(key, value, "true or false");
-        }
-        boolean
-    }
-
-    fn table(
-        &mut self,
-        key: &Key<'t>,
-        value: &'t Value<'t>,
-        example: &str,
-    ) -> Option<&'t DeTable<'t>> {
-        let table = value.get_ref().as_table();
-        if table.is_none() {
-            self.wrong_type(key, value, &format!("a section, like `{example}`"));
-        }
-        table
-    }
-
-    fn wrong_type(&mut self, key: &Key<'t>, value: &Value<'t>, wanted: &str) {
-        let found = type_name(value.get_ref());
-        let message = format!(
-            "{} must be {wanted}; this is {found}",
-            quoted(key.get_ref())
-        );
-        self.error(value.span(), message, None);
-    }
-
-    fn unknown(&mut self, key: &Key<'t>, known: &[&'static str], place: &str) {
-        let help = did_you_mean(key.get_ref(), known.iter().copied())
-            .unwrap_or_else(|| format!("{place} there may be: {}", known.join(", ")));
-        let message = format!("unknown key {}", quoted(key.get_ref()));
-        self.error(key.span(), message, Some(help));
-    }
-
-    /// Where a section begins: its header, or its key if it is written without one.
-    fn header(&self, key: &Key<'t>, value: &Value<'t>) -> Range<usize> {
-        if self.source[value.span()].starts_with('[') {
-            value.span()
-        } else {
-            key.span()
-        }
-    }
-
-    fn error(&mut self, span: Range<usize>, message: String, help: Option<String>) {
-        self.report.error(span, message, help);
-    }
 }
 
 /// The `format` of a document, whatever else is wrong with it.
@@ -498,15 +382,4 @@ pub(super) fn format_of(table: &DeTable<'_>) -> Option<u64> {
 
 fn unsigned(integer: &DeInteger<'_>) -> Option<u64> {
     u64::from_str_radix(integer.as_str(), integer.radix()).ok()
-}
-
-fn type_name(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) | DeValue::Float(_) => "a number",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "an array",
-        DeValue::Table(_) => "a section",
-    }
 }
