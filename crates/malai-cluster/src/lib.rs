@@ -2,12 +2,38 @@
 //!
 //! Everything here is a pure function of its arguments: no IO, no clock, no randomness.
 
+pub mod address;
+pub mod allow;
+pub mod cluster;
+pub mod command;
+pub mod diagnostic;
+pub mod distribution;
+pub mod group;
 pub mod identity;
+pub mod machine;
 pub mod name;
+pub mod policy;
+pub mod snapshot;
 pub mod words;
 
+#[cfg(test)]
+mod testing;
+
+pub use address::{AddressError, ClusterRef, MachineRef, Target};
+pub use allow::{AllowList, Entry};
+pub use cluster::{
+    Checked, Cluster, ContentError, EditError, FORMAT, Location, MAX_CONTENT, add_machine, check,
+    initial_document, locate, machine_section, read_content, remove_machine,
+};
+pub use command::Command;
+pub use diagnostic::{Diagnostic, SHOWN_LINE, Severity};
+pub use distribution::plan;
+pub use group::Group;
 pub use identity::{ClusterId, IdError, MachineId, SecretSeed, SeedError, looks_like_id52};
+pub use machine::Machine;
 pub use name::{
     ClusterAlias, CommandName, GroupName, MachineName, NameError, UserName, VERBS, sanitize_host,
 };
+pub use policy::{Action, Decision, Grant, Refusal, Request, Rule, decide};
+pub use snapshot::{Header, Snapshot, SnapshotError, Standing, next_revision, signed_bytes};
 pub use words::{NotPlain, escape, escape_bytes, split_command, split_sole};

@@ -84,7 +84,9 @@ fn what_is_no_id52() {
     // A Cyrillic letter that looks like a Latin one.
     refused(
         &valid.replace('a', "а"),
-        expect![[r#"an id52 has only 0-9 and a-v, character 24 is "а": copy it again from `malai machine init` or `malai status`"#]],
+        expect![[
+            r#"an id52 has only 0-9 and a-v, character 24 is "а": copy it again from `malai machine init` or `malai status`"#
+        ]],
     );
     let spare = format!("{}1", &valid[..51]);
     refused(

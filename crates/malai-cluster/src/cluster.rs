@@ -1,0 +1,205 @@
+//! The checked whole of a cluster's configuration.
+
+mod check;
+mod document;
+mod edit;
+mod locate;
+mod render;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::allow::Member;
+use crate::diagnostic::{Diagnostic, nearest};
+use crate::group::Group;
+use crate::identity::{ClusterId, MachineId};
+use crate::machine::Machine;
+use crate::name::MachineName;
+
+pub use edit::{EditError, add_machine, remove_machine};
+pub use locate::{Location, locate};
+pub(crate) use render::key;
+pub use render::{initial_document, machine_section};
+
+/// The most bytes that a configuration may have, as a file and as signed content: 16 MiB.
+pub const MAX_CONTENT: usize = 16 << 20;
+
+/// The newest format of content that this version reads, and the one it writes.
+pub const FORMAT: u32 = 1;
+
+/// Checks a `cluster.toml`; `file` is its name for the diagnostics.
+///
+/// Every problem is reported, not the first only.
+pub fn check(file: &str, source: &str) -> Checked {
+    let outcome = check::run(file, source, check::Purpose::File);
+    Checked {
+        cluster: outcome.cluster,
+        diagnostics: outcome.diagnostics,
+    }
+}
+
+/// What came of checking a `cluster.toml`.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The cluster, if there are no errors.
+    pub cluster: Option<Cluster>,
+    /// Errors, then warnings, each in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads content that a manager rendered, as [`Cluster::render`] writes it.
+///
+/// # Errors
+///
+/// [`ContentError::TooNew`] if it is in a format that this version does not know,
+/// [`ContentError::Invalid`] with every problem otherwise.
+pub fn read_content(content: &str) -> Result<Cluster, ContentError> {
+    let outcome = check::run("machine.toml", content, check::Purpose::Content);
+    match (outcome.newer, outcome.cluster) {
+        (Some(format), _) => Err(ContentError::TooNew { format }),
+        (None, Some(cluster)) => Ok(cluster),
+        (None, None) => Err(ContentError::Invalid(outcome.diagnostics)),
+    }
+}
+
+/// Why content cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ContentError {
+    /// Written by a newer malai.
+    #[error(
+        "the configuration is in format {format}, this malai knows up to {FORMAT}: install a newer malai here"
+    )]
+    TooNew {
+        /// The format it says it is in.
+        format: u32,
+    },
+    /// Not a configuration.
+    #[error("the configuration is not valid: {}", .0.first().map_or("", |first| &first.message))]
+    Invalid(Vec<Diagnostic>),
+}
+
+/// A cluster's configuration, checked as a whole and immutable. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct Cluster(Arc<Whole>);
+
+#[derive(Debug)]
+struct Whole {
+    id: ClusterId,
+    name: Box<str>,
+    /// Sorted by name.
+    machines: Box<[Machine]>,
+    /// Sorted by name.
+    groups: Box<[Group]>,
+    /// The manager is among them, at `machines.len()` if no machine has its key.
+    members: HashMap<MachineId, Member>,
+}
+
+impl Cluster {
+    /// `machines` and `groups` are sorted by name, and the members' positions follow from that.
+    fn new(id: ClusterId, name: &str, machines: Vec<Machine>, groups: Vec<Group>) -> Self {
+        let mut members: HashMap<_, _> = machines
+            .iter()
+            .enumerate()
+            .map(|(index, machine)| (machine.id, index as Member))
+            .collect();
+        members
+            .entry(id.manager())
+            .or_insert(machines.len() as Member);
+        Cluster(Arc::new(Whole {
+            id,
+            name: name.into(),
+            machines: machines.into(),
+            groups: groups.into(),
+            members,
+        }))
+    }
+
+    /// Which cluster it is.
+    pub fn id(&self) -> ClusterId {
+        self.0.id
+    }
+
+    /// `cluster_name`, for display only; empty if there is none.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The manager's key.
+    pub fn manager(&self) -> MachineId {
+        self.0.id.manager()
+    }
+
+    /// Whether the key is the manager's or a machine's.
+    pub fn is_member(&self, id: &MachineId) -> bool {
+        self.0.members.contains_key(id)
+    }
+
+    /// The manager if it is not listed as a machine, then every machine by name.
+    pub fn members(&self) -> impl Iterator<Item = MachineId> {
+        let unlisted = self.machine(&self.manager()).is_none();
+        let manager = unlisted.then(|| self.manager());
+        manager.into_iter().chain(self.machines().map(Machine::id))
+    }
+
+    /// The machines, by name.
+    pub fn machines(&self) -> impl Iterator<Item = &Machine> {
+        self.0.machines.iter()
+    }
+
+    /// The machine with this key.
+    pub fn machine(&self, id: &MachineId) -> Option<&Machine> {
+        self.0.machines.get(self.member(id)? as usize)
+    }
+
+    /// The machine with this name.
+    pub fn machine_named(&self, name: &str) -> Option<&Machine> {
+        self.0
+            .machines
+            .binary_search_by(|machine| machine.name.as_str().cmp(name))
+            .ok()
+            .map(|index| &self.0.machines[index])
+    }
+
+    /// The groups, by name.
+    pub fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.0.groups.iter()
+    }
+
+    /// The machine whose name a mistyped one is probably meant to be.
+    pub fn nearest_machine(&self, name: &str) -> Option<&MachineName> {
+        let names = self.machines().map(|machine| machine.name.as_str());
+        let found = nearest(name, names)?;
+        self.machine_named(found).map(Machine::name)
+    }
+
+    /// The content to be signed: `format` first, comments dropped, keys sorted, lists as arrays.
+    ///
+    /// The same configuration has the same bytes, however its file is laid out.
+    pub fn render(&self) -> String {
+        render::render(self)
+    }
+
+    pub(crate) fn member(&self, id: &MachineId) -> Option<Member> {
+        self.0.members.get(id).copied()
+    }
+
+    pub(crate) fn group_table(&self) -> &[Group] {
+        &self.0.groups
+    }
+}
+
+/// Equal when they render to the same content.
+impl PartialEq for Cluster {
+    fn eq(&self, other: &Self) -> bool {
+        let (this, that) = (&*self.0, &*other.0);
+        this.id == that.id
+            && this.name == that.name
+            && this.machines == that.machines
+            && this.groups == that.groups
+    }
+}
+
+impl Eq for Cluster {}
+
+#[cfg(test)]
+mod tests;

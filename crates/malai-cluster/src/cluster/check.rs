@@ -1,0 +1,501 @@
+//! From the shape of a file to a checked [`Cluster`]: what can only be seen with the whole in view.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use toml::de::DeTable;
+
+use super::document::{self, At, Document, List, MachineSection};
+use super::{Cluster, FORMAT, MAX_CONTENT};
+use crate::allow::{AllowList, Entry, GroupIndex, Member, Resolved};
+use crate::command::Command;
+use crate::diagnostic::{Diagnostic, Report, Severity, did_you_mean, quoted};
+use crate::group::{Group, Unflattened, flatten};
+use crate::identity::{ClusterId, MachineId, looks_like_id52};
+use crate::machine::Machine;
+use crate::name::{GroupName, MachineName};
+
+mod warn;
+
+/// Who wrote the text that is checked.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Purpose {
+    /// A person: a cluster.toml.
+    File,
+    /// A manager: signed content.
+    Content,
+}
+
+/// What came of it.
+pub(super) struct Outcome {
+    pub(super) cluster: Option<Cluster>,
+    pub(super) diagnostics: Vec<Diagnostic>,
+    /// The format, if it is newer than [`FORMAT`].
+    pub(super) newer: Option<u32>,
+}
+
+pub(super) fn run(file: &str, source: &str, purpose: Purpose) -> Outcome {
+    if source.len() > MAX_CONTENT {
+        return Outcome::only(too_large(file, source));
+    }
+    let mut report = Report::new(file, source);
+    let (table, errors) = DeTable::parse_recoverable(source);
+    let table = table.get_ref();
+    let newer = document::format_of(table)
+        .filter(|format| *format > u64::from(FORMAT))
+        .map(|format| u32::try_from(format).unwrap_or(u32::MAX));
+
+    let document = document::read(table, source, &mut report);
+    let cluster = if errors.is_empty() {
+        check_format(&document, purpose, &mut report);
+        Checker::new(&document, &mut report).cluster()
+    } else {
+        only_what_is_certain(&mut report, &errors);
+        for error in errors {
+            let span = error.span().unwrap_or_default();
+            report.error(span, error.message().to_owned(), None);
+        }
+        None
+    };
+    let cluster = cluster.filter(|_| !report.has_errors());
+
+    // An array is longer than the string it was written as, so the limit is asked of both.
+    if source.len() > MAX_CONTENT / 4
+        && cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.render().len() > MAX_CONTENT)
+    {
+        return Outcome::only(too_large(file, source));
+    }
+    Outcome {
+        cluster,
+        diagnostics: report.finish(),
+        newer,
+    }
+}
+
+impl Outcome {
+    fn only(diagnostic: Diagnostic) -> Self {
+        Outcome {
+            cluster: None,
+            diagnostics: vec![diagnostic],
+            newer: None,
+        }
+    }
+}
+
+fn too_large(file: &str, source: &str) -> Diagnostic {
+    let first = &source[..source.find('\n').unwrap_or(source.len())];
+    let message = format!(
+        "the file is too large: the limit is {} MiB",
+        MAX_CONTENT >> 20
+    );
+    let help = "put machines into groups, or split the cluster";
+    Diagnostic::at(
+        Severity::Error,
+        file,
+        first,
+        0..0,
+        message,
+        Some(help.to_owned()),
+    )
+}
+
+fn check_format(document: &Document<'_>, purpose: Purpose, report: &mut Report<'_>) {
+    match &document.format {
+        Some(format) if format.value > u64::from(FORMAT) => report.error(
+            format.span.clone(),
+            format!("format {} is newer than this malai", format.value),
+            Some("install a newer malai".to_owned()),
+        ),
+        Some(format) if format.value < u64::from(FORMAT) => report.error(
+            format.span.clone(),
+            format!("there is no format {}", format.value),
+            Some(format!("write `format = {FORMAT}`, or leave it out")),
+        ),
+        None if purpose == Purpose::Content => {
+            report.error(0..0, "`format` is missing".to_owned(), None);
+        }
+        _ => {}
+    }
+}
+
+/// Beside syntax errors, drops what may only follow from them: what was read between the line of
+/// one and the next section, and what is said to be missing.
+fn only_what_is_certain(report: &mut Report<'_>, errors: &[toml::de::Error]) {
+    let lines = report.lines();
+    let mut doubtful = vec![false; lines.count()];
+    for error in errors {
+        let first = lines.index_of(error.span().unwrap_or_default().start);
+        doubtful[first] = true;
+        let section = doubtful.iter_mut().enumerate().skip(first + 1);
+        for (index, line) in section {
+            if *line || lines.text(index).trim_start().starts_with('[') {
+                break;
+            }
+            *line = true;
+        }
+    }
+    report.retain(|is_missing, line| !is_missing && !doubtful[line]);
+}
+
+/// A name that a list may hold.
+#[derive(Clone, Copy)]
+enum Named {
+    Machine(Member),
+    Group(GroupIndex),
+}
+
+/// Looks at all sections together.
+struct Checker<'d, 't, 'r, 's> {
+    document: &'d Document<'t>,
+    report: &'r mut Report<'s>,
+    /// By name; a machine's position here is its [`Member`] number.
+    machines: Vec<&'d MachineSection<'t>>,
+    groups: Vec<Group>,
+    names: HashMap<&'d str, Named>,
+    ids: HashMap<MachineId, Member>,
+    /// The same by text, so that an id52 in many lists is not made a curve point again each time.
+    id_texts: HashMap<String, (MachineId, Option<Member>)>,
+    /// How many more names may be looked for among all others.
+    suggestions: usize,
+}
+
+impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
+    fn new(document: &'d Document<'t>, report: &'r mut Report<'s>) -> Self {
+        let mut machines: Vec<_> = document.machines.iter().collect();
+        machines.sort_by(|a, b| a.name.value.cmp(&b.name.value));
+        Checker {
+            document,
+            report,
+            machines,
+            groups: Vec::new(),
+            names: HashMap::new(),
+            ids: HashMap::new(),
+            id_texts: HashMap::new(),
+            suggestions: 100,
+        }
+    }
+
+    /// The cluster; to be thrown away if the report has errors.
+    fn cluster(mut self) -> Option<Cluster> {
+        self.repeated_ids();
+        self.collect_names();
+        self.resolve_groups();
+        let machines = self.resolve_machines();
+        if self.report.has_errors() {
+            return None;
+        }
+        warn::warn(self.document, &machines, &self.groups, self.report);
+        let id = ClusterId::new(self.document.manager?);
+        let name = self.document.cluster_name;
+        Some(Cluster::new(id, name, machines, self.groups))
+    }
+
+    fn repeated_ids(&mut self) {
+        let mut first: HashMap<MachineId, &MachineSection<'_>> = HashMap::new();
+        for section in &self.document.machines {
+            let Some(id) = &section.id else { continue };
+            if let Some(other) = first.get(&id.value) {
+                let (name, line) = (&other.name.value, self.report.line(other.name.span.start));
+                self.report.error(
+                    id.span.clone(),
+                    format!("this id52 is already that of machine `{name}`, on line {line}"),
+                    Some(
+                        "every machine has a key of its own: run `malai machine init` on it"
+                            .to_owned(),
+                    ),
+                );
+            } else {
+                first.insert(id.value, section);
+            }
+        }
+    }
+
+    fn collect_names(&mut self) {
+        for (index, section) in self.machines.iter().enumerate() {
+            let member = index as Member;
+            self.names
+                .insert(section.name.value.as_str(), Named::Machine(member));
+            if let Some(id) = &section.id {
+                self.ids.entry(id.value).or_insert(member);
+            }
+        }
+        if let Some(manager) = self.document.manager {
+            self.ids
+                .entry(manager)
+                .or_insert(self.machines.len() as Member);
+        }
+        self.id_texts = self
+            .ids
+            .iter()
+            .map(|(id, member)| (id.to_string(), (*id, Some(*member))))
+            .collect();
+
+        let mut names: Vec<_> = self
+            .document
+            .groups
+            .iter()
+            .map(|group| &group.name)
+            .collect();
+        names.sort_by(|a, b| a.value.cmp(&b.value));
+        for (index, name) in names.into_iter().enumerate() {
+            let group = Named::Group(index as GroupIndex);
+            if let Some(Named::Machine(member)) = self.names.insert(name.value.as_str(), group) {
+                let other = self.machines[member as usize].name.span.start;
+                let line = self.report.line(other);
+                self.report.error(
+                    name.span.clone(),
+                    format!("`{}` is a machine too, on line {line}", name.value),
+                    Some("a list could mean either: rename one of them".to_owned()),
+                );
+            }
+        }
+    }
+
+    fn resolve_groups(&mut self) {
+        let mut sections: Vec<_> = self.document.groups.iter().collect();
+        sections.sort_by(|a, b| a.name.value.cmp(&b.name.value));
+        for section in &sections {
+            let mut entries = Vec::new();
+            let (mut direct, mut inner) = (Vec::new(), Vec::new());
+            if let Some(list) = &section.members {
+                for entry in self.entries(list) {
+                    match entry {
+                        (_, Entry::Everyone, place) => self.report.error(
+                            place,
+                            "`*` cannot be in a group".to_owned(),
+                            Some("write `allow_from = \"*\"` where everybody is meant".to_owned()),
+                        ),
+                        (Some(Named::Machine(member)), entry, _) => {
+                            direct.push(member);
+                            entries.push(entry);
+                        }
+                        (Some(Named::Group(group)), entry, _) => {
+                            inner.push(group);
+                            entries.push(entry);
+                        }
+                        (None, entry, _) => entries.push(entry),
+                    }
+                }
+            }
+            let name = section.name.value.clone();
+            self.groups.push(Group::new(name, entries, direct, inner));
+        }
+        for problem in flatten(&mut self.groups) {
+            match problem {
+                Unflattened::Circle(way) => self.circle(&way),
+                Unflattened::TooMany => self.report.error(
+                    0..0,
+                    "the groups have too many members, counted through the groups inside them"
+                        .to_owned(),
+                    Some("put fewer groups into each other".to_owned()),
+                ),
+            }
+        }
+    }
+
+    fn circle(&mut self, way: &[GroupIndex]) {
+        const SHOWN: usize = 60;
+        let names: Vec<&str> = way
+            .iter()
+            .map(|group| self.groups[*group as usize].name().as_str())
+            .collect();
+        let path = if names.len() > SHOWN {
+            format!("{} → … → {}", names[..SHOWN].join(" → "), names[0])
+        } else {
+            names.join(" → ")
+        };
+        // The entry that closes the circle is in the last group before the first comes again.
+        let (last, first) = (names[names.len().saturating_sub(2)], names[0]);
+        let section = self
+            .document
+            .groups
+            .iter()
+            .find(|section| section.name.value.as_str() == last);
+        let entry = section.and_then(|section| {
+            let entries = &section.members.as_ref()?.entries;
+            entries.iter().find(|entry| entry.value == first)
+        });
+        let span = entry.map_or(0..0, |entry| entry.span.clone());
+        let message = format!("group `{first}` is inside itself: {path}");
+        self.report.error(
+            span,
+            message,
+            Some("take one of them out of the next".to_owned()),
+        );
+    }
+
+    fn resolve_machines(&mut self) -> Vec<Machine> {
+        let sections = std::mem::take(&mut self.machines);
+        let machines = sections
+            .iter()
+            .filter_map(|section| self.machine(section))
+            .collect();
+        self.machines = sections;
+        machines
+    }
+
+    fn machine(&mut self, section: &MachineSection<'_>) -> Option<Machine> {
+        let allow_from = section
+            .allow_from
+            .as_ref()
+            .map(|list| self.allow_list(list));
+        let allow_shell = section
+            .allow_shell
+            .as_ref()
+            .map(|list| self.allow_list(list));
+        let mut commands: Vec<Command> = section
+            .commands
+            .iter()
+            .map(|command| Command {
+                name: command.name.clone(),
+                line: command.line.map(Into::into),
+                words: command.words.clone().into(),
+                allow_from: command
+                    .allow_from
+                    .as_ref()
+                    .map(|list| self.allow_list(list)),
+                username: command.username.clone(),
+                args: command.args,
+            })
+            .collect();
+        commands.sort_by(|a, b| a.name.cmp(&b.name));
+        Some(Machine {
+            name: section.name.value.clone(),
+            id: section.id.as_ref()?.value,
+            allow_from,
+            allow_shell,
+            username: section.username.clone(),
+            commands: commands.into(),
+        })
+    }
+
+    fn allow_list(&mut self, list: &List<'_>) -> AllowList {
+        let mut entries = Vec::new();
+        let (mut everyone, mut direct, mut groups) = (None, Vec::new(), Vec::new());
+        for (named, entry, place) in self.entries(list) {
+            let index = entries.len() as u32;
+            match named {
+                Some(Named::Machine(member)) => direct.push((member, index)),
+                Some(Named::Group(group)) => groups.push((group, index)),
+                None if entry == Entry::Everyone => {
+                    everyone = Some(index);
+                    if list.entries.len() > 1 {
+                        let message =
+                            "`*` is everybody: the rest of the list says nothing".to_owned();
+                        let help = "write `\"*\"` alone, or leave it out".to_owned();
+                        self.report.warning(place, message, Some(help));
+                    }
+                }
+                None => {}
+            }
+            entries.push(entry);
+        }
+        direct.sort_unstable();
+        direct.dedup_by_key(|(member, _)| *member);
+        AllowList::new(
+            entries,
+            Resolved {
+                everyone,
+                direct: direct.into(),
+                groups: groups.into(),
+            },
+        )
+    }
+
+    /// The entries of a list that are any, with whom each one names: none for `*`, and for a key
+    /// that is no member.
+    fn entries(&mut self, list: &List<'_>) -> Vec<(Option<Named>, Entry, Range<usize>)> {
+        let mut seen: HashMap<&str, ()> = HashMap::with_capacity(list.entries.len());
+        let mut found = Vec::with_capacity(list.entries.len());
+        for entry in list.entries.iter().filter(|entry| !entry.value.is_empty()) {
+            if seen.insert(entry.value, ()).is_some() {
+                let message = format!("{} is in the list twice", quoted(entry.value));
+                let help = "remove one of them".to_owned();
+                self.report.warning(entry.span.clone(), message, Some(help));
+            }
+            if let Some((named, parsed)) = self.entry(entry) {
+                found.push((named, parsed, entry.span.clone()));
+            }
+        }
+        found
+    }
+
+    fn entry(&mut self, entry: &At<&str>) -> Option<(Option<Named>, Entry)> {
+        let text = entry.value;
+        if text == "*" {
+            return Some((None, Entry::Everyone));
+        }
+        if looks_like_id52(text) {
+            return self.id_entry(entry);
+        }
+        let named = self.names.get(text).copied();
+        match named {
+            Some(Named::Machine(_)) => {
+                let name = MachineName::parse(text).ok()?;
+                Some((named, Entry::Machine(name)))
+            }
+            Some(Named::Group(_)) => {
+                let name = GroupName::parse(text).ok()?;
+                Some((named, Entry::Group(name)))
+            }
+            None => {
+                self.unknown_name(entry);
+                None
+            }
+        }
+    }
+
+    fn id_entry(&mut self, entry: &At<&str>) -> Option<(Option<Named>, Entry)> {
+        let known = match self.id_texts.get(entry.value) {
+            Some(known) => *known,
+            None => match MachineId::parse(entry.value) {
+                Ok(id) => (id, None),
+                Err(problem) => {
+                    self.report
+                        .error(entry.span.clone(), problem.to_string(), None);
+                    return None;
+                }
+            },
+        };
+        let (id, member) = known;
+        if member.is_none() {
+            self.report.warning(
+                entry.span.clone(),
+                format!("no machine of this cluster has the id52 `{}`", id.short()),
+                Some("it has no effect until a machine with it is added".to_owned()),
+            );
+            self.id_texts.insert(entry.value.to_owned(), known);
+        }
+        Some((member.map(Named::Machine), Entry::Id(id)))
+    }
+
+    fn unknown_name(&mut self, entry: &At<&str>) {
+        let text = entry.value;
+        if let Err(problem) = MachineName::parse(text) {
+            let help = "a list holds machines, groups, id52s and `*`, with commas between them";
+            self.report.error(
+                entry.span.clone(),
+                problem.to_string(),
+                Some(help.to_owned()),
+            );
+            return;
+        }
+        let shape = (45..60).contains(&text.len()) && !text.contains('-');
+        let help = if shape {
+            Some(format!(
+                "an id52 has 52 characters, this has {}",
+                text.len()
+            ))
+        } else if self.suggestions > 0 {
+            self.suggestions -= 1;
+            did_you_mean(text, self.names.keys().copied())
+        } else {
+            None
+        };
+        let help = help.unwrap_or_else(|| "add it, or take it out of the list".to_owned());
+        let message = format!("there is no machine or group {}", quoted(text));
+        self.report.error(entry.span.clone(), message, Some(help));
+    }
+}

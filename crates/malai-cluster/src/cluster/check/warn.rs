@@ -1,0 +1,185 @@
+//! Rules that are valid and may not mean what their writer meant.
+
+use std::collections::HashMap;
+
+use super::super::document::{Document, List};
+use crate::allow::{AllowList, GroupIndex, Resolved};
+use crate::diagnostic::Report;
+use crate::group::Group;
+use crate::machine::Machine;
+
+/// Warns about a cluster that has no errors.
+pub(super) fn warn(
+    document: &Document<'_>,
+    machines: &[Machine],
+    groups: &[Group],
+    report: &mut Report<'_>,
+) {
+    unused_groups(document, machines, groups, report);
+    let mut protection = Protection::new(groups);
+    for section in &document.machines {
+        let found = machines.binary_search_by(|machine| machine.name.cmp(&section.name.value));
+        let Ok(index) = found else { continue };
+        let machine = &machines[index];
+        nobody(
+            section.allow_from.as_ref(),
+            machine.allow_from(),
+            groups,
+            report,
+        );
+        nobody(
+            section.allow_shell.as_ref(),
+            machine.allow_shell(),
+            groups,
+            report,
+        );
+
+        if let (Some(list), Some(wide), Some(narrow)) = (
+            &section.allow_shell,
+            machine.allow_from(),
+            machine.allow_shell(),
+        ) && !protection.covers(narrow, wide)
+        {
+            report.warning(
+                list.key.clone(),
+                "this keeps nobody from a shell: whoever is in the machine's `allow_from` can run `sh`".to_owned(),
+                Some("narrow the machine's `allow_from`, and grant single commands by `command` sections".to_owned()),
+            );
+        }
+        for section in &section.commands {
+            let Some(command) = machine.command(section.name.as_str().as_bytes()) else {
+                continue;
+            };
+            nobody(
+                section.allow_from.as_ref(),
+                command.allow_from(),
+                groups,
+                report,
+            );
+            // As another user it is something that the machine's own list does not give.
+            let other_user =
+                command.username().is_some() && command.username() != machine.username();
+            if let (Some(list), Some(wide), Some(narrow), false) = (
+                &section.allow_from,
+                machine.allow_from(),
+                command.allow_from(),
+                other_user,
+            ) && !protection.covers(narrow, wide)
+            {
+                report.warning(
+                    list.key.clone(),
+                    format!(
+                        "this protects nothing: whoever is in the allow_from of machine `{}` can run the same by its own name",
+                        machine.name()
+                    ),
+                    Some("narrow the machine's `allow_from`: a command's grants, it does not protect".to_owned()),
+                );
+            }
+        }
+    }
+}
+
+fn nobody(
+    list: Option<&List<'_>>,
+    allow: Option<&AllowList>,
+    groups: &[Group],
+    report: &mut Report<'_>,
+) {
+    if let (Some(list), Some(allow)) = (list, allow)
+        && allow.resolved().is_nobody(groups)
+    {
+        report.warning(
+            list.key.clone(),
+            "this allows nobody".to_owned(),
+            Some("add a machine, a group or `*`".to_owned()),
+        );
+    }
+}
+
+fn unused_groups(
+    document: &Document<'_>,
+    machines: &[Machine],
+    groups: &[Group],
+    report: &mut Report<'_>,
+) {
+    let mut used = vec![false; groups.len()];
+    let mut open: Vec<GroupIndex> = Vec::new();
+    for machine in machines {
+        let own = [machine.allow_from(), machine.allow_shell()];
+        let commands = machine
+            .commands()
+            .iter()
+            .map(|command| command.allow_from());
+        for list in own.into_iter().chain(commands).flatten() {
+            open.extend(list.resolved().groups.iter().map(|(group, _)| *group));
+        }
+    }
+    while let Some(group) = open.pop() {
+        if !std::mem::replace(&mut used[group as usize], true) {
+            open.extend(groups[group as usize].groups());
+        }
+    }
+    for section in &document.groups {
+        let found = groups.binary_search_by(|group| group.name().cmp(&section.name.value));
+        if found.is_ok_and(|index| !used[index]) {
+            report.warning(
+                section.name.span.clone(),
+                format!("nobody uses group `{}`", section.name.value),
+                Some("write it in an `allow_from`, or remove it".to_owned()),
+            );
+        }
+    }
+}
+
+/// Answers whether one list holds everybody that another does.
+struct Protection<'g> {
+    groups: &'g [Group],
+    known: HashMap<(GroupIndex, Resolved), bool>,
+    /// Looking is bounded: with this many steps gone, lists are taken to cover each other.
+    steps: usize,
+}
+
+impl<'g> Protection<'g> {
+    fn new(groups: &'g [Group]) -> Self {
+        Protection {
+            groups,
+            known: HashMap::new(),
+            steps: 1_000_000,
+        }
+    }
+
+    fn covers(&mut self, narrow: &AllowList, wide: &AllowList) -> bool {
+        let (narrow, wide) = (narrow.resolved(), wide.resolved());
+        if narrow.everyone.is_some() || self.steps == 0 {
+            return true;
+        }
+        if wide.everyone.is_some() {
+            return false;
+        }
+        self.steps = self.steps.saturating_sub(wide.direct.len());
+        let holds = |member| narrow.matching(member, self.groups).is_some();
+        wide.direct.iter().all(|(member, _)| holds(*member))
+            && wide
+                .groups
+                .iter()
+                .all(|(group, _)| self.covers_group(narrow, *group))
+    }
+
+    fn covers_group(&mut self, narrow: &Resolved, group: GroupIndex) -> bool {
+        if narrow.groups.iter().any(|(inner, _)| *inner == group) {
+            return true;
+        }
+        let key = (group, narrow.clone());
+        if let Some(known) = self.known.get(&key) {
+            return *known;
+        }
+        let groups = self.groups;
+        let members = groups[group as usize].all();
+        self.steps = self.steps.saturating_sub(members.len());
+        let covered = members
+            .iter()
+            .all(|member| narrow.matching(*member, groups).is_some());
+        self.known.insert(key, covered);
+        covered
+    }
+}

@@ -1,0 +1,505 @@
+//! The shape of cluster.toml: which keys there are and of what type, each value with its place.
+//!
+//! Nothing here looks at two sections at once; that is `check`'s.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeInteger, DeString, DeTable, DeValue};
+
+use crate::diagnostic::{Report, did_you_mean, quoted};
+use crate::identity::MachineId;
+use crate::name::{CommandName, GroupName, MachineName, NameError, UserName};
+use crate::words::{escape, split_command};
+
+/// A value and the bytes of the source where it is written.
+pub(super) struct At<T> {
+    pub(super) value: T,
+    pub(super) span: Range<usize>,
+}
+
+/// What a cluster.toml says, as far as it could be read; the report has the rest.
+#[derive(Default)]
+pub(super) struct Document<'t> {
+    pub(super) format: Option<At<u64>>,
+    pub(super) manager: Option<MachineId>,
+    pub(super) cluster_name: &'t str,
+    /// In the order of the file.
+    pub(super) machines: Vec<MachineSection<'t>>,
+    /// In the order of the file.
+    pub(super) groups: Vec<GroupSection<'t>>,
+}
+
+pub(super) struct MachineSection<'t> {
+    pub(super) name: At<MachineName>,
+    pub(super) id: Option<At<MachineId>>,
+    pub(super) allow_from: Option<List<'t>>,
+    pub(super) allow_shell: Option<List<'t>>,
+    pub(super) username: Option<UserName>,
+    pub(super) commands: Vec<CommandSection<'t>>,
+}
+
+pub(super) struct CommandSection<'t> {
+    pub(super) name: CommandName,
+    pub(super) line: Option<&'t str>,
+    pub(super) words: Vec<Box<str>>,
+    pub(super) allow_from: Option<List<'t>>,
+    pub(super) username: Option<UserName>,
+    pub(super) args: bool,
+}
+
+pub(super) struct GroupSection<'t> {
+    pub(super) name: At<GroupName>,
+    pub(super) members: Option<List<'t>>,
+}
+
+/// A list of who, as a comma-separated string or an array of strings.
+pub(super) struct List<'t> {
+    pub(super) key: Range<usize>,
+    pub(super) entries: Vec<At<&'t str>>,
+}
+
+type Key<'t> = Spanned<DeString<'t>>;
+type Value<'t> = Spanned<DeValue<'t>>;
+
+const TOP: &[&str] = &["cluster_manager", "machine", "group"];
+const MANAGER: &[&str] = &["id52", "cluster_name"];
+const MACHINE: &[&str] = &["id52", "allow_from", "allow_shell", "username", "command"];
+const COMMAND: &[&str] = &["command", "allow_from", "username", "args"];
+const GROUP: &[&str] = &["members"];
+
+/// Reads the whole document.
+pub(super) fn read<'t>(
+    table: &'t DeTable<'t>,
+    source: &'t str,
+    report: &mut Report<'_>,
+) -> Document<'t> {
+    let mut reader = Reader { source, report };
+    let mut document = Document::default();
+    let mut manager: Option<&Key<'_>> = None;
+    for (key, value) in in_order(table) {
+        match key.get_ref().as_ref() {
+            "format" => document.format = reader.format(key, value),
+            "cluster_manager" | "cluster-manager" => match manager {
+                Some(first) => reader.both_managers(first, key),
+                None => {
+                    manager = Some(key);
+                    reader.manager(key, value, &mut document);
+                }
+            },
+            "machine" => document.machines = reader.machines(key, value),
+            "group" => document.groups = reader.groups(key, value),
+            "successor" | "max_age" => {
+                let key_text = quoted(key.get_ref());
+                let message = format!("{key_text} is reserved and not yet supported");
+                reader.error(key.span(), message, Some("remove it".to_owned()));
+            }
+            _ => reader.unknown(key, TOP, "at the top of a cluster.toml"),
+        }
+    }
+    if manager.is_none() {
+        reader.report.missing(
+            0..0,
+            "`[cluster_manager]` is missing".to_owned(),
+            Some("it holds `id52`, the manager's key, as `malai cluster init` wrote it".to_owned()),
+        );
+    }
+    document
+}
+
+/// A table's entries as they stand in the file.
+fn in_order<'t>(table: &'t DeTable<'t>) -> Vec<(&'t Key<'t>, &'t Value<'t>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}
+
+struct Reader<'t, 'r, 's> {
+    source: &'t str,
+    report: &'r mut Report<'s>,
+}
+
+impl<'t> Reader<'t, '_, '_> {
+    fn manager(&mut self, key: &Key<'t>, value: &'t Value<'t>, document: &mut Document<'t>) {
+        let Some(table) = self.table(key, value, "[cluster_manager]") else {
+            return;
+        };
+        let mut has_id = false;
+        for (key, value) in in_order(table) {
+            match key.get_ref().as_ref() {
+                "id52" => {
+                    has_id = true;
+                    document.manager = self.id(key, value).map(|at| at.value);
+                }
+                "cluster_name" => {
+                    document.cluster_name = self.cluster_name(key, value).unwrap_or_default();
+                }
+                _ => self.unknown(key, MANAGER, "in `[cluster_manager]`"),
+            }
+        }
+        if !has_id {
+            self.report.missing(
+                self.header(key, value),
+                "`[cluster_manager]` has no `id52`".to_owned(),
+                Some("it is the manager's key, as `malai status` shows it".to_owned()),
+            );
+        }
+    }
+
+    fn both_managers(&mut self, first: &Key<'t>, second: &Key<'t>) {
+        let line = self.report.line(first.span().start);
+        self.error(
+            second.span(),
+            format!(
+                "{} and {} are the same section, and both are here",
+                quoted(first.get_ref()),
+                quoted(second.get_ref())
+            ),
+            Some(format!("keep the one on line {line} or this one")),
+        );
+    }
+
+    fn machines(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Vec<MachineSection<'t>> {
+        let Some(table) = self.table(key, value, "[machine.web01]") else {
+            return Vec::new();
+        };
+        let sections = in_order(table).into_iter();
+        sections
+            .filter_map(|(key, value)| self.machine(key, value))
+            .collect()
+    }
+
+    fn machine(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<MachineSection<'t>> {
+        let name = self.name(key, MachineName::parse);
+        let table = self.table(key, value, "[machine.web01]")?;
+        let (mut id, mut has_id) = (None, false);
+        let (mut allow_from, mut allow_shell) = (None, None);
+        let (mut username, mut commands) = (None, Vec::new());
+        for (key, value) in in_order(table) {
+            match key.get_ref().as_ref() {
+                "id52" => {
+                    has_id = true;
+                    id = self.id(key, value);
+                }
+                "allow_from" => allow_from = self.list(key, value),
+                "allow_shell" => allow_shell = self.list(key, value),
+                "username" => username = self.user(key, value),
+                "command" => commands = self.commands(key, value),
+                _ => self.unknown(key, MACHINE, "in a machine's section"),
+            }
+        }
+        if !has_id {
+            self.report.missing(
+                self.header(key, value),
+                format!("machine {} has no `id52`", quoted(key.get_ref())),
+                Some("`malai machine init` on that machine prints it".to_owned()),
+            );
+        }
+        Some(MachineSection {
+            name: name?,
+            id,
+            allow_from,
+            allow_shell,
+            username,
+            commands,
+        })
+    }
+
+    fn commands(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Vec<CommandSection<'t>> {
+        let Some(table) = self.table(key, value, "[machine.web01.command.restart-nginx]") else {
+            return Vec::new();
+        };
+        let sections = in_order(table).into_iter();
+        sections
+            .filter_map(|(key, value)| self.command(key, value))
+            .collect()
+    }
+
+    fn command(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<CommandSection<'t>> {
+        let name = self.name(key, CommandName::parse);
+        let table = self.table(key, value, "[machine.web01.command.restart-nginx]")?;
+        let (mut line, mut words) = (None, None);
+        let (mut allow_from, mut username, mut args) = (None, None, false);
+        for (key, value) in in_order(table) {
+            match key.get_ref().as_ref() {
+                "command" => {
+                    line = self.text(key, value);
+                    words = line.and_then(|line| self.words(value, line));
+                }
+                "allow_from" => allow_from = self.list(key, value),
+                "username" => username = self.user(key, value),
+                "args" => args = self.boolean(key, value).unwrap_or_default(),
+                _ => self.unknown(key, COMMAND, "in a command's section"),
+            }
+        }
+        let name = name?.value;
+        Some(CommandSection {
+            line,
+            words: words.unwrap_or_else(|| vec![name.as_str().into()]),
+            name,
+            allow_from,
+            username,
+            args,
+        })
+    }
+
+    fn groups(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Vec<GroupSection<'t>> {
+        let Some(table) = self.table(key, value, "[group.admins]") else {
+            return Vec::new();
+        };
+        let sections = in_order(table).into_iter();
+        sections
+            .filter_map(|(key, value)| self.group(key, value))
+            .collect()
+    }
+
+    fn group(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<GroupSection<'t>> {
+        let name = self.name(key, GroupName::parse);
+        let table = self.table(key, value, "[group.admins]")?;
+        let (mut members, mut has_members) = (None, false);
+        for (key, value) in in_order(table) {
+            match key.get_ref().as_ref() {
+                "members" => {
+                    has_members = true;
+                    members = self.list(key, value);
+                }
+                _ => self.unknown(key, GROUP, "in a group's section"),
+            }
+        }
+        if !has_members {
+            self.report.missing(
+                self.header(key, value),
+                format!("group {} has no `members`", quoted(key.get_ref())),
+                Some("write `members = \"\"` if nobody is to be in it".to_owned()),
+            );
+        }
+        Some(GroupSection {
+            name: name?,
+            members,
+        })
+    }
+
+    fn format(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<At<u64>> {
+        let number = value.get_ref().as_integer().and_then(unsigned);
+        if number.is_none() {
+            self.wrong_type(key, value, "a number, like `format = 1`");
+        }
+        let span = value.span();
+        number.map(|value| At { value, span })
+    }
+
+    fn cluster_name(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<&'t str> {
+        const MOST: usize = 255;
+        let text = self.text(key, value)?;
+        if escape(text) != text || text.chars().count() > MOST {
+            let message = "`cluster_name` must be one short line of visible text".to_owned();
+            self.error(value.span(), message, None);
+        }
+        Some(text)
+    }
+
+    fn words(&mut self, value: &Value<'t>, line: &str) -> Option<Vec<Box<str>>> {
+        match split_command(line) {
+            Ok(words) => Some(words.into_iter().map(Into::into).collect()),
+            Err(_) if line.trim().is_empty() => {
+                self.error(
+                    value.span(),
+                    "the command is empty".to_owned(),
+                    Some(
+                        "write what is to be run; without the key, the entry's name is run"
+                            .to_owned(),
+                    ),
+                );
+                None
+            }
+            Err(problem) => {
+                self.error(
+                    value.span(),
+                    format!("the command cannot be run as it is written: {problem}"),
+                    Some("quote it, or give it to a shell: `sh -c '…'`".to_owned()),
+                );
+                None
+            }
+        }
+    }
+
+    fn name<N>(
+        &mut self,
+        key: &Key<'t>,
+        parse: impl Fn(&str) -> Result<N, NameError>,
+    ) -> Option<At<N>> {
+        match parse(key.get_ref()) {
+            Ok(value) => Some(At {
+                value,
+                span: key.span(),
+            }),
+            Err(problem) => {
+                self.error(key.span(), problem.to_string(), None);
+                None
+            }
+        }
+    }
+
+    fn id(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<At<MachineId>> {
+        let text = self.text(key, value)?;
+        match MachineId::parse(text) {
+            Ok(id) => Some(At {
+                value: id,
+                span: value.span(),
+            }),
+            Err(problem) => {
+                self.error(value.span(), problem.to_string(), None);
+                None
+            }
+        }
+    }
+
+    fn user(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<UserName> {
+        let text = self.text(key, value)?;
+        match UserName::parse(text) {
+            Ok(user) => Some(user),
+            Err(problem) => {
+                self.error(value.span(), problem.to_string(), None);
+                None
+            }
+        }
+    }
+
+    fn list(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<List<'t>> {
+        let entries = match value.get_ref() {
+            DeValue::String(text) => self.comma_separated(text, value.span()),
+            DeValue::Array(array) => {
+                let mut entries = Vec::with_capacity(array.len());
+                for element in array.iter() {
+                    let span = element.span();
+                    match element.get_ref().as_str() {
+                        Some(value) => entries.push(At { value, span }),
+                        None => {
+                            let found = type_name(element.get_ref());
+                            let message =
+                                format!("{} holds strings, this is {found}", quoted(key.get_ref()));
+                            self.error(span, message, None);
+                        }
+                    }
+                }
+                entries
+            }
+            _ => {
+                self.wrong_type(key, value, "a list, like \"laptop,admins\"");
+                return None;
+            }
+        };
+        for entry in entries.iter().filter(|entry| entry.value.is_empty()) {
+            let message = format!("{} has an empty entry", quoted(key.get_ref()));
+            let help = "remove the comma, or write the name that is missing";
+            self.error(entry.span.clone(), message, Some(help.to_owned()));
+        }
+        let key = key.span();
+        Some(List { key, entries })
+    }
+
+    fn comma_separated(&mut self, text: &'t str, span: Range<usize>) -> Vec<At<&'t str>> {
+        if text.trim().is_empty() {
+            return Vec::new();
+        }
+        // Where nothing is escaped, the text stands between the quotes as it is, and every entry
+        // has a place of its own.
+        let written = &self.source[span.clone()];
+        let start = written
+            .find(text)
+            .filter(|quote| *quote > 0 && written.len() == text.len() + 2 * quote)
+            .map(|quote| span.start + quote);
+        let mut entries = Vec::new();
+        let mut offset = 0;
+        for part in text.split(',') {
+            let value = part.trim();
+            let blanks = part.len() - part.trim_start().len();
+            let place = start.map(|start| {
+                let at = start + offset + blanks;
+                at..at + value.len()
+            });
+            let span = place.unwrap_or_else(|| span.clone());
+            entries.push(At { value, span });
+            offset += part.len() + 1;
+        }
+        entries
+    }
+
+    fn text(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<&'t str> {
+        let text = value.get_ref().as_str();
+        if text.is_none() {
+            self.wrong_type(key, value, "a string in quotes");
+        }
+        text
+    }
+
+    fn boolean(&mut self, key: &Key<'t>, value: &Value<'t>) -> Option<bool> {
+        let boolean = value.get_ref().as_bool();
+        if boolean.is_none() {
+            self.wrong_type(key, value, "true or false");
+        }
+        boolean
+    }
+
+    fn table(
+        &mut self,
+        key: &Key<'t>,
+        value: &'t Value<'t>,
+        example: &str,
+    ) -> Option<&'t DeTable<'t>> {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            self.wrong_type(key, value, &format!("a section, like `{example}`"));
+        }
+        table
+    }
+
+    fn wrong_type(&mut self, key: &Key<'t>, value: &Value<'t>, wanted: &str) {
+        let found = type_name(value.get_ref());
+        let message = format!(
+            "{} must be {wanted}; this is {found}",
+            quoted(key.get_ref())
+        );
+        self.error(value.span(), message, None);
+    }
+
+    fn unknown(&mut self, key: &Key<'t>, known: &[&'static str], place: &str) {
+        let help = did_you_mean(key.get_ref(), known.iter().copied())
+            .unwrap_or_else(|| format!("{place} there may be: {}", known.join(", ")));
+        let message = format!("unknown key {}", quoted(key.get_ref()));
+        self.error(key.span(), message, Some(help));
+    }
+
+    /// Where a section begins: its header, or its key if it is written without one.
+    fn header(&self, key: &Key<'t>, value: &Value<'t>) -> Range<usize> {
+        if self.source[value.span()].starts_with('[') {
+            value.span()
+        } else {
+            key.span()
+        }
+    }
+
+    fn error(&mut self, span: Range<usize>, message: String, help: Option<String>) {
+        self.report.error(span, message, help);
+    }
+}
+
+/// The `format` of a document, whatever else is wrong with it.
+pub(super) fn format_of(table: &DeTable<'_>) -> Option<u64> {
+    unsigned(table.get("format")?.get_ref().as_integer()?)
+}
+
+fn unsigned(integer: &DeInteger<'_>) -> Option<u64> {
+    u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+fn type_name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a section",
+    }
+}

@@ -1,0 +1,40 @@
+//! Where in a file a rule stands.
+
+use toml::de::{DeTable, DeValue};
+
+use crate::diagnostic::Lines;
+
+/// A place in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The column in characters, counted from 1.
+    pub column: usize,
+}
+
+/// Finds the key that a rule's path names (`machine.web01.allow_from`, as in
+/// [`Rule::path`](crate::Rule)) in a cluster.toml or in signed content.
+pub fn locate(source: &str, path: &str) -> Option<Location> {
+    // A path is itself a dotted key, so it is read as one.
+    let wanted = format!("{path} = 0");
+    let (wanted, errors) = DeTable::parse_recoverable(&wanted);
+    if !errors.is_empty() {
+        return None;
+    }
+    let (document, _) = DeTable::parse_recoverable(source);
+    let (mut wanted, mut table) = (wanted.get_ref(), document.get_ref());
+    loop {
+        let (name, rest) = wanted.iter().next()?;
+        let (key, value) = table.get_key_value(name.get_ref().as_ref())?;
+        match (rest.get_ref(), value.get_ref()) {
+            (DeValue::Table(rest), DeValue::Table(inner)) => (wanted, table) = (rest, inner),
+            (DeValue::Table(_), _) => return None,
+            _ => {
+                let lines = Lines::new(source);
+                let (line, column) = lines.position(key.span().start);
+                return Some(Location { line, column });
+            }
+        }
+    }
+}

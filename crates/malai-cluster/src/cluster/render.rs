@@ -1,0 +1,118 @@
+//! Texts that malai writes: the content to be signed, a new cluster.toml, a machine's section.
+
+use std::fmt::Write as _;
+
+use super::{Cluster, FORMAT};
+use crate::allow::Entry;
+use crate::identity::MachineId;
+use crate::name::MachineName;
+
+/// Renders the content to be signed. Sections and keys are sorted by their bytes.
+pub(super) fn render(cluster: &Cluster) -> String {
+    let mut out = format!("format = {FORMAT}\n\n[cluster_manager]\n");
+    if !cluster.name().is_empty() {
+        line(&mut out, "cluster_name", &string(cluster.name()));
+    }
+    line(&mut out, "id52", &string(&cluster.manager().to_string()));
+    for group in cluster.groups() {
+        let _ = write!(out, "\n[group.{}]\n", group.name());
+        line(&mut out, "members", &array(group.entries()));
+    }
+    for machine in cluster.machines() {
+        let _ = write!(out, "\n[machine.{}]\n", machine.name());
+        if let Some(list) = machine.allow_from() {
+            line(&mut out, "allow_from", &array(list.entries()));
+        }
+        if let Some(list) = machine.allow_shell() {
+            line(&mut out, "allow_shell", &array(list.entries()));
+        }
+        line(&mut out, "id52", &string(&machine.id().to_string()));
+        if let Some(user) = machine.username() {
+            line(&mut out, "username", &string(user.as_str()));
+        }
+        for command in machine.commands() {
+            let key = key(command.name().as_str());
+            let _ = write!(out, "\n[machine.{}.command.{key}]\n", machine.name());
+            if let Some(list) = command.allow_from() {
+                line(&mut out, "allow_from", &array(list.entries()));
+            }
+            if command.takes_arguments() {
+                line(&mut out, "args", "true");
+            }
+            if let Some(written) = &command.line {
+                line(&mut out, "command", &string(written));
+            }
+            if let Some(user) = command.username() {
+                line(&mut out, "username", &string(user.as_str()));
+            }
+        }
+    }
+    out
+}
+
+/// The cluster.toml of a new cluster.
+pub fn initial_document(manager: &MachineId, cluster_name: &str) -> String {
+    let name = string(cluster_name);
+    format!(
+        r#"# The machines of this cluster and who may do what on them.
+# After an edit: `malai rescan`; `malai rescan --check` only looks for mistakes.
+
+[cluster_manager]
+id52 = "{manager}"
+cluster_name = {name}
+
+# For each machine, the section that `malai machine init` printed there:
+#
+# [machine.web01]
+# id52 = "<the machine's id52>"
+# allow_from = "*"          # who may run commands: machines, groups, "*" for all of them
+#
+# [group.admins]
+# members = "laptop,desk"   # to be written in an allow_from
+"#
+    )
+}
+
+/// The section by which a machine is added to a cluster.toml.
+pub fn machine_section(name: &MachineName, id: &MachineId) -> String {
+    format!("[machine.{name}]\nid52 = \"{id}\"\nallow_from = \"*\"\n")
+}
+
+fn line(out: &mut String, key: &str, value: &str) {
+    let _ = writeln!(out, "{key} = {value}");
+}
+
+fn array(entries: &[Entry]) -> String {
+    let entries: Vec<String> = entries
+        .iter()
+        .map(|entry| string(&entry.to_string()))
+        .collect();
+    format!("[{}]", entries.join(", "))
+}
+
+/// A TOML basic string. Written here, so that no update of a library changes what is signed.
+pub(super) fn string(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            control if control.is_ascii_control() => {
+                let _ = write!(out, "\\u{:04X}", u32::from(control));
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A TOML key: bare where it may be.
+pub(crate) fn key(text: &str) -> String {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if !text.is_empty() && text.bytes().all(bare) {
+        text.to_owned()
+    } else {
+        string(text)
+    }
+}

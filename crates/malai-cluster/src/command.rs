@@ -1,0 +1,43 @@
+//! A command entry: something that may be run by its name, by those its list names.
+
+use crate::allow::AllowList;
+use crate::name::{CommandName, UserName};
+
+/// One `[machine.X.command.Y]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    pub(crate) name: CommandName,
+    /// As written.
+    pub(crate) line: Option<Box<str>>,
+    pub(crate) words: Box<[Box<str>]>,
+    pub(crate) allow_from: Option<AllowList>,
+    pub(crate) username: Option<UserName>,
+    pub(crate) args: bool,
+}
+
+impl Command {
+    /// The word by which it is asked for.
+    pub fn name(&self) -> &CommandName {
+        &self.name
+    }
+
+    /// What is run: at least one word; the name alone if nothing else is written.
+    pub fn words(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.words.iter().map(AsRef::as_ref)
+    }
+
+    /// Its own list of who may run it, if it has one; otherwise the machine's counts.
+    pub fn allow_from(&self) -> Option<&AllowList> {
+        self.allow_from.as_ref()
+    }
+
+    /// Its own user, if it has one; otherwise the machine's counts.
+    pub fn username(&self) -> Option<&UserName> {
+        self.username.as_ref()
+    }
+
+    /// Whether the caller may add arguments.
+    pub fn takes_arguments(&self) -> bool {
+        self.args
+    }
+}

@@ -1,0 +1,345 @@
+//! A problem in a file: where it is, what it is, what to do; shown the way a good compiler does.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::words::escape;
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The file cannot be used.
+    Error,
+    /// The file can be used, but may not mean what its writer meant.
+    Warning,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        })
+    }
+}
+
+/// One problem in one file. `Display` escapes whatever the file's writer controls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The file as the user knows it.
+    pub file: String,
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The column in characters, counted from 1.
+    pub column: usize,
+    /// How many characters of the line are meant, at least 1.
+    pub width: usize,
+    /// The line itself; a very long one is cut after [`SHOWN_LINE`] characters.
+    pub source_line: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+/// How many characters of a source line a [`Diagnostic`] keeps.
+pub const SHOWN_LINE: usize = 400;
+
+impl Diagnostic {
+    /// A diagnostic for the bytes `span` of `source`; for files other than cluster.toml too.
+    pub fn at(
+        severity: Severity,
+        file: &str,
+        source: &str,
+        span: Range<usize>,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) -> Self {
+        Lines::new(source).diagnostic(severity, file, span, message.into(), help)
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = self.line.to_string();
+        let margin = " ".repeat(number.len() + 2);
+        let mut shown = String::new();
+        let (mut start, mut end) = (None, 0);
+        for (index, character) in self.source_line.chars().enumerate() {
+            let column = index + 1;
+            if column == self.column {
+                start = Some(shown.chars().count());
+            }
+            match character {
+                '\t' => shown.push_str("    "),
+                other => shown.push_str(&escape(other.encode_utf8(&mut [0; 4]))),
+            }
+            if column < self.column + self.width {
+                end = shown.chars().count();
+            }
+        }
+        let start = start.unwrap_or_else(|| shown.chars().count());
+        writeln!(f, "{}: {}", self.severity, escape(&self.message))?;
+        let file = escape(&self.file);
+        writeln!(
+            f,
+            "{}--> {file}:{}:{}",
+            &margin[1..],
+            self.line,
+            self.column
+        )?;
+        writeln!(f, "{margin}|")?;
+        writeln!(f, " {number} | {}", shown.trim_end())?;
+        let carets = "^".repeat(end.saturating_sub(start).max(1));
+        write!(f, "{margin}| {}{carets}", " ".repeat(start))?;
+        if let Some(help) = &self.help {
+            write!(f, "\n{margin}= help: {}", escape(help))?;
+        }
+        Ok(())
+    }
+}
+
+/// Finds lines and columns in a source, in logarithmic time and the length of the line.
+pub(crate) struct Lines<'s> {
+    source: &'s str,
+    /// Byte offset of the start of every line.
+    starts: Vec<usize>,
+}
+
+impl<'s> Lines<'s> {
+    pub(crate) fn new(source: &'s str) -> Self {
+        let newlines = source
+            .bytes()
+            .enumerate()
+            .filter(|(_, byte)| *byte == b'\n');
+        let starts = std::iter::once(0).chain(newlines.map(|(index, _)| index + 1));
+        Lines {
+            source,
+            starts: starts.collect(),
+        }
+    }
+
+    /// The index of the line, from 0, that holds this byte offset.
+    pub(crate) fn index_of(&self, offset: usize) -> usize {
+        self.starts.partition_point(|start| *start <= offset) - 1
+    }
+
+    /// The text of a line without its end.
+    pub(crate) fn text(&self, index: usize) -> &'s str {
+        let start = self.starts[index];
+        let end = self
+            .starts
+            .get(index + 1)
+            .map_or(self.source.len(), |next| next - 1);
+        let line = &self.source[start..end];
+        line.strip_suffix('\r').unwrap_or(line)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Line and column in characters, both from 1, of a byte offset.
+    pub(crate) fn position(&self, offset: usize) -> (usize, usize) {
+        let offset = self.clamp(offset);
+        let index = self.index_of(offset);
+        let before = &self.source[self.starts[index]..offset];
+        (index + 1, before.chars().count() + 1)
+    }
+
+    fn clamp(&self, offset: usize) -> usize {
+        self.source.floor_char_boundary(offset)
+    }
+
+    pub(crate) fn diagnostic(
+        &self,
+        severity: Severity,
+        file: &str,
+        span: Range<usize>,
+        message: String,
+        help: Option<String>,
+    ) -> Diagnostic {
+        let offset = self.clamp(span.start);
+        let (line, column) = self.position(offset);
+        let text = self.text(line - 1);
+        let before = offset - self.starts[line - 1];
+        let length = span.end.saturating_sub(offset);
+        let meant = text.get(before..).unwrap_or_default();
+        let meant = meant.get(..length).unwrap_or(meant);
+        let mut source_line: String = text.chars().take(SHOWN_LINE).collect();
+        if source_line.len() < text.len() {
+            source_line.push('…');
+        }
+        Diagnostic {
+            severity,
+            file: file.to_owned(),
+            line,
+            column,
+            width: meant.chars().count().max(1),
+            source_line,
+            message: escape(&message),
+            help: help.as_deref().map(escape),
+        }
+    }
+}
+
+/// Collects problems while a file is read, and orders them at the end.
+pub(crate) struct Report<'s> {
+    file: &'s str,
+    lines: Lines<'s>,
+    problems: Vec<Problem>,
+    /// Problems beyond [`KEPT`].
+    dropped: usize,
+    has_errors: bool,
+}
+
+struct Problem {
+    severity: Severity,
+    is_missing: bool,
+    span: Range<usize>,
+    message: String,
+    help: Option<String>,
+}
+
+/// How many problems are remembered, and how many of them shown: a file of 16 MiB can hold
+/// millions, and nobody reads the thousandth.
+const KEPT: usize = 20_000;
+const SHOWN: usize = 1_000;
+
+impl<'s> Report<'s> {
+    pub(crate) fn new(file: &'s str, source: &'s str) -> Self {
+        Report {
+            file,
+            lines: Lines::new(source),
+            problems: Vec::new(),
+            dropped: 0,
+            has_errors: false,
+        }
+    }
+
+    pub(crate) fn error(&mut self, span: Range<usize>, message: String, help: Option<String>) {
+        self.push(Severity::Error, false, span, message, help);
+    }
+
+    /// An error that says that something is not there.
+    pub(crate) fn missing(&mut self, span: Range<usize>, message: String, help: Option<String>) {
+        self.push(Severity::Error, true, span, message, help);
+    }
+
+    pub(crate) fn warning(&mut self, span: Range<usize>, message: String, help: Option<String>) {
+        self.push(Severity::Warning, false, span, message, help);
+    }
+
+    fn push(
+        &mut self,
+        severity: Severity,
+        is_missing: bool,
+        span: Range<usize>,
+        message: String,
+        help: Option<String>,
+    ) {
+        self.has_errors |= severity == Severity::Error;
+        if self.problems.len() == KEPT {
+            self.dropped += 1;
+            return;
+        }
+        self.problems.push(Problem {
+            severity,
+            is_missing,
+            span,
+            message,
+            help,
+        });
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.has_errors
+    }
+
+    pub(crate) fn lines(&self) -> &Lines<'s> {
+        &self.lines
+    }
+
+    /// The line, from 1, of a byte offset.
+    pub(crate) fn line(&self, offset: usize) -> usize {
+        self.lines.index_of(offset) + 1
+    }
+
+    /// Keeps the problems for which `keep`, given whether it says that something is missing and
+    /// the index of its line, says so.
+    pub(crate) fn retain(&mut self, keep: impl Fn(bool, usize) -> bool) {
+        let lines = &self.lines;
+        self.problems
+            .retain(|problem| keep(problem.is_missing, lines.index_of(problem.span.start)));
+    }
+
+    /// Errors, then warnings, each in the order of the file.
+    pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
+        self.problems
+            .sort_by_key(|problem| (problem.severity, problem.span.start));
+        self.problems
+            .dedup_by(|a, b| a.span == b.span && a.message == b.message);
+        let further = self.dropped + self.problems.len().saturating_sub(SHOWN);
+        self.problems.truncate(SHOWN);
+        let mut diagnostics: Vec<Diagnostic> = self
+            .problems
+            .into_iter()
+            .map(|p| {
+                self.lines
+                    .diagnostic(p.severity, self.file, p.span, p.message, p.help)
+            })
+            .collect();
+        if further > 0
+            && let Some(last) = diagnostics.last_mut()
+        {
+            let note = format!("there are {further} more problems, not shown");
+            last.help = Some(match last.help.take() {
+                Some(help) => format!("{help}; {note}"),
+                None => note,
+            });
+        }
+        diagnostics
+    }
+}
+
+/// A value of the user's for a message: escaped, cut, in backquotes.
+pub(crate) fn quoted(text: &str) -> String {
+    const SHOWN_VALUE: usize = 80;
+    let mut shown: String = escape(text).chars().take(SHOWN_VALUE).collect();
+    if text.chars().nth(SHOWN_VALUE).is_some() {
+        shown.push('…');
+    }
+    format!("`{shown}`")
+}
+
+/// The candidate nearest to a mistyped text, if any is near enough to suggest.
+pub(crate) fn nearest<'c>(
+    text: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<&'c str> {
+    let length = text.chars().count();
+    let far = 1 + length / 4;
+    candidates
+        .into_iter()
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= far)
+        .map(|candidate| (strsim::osa_distance(text, candidate), candidate))
+        .filter(|(distance, _)| *distance <= far)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// The help line for a mistyped text.
+pub(crate) fn did_you_mean<'c>(
+    text: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<String> {
+    nearest(text, candidates).map(|candidate| format!("did you mean `{candidate}`?"))
+}
+
+#[cfg(test)]
+mod tests;

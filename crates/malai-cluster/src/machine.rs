@@ -1,0 +1,58 @@
+//! A machine of a cluster, and who may do what on it.
+
+use crate::allow::AllowList;
+use crate::command::Command;
+use crate::identity::MachineId;
+use crate::name::{MachineName, UserName};
+
+/// One `[machine.X]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    pub(crate) name: MachineName,
+    pub(crate) id: MachineId,
+    pub(crate) allow_from: Option<AllowList>,
+    pub(crate) allow_shell: Option<AllowList>,
+    pub(crate) username: Option<UserName>,
+    /// Sorted by name.
+    pub(crate) commands: Box<[Command]>,
+}
+
+impl Machine {
+    /// Its name in the cluster.
+    pub fn name(&self) -> &MachineName {
+        &self.name
+    }
+
+    /// Its key.
+    pub fn id(&self) -> MachineId {
+        self.id
+    }
+
+    /// The user that commands and shells run as; none is the daemon's own.
+    pub fn username(&self) -> Option<&UserName> {
+        self.username.as_ref()
+    }
+
+    /// Who may run commands; none is nobody.
+    pub fn allow_from(&self) -> Option<&AllowList> {
+        self.allow_from.as_ref()
+    }
+
+    /// Who may open a shell; none is whoever may run commands.
+    pub fn allow_shell(&self) -> Option<&AllowList> {
+        self.allow_shell.as_ref()
+    }
+
+    /// Its command entries, by name.
+    pub fn commands(&self) -> &[Command] {
+        &self.commands
+    }
+
+    /// The command entry with exactly this name.
+    pub fn command(&self, name: &[u8]) -> Option<&Command> {
+        self.commands
+            .binary_search_by(|command| command.name.as_str().as_bytes().cmp(name))
+            .ok()
+            .map(|index| &self.commands[index])
+    }
+}

@@ -1,0 +1,255 @@
+//! Who may do what where: a pure function from cluster and request to a decision and its reason.
+
+use std::fmt;
+
+use crate::allow::{AllowList, Member};
+use crate::cluster::{Cluster, key};
+use crate::command::Command;
+use crate::group::path_to;
+use crate::identity::MachineId;
+use crate::machine::Machine;
+use crate::name::{GroupName, UserName};
+
+/// What somebody wants to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// Run this argument list.
+    Exec(&'a [Vec<u8>]),
+    /// Open a shell.
+    Shell,
+}
+
+/// Who wants to do what where.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The key that the connection's handshake proved.
+    pub from: MachineId,
+    /// The machine that is asked.
+    pub to: MachineId,
+    /// What it is asked for.
+    pub action: Action<'a>,
+}
+
+/// Decides a request by the rules of product.md section 3. What nothing allows is refused.
+pub fn decide(cluster: &Cluster, request: &Request<'_>) -> Decision {
+    match grant(cluster, request) {
+        Ok(grant) => Decision::Allow(grant),
+        Err(refusal) => Decision::Refuse(refusal),
+    }
+}
+
+/// What was decided, and by which rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It may be done, as the grant says.
+    Allow(Grant),
+    /// It may not.
+    Refuse(Refusal),
+}
+
+/// What may be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// What to run; empty for a shell.
+    pub argv: Vec<Vec<u8>>,
+    /// As whom; none is the daemon's own user.
+    pub user: Option<UserName>,
+    /// By which rule.
+    pub rule: Rule,
+}
+
+/// The rule by which something is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The list's key in the configuration, as `machine.web01.allow_from`.
+    pub path: String,
+    /// The entry of the list that matched, as `*` or `admins`.
+    pub entry: String,
+    /// If the entry is a group: it, and the groups inside it on the way to the member.
+    pub via: Vec<GroupName>,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.entry)?;
+        for group in self.via.iter().skip(1) {
+            write!(f, " → {group}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why something is refused. Its text is for the person who is refused: it names the rule, and
+/// not who else is in it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The sender's key is neither the manager's nor a machine's.
+    #[error("this key is not a member of the cluster")]
+    NotAMember,
+    /// The target's key is not a machine's.
+    #[error("the target is not a machine of the cluster")]
+    NotAMachine,
+    /// The rule that would have to allow it is not written.
+    #[error("{rule} is not set, so nobody may do this")]
+    NoRule {
+        /// The missing list, as `machine.web01.allow_from`.
+        rule: String,
+    },
+    /// Not in the machine's allow_from.
+    #[error("{rule} does not allow you to run commands")]
+    NotInMachine {
+        /// `machine.web01.allow_from`.
+        rule: String,
+    },
+    /// Not in the list that decides about this command entry.
+    #[error("{rule} does not allow you to run this command")]
+    NotInCommand {
+        /// `machine.web01.command.restart-nginx.allow_from`, or the machine's where the command
+        /// has none.
+        rule: String,
+    },
+    /// Arguments for a command entry that takes none.
+    #[error("{rule} does not allow arguments for this command")]
+    Arguments {
+        /// `machine.web01.command.restart-nginx.args`.
+        rule: String,
+    },
+    /// Not in the list that decides about shells.
+    #[error("{rule} does not allow you to open a shell")]
+    NotInShell {
+        /// `machine.web01.allow_shell`, or its allow_from where it has none.
+        rule: String,
+    },
+    /// No command, or an empty one.
+    #[error("the command is empty")]
+    EmptyCommand,
+    /// An argument with a NUL, which no process can be given.
+    #[error("an argument has a NUL character in it")]
+    Nul,
+}
+
+impl Refusal {
+    /// The key in the configuration that refused, if it was one.
+    pub fn rule(&self) -> Option<&str> {
+        match self {
+            Refusal::NoRule { rule }
+            | Refusal::NotInMachine { rule }
+            | Refusal::NotInCommand { rule }
+            | Refusal::Arguments { rule }
+            | Refusal::NotInShell { rule } => Some(rule),
+            Refusal::NotAMember | Refusal::NotAMachine | Refusal::EmptyCommand | Refusal::Nul => {
+                None
+            }
+        }
+    }
+}
+
+fn grant(cluster: &Cluster, request: &Request<'_>) -> Result<Grant, Refusal> {
+    let member = cluster.member(&request.from).ok_or(Refusal::NotAMember)?;
+    let machine = cluster.machine(&request.to).ok_or(Refusal::NotAMachine)?;
+    let asked = Asked {
+        cluster,
+        member,
+        machine,
+    };
+    match request.action {
+        Action::Shell => asked.shell(),
+        Action::Exec(argv) => {
+            let program = argv.first().filter(|program| !program.is_empty());
+            let program = program.ok_or(Refusal::EmptyCommand)?;
+            if argv.iter().any(|argument| argument.contains(&0)) {
+                return Err(Refusal::Nul);
+            }
+            match machine.command(program) {
+                Some(command) => asked.command(command, &argv[1..]),
+                None => asked.exec(argv),
+            }
+        }
+    }
+}
+
+/// A member who asks a machine.
+struct Asked<'c> {
+    cluster: &'c Cluster,
+    member: Member,
+    machine: &'c Machine,
+}
+
+impl Asked<'_> {
+    fn exec(&self, argv: &[Vec<u8>]) -> Result<Grant, Refusal> {
+        let rule = self.rule(
+            self.machine.allow_from(),
+            || self.path("allow_from"),
+            |rule| Refusal::NotInMachine { rule },
+        )?;
+        Ok(Grant {
+            argv: argv.to_vec(),
+            user: self.machine.username().cloned(),
+            rule,
+        })
+    }
+
+    fn command(&self, command: &Command, arguments: &[Vec<u8>]) -> Result<Grant, Refusal> {
+        let path = |last: &str| {
+            let name = key(command.name().as_str());
+            self.path(&format!("command.{name}.{last}"))
+        };
+        let own = command.allow_from();
+        let rule = self.rule(
+            own.or(self.machine.allow_from()),
+            || own.map_or_else(|| self.path("allow_from"), |_| path("allow_from")),
+            |rule| Refusal::NotInCommand { rule },
+        )?;
+        if !arguments.is_empty() && !command.takes_arguments() {
+            return Err(Refusal::Arguments { rule: path("args") });
+        }
+        let words = command.words().map(|word| word.as_bytes().to_vec());
+        Ok(Grant {
+            argv: words.chain(arguments.iter().cloned()).collect(),
+            user: command.username().or(self.machine.username()).cloned(),
+            rule,
+        })
+    }
+
+    fn shell(&self) -> Result<Grant, Refusal> {
+        let own = self.machine.allow_shell();
+        let rule = self.rule(
+            own.or(self.machine.allow_from()),
+            || self.path(own.map_or("allow_from", |_| "allow_shell")),
+            |rule| Refusal::NotInShell { rule },
+        )?;
+        Ok(Grant {
+            argv: Vec::new(),
+            user: self.machine.username().cloned(),
+            rule,
+        })
+    }
+
+    /// The rule by which the list admits the member.
+    fn rule(
+        &self,
+        list: Option<&AllowList>,
+        path: impl FnOnce() -> String,
+        refused: impl FnOnce(String) -> Refusal,
+    ) -> Result<Rule, Refusal> {
+        let Some(list) = list else {
+            return Err(Refusal::NoRule { rule: path() });
+        };
+        let groups = self.cluster.group_table();
+        let Some((entry, group)) = list.matching(self.member, groups) else {
+            return Err(refused(path()));
+        };
+        Ok(Rule {
+            path: path(),
+            entry: entry.to_string(),
+            via: group.map_or_else(Vec::new, |group| path_to(groups, group, self.member)),
+        })
+    }
+
+    fn path(&self, last: &str) -> String {
+        format!("machine.{}.{last}", self.machine.name())
+    }
+}
+
+#[cfg(test)]
+mod tests;
