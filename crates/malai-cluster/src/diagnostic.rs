@@ -318,7 +318,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// The candidate nearest to a mistyped text, if any is near enough to suggest.
-pub(crate) fn nearest<'c>(
+pub fn nearest<'c>(
     text: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {

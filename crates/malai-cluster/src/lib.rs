@@ -26,7 +26,7 @@ pub use cluster::{
     initial_document, locate, machine_section, read_content, remove_machine,
 };
 pub use command::Command;
-pub use diagnostic::{Diagnostic, SHOWN_LINE, Severity};
+pub use diagnostic::{Diagnostic, SHOWN_LINE, Severity, nearest};
 pub use distribution::plan;
 pub use group::Group;
 pub use identity::{ClusterId, IdError, MachineId, SecretSeed, SeedError, looks_like_id52};

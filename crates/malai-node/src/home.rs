@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use malai_cluster::ClusterAlias;
+use serde::Serialize;
 
 use crate::store::show;
 
@@ -106,7 +107,8 @@ impl HomeError {
 }
 
 /// What this computer is in one of its clusters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// It holds `cluster.toml` and the cluster's key.
     Manager,
@@ -208,7 +210,7 @@ impl Home {
     pub fn cluster_dirs(&self) -> Result<Vec<ClusterDir>, HomeError> {
         let survey = self.survey()?;
         match survey.problems.into_iter().next() {
-            Some(problem) => Err(problem),
+            Some((_, problem)) => Err(problem),
             None => Ok(survey.dirs),
         }
     }
@@ -234,11 +236,11 @@ impl Home {
             match cluster_dir(entry.path()) {
                 Ok(Some(dir)) => survey.dirs.push(dir),
                 Ok(None) => {}
-                Err(problem) => survey.problems.push(problem),
+                Err(problem) => survey.problems.push((entry.path(), problem)),
             }
         }
         survey.dirs.sort_by(|a, b| a.path.cmp(&b.path));
-        survey.problems.sort_by_key(ToString::to_string);
+        survey.problems.sort_by(|(a, _), (b, _)| a.cmp(b));
         Ok(survey)
     }
 }
@@ -248,8 +250,8 @@ impl Home {
 pub struct Survey {
     /// The folders whose names are aliases, sorted.
     pub dirs: Vec<ClusterDir>,
-    /// One for each folder that cannot be a cluster.
-    pub problems: Vec<HomeError>,
+    /// The folders that cannot be clusters, and why, sorted.
+    pub problems: Vec<(PathBuf, HomeError)>,
 }
 
 /// The folder of one cluster.
