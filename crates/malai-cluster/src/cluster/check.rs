@@ -53,7 +53,13 @@ pub(super) fn run(file: &str, source: &str, purpose: Purpose) -> Outcome {
         only_what_is_certain(&mut report, &errors);
         for error in errors {
             let span = error.span().unwrap_or_default();
-            report.error(span, error.message().to_owned(), None);
+            if error.message() == "duplicate key" {
+                let message = format!("{} is there twice", quoted(&source[span.clone()]));
+                let help = "remove one of the two, or give it another name";
+                report.error(span, message, Some(help.to_owned()));
+            } else {
+                report.error(span, error.message().to_owned(), None);
+            }
         }
         None
     };

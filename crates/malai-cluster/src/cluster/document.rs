@@ -76,17 +76,18 @@ pub(super) fn read<'t>(
 ) -> Document<'t> {
     let mut reader = Reader { source, report };
     let mut document = Document::default();
-    let mut manager: Option<&Key<'_>> = None;
+    let mut manager: Option<(&Key<'_>, Range<usize>)> = None;
+    let mut has_id = false;
     for (key, value) in in_order(table) {
         match key.get_ref().as_ref() {
             "format" => document.format = reader.format(key, value),
-            "cluster_manager" | "cluster-manager" => match manager {
-                Some(first) => reader.both_managers(first, key),
-                None => {
-                    manager = Some(key);
-                    reader.manager(key, value, &mut document);
+            "cluster_manager" | "cluster-manager" => {
+                if let Some((first, _)) = &manager {
+                    reader.both_managers(first, key);
                 }
-            },
+                manager.get_or_insert_with(|| (key, reader.header(key, value)));
+                has_id |= reader.manager(key, value, &mut document);
+            }
             "machine" => document.machines = reader.machines(key, value),
             "group" => document.groups = reader.groups(key, value),
             "successor" | "max_age" => {
@@ -97,12 +98,18 @@ pub(super) fn read<'t>(
             _ => reader.unknown(key, TOP, "at the top of a cluster.toml"),
         }
     }
-    if manager.is_none() {
-        reader.report.missing(
+    match manager {
+        None => reader.report.missing(
             0..0,
             "`[cluster_manager]` is missing".to_owned(),
             Some("it holds `id52`, the manager's key, as `malai cluster init` wrote it".to_owned()),
-        );
+        ),
+        Some((_, header)) if !has_id => reader.report.missing(
+            header,
+            "`[cluster_manager]` has no `id52`".to_owned(),
+            Some("it is the manager's key, as `malai status` shows it".to_owned()),
+        ),
+        Some(_) => {}
     }
     document
 }
@@ -120,9 +127,15 @@ struct Reader<'t, 'r, 's> {
 }
 
 impl<'t> Reader<'t, '_, '_> {
-    fn manager(&mut self, key: &Key<'t>, value: &'t Value<'t>, document: &mut Document<'t>) {
+    /// Whether there is an `id52`, a valid one or not.
+    fn manager(
+        &mut self,
+        key: &Key<'t>,
+        value: &'t Value<'t>,
+        document: &mut Document<'t>,
+    ) -> bool {
         let Some(table) = self.table(key, value, "[cluster_manager]") else {
-            return;
+            return true;
         };
         let mut has_id = false;
         for (key, value) in in_order(table) {
@@ -137,13 +150,7 @@ impl<'t> Reader<'t, '_, '_> {
                 _ => self.unknown(key, MANAGER, "in `[cluster_manager]`"),
             }
         }
-        if !has_id {
-            self.report.missing(
-                self.header(key, value),
-                "`[cluster_manager]` has no `id52`".to_owned(),
-                Some("it is the manager's key, as `malai status` shows it".to_owned()),
-            );
-        }
+        has_id
     }
 
     fn both_managers(&mut self, first: &Key<'t>, second: &Key<'t>) {

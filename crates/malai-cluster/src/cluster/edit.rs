@@ -160,3 +160,6 @@ fn drop_from(table: &mut dyn TableLike, keys: &[&str], gone: &impl Fn(&str) -> b
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! Edits keep everything that they are not about.
+
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::testing::*;
+
+const FILE: &str = r#"# our machines
+[cluster_manager]
+id52 = "ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0"   # do not lose
+
+# the web server
+[machine.web01]
+  id52 = "g4sne3l8fkblull3ahjc6j3upj5or2khmjn3f8ituo7ln3u9mea0"
+  allow_from = "laptop, web01 ,admins"   # who
+[machine.web01.command.x]
+allow_from = ["laptop"]
+
+# Ann's
+[machine.laptop]
+id52 = 'tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g'
+allow_from = "*"
+
+# people
+[group.admins]
+members = [
+  "laptop",  # Ann
+  "tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g",
+  "web01",   # itself
+]"#;
+
+fn added(source: &str, allow_from: &[&str], expected: Expect) {
+    let name = MachineName::parse("db").unwrap();
+    let allow_from: Vec<String> = allow_from.iter().map(ToString::to_string).collect();
+    match add_machine(source, &name, &id(STRANGER), &allow_from) {
+        Ok(text) => {
+            let rest = text.strip_prefix(source).unwrap_or(&text);
+            expected.assert_eq(rest);
+            let cluster = super::super::check("f", &text).cluster.unwrap();
+            assert_eq!(cluster.machine_named("db").unwrap().id(), id(STRANGER));
+        }
+        Err(problem) => expected.assert_eq(&problem.to_string()),
+    }
+}
+
+#[test]
+fn adding() {
+    added(FILE, &["*"], expect![[r#"
+
+
+        [machine.db]
+        id52 = "pa9qo5o531o73ljrgf3vu3nug44ehr2561blqtp6gu9j7muqnpu0"
+        allow_from = "*"
+    "#]]);
+    added(FILE, &["laptop", "admins"], expect![[r#"
+
+
+        [machine.db]
+        id52 = "pa9qo5o531o73ljrgf3vu3nug44ehr2561blqtp6gu9j7muqnpu0"
+        allow_from = ["laptop", "admins"]
+    "#]]);
+    added(FILE, &[], expect![[r#"
+
+
+        [machine.db]
+        id52 = "pa9qo5o531o73ljrgf3vu3nug44ehr2561blqtp6gu9j7muqnpu0"
+        allow_from = []
+    "#]]);
+    let manager = format!("[cluster_manager]\nid52 = \"{MANAGER}\"\n");
+    added(&manager, &["*"], expect![[r#"
+
+        [machine.db]
+        id52 = "pa9qo5o531o73ljrgf3vu3nug44ehr2561blqtp6gu9j7muqnpu0"
+        allow_from = "*"
+    "#]]);
+    let inline = format!("machine = {{ laptop = {{ id52 = \"{LAPTOP}\" }} }} # all\n{manager}");
+    added(&inline, &["laptop"], expect![[r#"
+        machine = { laptop = { id52 = "tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g" } , db = { id52 = "pa9qo5o531o73ljrgf3vu3nug44ehr2561blqtp6gu9j7muqnpu0", allow_from = ["laptop"] } } # all
+        [cluster_manager]
+        id52 = "ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0"
+    "#]]);
+    let dotted = format!("machine.laptop.id52 = \"{LAPTOP}\" # mine\n{manager}");
+    added(&dotted, &["*"], expect![[r#"
+
+        [machine.db]
+        id52 = "pa9qo5o531o73ljrgf3vu3nug44ehr2561blqtp6gu9j7muqnpu0"
+        allow_from = "*"
+    "#]]);
+    added(
+        &format!("{manager}[machine.db]\nid52 = \"{WEB01}\"\n"),
+        &["*"],
+        expect!["there is a machine `db` already: remove it first, or take another name"],
+    );
+    added("machine = 3\n", &["*"], expect!["`machine` is not a section: run `malai rescan --check` and mend the file first"]);
+    added("[machine", &["*"], expect!["the file is not valid TOML (unclosed table, expected `]`): run `malai rescan --check` and mend it first"]);
+}
+
+fn removed(name: &str, expected: Expect) {
+    let name = MachineName::parse(name).unwrap();
+    match remove_machine(FILE, &name) {
+        Ok(text) => {
+            expected.assert_eq(&text);
+            let checked = super::super::check("f", &text);
+            assert!(checked.cluster.is_some(), "{:?}", checked.diagnostics);
+        }
+        Err(problem) => expected.assert_eq(&problem.to_string()),
+    }
+}
+
+#[test]
+fn removing() {
+    removed("laptop", expect![[r##"
+        # our machines
+        [cluster_manager]
+        id52 = "ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0"   # do not lose
+
+        # the web server
+        [machine.web01]
+          id52 = "g4sne3l8fkblull3ahjc6j3upj5or2khmjn3f8ituo7ln3u9mea0"
+          allow_from = "web01,admins"   # who
+        [machine.web01.command.x]
+        allow_from = []
+
+        # people
+        [group.admins]
+        members = [
+          "web01",   # itself
+        ]
+    "##]]);
+    removed("web01", expect![[r##"
+        # our machines
+        [cluster_manager]
+        id52 = "ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0"   # do not lose
+
+        # Ann's
+        [machine.laptop]
+        id52 = 'tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g'
+        allow_from = "*"
+
+        # people
+        [group.admins]
+        members = [
+          "laptop",  # Ann
+          "tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g",   # itself
+        ]
+    "##]]);
+    removed("db", expect!["there is no machine `db`"]);
+}
+
+#[test]
+fn added_and_removed_again() {
+    let name = MachineName::parse("db").unwrap();
+    let added = add_machine(FILE, &name, &id(STRANGER), &["*".to_owned()]).unwrap();
+    let again = remove_machine(&added, &name).unwrap();
+    assert_eq!(again.trim_end(), FILE);
+}
