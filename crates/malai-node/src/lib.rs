@@ -1,1 +1,35 @@
-//! x
+//! malai's IO: the home and its files, the daemon, peers, sessions.
+
+pub mod addresses;
+pub mod configuration;
+pub mod control;
+pub mod daemon;
+pub mod descriptor;
+pub mod distribute;
+pub mod endpoint;
+pub mod execute;
+pub mod flow;
+pub mod frames;
+pub mod home;
+pub mod inbound;
+pub mod init;
+pub mod keystore;
+pub mod link;
+pub mod local;
+pub mod lock;
+pub mod mdns;
+pub mod member;
+pub mod membership;
+pub mod outbound;
+pub mod peers;
+pub mod process;
+pub mod reach;
+pub mod rescan;
+pub mod router;
+pub mod service;
+pub mod settings;
+pub mod status;
+pub mod store;
+pub mod sync;
+pub mod verify;
+pub mod waiting;

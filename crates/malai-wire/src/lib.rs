@@ -1,1 +1,14 @@
-//! x
+//! malai's wire: bytes to values and back. Pure: no IO, no clock, no randomness.
+//!
+//! `PROTOCOL.md` at the root of the repository describes every stream, frame, cap and code in
+//! prose; the types here are that page as code.
+
+pub mod control;
+pub mod frame;
+pub mod peer;
+pub mod refusal;
+pub mod status;
+pub mod version;
+
+pub use frame::{FrameError, Tagged};
+pub use refusal::{Refusal, RefusalCode};

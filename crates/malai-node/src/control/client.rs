@@ -1,0 +1,191 @@
+//! The command line's side of the socket. Without a runtime: this is on every command's way.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use malai_wire::control::{self, PREAMBLE, Reply, Request};
+use malai_wire::frame::{self, HEAD, Tagged};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+
+use super::ShortPath;
+use crate::home::Home;
+use crate::lock::{self, LockState};
+
+/// How long a daemon that holds the lock may take to answer.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The daemon cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The lock is held and the socket does not answer.
+    #[error("a daemon holds {home} (pid {pid}) and its socket did not answer within {} s; `malai status` says more", PATIENCE.as_secs())]
+    NoAnswer {
+        /// The home.
+        home: String,
+        /// Its process id, or `unknown`.
+        pid: String,
+    },
+    /// Another version is at the other end.
+    #[error("the running daemon speaks version {theirs} of the control protocol, this malai version {}; restart the daemon: `malai stop`, then `malai daemon`", control::VERSION)]
+    Version {
+        /// The daemon's version.
+        theirs: u16,
+    },
+    /// What arrived is not malai's.
+    #[error("the daemon's answer cannot be read: {0}")]
+    Garbled(String),
+    /// The daemon ended while it was being asked.
+    #[error("the daemon went away in the middle of an answer")]
+    Gone,
+    /// The daemon did not do it.
+    #[error("{0}")]
+    Failed(String),
+    /// The system's refusal.
+    #[error("cannot reach the daemon's socket in {home}: {source}")]
+    Io {
+        /// The home.
+        home: String,
+        /// The system's words.
+        source: io::Error,
+    },
+}
+
+/// A connection to the daemon of a home.
+#[derive(Debug)]
+pub struct Control {
+    stream: UnixStream,
+    home: String,
+    greeted: bool,
+}
+
+/// Connects to the daemon of a home: `None` if there is none, by the lock. One that is just
+/// starting is waited for.
+///
+/// # Errors
+///
+/// The lock is held and the socket does not answer: an error, never a reason to go around it.
+pub fn connect(home: &Home) -> Result<Option<Control>, ControlError> {
+    let shown = home.root().display().to_string();
+    let started = Instant::now();
+    loop {
+        let attempt = ShortPath::of(home).and_then(|path| UnixStream::connect(path.path()));
+        match attempt {
+            Ok(stream) => return Ok(Some(Control { stream, home: shown, greeted: false })),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(ControlError::Io { home: shown, source: error }),
+            Err(_) => {}
+        }
+        match lock::probe(home).map_err(|source| ControlError::Io { home: shown.clone(), source })? {
+            LockState::Free => return Ok(None),
+            LockState::Held { pid } if started.elapsed() > PATIENCE => {
+                return Err(ControlError::NoAnswer { home: shown, pid: pid.map_or_else(|| "unknown".into(), |pid| pid.to_string()) });
+            }
+            // A socket that appears is no event that can be waited for before it is there.
+            LockState::Held { .. } => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+impl Control {
+    /// Sends a request, and descriptors with its first byte.
+    ///
+    /// # Errors
+    ///
+    /// The daemon has gone.
+    pub fn send(&mut self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), ControlError> {
+        let mut bytes = control::preamble(control::VERSION).to_vec();
+        bytes.extend_from_slice(&request.to_frame());
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+        }
+        let sent = rustix::net::sendmsg(&self.stream, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)
+            .map_err(|error| self.io(error.into()))?;
+        let rest = bytes.get(sent..).unwrap_or_default();
+        self.stream.write_all(rest).map_err(|error| self.io(error))
+    }
+
+    /// Sends what follows a request.
+    ///
+    /// # Errors
+    ///
+    /// The daemon has gone.
+    pub fn say<T: Tagged>(&mut self, message: &T) -> Result<(), ControlError> {
+        self.stream.write_all(&message.to_frame()).map_err(|error| self.io(error))
+    }
+
+    /// Waits for the daemon's first sign of life, then for its next answer. A daemon that holds its
+    /// lock and does not even greet within [`PATIENCE`] is an error.
+    ///
+    /// # Errors
+    ///
+    /// No answer, another version, or an answer that cannot be read.
+    pub fn answer(&mut self) -> Result<Reply, ControlError> {
+        if !self.greeted {
+            self.stream.set_read_timeout(Some(PATIENCE)).map_err(|error| self.io(error))?;
+            let mut preamble = [0; PREAMBLE];
+            self.read(&mut preamble)?;
+            match control::parse_preamble(preamble) {
+                Some(control::VERSION) => {}
+                Some(theirs) => return Err(ControlError::Version { theirs }),
+                None => return Err(ControlError::Garbled("it is not malai's".into())),
+            }
+            self.stream.set_read_timeout(None).map_err(|error| self.io(error))?;
+            self.greeted = true;
+        }
+        loop {
+            let mut head = [0; HEAD];
+            self.read(&mut head)?;
+            let (tag, length) = frame::parse_head(head, control::CAP).map_err(|error| ControlError::Garbled(error.to_string()))?;
+            let mut body = vec![0; length];
+            self.read(&mut body)?;
+            if let Some(reply) = Reply::decode(tag, &body).map_err(|error| ControlError::Garbled(error.to_string()))? {
+                return match reply {
+                    Reply::Failed(why) => Err(ControlError::Failed(why)),
+                    reply => Ok(reply),
+                };
+            }
+        }
+    }
+
+    /// The stream, to wait for.
+    pub fn stream(&self) -> &UnixStream {
+        &self.stream
+    }
+
+    /// The error for something of this process's own that stands in the way of asking.
+    pub fn unusable(&self, source: io::Error) -> ControlError {
+        ControlError::Io { home: self.home.clone(), source }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Result<(), ControlError> {
+        match self.stream.read_exact(buffer) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(ControlError::Gone),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Err(ControlError::NoAnswer { home: self.home.clone(), pid: "see malai.lock".into() })
+            }
+            Err(error) => Err(self.io(error)),
+        }
+    }
+
+    fn io(&self, source: io::Error) -> ControlError {
+        match source.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ControlError::Gone,
+            _ => ControlError::Io { home: self.home.clone(), source },
+        }
+    }
+}
+
+/// Asks one question of the daemon: `None` if there is none.
+///
+/// # Errors
+///
+/// As [`connect`] and [`Control::answer`].
+pub fn ask(home: &Home, request: &Request) -> Result<Option<Reply>, ControlError> {
+    let Some(mut control) = connect(home)? else { return Ok(None) };
+    control.send(request, &[])?;
+    control.answer().map(Some)
+}

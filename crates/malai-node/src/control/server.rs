@@ -1,0 +1,307 @@
+//! The daemon's side of the socket.
+
+use std::io::{self, IoSliceMut};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::Arc;
+use std::time::Duration;
+
+use malai_wire::control::{self, Exec, Exited, FromCommand, PREAMBLE, Reply, Request, Stdin};
+use malai_wire::frame::{self, HEAD, Tagged};
+use malai_wire::peer::exec::Signal;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::ShortPath;
+use crate::daemon::Daemon;
+use crate::descriptor::{Descriptor, Way};
+use crate::execute::{self, Ending};
+use crate::flow::{Gate, Sink, Source};
+use crate::home::Home;
+use crate::outbound::exec::Caller;
+
+/// How long a command line may take to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often the daemon looks whether its socket is still there.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Pieces of terminal input that are waiting to be sent.
+const PIECES: usize = 16;
+
+/// The bound socket.
+#[derive(Debug)]
+pub struct Socket {
+    home: Home,
+    listener: UnixListener,
+    inode: u64,
+}
+
+impl Socket {
+    /// Binds the home's socket, in place of whatever a dead daemon has left there. Only the holder of
+    /// the home's lock may.
+    ///
+    /// # Errors
+    ///
+    /// The system's refusal.
+    pub fn bind(home: &Home) -> io::Result<Self> {
+        let path = home.socket();
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let short = ShortPath::of(home)?;
+        // The home is its owner's alone, so that nobody else can connect before the mode is set.
+        let listener = UnixListener::bind(short.path())?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        let inode = std::fs::symlink_metadata(&path)?.ino();
+        Ok(Self { home: home.clone(), listener, inode })
+    }
+
+    /// Serves command lines until `stop`. A socket that somebody removed is made again.
+    pub async fn serve(mut self, daemon: Arc<Daemon>, stop: CancellationToken) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) if permitted(&stream) => {
+                        let daemon = daemon.clone();
+                        daemon.tasks().spawn({
+                            let daemon = daemon.clone();
+                            async move { serve(stream, daemon).await }
+                        });
+                    }
+                    Ok(_) => tracing::warn!("another user tried the control socket and was turned away"),
+                    Err(error) => {
+                        tracing::error!("the control socket: {error}");
+                        tokio::time::sleep(LOOK).await;
+                    }
+                },
+                _ = look.tick() => self.look(&daemon),
+                () = stop.cancelled() => break,
+            }
+        }
+        if std::fs::symlink_metadata(self.home.socket()).is_ok_and(|meta| meta.ino() == self.inode) {
+            let _ = std::fs::remove_file(self.home.socket());
+        }
+    }
+
+    fn look(&mut self, daemon: &Daemon) {
+        daemon.look_after_lock();
+        if std::fs::symlink_metadata(self.home.socket()).is_ok_and(|meta| meta.ino() == self.inode) {
+            return;
+        }
+        match Self::bind(&self.home) {
+            Ok(socket) => {
+                tracing::warn!("the control socket was removed under the daemon; it is made again");
+                *self = socket;
+            }
+            Err(error) => tracing::error!("the control socket was removed and cannot be made again: {error}"),
+        }
+    }
+}
+
+/// The socket serves the daemon's own user and root alone.
+fn permitted(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+}
+
+async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>) {
+    let served = async {
+        stream.write_all(&control::preamble(control::VERSION)).await?;
+        let mut received = Received::default();
+        let request = match tokio::time::timeout(PATIENCE, received.request(&stream)).await {
+            Ok(Ok(Some(request))) => request,
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Err(error)) => return reply(&mut stream, &Reply::Failed(error.to_string())).await,
+            Err(_) => return Ok(()),
+        };
+        match request {
+            Request::Status => reply(&mut stream, &Reply::Status(daemon.facts())).await,
+            Request::Rescan(rescan) => {
+                let reports = daemon.rescan(rescan.cluster.as_deref(), rescan.typed).await;
+                let answer = reports.map_or_else(Reply::Failed, Reply::Rescanned);
+                reply(&mut stream, &answer).await
+            }
+            Request::Stop => {
+                daemon.stop();
+                reply(&mut stream, &Reply::Done).await?;
+                // The end of this connection is the end of the process: held until then.
+                std::future::pending().await
+            }
+            Request::Exec(exec) => run(stream, &daemon, exec, received).await,
+        }
+    };
+    if let Err(error) = served.await {
+        tracing::debug!("a command line went away: {error}");
+    }
+}
+
+async fn reply(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
+    stream.write_all(&reply.to_frame()).await
+}
+
+/// Runs a command for a command line, until it ends or the command line goes.
+async fn run(stream: UnixStream, daemon: &Arc<Daemon>, exec: Exec, received: Received) -> io::Result<()> {
+    let (mut read, mut write) = stream.into_split();
+    let (signals, signal_receiver) = mpsc::channel(16);
+    let (pieces, piece_receiver) = mpsc::channel(PIECES);
+    let (hold, held) = watch::channel(false);
+    let mut bytes = received.bytes;
+    let caller = match caller(exec.argv, exec.stdin, received.descriptors, piece_receiver, held, signal_receiver) {
+        Ok(caller) => caller,
+        // Output that nobody reads: a pipe whose reader has gone already.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return write.write_all(&Reply::Exited(Exited { code: 141, message: None }).to_frame()).await;
+        }
+        Err(error) => return write.write_all(&Reply::Failed(format!("the command's own streams cannot be used: {error}")).to_frame()).await,
+    };
+    let (started, mut has_started) = mpsc::channel(1);
+    let gone = CancellationToken::new();
+    let execution = execute::execute(daemon.services(), daemon.aliases(), &exec.target, caller, gone.clone(), move || {
+        let _ = started.try_send(());
+    });
+    let listening = listen(&mut read, &mut bytes, signals, pieces, hold);
+    tokio::pin!(execution, listening);
+    let mut listens = true;
+    let ending: Ending = loop {
+        tokio::select! {
+            ending = &mut execution => break ending,
+            Some(()) = has_started.recv() => write.write_all(&Reply::Started.to_frame()).await?,
+            () = &mut listening, if listens => {
+                listens = false;
+                gone.cancel();
+            }
+        }
+    };
+    if !listens {
+        return Ok(());
+    }
+    write.write_all(&Reply::Exited(Exited { code: ending.code, message: ending.message }).to_frame()).await
+}
+
+/// The caller's own descriptors, ready to be waited for; their flags stay as they are.
+fn caller(
+    argv: Vec<Vec<u8>>,
+    stdin: Stdin,
+    descriptors: Vec<OwnedFd>,
+    pieces: mpsc::Receiver<Vec<u8>>,
+    held: watch::Receiver<bool>,
+    signals: mpsc::Receiver<Signal>,
+) -> io::Result<Caller> {
+    let mut descriptors = descriptors.into_iter();
+    let mut next = || descriptors.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
+    let stdin = match stdin {
+        Stdin::Descriptor => Source::Descriptor(Descriptor::adopt(next()?, Way::Read)?),
+        Stdin::Streamed => Source::Pieces(pieces),
+        Stdin::Empty => Source::Empty,
+    };
+    let stdout = Sink::Descriptor(Descriptor::adopt(next()?, Way::Write)?);
+    let stderr = Sink::Descriptor(Descriptor::adopt(next()?, Way::Write)?);
+    Ok(Caller { argv, stdin, stdout, stderr, gate: Gate::new(held), signals })
+}
+
+/// Hears the command line until it goes.
+async fn listen(
+    read: &mut tokio::net::unix::OwnedReadHalf,
+    bytes: &mut Vec<u8>,
+    signals: mpsc::Sender<Signal>,
+    pieces: mpsc::Sender<Vec<u8>>,
+    hold: watch::Sender<bool>,
+) {
+    let mut pieces = Some(pieces);
+    loop {
+        match next_message(read, bytes).await {
+            Ok(Some(FromCommand::Input(piece))) => {
+                let ends = piece.is_empty();
+                if let Some(sender) = &pieces {
+                    // A command that reads no more of its input is nothing unusual.
+                    let _ = sender.send(piece).await;
+                }
+                if ends {
+                    pieces = None;
+                }
+            }
+            Ok(Some(FromCommand::Signal(signal))) => drop(signals.send(signal).await),
+            Ok(Some(FromCommand::Pause)) => drop(hold.send_replace(true)),
+            Ok(Some(FromCommand::Resume)) => drop(hold.send_replace(false)),
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+async fn next_message(read: &mut tokio::net::unix::OwnedReadHalf, bytes: &mut Vec<u8>) -> io::Result<Option<FromCommand>> {
+    loop {
+        if let Some(message) = take_message(bytes)? {
+            return Ok(message);
+        }
+        if read.read_buf(bytes).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+/// Takes a whole message off the bytes, if there is one; a skippable unknown one counts as none.
+fn take_message<T: Tagged>(bytes: &mut Vec<u8>) -> io::Result<Option<Option<T>>> {
+    let Some(head) = bytes.first_chunk::<HEAD>() else { return Ok(None) };
+    let (tag, length) = frame::parse_head(*head, control::CAP).map_err(io::Error::other)?;
+    let Some(body) = bytes.get(HEAD..HEAD + length) else { return Ok(None) };
+    let message = T::decode(tag, body).map_err(io::Error::other)?;
+    bytes.drain(..HEAD + length);
+    match message {
+        Some(message) => Ok(Some(Some(message))),
+        None => take_message(bytes),
+    }
+}
+
+/// What has arrived before the request was complete.
+#[derive(Debug, Default)]
+struct Received {
+    bytes: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Received {
+    /// Receives the preamble, the request and its descriptors; `None` if the client says nothing, or
+    /// speaks another version, which the daemon's own preamble has told it.
+    async fn request(&mut self, stream: &UnixStream) -> io::Result<Option<Request>> {
+        let mut greeted = false;
+        loop {
+            if !greeted && let Some(preamble) = self.bytes.first_chunk::<PREAMBLE>() {
+                if control::parse_preamble(*preamble) != Some(control::VERSION) {
+                    return Ok(None);
+                }
+                self.bytes.drain(..PREAMBLE);
+                greeted = true;
+            }
+            if greeted && let Some(request) = take_message(&mut self.bytes)? {
+                return Ok(request);
+            }
+            if stream.async_io(Interest::READABLE, || self.receive(stream)).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn receive(&mut self, stream: &UnixStream) -> io::Result<usize> {
+        let mut buffer = [0; 16 * 1024];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let message = rustix::net::recvmsg(stream, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+        for part in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = part {
+                self.descriptors.extend(descriptors);
+            }
+        }
+        if message.flags.contains(ReturnFlags::CTRUNC) || self.descriptors.len() > 3 {
+            return Err(io::Error::other("more descriptors than a command has"));
+        }
+        self.bytes.extend_from_slice(&buffer[..message.bytes]);
+        Ok(message.bytes)
+    }
+}

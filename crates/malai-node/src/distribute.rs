@@ -1,0 +1,160 @@
+//! Configurations reach every member: a manager pushes, machines ask, any two that meet compare.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use malai_cluster::{Header, MachineId, plan};
+use malai_wire::RefusalCode;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use crate::home::Role;
+use crate::member::lock;
+use crate::service::Service;
+use crate::sync::{self, SyncError};
+
+/// How often a machine asks the manager, before jitter.
+const ASK_EVERY: Duration = Duration::from_secs(60);
+
+/// How often a machine without a configuration asks at first; then ever more slowly.
+const ASK_AT_FIRST: Duration = Duration::from_secs(5);
+
+/// Machines that a manager pushes to at once.
+const PUSH_AT_ONCE: usize = 64;
+
+/// What became of a push to one machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pushed {
+    /// It has the revision now.
+    Updated,
+    /// It was not reached; it asks when it is back, or gets it from a member that it meets.
+    Unreachable(String),
+    /// It was reached and did not take the revision up.
+    Refused(String),
+}
+
+/// Pushes what is in force to every machine that is not known to have it. The receiver gets each
+/// result as it comes and ends when all have; the work goes on if it is dropped.
+pub fn push(service: &Arc<Service>) -> (Vec<MachineId>, mpsc::UnboundedReceiver<(MachineId, Pushed)>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let membership = &service.membership;
+    let Some(snapshot) = membership.configuration.snapshot() else { return (Vec::new(), receiver) };
+    let known = lock(&membership.heard).iter().map(|(id, heard)| (*id, heard.revision)).collect();
+    let targets = plan(snapshot.header(), &known, snapshot.cluster().members(), membership.me);
+    let (header, pushing) = (snapshot.header().clone(), service.clone());
+    let all = targets.clone();
+    service.own(async move {
+        let permits = Arc::new(Semaphore::new(PUSH_AT_ONCE));
+        let mut pushes = JoinSet::new();
+        for target in all {
+            let (service, permits, sender, header) = (pushing.clone(), permits.clone(), sender.clone(), header.clone());
+            pushes.spawn(async move {
+                let _permit = permits.acquire().await;
+                let _ = sender.send((target, push_to(&service, target, &header).await));
+            });
+        }
+        while pushes.join_next().await.is_some() {}
+    });
+    (targets, receiver)
+}
+
+async fn push_to(service: &Arc<Service>, target: MachineId, header: &Header) -> Pushed {
+    let link = match service.peers.link(target).await {
+        Ok(link) => link,
+        Err(error) => return Pushed::Unreachable(error.to_string()),
+    };
+    lock(&service.membership.waiting).remove(&target);
+    match sync::compare(&link).await {
+        Ok(Some(theirs)) if theirs.revision >= header.revision => Pushed::Updated,
+        Ok(_) => Pushed::Refused("it did not take the revision up".into()),
+        Err(SyncError::Refused(refusal)) => Pushed::Refused(malai_cluster::escape(&refusal.message)),
+        Err(error) => Pushed::Unreachable(error.to_string()),
+    }
+}
+
+/// Keeps a service's configuration up to date until it stops. A manager has nobody to ask: members
+/// show it what it does not know.
+pub async fn keep_up(service: Arc<Service>) {
+    if service.membership.role == Role::Manager {
+        return;
+    }
+    let mut waiting = ASK_AT_FIRST;
+    loop {
+        let answered = ask(&service).await;
+        let pause = if answered {
+            waiting = ASK_AT_FIRST;
+            jittered(ASK_EVERY)
+        } else {
+            let pause = jittered(waiting);
+            waiting = (waiting * 3 / 2).min(ASK_EVERY);
+            pause
+        };
+        let mut news = service.membership.configuration.watch();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // Somebody has pushed: the next question can wait its full time.
+            _ = news.changed() => waiting = ASK_AT_FIRST,
+        }
+    }
+}
+
+/// Asks the manager, else a member at random. Returns whether somebody answered.
+async fn ask(service: &Arc<Service>) -> bool {
+    let membership = &service.membership;
+    let manager = membership.cluster.manager();
+    match ask_one(service, manager).await {
+        Ok(()) => return true,
+        Err(why) => tracing::debug!(cluster = %membership.alias(), "the manager was asked for the configuration: {why}"),
+    }
+    let members: Vec<MachineId> = match membership.configuration.cluster() {
+        Some(cluster) => cluster.members().filter(|id| *id != manager && *id != membership.me).collect(),
+        None => return false,
+    };
+    if members.is_empty() {
+        return false;
+    }
+    let member = members[rand::random_range(0..members.len())];
+    match ask_one(service, member).await {
+        Ok(()) => true,
+        Err(why) => {
+            tracing::debug!(cluster = %membership.alias(), member = %member.short(), "a member was asked for the configuration: {why}");
+            false
+        }
+    }
+}
+
+async fn ask_one(service: &Arc<Service>, id: MachineId) -> Result<(), String> {
+    let link = service.peers.link(id).await.map_err(|error| error.to_string())?;
+    match sync::compare(&link).await {
+        Ok(_) => Ok(()),
+        Err(error) => match link.refused() {
+            Some(refusal) if refusal.known_code() == Some(RefusalCode::NotAMember) => {
+                Err("this machine is not in the cluster's configuration yet".into())
+            }
+            _ => Err(error.to_string()),
+        },
+    }
+}
+
+/// Before a manager publishes by itself (when it starts), it asks the members whether they have seen
+/// newer: then its files are older than what is out there. Bounded, since most may be away.
+pub async fn ask_members_for_newer(service: &Arc<Service>, members: impl Iterator<Item = MachineId>, patience: Duration) {
+    let mut asked = JoinSet::new();
+    for member in members.filter(|id| *id != service.membership.me).take(PUSH_AT_ONCE) {
+        let service = service.clone();
+        asked.spawn(async move { ask_one(&service, member).await });
+    }
+    let all = async {
+        while asked.join_next().await.is_some() {
+            if service.membership.configuration.state().newer.is_some() {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(patience, all).await;
+}
+
+/// A time between nine and eleven tenths of `pause`, so that machines do not ask in step.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(rand::random_range(0.9..1.1))
+}

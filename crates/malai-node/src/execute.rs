@@ -1,0 +1,121 @@
+//! A command from its target to its exit code: the one way, for daemon and direct commands alike.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use malai_cluster::{ClusterRef, MachineId, MachineRef, Target, escape};
+use tokio_util::sync::CancellationToken;
+
+use crate::local;
+use crate::outbound::exec::{self, Caller, ExecError};
+use crate::service::Service;
+
+/// malai's own failures and refusals exit with this, as ssh's do.
+pub const OWN_FAILURE: u8 = 255;
+
+/// What a command exits with when whoever read its output has gone: 128 and SIGPIPE.
+pub const READER_GONE: u8 = 141;
+
+/// How a command ended, for the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// The code to exit with.
+    pub code: u8,
+    /// What malai itself has to say.
+    pub message: Option<String>,
+}
+
+impl Ending {
+    /// malai itself failed or refused.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { code: OWN_FAILURE, message: Some(message.into()) }
+    }
+}
+
+/// Runs a command on a target and says how it ended. `gone` is cancelled when the caller goes.
+pub async fn execute(
+    services: Vec<Arc<Service>>,
+    aliases: BTreeMap<String, Target>,
+    target: &str,
+    caller: Caller,
+    gone: CancellationToken,
+    started: impl FnOnce(),
+) -> Ending {
+    let found = resolve_target(target, &aliases).and_then(|target| {
+        let service = find_service(&services, &target)?;
+        let machine = find_machine(service, &target)?;
+        Ok((target, service.clone(), machine))
+    });
+    let (target, service, machine) = match found {
+        Ok(found) => found,
+        Err(message) => return Ending::failed(message),
+    };
+    let name = target.to_string();
+    let ended = if machine == service.membership.me {
+        local::run(&service.membership, &name, caller, gone, started).await
+    } else {
+        tokio::select! {
+            ended = exec::run(&service.peers, machine, &name, caller, started) => ended,
+            // Dropping the session ends its streams, and with them the command there.
+            () = gone.cancelled() => return Ending { code: OWN_FAILURE, message: None },
+        }
+    };
+    match ended {
+        Ok(exit) => Ending { code: exit.status.exit_code(), message: None },
+        Err(ExecError::ReaderGone) => Ending { code: READER_GONE, message: None },
+        Err(error) => Ending::failed(error.to_string()),
+    }
+}
+
+/// A target as typed, or what `malai.toml` calls so.
+///
+/// # Errors
+///
+/// What is wrong with it and what a target looks like.
+pub fn resolve_target(target: &str, aliases: &BTreeMap<String, Target>) -> Result<Target, String> {
+    match aliases.get(target) {
+        Some(target) => Ok(target.clone()),
+        None => Target::parse(target).map_err(|error| error.to_string()),
+    }
+}
+
+fn find_service<'a>(services: &'a [Arc<Service>], target: &Target) -> Result<&'a Arc<Service>, String> {
+    let found = services.iter().find(|service| match &target.cluster {
+        ClusterRef::Alias(alias) => service.membership.alias() == alias,
+        ClusterRef::Id(id) => service.membership.cluster == *id,
+    });
+    found.ok_or_else(|| {
+        let known: Vec<_> = services.iter().map(|service| service.membership.alias().to_string()).collect();
+        unknown_cluster(target, &known)
+    })
+}
+
+/// What is said of a target in a cluster that this home is not in.
+pub fn unknown_cluster(target: &Target, known: &[String]) -> String {
+    let known = match known {
+        [] => "this home is in no cluster yet".to_owned(),
+        known => format!("this home knows: {}", known.join(", ")),
+    };
+    match &target.cluster {
+        ClusterRef::Alias(alias) => format!("unknown cluster `{alias}`; {known}"),
+        ClusterRef::Id(id) => format!("unknown cluster {id}; {known}"),
+    }
+}
+
+fn find_machine(service: &Arc<Service>, target: &Target) -> Result<MachineId, String> {
+    let alias = service.membership.alias();
+    let Some(cluster) = service.membership.configuration.names() else {
+        let state = service.membership.configuration.state();
+        return Err(state.problem.unwrap_or_else(|| {
+            format!("cluster `{alias}` has sent no configuration yet: the manager adds this machine ({}) to cluster.toml and runs `malai rescan`", service.membership.me)
+        }));
+    };
+    match &target.machine {
+        MachineRef::Id(id) if cluster.machine(id).is_some() => Ok(*id),
+        MachineRef::Id(id) => Err(format!("unknown machine {id} in cluster `{alias}`")),
+        MachineRef::Name(name) => cluster.machine_named(name.as_str()).map(|machine| machine.id()).ok_or_else(|| {
+            let nearest = cluster.nearest_machine(name.as_str()).map(|nearest| format!("; did you mean `{nearest}.{alias}`?"));
+            format!("unknown machine `{}` in cluster `{alias}`{}", escape(name.as_str()), nearest.unwrap_or_default())
+        }),
+    }
+}

@@ -1,0 +1,203 @@
+//! Bytes from a source to a sink, one buffer at a time: nothing is read before the last is written.
+
+use std::io;
+
+use bytes::Bytes;
+use iroh::endpoint::{RecvStream, SendStream, WriteError};
+use malai_wire::peer::Uni;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+use crate::descriptor::Descriptor;
+use crate::link::Link;
+
+/// Bytes moved at once. A pipe holds 64 KiB as it is made.
+const BUFFER: usize = 64 * 1024;
+
+/// Where bytes come from.
+#[derive(Debug)]
+pub enum Source {
+    /// A descriptor of the caller, or a pipe of a command.
+    Descriptor(Descriptor),
+    /// A raw stream of a peer.
+    Stream(RecvStream),
+    /// Pieces, from a terminal that stays with the command line; an empty one is the end.
+    Pieces(mpsc::Receiver<Vec<u8>>),
+    /// Nothing: the end at once.
+    Empty,
+}
+
+/// Where bytes go.
+#[derive(Debug)]
+pub enum Sink {
+    /// A descriptor of the caller, or a pipe of a command.
+    Descriptor(Descriptor),
+    /// A raw stream to a peer, opened with the first byte.
+    Stream(ToPeer),
+    /// Nowhere.
+    Null,
+}
+
+/// A raw stream that is opened when there is something to send.
+#[derive(Debug)]
+pub struct ToPeer {
+    link: Arc<Link>,
+    kind: Uni,
+    session: u64,
+    stream: Option<SendStream>,
+}
+
+impl ToPeer {
+    /// A stream of this kind and session.
+    pub fn new(link: Arc<Link>, kind: Uni, session: u64) -> Self {
+        Self { link, kind, session, stream: None }
+    }
+
+    async fn open(&mut self) -> Result<&mut SendStream, FlowError> {
+        let stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => self.link.open_raw(self.kind, self.session).await.map_err(|error| FlowError::Broken(error.to_string()))?,
+        };
+        Ok(self.stream.insert(stream))
+    }
+}
+
+/// Why bytes stopped before the end.
+#[derive(Debug, thiserror::Error)]
+pub enum FlowError {
+    /// The source cannot be read.
+    #[error("reading failed: {0}")]
+    Read(io::Error),
+    /// The sink cannot be written.
+    #[error("writing failed: {0}")]
+    Write(io::Error),
+    /// Whoever read the sink has gone: a pipe without readers, a peer that does not want more.
+    #[error("the reader has gone")]
+    ReaderGone,
+    /// The stream or its connection broke off.
+    #[error("the connection broke off: {0}")]
+    Broken(String),
+}
+
+impl Source {
+    /// The next bytes, at most `most`; empty at the end.
+    ///
+    /// # Errors
+    ///
+    /// The source cannot be read.
+    pub async fn next(&mut self, most: usize) -> Result<Bytes, FlowError> {
+        match self {
+            Self::Descriptor(descriptor) => descriptor.read(Vec::new(), most.min(BUFFER)).await.map(Bytes::from).map_err(FlowError::Read),
+            Self::Stream(stream) => match stream.read_chunk(most.min(BUFFER)).await {
+                Ok(chunk) => Ok(chunk.unwrap_or_default()),
+                Err(error) => Err(FlowError::Broken(error.to_string())),
+            },
+            Self::Pieces(pieces) => Ok(pieces.recv().await.unwrap_or_default().into()),
+            Self::Empty => Ok(Bytes::new()),
+        }
+    }
+}
+
+impl Sink {
+    /// Writes all of it.
+    ///
+    /// # Errors
+    ///
+    /// The sink cannot be written, or nobody reads it any more.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), FlowError> {
+        match self {
+            Self::Descriptor(descriptor) => descriptor.write_all(&bytes).await.map_err(|error| match error.kind() {
+                io::ErrorKind::BrokenPipe => FlowError::ReaderGone,
+                _ => FlowError::Write(error),
+            }),
+            Self::Stream(stream) => match stream.open().await?.write_chunk(bytes).await {
+                Ok(()) => Ok(()),
+                Err(WriteError::Stopped(_)) => Err(FlowError::ReaderGone),
+                Err(error) => Err(FlowError::Broken(error.to_string())),
+            },
+            Self::Null => Ok(()),
+        }
+    }
+
+    /// Says that nothing follows. A pipe's reader learns it when the sink is dropped.
+    pub fn finish(&mut self) {
+        if let Self::Stream(ToPeer { stream: Some(stream), .. }) = self {
+            let _ = stream.finish();
+        }
+    }
+
+    /// Says that nothing follows, where even an empty stream has to exist: standard input, whose
+    /// end the command waits for.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke off.
+    pub async fn finish_even_if_empty(&mut self) -> Result<(), FlowError> {
+        if let Self::Stream(stream) = self {
+            stream.open().await?;
+        }
+        self.finish();
+        Ok(())
+    }
+}
+
+/// Holds a flow back while the one who looks at it is stopped (Ctrl-Z).
+#[derive(Debug, Clone)]
+pub struct Gate(Option<watch::Receiver<bool>>);
+
+impl Gate {
+    /// Never holds back.
+    pub fn open() -> Self {
+        Self(None)
+    }
+
+    /// Holds back while the value is true.
+    pub fn new(held: watch::Receiver<bool>) -> Self {
+        Self(Some(held))
+    }
+
+    pub(crate) async fn pass(&mut self) {
+        if let Some(held) = &mut self.0 {
+            // Whoever held the flow and has gone holds it no more.
+            let _ = held.wait_for(|held| !held).await;
+        }
+    }
+}
+
+/// Moves bytes until the source ends, and counts them in `moved`.
+///
+/// # Errors
+///
+/// Either side failed.
+pub async fn pump(source: &mut Source, sink: &mut Sink, gate: &mut Gate, moved: &mut u64) -> Result<(), FlowError> {
+    loop {
+        gate.pass().await;
+        let bytes = source.next(usize::MAX).await?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let length = bytes.len() as u64;
+        sink.write(bytes).await?;
+        *moved += length;
+    }
+}
+
+/// Moves exactly `count` bytes, or fewer if the source ends.
+///
+/// # Errors
+///
+/// Either side failed.
+pub async fn pump_exactly(source: &mut Source, sink: &mut Sink, count: usize, moved: &mut u64) -> Result<(), FlowError> {
+    let mut left = count;
+    while left > 0 {
+        let bytes = source.next(left).await?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        left -= bytes.len();
+        let length = bytes.len() as u64;
+        sink.write(bytes).await?;
+        *moved += length;
+    }
+    Ok(())
+}

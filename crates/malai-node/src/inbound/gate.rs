@@ -1,0 +1,131 @@
+//! The gate: the only place where a [`Granted`] is made. Whatever serves a request takes one.
+//!
+//! Only the key that this connection's handshake proved is judged; nothing in a message says who the
+//! sender is. The decision itself is `malai_cluster::decide`, a pure function.
+
+use std::sync::Arc;
+
+use malai_cluster::{Action, Cluster, Decision, Grant, MachineId, Request, Snapshot, UserName, decide};
+use malai_wire::{Refusal, RefusalCode};
+
+use crate::member::Membership;
+
+/// Work that the gate has allowed. It cannot be made anywhere else.
+#[derive(Debug)]
+pub struct Granted<T>(T);
+
+impl<T> Granted<T> {
+    /// The work.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+
+    /// The work.
+    pub fn inner(&self) -> &T {
+        &self.0
+    }
+}
+
+/// A command that may run, for whom, and by which rule.
+#[derive(Debug)]
+pub struct Command {
+    /// Who asked: the key that the handshake proved, or this machine itself.
+    pub from: MachineId,
+    /// What to run and by which rule.
+    pub grant: Grant,
+    /// The configuration under which it was decided.
+    pub cluster: Arc<Cluster>,
+}
+
+/// Whether a peer may stay connected: it is a member under the configuration in force, or the manager.
+///
+/// # Errors
+///
+/// The refusal to close the connection with.
+pub fn admit(membership: &Membership, peer: &MachineId) -> Result<(), Refusal> {
+    if membership.knows(peer) {
+        return Ok(());
+    }
+    Err(Refusal::new(RefusalCode::NotAMember, format!("the key {peer} is not in this cluster's configuration")))
+}
+
+/// Whether a command may run here.
+///
+/// # Errors
+///
+/// The refusal, with the rule that made it.
+pub fn exec(membership: &Membership, from: MachineId, argv: &[Vec<u8>]) -> Result<Granted<Command>, Refusal> {
+    if !membership.serves && from != membership.me {
+        return Err(Refusal::new(RefusalCode::NotServing, "this side only dials: it is a command that runs without a daemon"));
+    }
+    // A manager's command line without a daemon may run here before anything was published.
+    let cluster = if membership.serves { membership.configuration.cluster() } else { membership.configuration.names() };
+    let Some(cluster) = cluster else {
+        return Err(Refusal::new(
+            RefusalCode::NoConfiguration,
+            "this machine has no valid configuration of the cluster yet; it denies everything until it gets one from the manager or a member",
+        ));
+    };
+    let request = Request { from, to: membership.me, action: Action::Exec(argv) };
+    let decision = decide(&cluster, &request);
+    let log_from = from.short();
+    match decision {
+        Decision::Allow(grant) => {
+            tracing::info!(cluster = %membership.alias(), from = %log_from, rule = %grant.rule, "allowed: {}", shown(argv));
+            may_run_as(grant.user.as_ref())?;
+            Ok(Granted(Command { from, grant, cluster }))
+        }
+        Decision::Refuse(refusal) => {
+            tracing::info!(cluster = %membership.alias(), from = %log_from, "refused: {}: {refusal}", shown(argv));
+            Err(Refusal::new(RefusalCode::NotAllowed, refusal.to_string()))
+        }
+    }
+}
+
+/// A command runs as the daemon's user; where the configuration names another, it does not run.
+fn may_run_as(user: Option<&UserName>) -> Result<(), Refusal> {
+    let Some(user) = user else { return Ok(()) };
+    if crate::process::own_user().is_some_and(|own| own == user.as_str()) {
+        return Ok(());
+    }
+    Err(Refusal::new(RefusalCode::Failed, format!("the configuration says that this runs as user `{user}`, and this daemon may not switch users; nothing was run")))
+}
+
+/// Whether a peer may have the configuration in force: content is given only to members of it.
+///
+/// # Errors
+///
+/// The refusal.
+pub fn fetch(membership: &Membership, peer: &MachineId) -> Result<Granted<Arc<Snapshot>>, Refusal> {
+    match membership.configuration.snapshot() {
+        Some(snapshot) if snapshot.cluster().is_member(peer) => Ok(Granted(snapshot)),
+        Some(_) => Err(Refusal::new(RefusalCode::NotAMember, "content is given only to members of this configuration")),
+        None => Err(Refusal::new(RefusalCode::NoConfiguration, "this machine has no configuration to give")),
+    }
+}
+
+/// Whether a peer may exchange headers here.
+///
+/// # Errors
+///
+/// The refusal.
+pub fn compare(membership: &Membership, peer: &MachineId) -> Result<Granted<()>, Refusal> {
+    admit(membership, peer).map(Granted)
+}
+
+/// An argument list for the log: escaped, and bounded.
+fn shown(argv: &[Vec<u8>]) -> String {
+    const MOST: usize = 200;
+    let mut text = String::new();
+    for argument in argv {
+        if text.len() > MOST {
+            text.push('…');
+            break;
+        }
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(&malai_cluster::escape_bytes(&argument[..argument.len().min(MOST)]));
+    }
+    text
+}

@@ -1,0 +1,387 @@
+//! New clusters and new memberships: made whole in a hidden folder and renamed into place, or not at all.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use malai_cluster::{ClusterAlias, ClusterId, MachineId, initial_document};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::home::{ClusterDir, Home, HomeError, Role};
+use crate::keystore::{self, KeyError};
+use crate::membership::{self, ManagerFile, MembershipError};
+use crate::store::{self, StoreError, show};
+
+/// What the names of folders under construction begin with. Hidden, so nobody takes one for a cluster.
+const STAGING_PREFIX: &str = ".malai-init-";
+
+/// Why a cluster or a membership was not made. Nothing was changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// There is something of that name already.
+    #[error(
+        "the alias {alias} is taken: {} is there already; nothing was changed, choose another alias",
+        show(path)
+    )]
+    AliasTaken {
+        /// The alias asked for.
+        alias: ClusterAlias,
+        /// What is there.
+        path: PathBuf,
+    },
+    /// This home is in that cluster already.
+    #[error(
+        "this computer is in the cluster {} already, as {}, under the alias {existing}; nothing was changed, use that alias (a second membership needs a home of its own: set MALAI_HOME)",
+        cluster.short(),
+        match role { Role::Manager => "its manager", Role::Machine => "a machine" }
+    )]
+    AlreadyMember {
+        /// The cluster.
+        cluster: ClusterId,
+        /// What this home is in it.
+        role: Role,
+        /// The alias it has here.
+        existing: ClusterAlias,
+    },
+    /// The home cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The key cannot be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// An address hint cannot be used.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    /// A file cannot be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A cluster that [`init_cluster`] has made.
+#[derive(Debug)]
+pub struct NewCluster {
+    /// The cluster's identity, which is its manager's.
+    pub id: ClusterId,
+    /// Where its files are.
+    pub dir: ClusterDir,
+}
+
+/// A membership that [`init_machine`] has made.
+#[derive(Debug)]
+pub struct NewMachine {
+    /// This computer's identity in the cluster.
+    pub id: MachineId,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Where its files are.
+    pub dir: ClusterDir,
+}
+
+/// Makes a cluster managed here: its key, and a `cluster.toml` to be filled in by hand.
+///
+/// # Errors
+///
+/// When the alias is taken or the system refuses; nothing is left behind then.
+pub fn init_cluster(home: &Home, alias: &ClusterAlias) -> Result<NewCluster, InitError> {
+    let staging = Staging::start(home, alias)?;
+    let made = staging.dir();
+    let id = keystore::create(&made.cluster_key())?.id();
+    let document = initial_document(&id, alias.as_str());
+    store::write_atomic(&made.cluster_toml(), document.as_bytes(), 0o600)?;
+    let dir = staging.publish()?;
+    Ok(NewCluster {
+        id: ClusterId::new(id),
+        dir,
+    })
+}
+
+/// Makes this computer's identity in a cluster that is managed elsewhere.
+///
+/// # Errors
+///
+/// When the alias is taken, this home is in that cluster already, a hint cannot be used, or the system
+/// refuses; nothing is left behind then.
+pub fn init_machine(
+    home: &Home,
+    alias: &ClusterAlias,
+    cluster: &ClusterId,
+    hints: &[String],
+) -> Result<NewMachine, InitError> {
+    let manager = ManagerFile::new(*cluster, hints.to_vec())?;
+    let staging = Staging::start(home, alias)?;
+    refuse_second_membership(home, cluster)?;
+    let made = staging.dir();
+    let id = keystore::create(&made.machine_key())?.id();
+    store::write_atomic(&made.manager_file(), manager.to_file().as_bytes(), 0o600)?;
+    let dir = staging.publish()?;
+    Ok(NewMachine {
+        id,
+        cluster: *cluster,
+        dir,
+    })
+}
+
+fn refuse_second_membership(home: &Home, cluster: &ClusterId) -> Result<(), InitError> {
+    for dir in home.survey()?.dirs {
+        // A folder that cannot tell its cluster is `rescan --check`'s business and no reason to refuse another.
+        match membership::identify(&dir) {
+            Ok((role, id)) if id == *cluster => {
+                return Err(InitError::AlreadyMember {
+                    cluster: id,
+                    role,
+                    existing: dir.alias,
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A folder under construction; removed again unless it is published.
+struct Staging {
+    goal: ClusterDir,
+    path: PathBuf,
+    published: bool,
+    /// The lock on `clusters/`: of two inits at once, the second sees what the first has made.
+    _clusters: File,
+}
+
+impl Staging {
+    fn start(home: &Home, alias: &ClusterAlias) -> Result<Staging, InitError> {
+        home.prepare()?;
+        let clusters = home.clusters();
+        let lock = File::open(&clusters).map_err(StoreError::io("open", &clusters))?;
+        lock.lock().map_err(StoreError::io("lock", &clusters))?;
+        remove_leftovers(&clusters);
+        let goal = home.cluster_dir(alias);
+        if goal.path.symlink_metadata().is_ok() {
+            return Err(taken(&goal));
+        }
+        let path = clusters.join(format!("{STAGING_PREFIX}{alias}"));
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(StoreError::io("create", &path))?;
+        Ok(Staging {
+            goal,
+            path,
+            published: false,
+            _clusters: lock,
+        })
+    }
+
+    /// The folder as it is now, for the names of the files in it.
+    fn dir(&self) -> ClusterDir {
+        ClusterDir {
+            alias: self.goal.alias.clone(),
+            path: self.path.clone(),
+        }
+    }
+
+    fn publish(mut self) -> Result<ClusterDir, InitError> {
+        let goal = &self.goal.path;
+        // A plain rename would replace an empty folder that somebody made meanwhile.
+        let renamed = match renameat_with(CWD, &self.path, CWD, goal, RenameFlags::NOREPLACE) {
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+                fs::rename(&self.path, goal)
+            }
+            other => other.map_err(io::Error::from),
+        };
+        match renamed {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(taken(&self.goal));
+            }
+            Err(error) => return Err(StoreError::io("create", goal)(error).into()),
+        }
+        self.published = true;
+        let clusters = goal.parent().unwrap_or(goal);
+        store::sync_folder(clusters)?;
+        Ok(self.goal.clone())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.published {
+            // What cannot be removed now is hidden, and the next init removes it.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+fn taken(goal: &ClusterDir) -> InitError {
+    InitError::AliasTaken {
+        alias: goal.alias.clone(),
+        path: goal.path.clone(),
+    }
+}
+
+/// Removes what killed inits left. The lock on `clusters/` says that no live one is at work.
+fn remove_leftovers(clusters: &Path) {
+    let Ok(entries) = fs::read_dir(clusters) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name
+            .as_encoded_bytes()
+            .starts_with(STAGING_PREFIX.as_bytes())
+        {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::MetadataExt;
+    use tempfile::{TempDir, tempdir};
+
+    const MANAGER: &str = "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60";
+
+    fn home() -> (TempDir, Home) {
+        let folder = tempdir().unwrap();
+        let home = Home::at(folder.path().join("home"));
+        (folder, home)
+    }
+
+    fn alias(text: &str) -> ClusterAlias {
+        ClusterAlias::parse(text).unwrap()
+    }
+
+    /// Every file under the home with its content, and every folder.
+    fn picture(home: &Home) -> BTreeMap<PathBuf, Option<String>> {
+        let mut picture = BTreeMap::new();
+        let mut folders = vec![home.root().to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path.clone());
+                    picture.insert(path, None);
+                } else {
+                    let text = fs::read_to_string(&path).unwrap();
+                    picture.insert(path, Some(text));
+                }
+            }
+        }
+        picture
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_new_cluster_has_its_key_and_a_configuration_without_problems() {
+        let (_folder, home) = home();
+        let made = init_cluster(&home, &alias("company")).unwrap();
+        assert_eq!(made.dir.role().unwrap(), Role::Manager);
+        assert_eq!(mode(&made.dir.path), 0o700);
+        assert_eq!(mode(&made.dir.cluster_key()), 0o600);
+        let key = keystore::load(&made.dir.cluster_key()).unwrap();
+        assert_eq!(ClusterId::new(key.id()), made.id);
+        let text = fs::read_to_string(made.dir.cluster_toml()).unwrap();
+        let checked = malai_cluster::check("cluster.toml", &text);
+        assert!(checked.diagnostics.is_empty(), "{:?}", checked.diagnostics);
+        assert_eq!(checked.cluster.unwrap().id(), made.id);
+        assert_eq!(picture(&home).len(), 4, "clusters/, company/, two files");
+    }
+
+    #[test]
+    fn a_new_machine_has_its_key_and_knows_its_manager() {
+        let (_folder, home) = home();
+        let cluster = ClusterId::parse(MANAGER).unwrap();
+        let hints = ["192.0.2.1:28772".to_owned()];
+        let made = init_machine(&home, &alias("company"), &cluster, &hints).unwrap();
+        assert_eq!(made.dir.role().unwrap(), Role::Machine);
+        assert_eq!(mode(&made.dir.machine_key()), 0o600);
+        let key = keystore::load(&made.dir.machine_key()).unwrap();
+        assert_eq!(key.id(), made.id);
+        let text = fs::read_to_string(made.dir.manager_file()).unwrap();
+        assert_eq!(text, format!("{MANAGER}\n192.0.2.1:28772\n"));
+    }
+
+    #[test]
+    fn refusals_change_nothing() {
+        let (_folder, home) = home();
+        let own = init_cluster(&home, &alias("company")).unwrap().id;
+        let other = ClusterId::parse(MANAGER).unwrap();
+        init_machine(&home, &alias("work"), &other, &[]).unwrap();
+        fs::create_dir(home.clusters().join("empty")).unwrap();
+        let before = picture(&home);
+
+        for name in ["company", "work", "empty"] {
+            let error = init_cluster(&home, &alias(name)).unwrap_err();
+            assert!(matches!(error, InitError::AliasTaken { .. }), "{error}");
+            let error = init_machine(&home, &alias(name), &other, &[]).unwrap_err();
+            assert!(matches!(error, InitError::AliasTaken { .. }), "{error}");
+        }
+        let error = init_machine(&home, &alias("again"), &other, &[]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("as a machine, under the alias work"),
+            "{error}"
+        );
+        let error = init_machine(&home, &alias("again"), &own, &[]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("as its manager, under the alias company"),
+            "{error}"
+        );
+        let bad = ["a\nb".to_owned()];
+        assert!(init_machine(&home, &alias("again"), &other, &bad).is_err());
+        assert_eq!(picture(&home), before);
+    }
+
+    #[test]
+    fn what_a_killed_init_left_is_removed_and_never_listed() {
+        let (_folder, home) = home();
+        home.prepare().unwrap();
+        let leftover = home.clusters().join(".malai-init-company");
+        fs::create_dir(&leftover).unwrap();
+        fs::write(leftover.join("cluster.private-key"), "half").unwrap();
+        assert!(home.cluster_dirs().unwrap().is_empty());
+        init_cluster(&home, &alias("company")).unwrap();
+        assert!(!leftover.exists());
+    }
+
+    #[test]
+    fn of_many_at_once_exactly_one_wins() {
+        let (_folder, home) = home();
+        let won = std::thread::scope(|scope| {
+            let tries: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| init_cluster(&home, &alias("company")).is_ok()))
+                .collect();
+            tries
+                .into_iter()
+                .map(|t| t.join().unwrap())
+                .filter(|won| *won)
+                .count()
+        });
+        assert_eq!(won, 1);
+        let cluster = ClusterId::parse(MANAGER).unwrap();
+        let won = std::thread::scope(|scope| {
+            let tries: Vec<_> = (0..8)
+                .map(|n| {
+                    let home = &home;
+                    let alias = alias(&format!("a{n}"));
+                    scope.spawn(move || init_machine(home, &alias, &cluster, &[]).is_ok())
+                })
+                .collect();
+            tries
+                .into_iter()
+                .map(|t| t.join().unwrap())
+                .filter(|won| *won)
+                .count()
+        });
+        assert_eq!(won, 1);
+    }
+}

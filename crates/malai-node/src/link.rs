@@ -1,0 +1,447 @@
+//! One connection to one peer: greetings, heartbeat, raw streams; both sides may open requests.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use iroh::endpoint::{Connection, RecvStream, SendStream};
+use iroh::{Endpoint, TransportAddr};
+use malai_cluster::MachineId;
+use malai_wire::frame;
+use malai_wire::peer::hello::{Greeting, Hello};
+use malai_wire::peer::{Bidi, RAW_HEAD, Uni};
+use malai_wire::version::Versions;
+use malai_wire::{Refusal, RefusalCode};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::frames::{self, PATIENCE, StreamError};
+use crate::member::{Membership, Twin, lock};
+use crate::router::Router;
+use crate::{inbound, sync};
+
+/// Heard from within this time, a peer is taken to be there: a request is sent without asking first.
+pub const FRESH: Duration = Duration::from_millis(1_600);
+
+/// How often a connection in use is asked whether the peer is there.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How long after its last use a connection is still asked every [`HEARTBEAT`].
+const IN_USE: Duration = Duration::from_secs(60);
+
+/// A pooled connection that nobody used for this long is closed.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// How long a peer that is not a member may keep its connection: enough to show a newer header.
+const STRANGER: Duration = Duration::from_secs(3);
+
+/// Requests that a member may have open at once on a connection.
+const SESSIONS: u32 = 1024;
+
+/// What the other side said first, and when it arrived here.
+#[derive(Debug, Clone)]
+pub struct Greeted {
+    /// Its words.
+    pub hello: Hello,
+    /// When they arrived.
+    pub at: Instant,
+}
+
+/// A connection and what is known of its other side.
+#[derive(Debug)]
+pub struct Link {
+    /// The cluster it belongs to: an endpoint has one identity, in one cluster.
+    pub membership: Arc<Membership>,
+    /// The key that this connection's handshake proved.
+    pub peer: MachineId,
+    /// The streams that requests of this side brought with them.
+    pub outbound: Router,
+    connection: Connection,
+    inbound: Router,
+    greeted: watch::Sender<Option<Greeted>>,
+    admitted: watch::Sender<bool>,
+    heard: Mutex<Instant>,
+    used: Mutex<Instant>,
+    sessions: AtomicUsize,
+    beating: AtomicBool,
+    /// An endpoint that exists for this connection alone and closes with it.
+    own_endpoint: Mutex<Option<Endpoint>>,
+}
+
+/// Keeps a link from being closed as idle.
+#[derive(Debug)]
+pub struct InUse(Arc<Link>);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+        *lock(&self.0.used) = Instant::now();
+    }
+}
+
+impl Link {
+    /// Wraps a connection. Nothing happens until [`Link::drive`] runs.
+    pub fn new(membership: Arc<Membership>, connection: Connection, peer: MachineId, own_endpoint: Option<Endpoint>) -> Arc<Self> {
+        let now = Instant::now();
+        Arc::new(Self {
+            membership,
+            peer,
+            outbound: Router::of_own_sessions(),
+            connection,
+            inbound: Router::default(),
+            greeted: watch::Sender::new(None),
+            admitted: watch::Sender::new(false),
+            heard: Mutex::new(now),
+            used: Mutex::new(now),
+            sessions: AtomicUsize::new(0),
+            beating: AtomicBool::new(false),
+            own_endpoint: Mutex::new(own_endpoint),
+        })
+    }
+
+    /// Lives as long as the connection: greets, compares configurations, and then, if the peer is
+    /// a member, serves its requests.
+    pub async fn drive(self: Arc<Self>) {
+        let mut tasks = JoinSet::new();
+        let greeting = self.send_hello();
+        let (_, ended) = tokio::join!(greeting, async {
+            tokio::select! {
+                () = self.accept_uni() => {}
+                refusal = self.serve(&mut tasks) => self.close(&refusal),
+            }
+            self.connection.closed().await
+        });
+        tracing::debug!(peer = %self.peer.short(), cluster = %self.membership.alias(), "connection ended: {ended}");
+        tasks.shutdown().await;
+        let own_endpoint = lock(&self.own_endpoint).take();
+        if let Some(endpoint) = own_endpoint {
+            endpoint.close().await;
+        }
+    }
+
+    async fn send_hello(&self) {
+        let send = async {
+            let mut send = self.connection.open_uni().await.ok()?;
+            send.write_all(&[Uni::Hello as u8]).await.ok()?;
+            frames::write(&mut send, &Greeting::Hello(self.membership.hello())).await.ok()?;
+            send.finish().ok()
+        };
+        if send.await.is_none() {
+            tracing::debug!(peer = %self.peer.short(), "the connection ended before it was greeted");
+        }
+    }
+
+    /// Hands raw streams to their sessions until the connection ends.
+    async fn accept_uni(self: &Arc<Self>) {
+        let mut heads = JoinSet::new();
+        loop {
+            tokio::select! {
+                stream = self.connection.accept_uni() => match stream {
+                    Ok(stream) => drop(heads.spawn(self.clone().route(stream))),
+                    Err(_) => return,
+                },
+                Some(_) = heads.join_next() => {}
+            }
+        }
+    }
+
+    async fn route(self: Arc<Self>, mut stream: RecvStream) {
+        let read = async {
+            let mut kind = [0; 1];
+            stream.read_exact(&mut kind).await.ok()?;
+            let kind = Uni::from_byte(kind[0])?;
+            if kind == Uni::Hello {
+                let Greeting::Hello(hello) = frames::expect(&mut stream, frame::SMALL, PATIENCE).await.ok()?;
+                return Some((kind, 0, Some(hello), stream));
+            }
+            let mut session = [0; RAW_HEAD - 1];
+            stream.read_exact(&mut session).await.ok()?;
+            Some((kind, u64::from_be_bytes(session), None, stream))
+        };
+        match tokio::time::timeout(PATIENCE, read).await {
+            Ok(Some((_, _, Some(hello), _))) => self.meet(hello),
+            Ok(Some((Uni::Stdin, session, None, stream))) => self.inbound.deliver(Uni::Stdin, session, stream),
+            Ok(Some((kind, session, None, stream))) => self.outbound.deliver(kind, session, stream),
+            Ok(None) | Err(_) => {
+                let refusal = Refusal::new(RefusalCode::Protocol, "a stream without a known beginning");
+                self.close(&refusal);
+            }
+        }
+    }
+
+    fn meet(&self, hello: Hello) {
+        *lock(&self.heard) = Instant::now();
+        self.greeted.send_if_modified(|greeted| {
+            let first = greeted.is_none();
+            if first {
+                *greeted = Some(Greeted { hello, at: Instant::now() });
+            }
+            first
+        });
+    }
+
+    /// What the other side said first, within `patience`.
+    ///
+    /// # Errors
+    ///
+    /// The connection ended, or nothing came.
+    pub async fn greeted(&self, patience: Duration) -> Result<Greeted, StreamError> {
+        let mut greeted = self.greeted.subscribe();
+        let wait = async {
+            tokio::select! {
+                greeted = greeted.wait_for(Option::is_some) => greeted.ok().and_then(|greeted| greeted.clone()),
+                _ = self.connection.closed() => None,
+            }
+        };
+        match tokio::time::timeout(patience, wait).await {
+            Ok(Some(greeted)) => Ok(greeted),
+            Ok(None) => Err(StreamError::Broken(self.end())),
+            Err(_) => Err(StreamError::Slow(patience)),
+        }
+    }
+
+    /// Waits until the peer is known to be a member, or the connection has ended.
+    pub async fn judged(&self) {
+        let mut admitted = self.admitted.subscribe();
+        tokio::select! {
+            _ = admitted.wait_for(|admitted| *admitted) => {}
+            _ = self.connection.closed() => {}
+        }
+    }
+
+    /// What the other side said first, if it has.
+    pub fn greeting(&self) -> Option<Greeted> {
+        self.greeted.borrow().clone()
+    }
+
+    /// Decides whether the peer is a member, and serves it while it is. Returns why it ends.
+    async fn serve(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> Refusal {
+        let hello = match self.greeted(STRANGER).await {
+            Ok(greeted) => greeted.hello,
+            Err(error) => return Refusal::new(RefusalCode::Protocol, format!("no greeting: {error}")),
+        };
+        if hello.versions.common(Versions::OURS).is_none() {
+            let (ours, theirs) = (Versions::OURS, hello.versions);
+            return Refusal::new(
+                RefusalCode::Version,
+                format!("this side speaks protocol {} to {}, the other {} to {}", ours.lowest, ours.highest, theirs.lowest, theirs.highest),
+            );
+        }
+        if self.peer == self.membership.me {
+            if hello.serves && hello.instance != self.membership.instance {
+                let met = self.address().map_or_else(|| "an unknown address".into(), |address| address.to_string());
+                *lock(&self.membership.twin) = Some(Twin { instance: hello.instance, met });
+            }
+            return Refusal::new(RefusalCode::NotAMember, "this key is this machine's own");
+        }
+        if let Some(header) = &hello.header {
+            let compared = tokio::time::timeout(PATIENCE, sync::consider(self, header)).await;
+            if let Ok(Err(error)) = compared {
+                tracing::warn!(peer = %self.peer.short(), cluster = %self.membership.alias(), "configuration of a peer not taken up: {error}");
+            }
+        }
+        if let Err(refusal) = inbound::gate::admit(&self.membership, &self.peer) {
+            self.membership.turned_away(self.peer, self.address());
+            // The peer may not have read this side's header yet; a moment is all it gets.
+            let _ = tokio::time::timeout(STRANGER, self.await_farewell()).await;
+            return refusal;
+        }
+        self.admitted.send_replace(true);
+        self.membership.heard_from(self.peer, hello.header.as_ref());
+        self.connection.set_max_concurrent_bi_streams(SESSIONS.into());
+        self.connection.set_max_concurrent_uni_streams((4 * SESSIONS).into());
+        self.connection.set_receive_window(iroh::endpoint::VarInt::MAX);
+        self.accept_bi(tasks).await
+    }
+
+    /// Waits until the peer has received the greeting: its acknowledgement is not visible here, so
+    /// a round trip's worth of time has to do.
+    async fn await_farewell(&self) {
+        let pause = self.round_trip().unwrap_or_default().max(Duration::from_millis(20)) * 3;
+        let _ = tokio::time::timeout(pause, self.connection.closed()).await;
+    }
+
+    async fn accept_bi(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> Refusal {
+        loop {
+            tokio::select! {
+                stream = self.connection.accept_bi() => match stream {
+                    Ok((send, recv)) => {
+                        let session = number(&send);
+                        let stdin = self.inbound.expect(Uni::Stdin, session);
+                        self.inbound.begun(session);
+                        *lock(&self.heard) = Instant::now();
+                        *lock(&self.used) = Instant::now();
+                        tasks.spawn(inbound::serve(self.clone(), send, recv, stdin));
+                    }
+                    Err(_) => return Refusal::new(RefusalCode::Done, ""),
+                },
+                Some(ended) = tasks.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(peer = %self.peer.short(), "serving a request failed: {error}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens a request.
+    ///
+    /// # Errors
+    ///
+    /// The connection has ended.
+    pub async fn open(self: &Arc<Self>, kind: Bidi) -> Result<(SendStream, RecvStream), StreamError> {
+        let (mut send, recv) = self.connection.open_bi().await.map_err(|error| StreamError::Broken(error.to_string()))?;
+        send.write_all(&[kind as u8]).await.map_err(|error| StreamError::Broken(error.to_string()))?;
+        Ok((send, recv))
+    }
+
+    /// Opens a raw stream.
+    ///
+    /// # Errors
+    ///
+    /// The connection has ended.
+    pub async fn open_raw(&self, kind: Uni, session: u64) -> Result<SendStream, StreamError> {
+        let mut send = self.connection.open_uni().await.map_err(|error| StreamError::Broken(error.to_string()))?;
+        let head = malai_wire::peer::raw_head(kind, session);
+        send.write_all(&head).await.map_err(|error| StreamError::Broken(error.to_string()))?;
+        Ok(send)
+    }
+
+    /// Marks the link as used by a session, and sees to it that the peer's silence is noticed.
+    pub fn in_use(self: &Arc<Self>) -> InUse {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.used) = Instant::now();
+        InUse(self.clone())
+    }
+
+    /// Sessions of this side that use the link now.
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Something arrived from the peer.
+    pub fn heard_now(&self) {
+        *lock(&self.heard) = Instant::now();
+    }
+
+    /// How long the peer has been silent.
+    pub fn silent_for(&self) -> Duration {
+        lock(&self.heard).elapsed()
+    }
+
+    /// Whether the connection is open and the peer answers requests.
+    pub fn is_usable(&self) -> bool {
+        self.connection.close_reason().is_none() && self.greeting().is_none_or(|greeted| greeted.hello.serves)
+    }
+
+    /// Whether the connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.connection.close_reason().is_some()
+    }
+
+    /// Waits for the end of the connection.
+    pub async fn closed(&self) {
+        self.connection.closed().await;
+    }
+
+    /// Why the connection has ended, for people; with the peer's own reason where it gave one.
+    pub fn end(&self) -> String {
+        match self.connection.close_reason() {
+            Some(iroh::endpoint::ConnectionError::ApplicationClosed(close)) => {
+                malai_cluster::escape_bytes(&close.reason)
+            }
+            Some(other) => other.to_string(),
+            None => "the connection is open".into(),
+        }
+    }
+
+    /// The refusal with which the peer closed the connection, if it did.
+    pub fn refused(&self) -> Option<Refusal> {
+        match self.connection.close_reason() {
+            Some(iroh::endpoint::ConnectionError::ApplicationClosed(close)) => Some(Refusal {
+                code: u16::try_from(close.error_code.into_inner()).unwrap_or(u16::MAX),
+                message: String::from_utf8_lossy(&close.reason).into_owned(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Closes the connection with a code and a reason.
+    pub fn close(&self, refusal: &Refusal) {
+        let mut end = refusal.message.len().min(512);
+        while !refusal.message.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.connection.close(u32::from(refusal.code).into(), &refusal.message.as_bytes()[..end]);
+    }
+
+    /// Where the peer is now; `None` through a relay.
+    pub fn address(&self) -> Option<SocketAddr> {
+        let paths = self.connection.paths();
+        let path = paths.iter().find(iroh::endpoint::Path::is_selected).or_else(|| paths.iter().next());
+        match path.map(|path| path.remote_addr().clone()) {
+            Some(TransportAddr::Ip(address)) => Some(address),
+            _ => None,
+        }
+    }
+
+    /// Whether bytes go straight to the peer; `None` while no path is chosen.
+    pub fn is_direct(&self) -> Option<bool> {
+        let paths = self.connection.paths();
+        let path = paths.iter().find(iroh::endpoint::Path::is_selected)?;
+        Some(path.is_ip())
+    }
+
+    /// The round trip of the path in use.
+    pub fn round_trip(&self) -> Option<Duration> {
+        let paths = self.connection.paths();
+        let path = paths.iter().find(iroh::endpoint::Path::is_selected).or_else(|| paths.iter().next())?;
+        Some(path.rtt())
+    }
+
+    /// Asks whether the peer is there.
+    pub async fn ping(self: &Arc<Self>, patience: Duration) -> bool {
+        let ask = async {
+            let (mut send, mut recv) = self.open(Bidi::Ping).await.ok()?;
+            send.write_all(&[0]).await.ok()?;
+            send.finish().ok()?;
+            recv.read_exact(&mut [0]).await.ok()
+        };
+        let there = matches!(tokio::time::timeout(patience, ask).await, Ok(Some(())));
+        if there {
+            self.heard_now();
+            self.membership.heard_again(&self.peer);
+        }
+        there
+    }
+
+    /// Watches a link that this side uses: asks every second while it is in use, closes it when it
+    /// has been idle for long. `lost` is called when the peer has been silent for some seconds.
+    /// At most one watch runs for a link.
+    pub async fn watch<F: Future<Output = ()>>(self: Arc<Self>, lost: impl Fn(Arc<Link>) -> F) {
+        if self.beating.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(HEARTBEAT) => {}
+                _ = self.connection.closed() => return,
+            }
+            let idle = lock(&self.used).elapsed();
+            let busy = self.sessions() > 0 || idle < IN_USE;
+            if !busy && idle > IDLE {
+                self.close(&Refusal::new(RefusalCode::Idle, "the connection was idle"));
+                return;
+            }
+            if busy && !self.ping(2 * HEARTBEAT).await && !self.is_closed() {
+                lost(self.clone()).await;
+            }
+        }
+    }
+}
+
+/// A control stream's number, which names its session.
+pub fn number(send: &SendStream) -> u64 {
+    iroh::endpoint::VarInt::from(send.id()).into_inner()
+}

@@ -1,0 +1,115 @@
+//! One cluster as this home takes part in it: identity, role, configuration, and what it has heard.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use malai_cluster::{ClusterAlias, ClusterId, Header, MachineId, SecretSeed};
+use malai_wire::peer::hello::{Hello, InstanceId};
+use malai_wire::version::Versions;
+
+use crate::configuration::Configuration;
+use crate::home::{ClusterDir, Role};
+use crate::waiting::WaitingList;
+
+/// A cluster that this home manages or is a machine of.
+#[derive(Debug)]
+pub struct Membership {
+    /// The folder it lives in, which gives it its alias.
+    pub dir: ClusterDir,
+    /// Which cluster: the manager's key.
+    pub cluster: ClusterId,
+    /// Manager or machine.
+    pub role: Role,
+    /// This home's identity in the cluster.
+    pub me: MachineId,
+    /// The secret of that identity.
+    pub seed: SecretSeed,
+    /// What is in force.
+    pub configuration: Configuration,
+    /// Whether this process serves requests (a daemon) or only dials (a command by itself). Only a
+    /// daemon writes what it learns into the home.
+    pub serves: bool,
+    /// Which run of the program this is.
+    pub instance: InstanceId,
+    /// When this run began.
+    pub born: Instant,
+    /// What other members were last heard to have.
+    pub heard: Mutex<HashMap<MachineId, Heard>>,
+    /// Keys that ask to be members.
+    pub waiting: Mutex<WaitingList>,
+    /// A second process with this identity, if one was met.
+    pub twin: Mutex<Option<Twin>>,
+}
+
+/// When and with what a member was last heard from.
+#[derive(Debug, Clone, Copy)]
+pub struct Heard {
+    /// When.
+    pub at: Instant,
+    /// The revision it has; 0 for none.
+    pub revision: u64,
+}
+
+/// Another process that proved to have this identity's key.
+#[derive(Debug, Clone)]
+pub struct Twin {
+    /// Its instance.
+    pub instance: InstanceId,
+    /// Where it was met, for people.
+    pub met: String,
+}
+
+impl Membership {
+    /// The alias of the cluster here.
+    pub fn alias(&self) -> &ClusterAlias {
+        &self.dir.alias
+    }
+
+    /// The header of the configuration in force.
+    pub fn header(&self) -> Option<Header> {
+        self.configuration.snapshot().map(|snapshot| snapshot.header().clone())
+    }
+
+    /// The first words of this side on a connection.
+    pub fn hello(&self) -> Hello {
+        Hello {
+            versions: Versions::OURS,
+            instance: self.instance,
+            age_ms: u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX),
+            serves: self.serves,
+            header: self.header(),
+        }
+    }
+
+    /// Whether a key is the manager's, or a member's under the configuration in force.
+    pub fn knows(&self, peer: &MachineId) -> bool {
+        *peer == self.cluster.manager() || self.configuration.cluster().is_some_and(|cluster| cluster.is_member(peer))
+    }
+
+    /// Takes note of what a member says it has.
+    pub fn heard_from(&self, peer: MachineId, header: Option<&Header>) {
+        let revision = header.map_or(0, |header| header.revision);
+        lock(&self.heard).insert(peer, Heard { at: Instant::now(), revision });
+    }
+
+    /// Takes note that a member answers, whatever it has.
+    pub fn heard_again(&self, peer: &MachineId) {
+        if let Some(heard) = lock(&self.heard).get_mut(peer) {
+            heard.at = Instant::now();
+        }
+    }
+
+    /// Takes note of a key that is not in the configuration.
+    pub fn turned_away(&self, peer: MachineId, address: Option<SocketAddr>) {
+        if self.role == Role::Manager {
+            lock(&self.waiting).insert(peer, address, Instant::now());
+        }
+    }
+}
+
+/// Locks a mutex whose holder may have panicked: what it guards here is never left half-changed.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

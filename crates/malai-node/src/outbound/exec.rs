@@ -1,0 +1,321 @@
+//! A command on another machine: opened, fed, read to the last byte; run once or not at all.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use iroh::endpoint::{RecvStream, SendStream};
+use malai_cluster::MachineId;
+use malai_wire::peer::exec::{Exit, FromClient, FromServer, Open, Signal};
+use malai_wire::peer::{Bidi, Uni};
+use malai_wire::{Refusal, frame};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::flow::{self, FlowError, Gate, Sink, Source};
+use crate::frames::{self, StreamError};
+use crate::link::{InUse, Link, number};
+use crate::peers::{Peers, ReachError};
+
+/// How long an open may go unanswered on a healthy connection before the peer is looked for anew.
+const UNANSWERED: Duration = Duration::from_millis(300);
+
+/// What is added to every comparison of two computers' clocks' speeds, in both directions.
+const CLOCK_MARGIN: Duration = Duration::from_millis(50);
+
+/// What the caller wants run, and its own ends of the streams.
+#[derive(Debug)]
+pub struct Caller {
+    /// The argument list.
+    pub argv: Vec<Vec<u8>>,
+    /// Where the command's input comes from.
+    pub stdin: Source,
+    /// Where its output goes.
+    pub stdout: Sink,
+    /// Where its complaints go.
+    pub stderr: Sink,
+    /// Holds output back while the caller is stopped.
+    pub gate: Gate,
+    /// Signals for the command.
+    pub signals: mpsc::Receiver<Signal>,
+}
+
+/// Why a command did not come to a known end.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The machine was not reached; nothing was run.
+    #[error(transparent)]
+    Reach(#[from] ReachError),
+    /// The machine refused, or failed at what it had allowed.
+    #[error("{machine} refused: {}", malai_cluster::escape(&.refusal.message))]
+    Refused {
+        /// The machine.
+        machine: String,
+        /// Its words.
+        refusal: Refusal,
+    },
+    /// Nobody knows whether it ran, or how far it came. It was not run a second time.
+    #[error("the connection to {machine} broke while the command may have been running: {why}; it is not run again by itself")]
+    Lost {
+        /// The machine.
+        machine: String,
+        /// What happened.
+        why: String,
+    },
+    /// Less output arrived than the machine sent.
+    #[error("output of {machine} was lost: {received} of {sent} bytes arrived")]
+    Cut {
+        /// The machine.
+        machine: String,
+        /// Bytes received.
+        received: u64,
+        /// Bytes sent.
+        sent: u64,
+    },
+    /// The caller's own streams failed.
+    #[error("{0}")]
+    Local(FlowError),
+    /// Whoever read the output has gone.
+    #[error("the reader of the output has gone")]
+    ReaderGone,
+}
+
+/// Runs a command on a machine and passes its streams through.
+///
+/// # Errors
+///
+/// It was refused, did not start, or its end is not known.
+pub async fn run(peers: &Arc<Peers>, target: MachineId, name: &str, mut caller: Caller, started: impl FnOnce()) -> Result<Exit, ExecError> {
+    let session = open(peers, target, name, &caller).await?;
+    started();
+    session.run(name, &mut caller).await
+}
+
+/// A command that the machine has accepted.
+struct Session {
+    link: Arc<Link>,
+    number: u64,
+    control: SendStream,
+    answers: RecvStream,
+    stdout: oneshot::Receiver<RecvStream>,
+    stderr: oneshot::Receiver<RecvStream>,
+    _in_use: InUse,
+}
+
+/// Sends the open and waits for the answer. An open that gets none is sent again only if the peer's
+/// new instance proves that no run of it has received the first.
+async fn open(peers: &Arc<Peers>, target: MachineId, name: &str, caller: &Caller) -> Result<Session, ExecError> {
+    let mut link = peers.link(target).await?;
+    loop {
+        let sent = Instant::now();
+        let mut session = match send_open(&link, caller).await {
+            Ok(session) => session,
+            // The stream was not even opened: nothing has left this computer.
+            Err(_) => {
+                link = peers.fresh_link(target).await?;
+                send_open(&link, caller).await.map_err(|error| lost(name, &error))?
+            }
+        };
+        let answer = tokio::select! {
+            answer = frames::read(&mut session.answers, frame::SMALL) => answer,
+            next = replaced(peers, &link, sent) => match next {
+                Ok(next) => {
+                    link.close(&Refusal::new(malai_wire::RefusalCode::Done, "the peer has started anew"));
+                    link = next;
+                    continue;
+                }
+                Err(why) => return Err(ExecError::Lost { machine: name.to_owned(), why }),
+            },
+        };
+        match answer {
+            Ok(Some(FromServer::Accepted)) => {
+                link.heard_now();
+                return Ok(session);
+            }
+            Ok(Some(FromServer::Refused(refusal))) => return Err(ExecError::Refused { machine: name.to_owned(), refusal }),
+            Ok(Some(FromServer::Exit(_))) => return Err(lost(name, &"it ended before it was accepted")),
+            Ok(None) => return Err(lost(name, &"the machine ended the request without an answer")),
+            Err(error) => {
+                if let Some(refusal) = link.refused() {
+                    // A peer that turns us away as a whole has not looked at the request.
+                    if matches!(refusal.known_code(), Some(malai_wire::RefusalCode::NotAMember | malai_wire::RefusalCode::Version)) {
+                        return Err(ExecError::Refused { machine: name.to_owned(), refusal });
+                    }
+                }
+                match never_received(peers, &link, sent).await {
+                    Some(next) => link = next,
+                    None => return Err(lost(name, &error)),
+                }
+            }
+        }
+    }
+}
+
+async fn send_open(link: &Arc<Link>, caller: &Caller) -> Result<Session, StreamError> {
+    let in_use = link.in_use();
+    let (mut control, answers) = link.open(Bidi::Exec).await?;
+    let number = number(&control);
+    let stdout = link.outbound.expect(Uni::Stdout, number);
+    let stderr = link.outbound.expect(Uni::Stderr, number);
+    let open = Open { argv: caller.argv.clone(), stdin: !matches!(caller.stdin, Source::Empty) };
+    frames::write(&mut control, &FromClient::Open(open)).await?;
+    Ok(Session { link: link.clone(), number, control, answers, stdout, stderr, _in_use: in_use })
+}
+
+/// Resolves only if the peer stays silent and another run of it is found in its place: to a link to
+/// that run if it proves that the open was never received, else to what has happened.
+async fn replaced(peers: &Arc<Peers>, link: &Arc<Link>, sent: Instant) -> Result<Arc<Link>, String> {
+    let mut pause = UNANSWERED + 2 * link.round_trip().unwrap_or_default();
+    loop {
+        tokio::time::sleep(pause).await;
+        // A large argument list on a slow path is no silence: whoever answers a question is there.
+        if !link.ping(UNANSWERED).await && !link.is_closed() {
+            match peers.successor(link).await {
+                Some(next) if proves(link, &next, sent) => return Ok(next),
+                Some(_) => return Err("the machine's daemon was restarted".into()),
+                None => {}
+            }
+        }
+        pause = UNANSWERED;
+    }
+}
+
+/// After a connection broke: a link to a new run of the peer that proves that the open was never
+/// received by the old one.
+async fn never_received(peers: &Arc<Peers>, link: &Arc<Link>, sent: Instant) -> Option<Arc<Link>> {
+    let next = peers.successor(link).await?;
+    proves(link, &next, sent).then_some(next)
+}
+
+/// A new run that had begun to serve before the open was sent proves that the old run, which held the
+/// same home's lock, was gone by then: nobody received the open.
+fn proves(old: &Arc<Link>, new: &Arc<Link>, sent: Instant) -> bool {
+    let (Some(old), Some(new)) = (old.greeting(), new.greeting()) else { return false };
+    let served_since_sent = new.at.duration_since(sent) + CLOCK_MARGIN;
+    old.hello.instance != new.hello.instance && Duration::from_millis(new.hello.age_ms) > served_since_sent
+}
+
+impl Session {
+    /// Passes the streams through until the exit, and proves that nothing is missing.
+    async fn run(self, name: &str, caller: &mut Caller) -> Result<Exit, ExecError> {
+        let Self { link, number, mut control, mut answers, stdout, stderr, _in_use } = self;
+        let (mut out_bytes, mut err_bytes) = (0, 0);
+        let Caller { stdin, stdout: out_sink, stderr: err_sink, gate, signals, .. } = caller;
+        let mut err_gate = gate.clone();
+        let exit = {
+            let feeding = feed(&link, number, stdin);
+            let out = pass(stdout, out_sink, gate, &mut out_bytes);
+            let err = pass(stderr, err_sink, &mut err_gate, &mut err_bytes);
+            let answer = answered(&mut answers, &mut control, signals);
+            tokio::pin!(feeding, out, err, answer);
+            let (mut fed, mut out_done, mut err_done) = (false, false, false);
+            let exit = loop {
+                tokio::select! {
+                    answer = &mut answer => break answer,
+                    result = &mut out, if !out_done => { out_done = true; if let Err(error) = result { break Err(Broken::Flow(error)) } }
+                    result = &mut err, if !err_done => { err_done = true; if let Err(error) = result { break Err(Broken::Flow(error)) } }
+                    result = &mut feeding, if !fed => { fed = true; if let Err(error) = result { break Err(Broken::Flow(error)) } }
+                }
+            };
+            match exit {
+                Ok(exit) => {
+                    // The exit says how much was sent; a stream without bytes does not exist.
+                    let rest = async {
+                        if exit.stdout > 0 && !out_done {
+                            out.await?;
+                        }
+                        if exit.stderr > 0 && !err_done {
+                            err.await?;
+                        }
+                        Ok(())
+                    };
+                    tokio::select! {
+                        rest = rest => rest.map_err(Broken::Flow).map(|()| exit),
+                        () = link.closed() => Err(Broken::Flow(FlowError::Broken(link.end()))),
+                    }
+                }
+                Err(error) => Err(error),
+            }
+        };
+        match exit {
+            Ok(exit) => {
+                let _ = control.finish();
+                link.heard_now();
+                for (received, sent) in [(out_bytes, exit.stdout), (err_bytes, exit.stderr)] {
+                    if received != sent {
+                        return Err(ExecError::Cut { machine: name.to_owned(), received, sent });
+                    }
+                }
+                Ok(exit)
+            }
+            Err(broken) => {
+                // The machine ends the command when its control stream breaks.
+                let _ = control.reset(0u32.into());
+                Err(match broken {
+                    Broken::Refused(refusal) => ExecError::Refused { machine: name.to_owned(), refusal },
+                    Broken::Stream(error) => lost(name, &error),
+                    Broken::Flow(FlowError::Broken(why)) => ExecError::Lost { machine: name.to_owned(), why: refused_or(&link, why) },
+                    Broken::Flow(FlowError::ReaderGone) => ExecError::ReaderGone,
+                    Broken::Flow(error) => ExecError::Local(error),
+                })
+            }
+        }
+    }
+}
+
+/// How a session can end other than by an exit.
+enum Broken {
+    Refused(Refusal),
+    Stream(StreamError),
+    Flow(FlowError),
+}
+
+/// The peer's own reason for closing the connection, where it gave one.
+fn refused_or(link: &Link, why: String) -> String {
+    link.refused().filter(|refusal| !refusal.message.is_empty()).map_or(why, |refusal| malai_cluster::escape(&refusal.message))
+}
+
+/// Waits for the exit, and sends signals meanwhile.
+async fn answered(answers: &mut RecvStream, control: &mut SendStream, signals: &mut mpsc::Receiver<Signal>) -> Result<Exit, Broken> {
+    let read = frames::read(answers, frame::SMALL);
+    tokio::pin!(read);
+    loop {
+        tokio::select! {
+            answer = &mut read => return match answer {
+                Ok(Some(FromServer::Exit(exit))) => Ok(exit),
+                Ok(Some(FromServer::Refused(refusal))) => Err(Broken::Refused(refusal)),
+                Ok(Some(FromServer::Accepted) | None) => Err(Broken::Stream(StreamError::Ended)),
+                Err(error) => Err(Broken::Stream(error)),
+            },
+            Some(signal) = signals.recv() => {
+                if let Err(error) = frames::write(control, &FromClient::Signal(signal)).await {
+                    return Err(Broken::Stream(error));
+                }
+            }
+        }
+    }
+}
+
+/// Sends the caller's input. A command that reads no more of it is nothing unusual.
+async fn feed(link: &Arc<Link>, number: u64, stdin: &mut Source) -> Result<(), FlowError> {
+    if matches!(stdin, Source::Empty) {
+        return Ok(());
+    }
+    let mut sink = Sink::Stream(crate::flow::ToPeer::new(link.clone(), Uni::Stdin, number));
+    match flow::pump(stdin, &mut sink, &mut Gate::open(), &mut 0).await {
+        Ok(()) => sink.finish_even_if_empty().await,
+        Err(FlowError::ReaderGone) => Ok(()),
+        // The control stream says what became of the command.
+        Err(FlowError::Broken(_)) => std::future::pending().await,
+        Err(error) => Err(error),
+    }
+}
+
+/// Passes one stream through to its end.
+async fn pass(stream: oneshot::Receiver<RecvStream>, sink: &mut Sink, gate: &mut Gate, moved: &mut u64) -> Result<(), FlowError> {
+    // Never sent, if there is no output: then the exit says so.
+    let Ok(stream) = stream.await else { return std::future::pending().await };
+    flow::pump(&mut Source::Stream(stream), sink, gate, moved).await
+}
+
+fn lost(name: &str, why: &impl std::fmt::Display) -> ExecError {
+    ExecError::Lost { machine: name.to_owned(), why: why.to_string() }
+}

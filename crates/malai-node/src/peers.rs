@@ -1,0 +1,268 @@
+//! Links to peers: found, dialled once at a time, kept, replaced when the peer has started anew.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use iroh::{Endpoint, EndpointAddr};
+use malai_cluster::MachineId;
+use malai_wire::version::ALPN;
+use malai_wire::{Refusal, RefusalCode};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::addresses::Addresses;
+use crate::endpoint::{self, Ports, endpoint_id};
+use crate::link::{FRESH, Link};
+use crate::mdns::Mdns;
+use crate::member::{Membership, lock};
+use crate::reach::{self, Tried};
+use crate::settings::Reach;
+
+/// How long a machine is looked for and dialled, all in all.
+pub const DIAL: Duration = Duration::from_secs(10);
+
+/// How long a proven address may take to answer the real dial.
+const PROVEN: Duration = Duration::from_secs(1);
+
+/// How long a peer that has been silent may take to say that it is there.
+const ASK: Duration = Duration::from_millis(400);
+
+/// A machine was not reached. Nothing was run.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("cannot reach {machine}: {what}\n  tried: {tried}\n  is its daemon running (`malai status` there), and is it in the same network reach?")]
+pub struct ReachError {
+    machine: String,
+    what: String,
+    tried: String,
+}
+
+/// The links of one identity.
+#[derive(Debug)]
+pub struct Peers {
+    membership: Arc<Membership>,
+    endpoint: Endpoint,
+    reach: Reach,
+    mdns: Mdns,
+    /// Where members were last proven to be.
+    pub addresses: Addresses,
+    links: Mutex<HashMap<MachineId, Vec<Arc<Link>>>>,
+    dials: Mutex<HashMap<MachineId, Arc<tokio::sync::Mutex<()>>>>,
+    tasks: TaskTracker,
+}
+
+impl Peers {
+    /// The links of an identity, none yet. `tasks` owns what runs for them.
+    pub fn new(membership: Arc<Membership>, endpoint: Endpoint, reach: Reach, mdns: Mdns, addresses: Addresses, tasks: TaskTracker) -> Arc<Self> {
+        Arc::new(Self { membership, endpoint, reach, mdns, addresses, links: Mutex::default(), dials: Mutex::default(), tasks })
+    }
+
+    /// The cluster these links belong to.
+    pub fn membership(&self) -> &Arc<Membership> {
+        &self.membership
+    }
+
+    /// The endpoint of this identity.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Announces this identity in the local network, as long as the endpoint is open.
+    pub async fn announce(&self) {
+        self.mdns.announce(self.endpoint.clone()).await;
+    }
+
+    /// Takes a connection in, whichever side dialled.
+    pub fn adopt(self: &Arc<Self>, connection: iroh::endpoint::Connection, peer: MachineId, own_endpoint: Option<Endpoint>) -> Arc<Link> {
+        let link = Link::new(self.membership.clone(), connection, peer, own_endpoint);
+        lock(&self.links).entry(peer).or_default().push(link.clone());
+        let (peers, driven) = (self.clone(), link.clone());
+        self.tasks.spawn(async move {
+            driven.clone().drive().await;
+            peers.forget(&driven);
+        });
+        link
+    }
+
+    fn forget(&self, link: &Arc<Link>) {
+        let mut links = lock(&self.links);
+        if let Some(of_peer) = links.get_mut(&link.peer) {
+            of_peer.retain(|other| !Arc::ptr_eq(other, link));
+            if of_peer.is_empty() {
+                links.remove(&link.peer);
+            }
+        }
+    }
+
+    /// The link that would be used for a peer now, if there is one.
+    pub fn current(&self, peer: &MachineId) -> Option<Arc<Link>> {
+        lock(&self.links).get(peer)?.iter().rev().find(|link| link.is_usable()).cloned()
+    }
+
+    /// All open links.
+    pub fn all(&self) -> Vec<Arc<Link>> {
+        lock(&self.links).values().flatten().cloned().collect()
+    }
+
+    /// A link that is known to work: one that the peer was heard on just now, or one on which it
+    /// answers when asked, or a new one.
+    ///
+    /// # Errors
+    ///
+    /// The machine was not reached; what was tried is said.
+    pub async fn link(self: &Arc<Self>, peer: MachineId) -> Result<Arc<Link>, ReachError> {
+        if let Some(link) = self.current(&peer) {
+            if link.silent_for() < FRESH || link.ping(ASK).await {
+                self.watch(&link);
+                return Ok(link);
+            }
+            // While the old connection is open, a peer that came back on another port cannot be
+            // dialled. Live sessions keep theirs: the outage may be short.
+            if link.sessions() == 0 {
+                link.close(&Refusal::new(RefusalCode::Idle, "no answer"));
+            }
+        }
+        self.fresh_link(peer).await
+    }
+
+    /// A new link, whatever there is; one that somebody else dials at the same time is shared.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peers::link`].
+    pub async fn fresh_link(self: &Arc<Self>, peer: MachineId) -> Result<Arc<Link>, ReachError> {
+        let dial = lock(&self.dials).entry(peer).or_default().clone();
+        let before = self.current(&peer);
+        let _one_at_a_time = dial.lock().await;
+        if let Some(link) = self.current(&peer)
+            && before.is_none_or(|before| !Arc::ptr_eq(&before, &link))
+        {
+            return Ok(link);
+        }
+        let mut tried = Tried::default();
+        let result = match tokio::time::timeout(DIAL, self.dial(peer, &mut tried)).await {
+            Ok(Ok(link)) => {
+                self.watch(&link);
+                Ok(link)
+            }
+            Ok(Err(what)) => Err(self.unreached(&peer, what, &tried)),
+            Err(_) => Err(self.unreached(&peer, format!("no answer within {} s", DIAL.as_secs()), &tried)),
+        };
+        lock(&self.dials).retain(|_, dial| Arc::strong_count(dial) > 1);
+        result
+    }
+
+    fn unreached(&self, peer: &MachineId, what: String, tried: &Tried) -> ReachError {
+        let cluster = self.membership.configuration.names();
+        let name = cluster.as_ref().and_then(|cluster| cluster.machine(peer)).map(|machine| machine.name().to_string());
+        let mut list = format!("{} addresses (this computer's loopback, remembered{})", tried.hints, if self.reach == Reach::Loopback { "" } else { ", mDNS" });
+        if tried.liars > 0 {
+            list.push_str(&format!("; at {} of them another key answered", tried.liars));
+        }
+        if self.reach == Reach::Public {
+            list.push_str("; iroh's public discovery and relays");
+        }
+        ReachError { machine: name.unwrap_or_else(|| peer.to_string()), what, tried: format!("{list}; reach is `{}`", self.reach) }
+    }
+
+    /// Looks for a proven address and dials it; under `public`, iroh's discovery runs beside it.
+    async fn dial(self: &Arc<Self>, peer: MachineId, tried: &mut Tried) -> Result<Arc<Link>, String> {
+        let (hint, hints) = mpsc::channel(64);
+        let direct = async {
+            let (searching, proving) = (self.search(peer, hint), reach::prove(&peer, self.reach, hints, tried));
+            tokio::pin!(searching, proving);
+            tokio::select! {
+                address = &mut proving => address,
+                () = &mut searching => proving.await,
+            }
+        };
+        let public = async {
+            if self.reach == Reach::Public {
+                self.endpoint.connect(endpoint_id(&peer), ALPN).await.ok()
+            } else {
+                None
+            }
+        };
+        tokio::pin!(direct, public);
+        let (mut direct_done, mut public_done) = (false, self.reach != Reach::Public);
+        loop {
+            tokio::select! {
+                address = &mut direct, if !direct_done => {
+                    direct_done = true;
+                    if let Some(address) = address {
+                        return self.dial_proven(peer, address).await;
+                    }
+                }
+                connection = &mut public, if !public_done => {
+                    public_done = true;
+                    if let Some(connection) = connection {
+                        return Ok(self.adopt(connection, peer, None));
+                    }
+                }
+                else => return Err("nothing answers with its key at any known address".into()),
+            }
+        }
+    }
+
+    /// Offers hints until the search is over: what is known at once, then what mDNS finds.
+    async fn search(&self, peer: MachineId, hint: mpsc::Sender<SocketAddr>) {
+        let waiting = lock(&self.membership.waiting).iter().find(|waiting| waiting.id == peer).and_then(|waiting| waiting.address);
+        let known = reach::loopback_hints(&peer);
+        let remembered = self.addresses.of(&peer);
+        // The likeliest first: where it was last, then where a daemon on this computer would be.
+        for address in remembered.into_iter().chain(waiting).chain(known) {
+            if hint.send(address).await.is_err() {
+                return;
+            }
+        }
+        self.mdns.find(&peer, hint).await;
+    }
+
+    async fn dial_proven(self: &Arc<Self>, peer: MachineId, address: SocketAddr) -> Result<Arc<Link>, String> {
+        self.addresses.remember(peer, address);
+        let target = EndpointAddr::new(endpoint_id(&peer)).with_ip_addr(address);
+        let own = match tokio::time::timeout(PROVEN, self.endpoint.connect(target.clone(), ALPN)).await {
+            Ok(Ok(connection)) => return Ok(self.adopt(connection, peer, None)),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer".to_owned(),
+        };
+        // The endpoint may hold a bad address of this peer for a minute; a new endpoint holds none.
+        tracing::debug!(machine = %peer.short(), %address, "a proven address did not answer the endpoint ({own}); dialling with a new one");
+        let endpoint = endpoint::bind(&self.membership.seed, self.reach, Ports::Any).await.map_err(|error| error.to_string())?;
+        match endpoint.connect(target, ALPN).await {
+            Ok(connection) => Ok(self.adopt(connection, peer, Some(endpoint))),
+            Err(error) => {
+                endpoint.close().await;
+                Err(format!("{address} proved to be its address but does not answer: {error:#}"))
+            }
+        }
+    }
+
+    /// Sees to it that a peer's silence on a link in use is noticed.
+    fn watch(self: &Arc<Self>, link: &Arc<Link>) {
+        let peers = Arc::downgrade(self);
+        let watched = link.clone();
+        self.tasks.spawn(watched.watch(move |link| {
+            let peers = peers.upgrade();
+            async move {
+                let Some(peers) = peers else { return };
+                // A new run of the peer is the end of everything that ran under the old one.
+                if peers.successor(&link).await.is_some() {
+                    link.close(&Refusal::new(RefusalCode::Done, "the machine's daemon was restarted"));
+                }
+            }
+        }));
+    }
+
+    /// Looks for the peer beside a silent link: a link to another run of it, if there is one.
+    pub async fn successor(self: &Arc<Self>, link: &Arc<Link>) -> Option<Arc<Link>> {
+        let next = match self.current(&link.peer) {
+            Some(next) if !Arc::ptr_eq(&next, link) && next.silent_for() < FRESH => next,
+            _ => self.fresh_link(link.peer).await.ok()?,
+        };
+        let greeted = next.greeted(ASK).await.ok()?;
+        let before = link.greeting()?;
+        (greeted.hello.instance != before.hello.instance).then_some(next)
+    }
+}

@@ -1,0 +1,269 @@
+//! Commands on this machine: spawned in a clean environment, fed and drained, signalled as a group.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use bytes::Bytes;
+use malai_wire::peer::exec::{Exit, Signal, Status};
+use rustix::process::Pid;
+use tokio::process::Child;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::descriptor::{Descriptor, Way};
+use crate::flow::{self, FlowError, Gate, Sink, Source};
+use crate::inbound::gate::{Command, Granted};
+use crate::member::Membership;
+
+/// How long a command whose client has gone may take to clean up after SIGHUP, before SIGKILL.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// Where commands are looked for: what a login gives on Debian, root or not.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The name of the user that this process runs as; `None` if the system knows no name for it.
+pub fn own_user() -> Option<String> {
+    uzers::get_user_by_uid(uzers::get_effective_uid()).map(|user| user.name().to_string_lossy().into_owned())
+}
+
+/// The streams of a command.
+#[derive(Debug)]
+pub struct Streams {
+    /// What it reads.
+    pub stdin: Source,
+    /// What it writes.
+    pub stdout: Sink,
+    /// What it complains.
+    pub stderr: Sink,
+    /// Holds both back while the one who looks is stopped.
+    pub gate: Gate,
+}
+
+/// How running a command ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It ended, and all its output was passed on.
+    Exit(Exit),
+    /// It ended, and nobody wanted the rest of its output.
+    ReaderGone(Exit),
+    /// The client went before the end; the process group was ended.
+    ClientGone,
+    /// Passing its output on failed.
+    Failed(String),
+}
+
+/// Runs a command to its end.
+///
+/// It gets a process group of its own. When `gone` is cancelled the group gets SIGHUP, then SIGKILL
+/// after [`GRACE`]. A command that ends by itself ends the session: what is in its pipes then is
+/// passed on, and what it left in the background lives on, no longer read.
+pub async fn run(
+    membership: &Membership,
+    command: Granted<Command>,
+    mut streams: Streams,
+    mut signals: mpsc::Receiver<Signal>,
+    gone: CancellationToken,
+) -> Outcome {
+    let argv = command.inner().grant.argv.clone();
+    let mut child = match spawn(membership, command.inner(), &argv) {
+        Ok(child) => child,
+        Err(error) => return not_started(&argv, &error, &mut streams).await,
+    };
+    let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+        return Outcome::Failed("the command was started without its pipes".into());
+    };
+    let pipes = (stdin.into_owned_fd(), stdout.into_owned_fd(), stderr.into_owned_fd());
+    let (Ok(stdin), Ok(stdout), Ok(stderr)) = pipes else {
+        return Outcome::Failed("the command's pipes cannot be waited for".into());
+    };
+    let Streams { stdin: input, stdout: out_sink, stderr: err_sink, gate } = streams;
+    let feeding = tokio::spawn(feed(input, stdin));
+    let (out_ended, out_end) = oneshot::channel();
+    let (err_ended, err_end) = oneshot::channel();
+    let out = tokio::spawn(drain(stdout, out_sink, gate.clone(), out_end));
+    let err = tokio::spawn(drain(stderr, err_sink, gate, err_end));
+
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status,
+            Some(signal) = signals.recv() => send_signal(group, number(signal)),
+            () = gone.cancelled() => {
+                feeding.abort();
+                out.abort();
+                err.abort();
+                end_group(&mut child, group).await;
+                return Outcome::ClientGone;
+            }
+        }
+    };
+    feeding.abort();
+    // Both ends are told at the same moment, after the exit: what is in the pipes now is the rest.
+    let _ = (out_ended.send(()), err_ended.send(()));
+    let (out, err) = tokio::select! {
+        both = async { tokio::join!(out, err) } => both,
+        () = gone.cancelled() => return Outcome::ClientGone,
+    };
+    let status = match status {
+        Ok(status) => status,
+        Err(error) => return Outcome::Failed(format!("waiting for the command failed: {error}")),
+    };
+    match (out, err) {
+        (Ok((stdout, out)), Ok((stderr, err))) => {
+            let exit = Exit { status: to_status(status), stdout, stderr };
+            match out.and(err) {
+                Ok(()) => Outcome::Exit(exit),
+                Err(FlowError::ReaderGone) => Outcome::ReaderGone(exit),
+                Err(error) => Outcome::Failed(error.to_string()),
+            }
+        }
+        (Err(panic), _) | (_, Err(panic)) => Outcome::Failed(panic.to_string()),
+    }
+}
+
+fn spawn(membership: &Membership, command: &Command, argv: &[Vec<u8>]) -> io::Result<Child> {
+    let user = uzers::get_user_by_uid(uzers::get_effective_uid());
+    let mut arguments = argv.iter().map(|argument| OsString::from_vec(argument.clone()));
+    let program = arguments.next().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut spawn = tokio::process::Command::new(program);
+    spawn.args(arguments).env_clear().env("PATH", PATH).process_group(0);
+    for kept in ["LANG", "TERM"] {
+        spawn.envs(std::env::var_os(kept).map(|value| (kept, value)));
+    }
+    let mut home = PathBuf::from("/");
+    if let Some(user) = user {
+        use uzers::os::unix::UserExt;
+        home = user.home_dir().to_owned();
+        spawn.env("USER", user.name()).env("LOGNAME", user.name()).env("SHELL", user.shell());
+    }
+    spawn.env("HOME", &home);
+    spawn.current_dir(if home.is_dir() { home.as_path() } else { std::path::Path::new("/") });
+    spawn.env("MALAI_CLIENT_ID52", command.from.to_string()).env("MALAI_CLUSTER", membership.alias().as_str());
+    if let Some(machine) = command.cluster.machine(&command.from) {
+        spawn.env("MALAI_CLIENT_MACHINE", machine.name().as_str());
+    }
+    spawn.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    spawn.spawn()
+}
+
+/// What a shell says and returns for a command that cannot be started.
+async fn not_started(argv: &[Vec<u8>], error: &io::Error, streams: &mut Streams) -> Outcome {
+    let name = malai_cluster::escape_bytes(argv.first().map_or(&[][..], Vec::as_slice));
+    let (code, text) = match error.kind() {
+        io::ErrorKind::NotFound => (127, format!("malai: {name}: command not found\n")),
+        _ => (126, format!("malai: {name}: {error}\n")),
+    };
+    let mut stderr = 0;
+    let bytes = Bytes::from(text);
+    let length = bytes.len() as u64;
+    if streams.stderr.write(bytes).await.is_ok() {
+        stderr = length;
+        streams.stderr.finish();
+    }
+    Outcome::Exit(Exit { status: Status::Code(code), stdout: 0, stderr })
+}
+
+/// Feeds a command until its input ends or it reads no more.
+async fn feed(mut source: Source, pipe: OwnedFd) {
+    let Ok(pipe) = Descriptor::adopt(pipe, Way::Write) else { return };
+    let mut sink = Sink::Descriptor(pipe);
+    if let Err(error) = flow::pump(&mut source, &mut sink, &mut Gate::open(), &mut 0).await {
+        // A command that does not read its input to the end is nothing unusual.
+        tracing::debug!("standard input ended early: {error}");
+        if matches!(error, FlowError::Broken(_)) {
+            // Half of an input must not look like all of it: the pipe stays open until the session,
+            // which knows of the break as well, ends the command.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Passes on what a command writes, until the end of its output; or, once the command has ended, what
+/// is in the pipe at that moment.
+async fn drain(pipe: OwnedFd, mut sink: Sink, mut gate: Gate, ended: oneshot::Receiver<()>) -> (u64, Result<(), FlowError>) {
+    let mut moved = 0;
+    let result = drain_into(pipe, &mut sink, &mut gate, ended, &mut moved).await;
+    if result.is_ok() {
+        sink.finish();
+    }
+    (moved, result)
+}
+
+async fn drain_into(pipe: OwnedFd, sink: &mut Sink, gate: &mut Gate, ended: oneshot::Receiver<()>, moved: &mut u64) -> Result<(), FlowError> {
+    let again = pipe.try_clone().map_err(FlowError::Read)?;
+    let mut source = Source::Descriptor(Descriptor::adopt(pipe, Way::Read).map_err(FlowError::Read)?);
+    tokio::pin!(ended);
+    loop {
+        let bytes = tokio::select! {
+            // First, so that what lives on in the background cannot hold the session by writing.
+            biased;
+            _ = &mut ended => {
+                let rest = rustix::io::ioctl_fionread(again.as_fd()).map_err(|error| FlowError::Read(error.into()))?;
+                return flow::pump_exactly(&mut source, sink, usize::try_from(rest).unwrap_or(usize::MAX), moved).await;
+            }
+            bytes = source.next(usize::MAX) => bytes?,
+        };
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let length = bytes.len() as u64;
+        gate_then_write(gate, sink, bytes).await?;
+        *moved += length;
+    }
+}
+
+async fn gate_then_write(gate: &mut Gate, sink: &mut Sink, bytes: Bytes) -> Result<(), FlowError> {
+    gate.pass().await;
+    sink.write(bytes).await
+}
+
+/// Ends a process group: SIGHUP, and SIGKILL for what is left after [`GRACE`].
+async fn end_group(child: &mut Child, group: Option<Pid>) {
+    send_signal(group, rustix::process::Signal::HUP);
+    let deadline = tokio::time::Instant::now() + GRACE;
+    let _ = tokio::time::timeout_at(deadline, child.wait()).await;
+    // The leader may be gone and others of its group not. The group's number is not given to
+    // anybody else while one of them lives.
+    while tokio::time::Instant::now() < deadline {
+        match group.map(rustix::process::test_kill_process_group) {
+            Some(Ok(())) => tokio::time::sleep(Duration::from_millis(20)).await,
+            _ => return,
+        }
+    }
+    send_signal(group, rustix::process::Signal::KILL);
+    let _ = child.wait().await;
+}
+
+fn send_signal(group: Option<Pid>, signal: rustix::process::Signal) {
+    if let Some(group) = group
+        && let Err(error) = rustix::process::kill_process_group(group, signal)
+        && error != rustix::io::Errno::SRCH
+    {
+        tracing::warn!(group = group.as_raw_nonzero(), "a process group cannot be signalled: {error}");
+    }
+}
+
+fn number(signal: Signal) -> rustix::process::Signal {
+    use rustix::process::Signal as Number;
+    match signal {
+        Signal::Hup => Number::HUP,
+        Signal::Int => Number::INT,
+        Signal::Quit => Number::QUIT,
+        Signal::Term => Number::TERM,
+        Signal::Usr1 => Number::USR1,
+        Signal::Usr2 => Number::USR2,
+    }
+}
+
+fn to_status(status: std::process::ExitStatus) -> Status {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Status::Code(code as u8),
+        (None, signal) => Status::Signal(signal.unwrap_or_default() as u8),
+    }
+}

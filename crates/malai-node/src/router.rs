@@ -1,0 +1,67 @@
+//! Raw streams find their session: each begins with its kind and its session's number.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use iroh::endpoint::RecvStream;
+use malai_wire::peer::Uni;
+use tokio::sync::oneshot;
+
+use crate::member::lock;
+
+/// Streams that arrived before their session is known; more are turned away.
+const PARKED: usize = 64;
+
+/// The raw streams of one direction of a connection, by session.
+#[derive(Debug, Default)]
+pub struct Router(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Sessions below this number have been seen: a stream for one that is gone is turned away.
+    seen_below: u64,
+    expected: HashMap<(Uni, u64), oneshot::Sender<RecvStream>>,
+    parked: HashMap<(Uni, u64), RecvStream>,
+}
+
+impl Router {
+    /// A router whose side opens the sessions itself, so that it expects streams before they come
+    /// and none is ever parked.
+    pub fn of_own_sessions() -> Self {
+        Self(Mutex::new(Inner { seen_below: u64::MAX, ..Inner::default() }))
+    }
+
+    /// Expects a stream. Dropping the receiver turns it away.
+    pub fn expect(&self, kind: Uni, session: u64) -> oneshot::Receiver<RecvStream> {
+        let (sender, receiver) = oneshot::channel();
+        let mut inner = lock(&self.0);
+        inner.expected.retain(|_, waiting| !waiting.is_closed());
+        match inner.parked.remove(&(kind, session)) {
+            Some(stream) => drop(sender.send(stream)),
+            None => drop(inner.expected.insert((kind, session), sender)),
+        }
+        receiver
+    }
+
+    /// Says that a session has begun: whatever is parked for it later is not for it any more.
+    pub fn begun(&self, session: u64) {
+        let mut inner = lock(&self.0);
+        inner.seen_below = inner.seen_below.max(session + 1);
+        let seen = inner.seen_below;
+        inner.parked.retain(|(_, session), _| *session >= seen);
+    }
+
+    /// Hands an arrived stream to its session, parks it until the session begins, or turns it away.
+    pub fn deliver(&self, kind: Uni, session: u64, mut stream: RecvStream) {
+        let mut inner = lock(&self.0);
+        if let Some(waiting) = inner.expected.remove(&(kind, session)) {
+            if let Err(mut stream) = waiting.send(stream) {
+                let _ = stream.stop(0u32.into());
+            }
+        } else if session >= inner.seen_below && inner.parked.len() < PARKED {
+            inner.parked.insert((kind, session), stream);
+        } else {
+            let _ = stream.stop(0u32.into());
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! One cluster at work in this process: its identity, endpoint, links and background tasks.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use iroh::endpoint::Incoming;
+use malai_cluster::{ClusterId, MAX_CONTENT, MachineId, SecretSeed, Snapshot, check};
+use malai_wire::peer::hello::InstanceId;
+use malai_wire::version::PROBE_ALPN;
+use malai_wire::{Refusal, RefusalCode};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::addresses::Addresses;
+use crate::configuration::{Configuration, State};
+use crate::distribute;
+use crate::endpoint::{self, BindError, Ports, machine_id};
+use crate::home::{ClusterDir, Role};
+use crate::keystore::{self, KeyError};
+use crate::mdns::Mdns;
+use crate::member::Membership;
+use crate::membership::{self, MembershipError};
+use crate::peers::Peers;
+use crate::settings::Reach;
+use crate::store::{self, StoreError};
+
+/// Peers that may be in their handshake, or not yet known to be members, at once. Identities are
+/// free to mint, so this bounds what strangers cost; members wait in the same queue for milliseconds.
+const STRANGERS: usize = 256;
+
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// Largest snapshot file that is read, in bytes: the content and its comment line.
+const MAX_SNAPSHOT_FILE: u64 = MAX_CONTENT as u64 + 4096;
+
+/// A cluster cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// Its folder does not say what it is.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    /// Its key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A file cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No sockets.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+/// How this process takes part.
+#[derive(Debug, Clone, Copy)]
+pub struct Part {
+    /// A daemon serves; a command by itself only dials.
+    pub serves: bool,
+    /// How far it reaches.
+    pub reach: Reach,
+    /// Which run of the program this is.
+    pub instance: InstanceId,
+    /// When it began.
+    pub born: Instant,
+}
+
+impl Part {
+    /// A part that begins now.
+    pub fn new(serves: bool, reach: Reach) -> Self {
+        Self { serves, reach, instance: rand::random(), born: Instant::now() }
+    }
+}
+
+/// A cluster at work.
+#[derive(Debug)]
+pub struct Service {
+    /// Identity, role, configuration.
+    pub membership: Arc<Membership>,
+    /// Links to members.
+    pub peers: Arc<Peers>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Service {
+    /// Reads the folder and opens the endpoint. A daemon's service accepts and keeps its
+    /// configuration up to date from then on; a command's does neither.
+    ///
+    /// # Errors
+    ///
+    /// The folder, the key or the sockets cannot be used. A damaged snapshot is no error: that
+    /// cluster denies everything until it has a new one.
+    pub async fn start(dir: ClusterDir, part: Part) -> Result<Arc<Self>, ServiceError> {
+        let membership = Arc::new(open(dir, part)?);
+        let ports = if part.serves { Ports::Derived } else { Ports::Any };
+        let endpoint = endpoint::bind(&membership.seed, part.reach, ports).await?;
+        let mdns = match part.serves {
+            true => Mdns::announcing(part.reach, membership.me),
+            false => Mdns::asking(part.reach, membership.me),
+        };
+        let addresses = Addresses::load(&membership.dir.addresses());
+        let tasks = TaskTracker::new();
+        let peers = Peers::new(membership.clone(), endpoint, part.reach, mdns, addresses, tasks.clone());
+        let service = Arc::new(Self { membership, peers, tasks, stop: CancellationToken::new() });
+        if part.serves {
+            service.own(service.clone().accept());
+            service.own(service.clone().announce());
+            service.own(distribute::keep_up(service.clone()));
+        }
+        Ok(service)
+    }
+
+    /// Runs a task until it ends or the service stops.
+    pub fn own(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    async fn announce(self: Arc<Self>) {
+        self.peers.announce().await;
+    }
+
+    async fn accept(self: Arc<Self>) {
+        let strangers = Arc::new(Semaphore::new(STRANGERS));
+        while let Some(incoming) = self.peers.endpoint().accept().await {
+            let Ok(permit) = strangers.clone().try_acquire_owned() else {
+                incoming.refuse();
+                continue;
+            };
+            let service = self.clone();
+            self.own(async move {
+                service.welcome(incoming).await;
+                drop(permit);
+            });
+        }
+    }
+
+    /// One handshake, and the wait until its peer is known or gone. One that fails ends nothing else.
+    async fn welcome(&self, incoming: Incoming) {
+        let handshake = async { incoming.accept().map_err(|error| error.to_string())?.await.map_err(|error| error.to_string()) };
+        let connection = match tokio::time::timeout(HANDSHAKE, handshake).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return tracing::debug!(cluster = %self.membership.alias(), "a handshake failed: {error}"),
+            Err(_) => return tracing::debug!(cluster = %self.membership.alias(), "a handshake took too long"),
+        };
+        if connection.alpn() == PROBE_ALPN {
+            // It has proved to the prober that this key lives here; there is nothing more to say.
+            let _ = tokio::time::timeout(HANDSHAKE, connection.closed()).await;
+            return;
+        }
+        match machine_id(&connection.remote_id()) {
+            Some(peer) => self.peers.adopt(connection, peer, None).judged().await,
+            None => connection.close(u32::from(RefusalCode::NotAMember as u16).into(), b"a weak key"),
+        }
+    }
+
+    /// Ends everything: background tasks, links (each peer is told why), the endpoint.
+    pub async fn stop(&self, refusal: &Refusal) {
+        self.stop.cancel();
+        for link in self.peers.all() {
+            link.close(refusal);
+        }
+        self.tasks.close();
+        if let Err(error) = self.save_addresses() {
+            tracing::warn!("remembered addresses are not saved: {error}");
+        }
+        self.peers.endpoint().close().await;
+        self.tasks.wait().await;
+    }
+
+    /// Saves remembered addresses, if this process may write.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn save_addresses(&self) -> Result<(), StoreError> {
+        if self.membership.serves { self.peers.addresses.save() } else { Ok(()) }
+    }
+}
+
+/// Reads what the home knows of a cluster.
+fn open(dir: ClusterDir, part: Part) -> Result<Membership, ServiceError> {
+    let (role, cluster) = membership::identify(&dir)?;
+    let (seed, state) = match role {
+        Role::Manager => (keystore::load(&dir.cluster_key())?, manager_state(&dir, &cluster)?),
+        Role::Machine => (keystore::load(&dir.machine_key())?, machine_state(&dir, &cluster)?),
+    };
+    Ok(assemble(dir, role, cluster, seed, state, part))
+}
+
+fn assemble(dir: ClusterDir, role: Role, cluster: ClusterId, seed: SecretSeed, state: State, part: Part) -> Membership {
+    let me: MachineId = seed.id();
+    Membership {
+        dir,
+        cluster,
+        role,
+        me,
+        seed,
+        configuration: Configuration::new(state),
+        serves: part.serves,
+        instance: part.instance,
+        born: part.born,
+        heard: Default::default(),
+        waiting: Default::default(),
+        twin: Default::default(),
+    }
+}
+
+/// What a manager has published, and its file for names before the first time.
+fn manager_state(dir: &ClusterDir, cluster: &ClusterId) -> Result<State, ServiceError> {
+    let mut state = State::default();
+    if let Some(text) = store::read_text(&dir.published(), MAX_SNAPSHOT_FILE)? {
+        match Snapshot::from_file(cluster, &text) {
+            Ok(snapshot) => state.snapshot = Some(Arc::new(snapshot)),
+            Err(error) => state.problem = Some(format!("{}: {error}; the next rescan publishes anew", dir.published().display())),
+        }
+    }
+    let published = state.snapshot.as_ref().map_or(0, |snapshot| snapshot.revision());
+    if let Some(text) = store::read_text(&dir.newer(), MAX_SNAPSHOT_FILE)? {
+        state.newer = Snapshot::from_file(cluster, &text).ok().map(|newer| newer.revision()).filter(|newer| *newer > published);
+    }
+    if state.snapshot.is_none()
+        && let Some(text) = store::read_text(&dir.cluster_toml(), MAX_SNAPSHOT_FILE)?
+    {
+        state.draft = check(&dir.cluster_toml().to_string_lossy(), &text).cluster.map(Arc::new);
+    }
+    Ok(state)
+}
+
+/// What a machine has received. A file that is torn or was edited is reported and never obeyed.
+fn machine_state(dir: &ClusterDir, cluster: &ClusterId) -> Result<State, ServiceError> {
+    let mut state = State::default();
+    if let Some(text) = store::read_text(&dir.machine_toml(), MAX_SNAPSHOT_FILE)? {
+        match Snapshot::from_file(cluster, &text) {
+            Ok(snapshot) => state.snapshot = Some(Arc::new(snapshot)),
+            Err(error) => {
+                let problem = format!(
+                    "{} cannot be used: {error}. This cluster denies everything until the manager or a member has sent the configuration again, which is being asked for",
+                    dir.machine_toml().display()
+                );
+                tracing::error!(cluster = %dir.alias, "{problem}");
+                state.problem = Some(problem);
+            }
+        }
+    }
+    Ok(state)
+}
+
+/// Looks whether a machine's file is what was received; if somebody edited it, says so and puts the
+/// received one back: a local edit is never obeyed.
+pub fn mend_edited(membership: &Membership) -> Option<String> {
+    let snapshot = membership.configuration.snapshot()?;
+    let path = membership.dir.machine_toml();
+    let written = snapshot.to_file();
+    if store::read_text(&path, MAX_SNAPSHOT_FILE).ok().flatten().as_deref() == Some(&written) {
+        return None;
+    }
+    Some(match store::write_atomic(&path, written.as_bytes(), 0o600) {
+        Ok(()) => format!("{} was changed here; only the manager changes it, so what it sent (revision {}) was put back", path.display(), snapshot.revision()),
+        Err(error) => format!("{} was changed here, and what the manager sent cannot be put back: {error}", path.display()),
+    })
+}

@@ -1,0 +1,88 @@
+//! Keys that ask a manager to be members: a short list, the oldest kept.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use malai_cluster::MachineId;
+
+/// How many are listed. Identities are free to mint, so whoever comes later is not listed.
+pub const MOST: usize = 32;
+
+/// How many are listed from one address.
+pub const MOST_PER_ADDRESS: usize = 4;
+
+/// One that has not asked again for this long is forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+
+/// The list.
+#[derive(Debug, Default)]
+pub struct WaitingList(Vec<Waiting>);
+
+/// A key that asks to be a member.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// The key that the handshake proved.
+    pub id: MachineId,
+    /// Where it was last seen, if not through a relay.
+    pub address: Option<SocketAddr>,
+    /// When it was last seen.
+    pub last: Instant,
+}
+
+impl WaitingList {
+    /// Lists a key, or renews it. A full list stays as it is.
+    pub fn insert(&mut self, id: MachineId, address: Option<SocketAddr>, now: Instant) {
+        self.0.retain(|waiting| now.duration_since(waiting.last) < FORGOTTEN_AFTER);
+        if let Some(known) = self.0.iter_mut().find(|waiting| waiting.id == id) {
+            known.last = now;
+            known.address = address.or(known.address);
+            return;
+        }
+        let ip: Option<IpAddr> = address.map(|address| address.ip());
+        let from_there = self.0.iter().filter(|waiting| waiting.address.map(|address| address.ip()) == ip).count();
+        if self.0.len() < MOST && from_there < MOST_PER_ADDRESS {
+            self.0.push(Waiting { id, address, last: now });
+        }
+    }
+
+    /// Takes a key off the list: it has become a member.
+    pub fn remove(&mut self, id: &MachineId) -> Option<Waiting> {
+        let at = self.0.iter().position(|waiting| waiting.id == *id)?;
+        Some(self.0.remove(at))
+    }
+
+    /// All of them, the oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Waiting> {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use malai_cluster::{MachineId, SecretSeed};
+
+    use super::{MOST, MOST_PER_ADDRESS, WaitingList};
+
+    fn id(n: u8) -> MachineId {
+        SecretSeed::from_bytes([n; 32]).id()
+    }
+
+    #[test]
+    fn the_oldest_are_kept_and_one_address_cannot_fill_the_list() {
+        let now = Instant::now();
+        let mut list = WaitingList::default();
+        for n in 0..20 {
+            list.insert(id(n), Some("10.0.0.1:1".parse().unwrap()), now);
+        }
+        assert_eq!(list.iter().count(), MOST_PER_ADDRESS);
+        for n in 20..120 {
+            list.insert(id(n), Some(format!("10.0.1.{n}:1").parse().unwrap()), now);
+        }
+        assert_eq!(list.iter().count(), MOST);
+        assert_eq!(list.iter().next().unwrap().id, id(0));
+        list.insert(id(200), Some("10.9.9.9:1".parse().unwrap()), now + Duration::from_secs(7200));
+        assert_eq!(list.iter().map(|waiting| waiting.id).collect::<Vec<_>>(), [id(200)]);
+    }
+}

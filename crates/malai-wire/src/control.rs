@@ -1,0 +1,143 @@
+//! Command line ⇄ daemon, over the socket in the home.
+//!
+//! Each side begins with [`preamble`]: a magic word and a version. A daemon that meets another
+//! version answers with its own preamble and closes, so that both can say clearly what is wrong.
+//! Then the client sends one [`Request`]; a command's descriptors travel with its first byte.
+
+use serde::{Deserialize, Serialize};
+
+use crate::peer::exec::Signal;
+
+/// The version of what is said over the socket. The two programs are usually one binary; they differ
+/// only while an upgrade is under way.
+pub const VERSION: u16 = 1;
+
+/// Bytes of a preamble.
+pub const PREAMBLE: usize = 8;
+
+/// The magic word and a version, big endian.
+pub fn preamble(version: u16) -> [u8; PREAMBLE] {
+    let [high, low] = version.to_be_bytes();
+    [b'm', b'a', b'l', b'a', b'i', b'/', high, low]
+}
+
+/// The version in a preamble; `None` if it is not one.
+pub fn parse_preamble(bytes: [u8; PREAMBLE]) -> Option<u16> {
+    let [b'm', b'a', b'l', b'a', b'i', b'/', high, low] = bytes else { return None };
+    Some(u16::from_be_bytes([high, low]))
+}
+
+/// The largest frame on the socket, in bytes: a command's argument list, or a status of 10,000 machines.
+pub const CAP: usize = 16 * 1024 * 1024;
+
+/// Runs a command through the daemon. Its descriptors 1 and 2, and 0 unless `stdin` is
+/// [`Stdin::Streamed`], travel with the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// The target as typed, `<machine>.<cluster>`.
+    pub target: String,
+    /// The argument list.
+    pub argv: Vec<Vec<u8>>,
+    /// How standard input reaches the daemon.
+    pub stdin: Stdin,
+}
+
+/// How a command's standard input reaches the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stdin {
+    /// As a descriptor.
+    Descriptor,
+    /// As [`FromCommand::Input`], because a terminal stays with the command line (job control).
+    Streamed,
+    /// There is none: end of file at once.
+    Empty,
+}
+
+/// Applies the configuration files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rescan {
+    /// Only this cluster, by its alias; otherwise all.
+    pub cluster: Option<String>,
+    /// Whether a person typed it. Only that makes a manager that noticed newer revisions publish.
+    pub typed: bool,
+}
+
+/// What a command line asks, one a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// How are things? Answered by [`Reply::Status`].
+    Status,
+    /// Apply the files. Answered by [`Reply::Rescanned`].
+    Rescan(Rescan),
+    /// Stop. Answered by [`Reply::Done`] when no new session is accepted any more; the end of
+    /// the connection is the end of the daemon.
+    Stop,
+    /// Run a command.
+    Exec(Exec),
+}
+
+crate::tagged!(Request { 1 => Status, 2 => Rescan(Rescan), 3 => Stop, 4 => Exec(Exec) });
+
+/// What the command line says while its command runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromCommand {
+    /// Bytes for standard input; none is the end of file.
+    Input(Vec<u8>),
+    /// A signal for the command.
+    Signal(Signal),
+    /// The command line was stopped (Ctrl-Z): hold the output back.
+    Pause,
+    /// It goes on.
+    Resume,
+}
+
+crate::tagged!(FromCommand { 1 => Input(Vec<u8>), 2 => Signal(Signal), 3 => Pause, 4 => Resume });
+
+/// What became of one cluster in a rescan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RescanReport {
+    /// The cluster's alias here.
+    pub alias: String,
+    /// What happened, in lines for people.
+    pub lines: Vec<String>,
+    /// Whether the cluster is in order.
+    pub ok: bool,
+}
+
+/// What the daemon answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The state of the daemon, as JSON that this version's command line shows.
+    Status(String),
+    /// What became of each cluster.
+    Rescanned(Vec<RescanReport>),
+    /// Done.
+    Done,
+    /// It was not done, and why. Ends the connection.
+    Failed(String),
+    /// The daemon is ready for more of [`FromCommand::Input`].
+    More,
+    /// The remote side has accepted the command.
+    Started,
+    /// The command has ended: the code to exit with, and what malai itself has to say, if anything.
+    Exited(Exited),
+}
+
+/// The end of a command, as the command line passes it on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exited {
+    /// The code to exit with.
+    pub code: u8,
+    /// malai's own words for standard error.
+    pub message: Option<String>,
+}
+
+crate::tagged!(Reply {
+    1 => Status(String),
+    2 => Rescanned(Vec<RescanReport>),
+    3 => Done,
+    4 => Failed(String),
+    5 => More,
+    6 => Started,
+    7 => Exited(Exited),
+});

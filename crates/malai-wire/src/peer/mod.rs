@@ -1,0 +1,57 @@
+//! What two peers say to each other: one file for each kind of stream.
+
+pub mod exec;
+pub mod hello;
+pub mod sync;
+
+/// The first byte of a bidirectional stream: what the stream is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Bidi {
+    /// A command's control stream ([`exec`]).
+    Exec = 1,
+    /// Give me the configuration that your header announced ([`sync`]).
+    Fetch = 2,
+    /// This is the header I have; which is yours? ([`sync`])
+    Compare = 3,
+    /// Are you there? One byte back for each byte.
+    Ping = 4,
+}
+
+impl Bidi {
+    /// The kind that a stream's first byte names.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Exec, Self::Fetch, Self::Compare, Self::Ping].into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// The first byte of a unidirectional stream: what the stream carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Uni {
+    /// One [`hello::Hello`] frame, the first stream of each side.
+    Hello = 16,
+    /// A command's standard input, raw.
+    Stdin = 17,
+    /// A command's standard output, raw.
+    Stdout = 18,
+    /// A command's standard error, raw.
+    Stderr = 19,
+}
+
+impl Uni {
+    /// The kind that a stream's first byte names.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Hello, Self::Stdin, Self::Stdout, Self::Stderr].into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// Bytes before the payload of a raw stream: its kind and its session.
+pub const RAW_HEAD: usize = 9;
+
+/// The head of a raw stream: the kind, then the session (the QUIC id of its control stream, big endian).
+pub fn raw_head(kind: Uni, session: u64) -> [u8; RAW_HEAD] {
+    let mut head = [kind as u8; RAW_HEAD];
+    head[1..].copy_from_slice(&session.to_be_bytes());
+    head
+}

@@ -1,0 +1,88 @@
+//! Why a peer was turned away: stable codes, on the wire and as QUIC close codes.
+
+use serde::{Deserialize, Serialize};
+
+/// A refusal or failure as it travels: a stable code and a sentence for people.
+///
+/// The sentence is written by the peer: whoever shows it escapes it first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What kind of refusal, as a number that never changes its meaning.
+    pub code: u16,
+    /// One sentence that says what was refused and by which rule.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal with `code` and a sentence.
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Self { code: code as u16, message: message.into() }
+    }
+
+    /// The code, if this version knows it.
+    pub fn known_code(&self) -> Option<RefusalCode> {
+        RefusalCode::ALL.iter().copied().find(|code| *code as u16 == self.code)
+    }
+}
+
+/// The stable refusal codes. A number is never used again for something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum RefusalCode {
+    /// The connection ended as it should.
+    Done = 0,
+    /// The key is not in the cluster's configuration.
+    NotAMember = 1,
+    /// The policy does not allow the request.
+    NotAllowed = 2,
+    /// This machine has no valid configuration of the cluster yet.
+    NoConfiguration = 3,
+    /// The two sides speak no common version.
+    Version = 4,
+    /// A frame that is malformed, too large, or not legal at this point.
+    Protocol = 5,
+    /// A limit of this machine is reached; trying again later may help.
+    Busy = 6,
+    /// The daemon is shutting down.
+    Stopping = 7,
+    /// This side only dials; it serves no requests.
+    NotServing = 8,
+    /// A snapshot was refused: its signature, its cluster, or a fork.
+    Snapshot = 9,
+    /// The machine could not do what was allowed (no such user, cannot start processes).
+    Failed = 10,
+    /// The connection was idle for too long.
+    Idle = 11,
+}
+
+impl RefusalCode {
+    /// All codes.
+    pub const ALL: [RefusalCode; 12] = [
+        RefusalCode::Done,
+        RefusalCode::NotAMember,
+        RefusalCode::NotAllowed,
+        RefusalCode::NoConfiguration,
+        RefusalCode::Version,
+        RefusalCode::Protocol,
+        RefusalCode::Busy,
+        RefusalCode::Stopping,
+        RefusalCode::NotServing,
+        RefusalCode::Snapshot,
+        RefusalCode::Failed,
+        RefusalCode::Idle,
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Refusal, RefusalCode};
+
+    #[test]
+    fn codes_are_stable_and_known() {
+        for (number, code) in RefusalCode::ALL.iter().enumerate() {
+            assert_eq!(*code as usize, number);
+            assert_eq!(Refusal::new(*code, "x").known_code(), Some(*code));
+        }
+        assert_eq!(Refusal { code: 999, message: String::new() }.known_code(), None);
+    }
+}

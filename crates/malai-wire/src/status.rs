@@ -1,0 +1,102 @@
+//! What a running daemon knows of itself and its peers, as `malai status` asks it.
+//!
+//! Crosses the socket as JSON, so that a command line and a daemon of different versions still understand
+//! each other: an unknown field is skipped, and a missing one has a default.
+
+use malai_cluster::MachineId;
+use serde::{Deserialize, Serialize};
+
+/// A daemon's account of itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DaemonFacts {
+    /// Its malai's version, as `malai --version` has it.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Its clusters, by alias.
+    pub clusters: Vec<ClusterFacts>,
+    /// What its owner should know of the daemon as a whole, in whole sentences.
+    pub notices: Vec<String>,
+}
+
+/// One cluster as the daemon serves it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClusterFacts {
+    /// The local name.
+    pub alias: String,
+    /// The revision in force; `None` while there is none.
+    pub revision: Option<u64>,
+    /// The other machines, by name, as far as this computer has to do with them.
+    pub machines: Vec<MachineFacts>,
+    /// Who asks for this cluster's configuration and is not in it. On a manager only.
+    pub waiting: Vec<WaitingFacts>,
+    /// How long ago the manager proved that it is there, in seconds. On a machine only.
+    pub manager_reachable_seconds_ago: Option<u64>,
+    /// What the owner should know of this cluster, in whole sentences.
+    pub notices: Vec<String>,
+}
+
+/// One peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MachineFacts {
+    /// Its name in the cluster; a manager that is not listed as a machine has none.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Its key.
+    pub id: MachineId,
+    /// The revision it was last known to have.
+    #[serde(default)]
+    pub revision: Option<u64>,
+    /// How long ago it was last heard from, in seconds; `None` if it never was.
+    #[serde(default)]
+    pub heard_seconds_ago: Option<u64>,
+    /// The way packets take to it now.
+    #[serde(default)]
+    pub path: Option<NetworkPath>,
+    /// Round trip on that way, in milliseconds.
+    #[serde(default)]
+    pub rtt_ms: Option<f64>,
+    /// How it is.
+    #[serde(default)]
+    pub state: MachineState,
+}
+
+/// The way packets take to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkPath {
+    /// From computer to computer.
+    Direct,
+    /// Through a relay, encrypted from end to end.
+    Relayed,
+    /// A way that this version has no word for.
+    #[serde(other)]
+    Other,
+}
+
+/// How a peer is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MachineState {
+    /// There is a connection and it answers.
+    Answering,
+    /// There is a connection and nothing has come over it for 10 seconds.
+    NotAnswering,
+    /// The last attempt to reach it failed.
+    Unreachable,
+    /// There is no connection and no reason for one; or a state that this version has no word for.
+    #[default]
+    #[serde(other)]
+    Idle,
+}
+
+/// A computer that asks for a configuration that it is not in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WaitingFacts {
+    /// The key that it proved to have.
+    pub id: MachineId,
+    /// Where it asks from.
+    pub address: String,
+}
