@@ -1,0 +1,92 @@
+//! A home of its own for each test, and the real binary run on it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// A temporary home.
+pub struct World {
+    folder: TempDir,
+}
+
+impl World {
+    /// A home that is not there yet.
+    pub fn new() -> World {
+        World {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+        }
+    }
+
+    /// The home.
+    pub fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    /// A file under `clusters/`.
+    pub fn cluster_file(&self, path: &str) -> PathBuf {
+        self.home().join("clusters").join(path)
+    }
+
+    /// The binary on this home, not yet run.
+    pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_malai"));
+        command
+            .args(args)
+            .env_clear()
+            .env("MALAI_HOME", self.home())
+            .env("MALAI_NETWORK", "loopback")
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// What the binary did, as raw bytes.
+    pub fn output(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("malai runs")
+    }
+
+    /// Runs what must succeed, for what it changes.
+    pub fn succeed(&self, args: &[&str]) -> String {
+        let output = self.output(args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// What the binary did, in one picture, with what differs from run to run replaced.
+    pub fn picture(&self, args: &[&str]) -> String {
+        self.show(&self.output(args))
+    }
+
+    /// An output in one picture.
+    pub fn show(&self, output: &Output) -> String {
+        let code = output.status.code();
+        let code = code.map_or_else(|| output.status.to_string(), |code| code.to_string());
+        let mut picture = format!("exit code: {code}\n");
+        for (name, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
+            let text = String::from_utf8_lossy(bytes);
+            if !text.is_empty() {
+                picture += &format!("----- {name} -----\n{}", self.filtered(&text));
+            }
+        }
+        picture
+    }
+
+    fn filtered(&self, text: &str) -> String {
+        let text = text.replace(path_text(&self.home()).as_str(), "[HOME]");
+        text.split_inclusive(|c: char| !c.is_ascii_alphanumeric())
+            .map(|piece| {
+                let word = piece.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+                match malai_cluster::looks_like_id52(word) {
+                    true => piece.replace(word, "[ID52]"),
+                    false => piece.to_owned(),
+                }
+            })
+            .collect()
+    }
+}
+
+fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
