@@ -199,3 +199,55 @@ fn local_cluster(report: ClusterReport) -> LocalCluster {
         condition: report.condition,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use malai_wire::status::{MachineState, NetworkPath};
+
+    /// During an upgrade the daemon may be of another version than the command line.
+    #[test]
+    fn answers_of_older_and_newer_daemons_are_understood() {
+        let newer = r#"{
+            "version": "9.0.0", "pid": 7, "mood": "fine",
+            "clusters": [{"alias": "company", "revision": 3, "colour": "red", "machines": [{
+                "id": "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60",
+                "path": "carrier-pigeon", "state": "dreaming", "rtt_ms": 0.5
+            }]}]
+        }"#;
+        let facts: DaemonFacts = serde_json::from_str(newer).unwrap();
+        let machine = &facts.clusters[0].machines[0];
+        assert_eq!(machine.path, Some(NetworkPath::Other));
+        assert_eq!(machine.state, MachineState::Idle);
+        let again = serde_json::to_string(&facts).unwrap();
+        assert_eq!(serde_json::from_str::<DaemonFacts>(&again).unwrap(), facts);
+        assert_eq!(
+            serde_json::from_str::<DaemonFacts>("{}").unwrap(),
+            DaemonFacts::default()
+        );
+    }
+
+    #[test]
+    fn only_an_answer_makes_a_daemon_healthy() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path().join("home"));
+        home.prepare().unwrap();
+        assert_eq!(gather(&home).unwrap().state, DaemonState::NotRunning);
+        let lock = lock::HomeLock::acquire(&home).unwrap();
+        let facts = gather(&home).unwrap();
+        assert_eq!(facts.state, DaemonState::Starting);
+        assert_eq!(facts.pid, Some(std::process::id()));
+        assert!(!facts.wants_answer());
+
+        std::fs::write(home.socket(), "").unwrap();
+        let mut facts = gather(&home).unwrap();
+        assert!(facts.wants_answer() && !facts.is_healthy());
+        facts.answered(Err("silence".to_owned()));
+        assert!(!facts.is_healthy());
+        facts.answered(Ok(DaemonFacts::default()));
+        assert!(facts.is_healthy() && !facts.wants_answer());
+
+        drop(lock);
+        assert_eq!(gather(&home).unwrap().state, DaemonState::Crashed);
+    }
+}
