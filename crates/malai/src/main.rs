@@ -1,1 +1,39 @@
-fn main(){}
+//! malai: run commands on your own machines, from your own machines. Parse, run, report; nothing else is here.
+
+mod args;
+mod commands;
+mod exit;
+mod log;
+mod printer;
+mod render;
+mod route;
+mod through;
+
+use std::process::ExitCode;
+
+use exit::Exit;
+use printer::Printer;
+
+fn main() -> ExitCode {
+    let printer = Printer::default();
+    let exit = match args::parse() {
+        Ok(command) => {
+            let failure = command.failure();
+            commands::run(command, &printer).unwrap_or_else(|error| {
+                printer.say(&format!("{error:#}"));
+                failure
+            })
+        }
+        Err(answer) if answer.use_stderr() => {
+            let text = answer.to_string();
+            printer.say(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+            Exit::USAGE
+        }
+        // Help and version are answers, not errors.
+        Err(answer) => {
+            printer.out(&answer.to_string());
+            Exit::OK
+        }
+    };
+    printer.finish(exit).into()
+}

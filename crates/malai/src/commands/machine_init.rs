@@ -1,0 +1,34 @@
+//! `malai machine init <manager-id52> <alias>`: creates this computer's identity in a cluster managed elsewhere.
+
+use gethostname::gethostname;
+use malai_cluster::{ClusterAlias, ClusterId, sanitize_host};
+use malai_node::home::Home;
+use malai_node::init::init_machine;
+
+use super::tell::tell_daemon;
+use crate::exit::Exit;
+use crate::printer::Printer;
+use crate::render;
+
+/// Creates the identity, prints the section to add on the manager, and tells a running daemon.
+pub fn run(home: &Home, manager: &str, alias: &str, printer: &Printer) -> anyhow::Result<Exit> {
+    let (cluster, alias) = match (ClusterId::parse(manager), ClusterAlias::parse(alias)) {
+        (Ok(cluster), Ok(alias)) => (cluster, alias),
+        (Err(_), Err(_)) if ClusterId::parse(alias).is_ok() => {
+            return refuse("the id52 comes first, then the alias", printer);
+        }
+        (Err(error), _) => {
+            return refuse(&format!("the cluster manager's id52: {error}"), printer);
+        }
+        (_, Err(error)) => return refuse(&error.to_string(), printer),
+    };
+    let made = init_machine(home, &alias, &cluster, &[])?;
+    let name = sanitize_host(&gethostname().to_string_lossy());
+    printer.out(&render::init::new_machine(&made, &name));
+    tell_daemon(home, &alias, printer)
+}
+
+fn refuse(reason: &str, printer: &Printer) -> anyhow::Result<Exit> {
+    printer.say(&format!("cannot join the cluster: {reason}"));
+    Ok(Exit::USAGE)
+}

@@ -1,0 +1,49 @@
+//! One file per verb, and the way from what was typed to the file that does it.
+
+mod cluster_init;
+mod daemon;
+mod demo;
+mod exec;
+mod machine_init;
+mod rescan;
+mod rescan_check;
+mod status;
+mod stop;
+mod target;
+mod tell;
+
+use malai_node::home::Home;
+
+use crate::args::{ClusterCommand, Command, ExecCommand, MachineCommand};
+use crate::exit::Exit;
+use crate::printer::Printer;
+
+/// Does what was typed. An error's exit code is [`Command::failure`].
+pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
+    let home = Home::from_env()?;
+    match command {
+        Command::Cluster(ClusterCommand::Init { alias }) => {
+            cluster_init::run(&home, &alias, printer)
+        }
+        Command::Machine(MachineCommand::Init {
+            manager_id52,
+            alias,
+        }) => machine_init::run(&home, &manager_id52, &alias, printer),
+        Command::Daemon {
+            foreground: true,
+            in_background,
+        } => daemon::run_foreground(&home, in_background, printer),
+        Command::Daemon { .. } => daemon::run_background(&home, printer),
+        Command::Stop => stop::run(&home, printer),
+        Command::Status { json } => status::run(&home, json, printer),
+        Command::Rescan {
+            check: true,
+            json,
+            cluster,
+        } => rescan_check::run(&home, cluster.as_deref(), json, printer),
+        Command::Rescan { cluster, .. } => rescan::run(&home, cluster.as_deref(), printer),
+        Command::Exec(ExecCommand::Target(words)) => exec::run(&home, &words, printer),
+        Command::Target(words) => target::run(&home, &words, printer),
+        Command::Demo { keep } => demo::run(keep, printer),
+    }
+}

@@ -1,0 +1,48 @@
+//! `malai rescan --check [cluster]`: checks everything written by hand, the keys and what was received.
+
+use malai_node::home::Home;
+use malai_node::store::show;
+use malai_node::verify::{ClusterReport, verify_home, verify_settings};
+use serde::Serialize;
+
+use crate::exit::Exit;
+use crate::printer::Printer;
+use crate::render;
+
+/// The findings as `--json` prints them.
+#[derive(Serialize)]
+struct Findings<'a> {
+    ok: bool,
+    settings: &'a [malai_node::verify::Problem],
+    clusters: &'a [ClusterReport],
+}
+
+/// Prints every problem and a line for each cluster; fails if there is an error among them.
+pub fn run(
+    home: &Home,
+    cluster: Option<&str>,
+    json: bool,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
+    let clusters = verify_home(home, cluster)?;
+    let settings = verify_settings(home);
+    let ok = settings.is_empty() && clusters.iter().all(ClusterReport::is_sound);
+    if json {
+        let findings = Findings {
+            ok,
+            settings: &settings,
+            clusters: &clusters,
+        };
+        let text = serde_json::to_string_pretty(&findings)?;
+        printer.out(&format!("{text}\n"));
+    } else {
+        printer.out(&render::check::render(&settings, &clusters));
+        if clusters.is_empty() {
+            printer.out(&format!(
+                "no clusters in {} yet: malai cluster init <alias> creates one\n",
+                show(home.root())
+            ));
+        }
+    }
+    Ok(if ok { Exit::OK } else { Exit::FAILED })
+}

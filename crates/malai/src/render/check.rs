@@ -1,0 +1,47 @@
+//! The findings of `malai rescan --check`.
+
+use malai_cluster::{Severity, escape};
+use malai_node::home::Role;
+use malai_node::verify::{ClusterReport, Condition, Problem};
+
+use super::{counted, problems};
+
+/// Every problem, then a line for each file or cluster that was checked.
+pub fn render(settings: &[Problem], reports: &[ClusterReport]) -> String {
+    let mut out = String::new();
+    let found = reports.iter().flat_map(|report| &report.problems);
+    for problem in settings.iter().chain(found) {
+        out.push_str(&format!("{problem}\n\n"));
+    }
+    if !settings.is_empty() {
+        out.push_str(&format!("❌ malai.toml: {}\n", problems(settings.len(), 0)));
+    }
+    for report in reports {
+        out.push_str(&summary(report));
+        out.push('\n');
+    }
+    out
+}
+
+fn summary(report: &ClusterReport) -> String {
+    let errors = report.count(Severity::Error);
+    let warnings = report.count(Severity::Warning);
+    let symbol = match (report.condition, errors, warnings) {
+        (Condition::Damaged | Condition::Broken, ..) | (_, 1.., _) => "❌",
+        (Condition::Waiting, ..) => "⏳",
+        (Condition::Sound, 0, 1..) => "⚠️ ",
+        (Condition::Sound, 0, 0) => "✅",
+    };
+    let mut parts = Vec::new();
+    if report.condition == Condition::Waiting {
+        parts.push("waiting for its first configuration".to_owned());
+    }
+    if let (Some(Role::Machine), Some(revision)) = (report.role, report.revision) {
+        parts.push(format!("revision {revision}"));
+    }
+    if let Some(count) = report.machines {
+        parts.push(counted(count, "machine"));
+    }
+    parts.push(problems(errors, warnings));
+    format!("{symbol} {}: {}", escape(&report.alias), parts.join(", "))
+}
