@@ -43,7 +43,13 @@ impl Addresses {
                 BTreeMap::new()
             }
         };
-        Self { file: file.to_owned(), inner: Mutex::new(Inner { known, changed: false }) }
+        Self {
+            file: file.to_owned(),
+            inner: Mutex::new(Inner {
+                known,
+                changed: false,
+            }),
+        }
     }
 
     /// Remembers an address that was proven to be a member's.
@@ -60,7 +66,11 @@ impl Addresses {
 
     /// A member's addresses, the latest first.
     pub fn of(&self, member: &MachineId) -> Vec<SocketAddr> {
-        lock(&self.inner).known.get(member).cloned().unwrap_or_default()
+        lock(&self.inner)
+            .known
+            .get(member)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Writes the file if anything has changed.
@@ -76,6 +86,7 @@ impl Addresses {
             }
             serde_json::to_string_pretty(&inner.known).unwrap_or_default()
         };
-        store::write_atomic(&self.file, text.as_bytes(), 0o600).inspect_err(|_| lock(&self.inner).changed = true)
+        store::write_atomic(&self.file, text.as_bytes(), 0o600)
+            .inspect_err(|_| lock(&self.inner).changed = true)
     }
 }

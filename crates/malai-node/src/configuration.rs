@@ -39,7 +39,11 @@ impl Configuration {
 
     /// The cluster in force.
     pub fn cluster(&self) -> Option<Arc<Cluster>> {
-        self.0.borrow().snapshot.as_ref().map(|snapshot| snapshot.cluster().clone())
+        self.0
+            .borrow()
+            .snapshot
+            .as_ref()
+            .map(|snapshot| snapshot.cluster().clone())
     }
 
     /// The cluster in which names are looked up: the one in force, else a manager's draft.
@@ -63,10 +67,16 @@ impl Configuration {
     /// # Errors
     ///
     /// What `save` says; then nothing has changed.
-    pub fn take_up<E>(&self, snapshot: Arc<Snapshot>, save: impl FnOnce(&Snapshot) -> Result<(), E>) -> Result<Standing, E> {
+    pub fn take_up<E>(
+        &self,
+        snapshot: Arc<Snapshot>,
+        save: impl FnOnce(&Snapshot) -> Result<(), E>,
+    ) -> Result<Standing, E> {
         let mut outcome = Ok(Standing::Same);
         self.0.send_if_modified(|state| {
-            let standing = snapshot.header().standing(state.snapshot.as_deref().map(Snapshot::header));
+            let standing = snapshot
+                .header()
+                .standing(state.snapshot.as_deref().map(Snapshot::header));
             outcome = match standing {
                 Standing::Newer => save(&snapshot).map(|()| {
                     state.snapshot = Some(snapshot);

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use malai_cluster::{ClusterAlias, MachineId, Target, escape};
 use malai_wire::control::RescanReport;
-use malai_wire::status::{ClusterFacts, DaemonFacts, MachineFacts, MachineState, NetworkPath, WaitingFacts};
+use malai_wire::status::{
+    ClusterFacts, DaemonFacts, MachineFacts, MachineState, NetworkPath, WaitingFacts,
+};
 use malai_wire::{Refusal, RefusalCode};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -105,10 +107,18 @@ impl Daemon {
         });
         for dir in home.cluster_dirs()? {
             let alias = dir.alias.clone();
-            daemon.open(dir, false).await.map_err(|why| StartError::Service { alias: alias.to_string(), why })?;
+            daemon
+                .open(dir, false)
+                .await
+                .map_err(|why| StartError::Service {
+                    alias: alias.to_string(),
+                    why,
+                })?;
         }
         let socket = Socket::bind(&home)?;
-        daemon.tasks.spawn(socket.serve(daemon.clone(), daemon.stopping.clone()));
+        daemon
+            .tasks
+            .spawn(socket.serve(daemon.clone(), daemon.stopping.clone()));
         daemon.tasks.spawn(daemon.clone().save_addresses());
         Ok(daemon)
     }
@@ -117,7 +127,12 @@ impl Daemon {
     pub async fn run(self: Arc<Self>) {
         self.stopping.cancelled().await;
         let services = self.services();
-        let busy = || services.iter().flat_map(|service| service.peers.all()).any(|link| link.sessions() > 0);
+        let busy = || {
+            services
+                .iter()
+                .flat_map(|service| service.peers.all())
+                .any(|link| link.sessions() > 0)
+        };
         let deadline = Instant::now() + STOP_GRACE;
         while busy() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -162,7 +177,10 @@ impl Daemon {
     }
 
     async fn save_addresses(self: Arc<Self>) {
-        while tokio::time::timeout(SAVE_EVERY, self.stopping.cancelled()).await.is_err() {
+        while tokio::time::timeout(SAVE_EVERY, self.stopping.cancelled())
+            .await
+            .is_err()
+        {
             for service in self.services() {
                 if let Err(error) = service.save_addresses() {
                     tracing::warn!("remembered addresses are not saved: {error}");
@@ -174,10 +192,14 @@ impl Daemon {
     /// Opens one cluster; a manager's includes a rescan.
     async fn open(self: &Arc<Self>, dir: ClusterDir, typed: bool) -> Result<Vec<String>, String> {
         let alias = dir.alias.clone();
-        let service = Service::start(dir, self.part).await.map_err(|error| error.to_string())?;
+        let service = Service::start(dir, self.part)
+            .await
+            .map_err(|error| error.to_string())?;
         lock(&self.services).insert(alias, service.clone());
         if service.membership.role == Role::Machine {
-            return Ok(vec!["taken up; it asks the manager for its configuration".into()]);
+            return Ok(vec![
+                "taken up; it asks the manager for its configuration".into(),
+            ]);
         }
         if !typed {
             self.ask_for_newer(&service).await;
@@ -188,7 +210,10 @@ impl Daemon {
                 Ok(vec![said(&published)])
             }
             Err(error) => {
-                service.membership.configuration.note(|state| state.problem = Some(error.to_string()));
+                service
+                    .membership
+                    .configuration
+                    .note(|state| state.problem = Some(error.to_string()));
                 Err(error.to_string())
             }
         }
@@ -199,14 +224,26 @@ impl Daemon {
     async fn ask_for_newer(&self, service: &Arc<Service>) {
         let membership = &service.membership;
         let path = membership.dir.cluster_toml();
-        let Ok(Some(text)) = crate::store::read_text(&path, malai_cluster::MAX_CONTENT as u64) else { return };
-        let Some(cluster) = malai_cluster::check(&path.to_string_lossy(), &text).cluster else { return };
+        let Ok(Some(text)) = crate::store::read_text(&path, malai_cluster::MAX_CONTENT as u64)
+        else {
+            return;
+        };
+        let Some(cluster) = malai_cluster::check(&path.to_string_lossy(), &text).cluster else {
+            return;
+        };
         let current = membership.configuration.snapshot();
-        if current.as_ref().is_some_and(|current| current.content() == cluster.render()) {
+        if current
+            .as_ref()
+            .is_some_and(|current| current.content() == cluster.render())
+        {
             return;
         }
         let mut members: Vec<MachineId> = cluster.members().collect();
-        members.extend(current.iter().flat_map(|current| current.cluster().members()));
+        members.extend(
+            current
+                .iter()
+                .flat_map(|current| current.cluster().members()),
+        );
         members.sort();
         members.dedup();
         distribute::ask_members_for_newer(service, members.into_iter(), ASK_AT_START).await;
@@ -218,31 +255,62 @@ impl Daemon {
     /// # Errors
     ///
     /// There is no such cluster, or the home or `malai.toml` cannot be read.
-    pub async fn rescan(self: &Arc<Self>, only: Option<&str>, typed: bool) -> Result<Vec<RescanReport>, String> {
+    pub async fn rescan(
+        self: &Arc<Self>,
+        only: Option<&str>,
+        typed: bool,
+    ) -> Result<Vec<RescanReport>, String> {
         let _one_at_a_time = self.rescanning.lock().await;
-        let dirs = self.home.cluster_dirs().map_err(|error| error.to_string())?;
+        let dirs = self
+            .home
+            .cluster_dirs()
+            .map_err(|error| error.to_string())?;
         let known: Vec<String> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
         let served: Vec<ClusterAlias> = lock(&self.services).keys().cloned().collect();
         if let Some(only) = only
             && !known.iter().any(|alias| alias == only)
             && !served.iter().any(|alias| alias.as_str() == only)
         {
-            let known = if known.is_empty() { "there is none yet".into() } else { format!("there are: {}", known.join(", ")) };
-            return Err(format!("there is no cluster `{}` in {}; {known}", escape(only), self.home.root().display()));
+            let known = if known.is_empty() {
+                "there is none yet".into()
+            } else {
+                format!("there are: {}", known.join(", "))
+            };
+            return Err(format!(
+                "there is no cluster `{}` in {}; {known}",
+                escape(only),
+                self.home.root().display()
+            ));
         }
         let wanted = |alias: &ClusterAlias| only.is_none_or(|only| only == alias.as_str());
         let mut reports = Vec::new();
         if only.is_none() {
             match Settings::load(&self.home) {
                 Ok(settings) => *lock(&self.aliases) = settings.aliases,
-                Err(error) => reports.push(RescanReport { alias: "malai.toml".into(), lines: vec![error.to_string()], ok: false }),
+                Err(error) => reports.push(RescanReport {
+                    alias: "malai.toml".into(),
+                    lines: vec![error.to_string()],
+                    ok: false,
+                }),
             }
         }
-        for alias in served.iter().filter(|alias| wanted(alias) && !known.iter().any(|known| known == alias.as_str())) {
+        for alias in served
+            .iter()
+            .filter(|alias| wanted(alias) && !known.iter().any(|known| known == alias.as_str()))
+        {
             let service = lock(&self.services).remove(alias);
             if let Some(service) = service {
-                service.stop(&Refusal::new(RefusalCode::Stopping, "the cluster's folder is gone")).await;
-                reports.push(RescanReport { alias: alias.to_string(), lines: vec!["its folder is gone; it is served no more".into()], ok: true });
+                service
+                    .stop(&Refusal::new(
+                        RefusalCode::Stopping,
+                        "the cluster's folder is gone",
+                    ))
+                    .await;
+                reports.push(RescanReport {
+                    alias: alias.to_string(),
+                    lines: vec!["its folder is gone; it is served no more".into()],
+                    ok: true,
+                });
             }
         }
         let mut pushes = Vec::new();
@@ -258,20 +326,34 @@ impl Daemon {
                 Err(problem) => (vec![problem], false),
             };
             let service = lock(&self.services).get(&alias).cloned();
-            if let Some(service) = service.filter(|service| ok && service.membership.role == Role::Manager) {
+            if let Some(service) =
+                service.filter(|service| ok && service.membership.role == Role::Manager)
+            {
                 pushes.push((reports.len(), service.clone(), distribute::push(&service)));
             }
-            reports.push(RescanReport { alias: alias.to_string(), lines, ok });
+            reports.push(RescanReport {
+                alias: alias.to_string(),
+                lines,
+                ok,
+            });
         }
         let deadline = tokio::time::Instant::now() + RESCAN_WAIT;
         for (index, service, (targets, mut results)) in pushes {
             let mut left = targets;
-            while let Ok(Some((machine, pushed))) = tokio::time::timeout_at(deadline, results.recv()).await {
+            while let Ok(Some((machine, pushed))) =
+                tokio::time::timeout_at(deadline, results.recv()).await
+            {
                 left.retain(|other| *other != machine);
-                reports[index].lines.push(pushed_line(&service, &machine, &pushed));
+                reports[index]
+                    .lines
+                    .push(pushed_line(&service, &machine, &pushed));
             }
             for machine in left {
-                reports[index].lines.push(pushed_line(&service, &machine, &Pushed::Unreachable(String::new())));
+                reports[index].lines.push(pushed_line(
+                    &service,
+                    &machine,
+                    &Pushed::Unreachable(String::new()),
+                ));
             }
         }
         Ok(reports)
@@ -282,7 +364,11 @@ impl Daemon {
         let facts = DaemonFacts {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            clusters: self.services().iter().map(|service| cluster_facts(service)).collect(),
+            clusters: self
+                .services()
+                .iter()
+                .map(|service| cluster_facts(service))
+                .collect(),
             notices: Vec::new(),
         };
         serde_json::to_string(&facts).unwrap_or_default()
@@ -291,7 +377,10 @@ impl Daemon {
 
 /// Everything hand-written has to be sound before anything is served.
 fn check(home: &Home) -> Result<Settings, StartError> {
-    let mut problems: Vec<String> = verify::verify_settings(home).iter().map(ToString::to_string).collect();
+    let mut problems: Vec<String> = verify::verify_settings(home)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     for report in verify::verify_home(home, None)? {
         if report.prevents_start() {
             problems.extend(report.problems.iter().map(ToString::to_string));
@@ -312,8 +401,13 @@ fn rescan_one(service: &Arc<Service>, typed: bool) -> Result<Vec<String>, String
                 Ok(vec![said(&published)])
             }
             Err(error) => {
-                let kept = membership.header().map(|header| format!("; revision {} stays in force", header.revision));
-                membership.configuration.note(|state| state.problem = Some("cluster.toml has errors; `malai rescan --check` shows them".into()));
+                let kept = membership
+                    .header()
+                    .map(|header| format!("; revision {} stays in force", header.revision));
+                membership.configuration.note(|state| {
+                    state.problem =
+                        Some("cluster.toml has errors; `malai rescan --check` shows them".into())
+                });
                 Err(format!("{error}{}", kept.unwrap_or_default()))
             }
         },
@@ -348,14 +442,23 @@ fn pushed_line(service: &Service, machine: &MachineId, pushed: &Pushed) -> Strin
 }
 
 fn name_of(service: &Service, machine: &MachineId) -> Option<String> {
-    service.membership.configuration.names()?.machine(machine).map(|machine| machine.name().to_string())
+    service
+        .membership
+        .configuration
+        .names()?
+        .machine(machine)
+        .map(|machine| machine.name().to_string())
 }
 
 fn cluster_facts(service: &Service) -> ClusterFacts {
     let membership = &service.membership;
     let state = membership.configuration.state();
     let heard = lock(&membership.heard).clone();
-    let mut members: Vec<MachineId> = membership.configuration.names().map(|cluster| cluster.members().collect()).unwrap_or_default();
+    let mut members: Vec<MachineId> = membership
+        .configuration
+        .names()
+        .map(|cluster| cluster.members().collect())
+        .unwrap_or_default();
     if !members.contains(&membership.cluster.manager()) {
         members.insert(0, membership.cluster.manager());
     }
@@ -367,10 +470,24 @@ fn cluster_facts(service: &Service) -> ClusterFacts {
             id: *id,
             revision: heard.map(|heard| heard.revision),
             heard_seconds_ago: heard.map(|heard| heard.at.elapsed().as_secs()),
-            path: link.as_ref().and_then(|link| link.is_direct()).map(|direct| if direct { NetworkPath::Direct } else { NetworkPath::Relayed }),
-            rtt_ms: link.as_ref().and_then(|link| link.round_trip()).map(|rtt| rtt.as_secs_f64() * 1000.0),
+            path: link
+                .as_ref()
+                .and_then(|link| link.is_direct())
+                .map(|direct| {
+                    if direct {
+                        NetworkPath::Direct
+                    } else {
+                        NetworkPath::Relayed
+                    }
+                }),
+            rtt_ms: link
+                .as_ref()
+                .and_then(|link| link.round_trip())
+                .map(|rtt| rtt.as_secs_f64() * 1000.0),
             state: match &link {
-                Some(link) if link.silent_for() > NOT_ANSWERING && link.sessions() > 0 => MachineState::NotAnswering,
+                Some(link) if link.silent_for() > NOT_ANSWERING && link.sessions() > 0 => {
+                    MachineState::NotAnswering
+                }
                 Some(_) => MachineState::Answering,
                 None => MachineState::Idle,
             },
@@ -378,13 +495,20 @@ fn cluster_facts(service: &Service) -> ClusterFacts {
     });
     let mut notices: Vec<String> = state.problem.into_iter().chain(state.fork).collect();
     if let Some(newer) = state.newer {
-        notices.push(crate::sync::newer_notice(membership, newer, &membership.dir.newer()));
+        notices.push(crate::sync::newer_notice(
+            membership,
+            newer,
+            &membership.dir.newer(),
+        ));
     }
     if let Some(twin) = lock(&membership.twin).as_ref() {
         notices.push(format!("another daemon has this identity's key (met at {}): a restored backup beside the original? Stop one of them", twin.met));
     }
     if membership.role == Role::Machine && state.snapshot.is_none() {
-        notices.push(format!("no configuration yet: the manager has to add {} to its cluster.toml", membership.me));
+        notices.push(format!(
+            "no configuration yet: the manager has to add {} to its cluster.toml",
+            membership.me
+        ));
     }
     ClusterFacts {
         alias: membership.alias().to_string(),
@@ -393,10 +517,19 @@ fn cluster_facts(service: &Service) -> ClusterFacts {
         waiting: lock(&membership.waiting)
             .iter()
             .filter(|waiting| !membership.knows(&waiting.id))
-            .map(|waiting| WaitingFacts { id: waiting.id, address: waiting.address.map_or_else(|| "a relay".into(), |address| address.to_string()) })
+            .map(|waiting| WaitingFacts {
+                id: waiting.id,
+                address: waiting
+                    .address
+                    .map_or_else(|| "a relay".into(), |address| address.to_string()),
+            })
             .collect(),
         manager_reachable_seconds_ago: (membership.role == Role::Machine)
-            .then(|| heard.get(&membership.cluster.manager()).map(|heard| heard.at.elapsed().as_secs()))
+            .then(|| {
+                heard
+                    .get(&membership.cluster.manager())
+                    .map(|heard| heard.at.elapsed().as_secs())
+            })
             .flatten(),
         notices,
     }

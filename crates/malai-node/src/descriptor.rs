@@ -62,7 +62,8 @@ impl Descriptor {
         };
         // Deprecated because a type may lie about its descriptor; an OwnedFd does not.
         #[expect(deprecated, reason = "its successor is unsafe code")]
-        let pollable = |fd, manner| AsyncFd::with_interest(fd, interest).map(|fd| Self::Pollable(fd, manner));
+        let pollable =
+            |fd, manner| AsyncFd::with_interest(fd, interest).map(|fd| Self::Pollable(fd, manner));
         match kind {
             FileType::Fifo => match reopen(&fd, way) {
                 Ok(own) => pollable(own, Manner::Own),
@@ -101,8 +102,12 @@ impl Descriptor {
                 let mut guard = fd.readable().await?;
                 let result = match manner {
                     Manner::Own => rustix::io::read(fd.get_ref(), &mut buffer[..]),
-                    Manner::Socket => rustix::net::recv(fd.get_ref(), &mut buffer[..], RecvFlags::DONTWAIT).map(|(count, _)| count),
-                    Manner::Shared => ready(fd.get_ref(), PollFlags::IN).and_then(|()| rustix::io::read(fd.get_ref(), &mut buffer[..])),
+                    Manner::Socket => {
+                        rustix::net::recv(fd.get_ref(), &mut buffer[..], RecvFlags::DONTWAIT)
+                            .map(|(count, _)| count)
+                    }
+                    Manner::Shared => ready(fd.get_ref(), PollFlags::IN)
+                        .and_then(|()| rustix::io::read(fd.get_ref(), &mut buffer[..])),
                 };
                 match result {
                     Err(Errno::AGAIN) => guard.clear_ready(),
@@ -134,9 +139,14 @@ impl Descriptor {
                     let mut guard = fd.writable().await?;
                     let result = match manner {
                         Manner::Own => rustix::io::write(fd.get_ref(), rest),
-                        Manner::Socket => rustix::net::send(fd.get_ref(), rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
-                        Manner::Shared => ready(fd.get_ref(), PollFlags::OUT)
-                            .and_then(|()| rustix::io::write(fd.get_ref(), &rest[..rest.len().min(ATOMIC)])),
+                        Manner::Socket => rustix::net::send(
+                            fd.get_ref(),
+                            rest,
+                            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+                        ),
+                        Manner::Shared => ready(fd.get_ref(), PollFlags::OUT).and_then(|()| {
+                            rustix::io::write(fd.get_ref(), &rest[..rest.len().min(ATOMIC)])
+                        }),
                     };
                     match result {
                         Err(Errno::AGAIN) => {
@@ -162,11 +172,18 @@ fn reopen(fd: &OwnedFd, way: Way) -> Result<OwnedFd, Errno> {
         Way::Write => OFlags::WRONLY,
     };
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    rustix::fs::open(path, access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
+    rustix::fs::open(
+        path,
+        access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 fn ready(fd: impl AsFd, events: PollFlags) -> Result<(), Errno> {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     match poll(&mut [PollFd::new(&fd, events)], Some(&now))? {
         0 => Err(Errno::AGAIN),
         _ => Ok(()),
@@ -182,6 +199,10 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     }
 }
 
-async fn blocking<T: Send + 'static>(call: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(call).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(call)
+        .await
+        .unwrap_or_else(|panic| Err(io::Error::other(panic)))
 }

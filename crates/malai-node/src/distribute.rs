@@ -35,19 +35,36 @@ pub enum Pushed {
 
 /// Pushes what is in force to every machine that is not known to have it. The receiver gets each
 /// result as it comes and ends when all have; the work goes on if it is dropped.
-pub fn push(service: &Arc<Service>) -> (Vec<MachineId>, mpsc::UnboundedReceiver<(MachineId, Pushed)>) {
+pub fn push(
+    service: &Arc<Service>,
+) -> (Vec<MachineId>, mpsc::UnboundedReceiver<(MachineId, Pushed)>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let membership = &service.membership;
-    let Some(snapshot) = membership.configuration.snapshot() else { return (Vec::new(), receiver) };
-    let known = lock(&membership.heard).iter().map(|(id, heard)| (*id, heard.revision)).collect();
-    let targets = plan(snapshot.header(), &known, snapshot.cluster().members(), membership.me);
+    let Some(snapshot) = membership.configuration.snapshot() else {
+        return (Vec::new(), receiver);
+    };
+    let known = lock(&membership.heard)
+        .iter()
+        .map(|(id, heard)| (*id, heard.revision))
+        .collect();
+    let targets = plan(
+        snapshot.header(),
+        &known,
+        snapshot.cluster().members(),
+        membership.me,
+    );
     let (header, pushing) = (snapshot.header().clone(), service.clone());
     let all = targets.clone();
     service.own(async move {
         let permits = Arc::new(Semaphore::new(PUSH_AT_ONCE));
         let mut pushes = JoinSet::new();
         for target in all {
-            let (service, permits, sender, header) = (pushing.clone(), permits.clone(), sender.clone(), header.clone());
+            let (service, permits, sender, header) = (
+                pushing.clone(),
+                permits.clone(),
+                sender.clone(),
+                header.clone(),
+            );
             pushes.spawn(async move {
                 let _permit = permits.acquire().await;
                 let _ = sender.send((target, push_to(&service, target, &header).await));
@@ -67,7 +84,9 @@ async fn push_to(service: &Arc<Service>, target: MachineId, header: &Header) -> 
     match sync::compare(&link).await {
         Ok(Some(theirs)) if theirs.revision >= header.revision => Pushed::Updated,
         Ok(_) => Pushed::Refused("it did not take the revision up".into()),
-        Err(SyncError::Refused(refusal)) => Pushed::Refused(malai_cluster::escape(&refusal.message)),
+        Err(SyncError::Refused(refusal)) => {
+            Pushed::Refused(malai_cluster::escape(&refusal.message))
+        }
         Err(error) => Pushed::Unreachable(error.to_string()),
     }
 }
@@ -104,10 +123,15 @@ async fn ask(service: &Arc<Service>) -> bool {
     let manager = membership.cluster.manager();
     match ask_one(service, manager).await {
         Ok(()) => return true,
-        Err(why) => tracing::debug!(cluster = %membership.alias(), "the manager was asked for the configuration: {why}"),
+        Err(why) => {
+            tracing::debug!(cluster = %membership.alias(), "the manager was asked for the configuration: {why}")
+        }
     }
     let members: Vec<MachineId> = match membership.configuration.cluster() {
-        Some(cluster) => cluster.members().filter(|id| *id != manager && *id != membership.me).collect(),
+        Some(cluster) => cluster
+            .members()
+            .filter(|id| *id != manager && *id != membership.me)
+            .collect(),
         None => return false,
     };
     if members.is_empty() {
@@ -124,7 +148,11 @@ async fn ask(service: &Arc<Service>) -> bool {
 }
 
 async fn ask_one(service: &Arc<Service>, id: MachineId) -> Result<(), String> {
-    let link = service.peers.link(id).await.map_err(|error| error.to_string())?;
+    let link = service
+        .peers
+        .link(id)
+        .await
+        .map_err(|error| error.to_string())?;
     match sync::compare(&link).await {
         Ok(_) => Ok(()),
         Err(error) => match link.refused() {
@@ -138,9 +166,16 @@ async fn ask_one(service: &Arc<Service>, id: MachineId) -> Result<(), String> {
 
 /// Before a manager publishes by itself (when it starts), it asks the members whether they have seen
 /// newer: then its files are older than what is out there. Bounded, since most may be away.
-pub async fn ask_members_for_newer(service: &Arc<Service>, members: impl Iterator<Item = MachineId>, patience: Duration) {
+pub async fn ask_members_for_newer(
+    service: &Arc<Service>,
+    members: impl Iterator<Item = MachineId>,
+    patience: Duration,
+) {
     let mut asked = JoinSet::new();
-    for member in members.filter(|id| *id != service.membership.me).take(PUSH_AT_ONCE) {
+    for member in members
+        .filter(|id| *id != service.membership.me)
+        .take(PUSH_AT_ONCE)
+    {
         let service = service.clone();
         asked.spawn(async move { ask_one(&service, member).await });
     }

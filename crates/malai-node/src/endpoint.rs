@@ -88,7 +88,10 @@ async fn bind_at(seed: &SecretSeed, reach: Reach, port: u16) -> Result<Endpoint,
         .clear_ip_transports()
         .bind_addr(SocketAddr::V4(SocketAddrV4::new(v4, port)))
         .map_err(|error| error.to_string())?
-        .bind_addr_with_opts(SocketAddr::V6(SocketAddrV6::new(v6, port, 0, 0)), BindOpts::default().set_is_required(has_ipv6()))
+        .bind_addr_with_opts(
+            SocketAddr::V6(SocketAddrV6::new(v6, port, 0, 0)),
+            BindOpts::default().set_is_required(has_ipv6()),
+        )
         .map_err(|error| error.to_string())?;
     builder = match reach {
         Reach::Loopback | Reach::Lan => builder.relay_mode(RelayMode::Disabled),
@@ -141,7 +144,9 @@ mod tests {
 
     #[test]
     fn the_ports_of_the_first_test_vector() {
-        let id = "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60".parse().unwrap();
+        let id = "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60"
+            .parse()
+            .unwrap();
         assert_eq!(derived_ports(&id), [28772, 28457, 23652, 21468]);
     }
 }

@@ -28,7 +28,10 @@ pub struct Ending {
 impl Ending {
     /// malai itself failed or refused.
     pub fn failed(message: impl Into<String>) -> Self {
-        Self { code: OWN_FAILURE, message: Some(message.into()) }
+        Self {
+            code: OWN_FAILURE,
+            message: Some(message.into()),
+        }
     }
 }
 
@@ -61,8 +64,14 @@ pub async fn execute(
         }
     };
     match ended {
-        Ok(exit) => Ending { code: exit.status.exit_code(), message: None },
-        Err(ExecError::ReaderGone) => Ending { code: READER_GONE, message: None },
+        Ok(exit) => Ending {
+            code: exit.status.exit_code(),
+            message: None,
+        },
+        Err(ExecError::ReaderGone) => Ending {
+            code: READER_GONE,
+            message: None,
+        },
         Err(error) => Ending::failed(error.to_string()),
     }
 }
@@ -79,13 +88,19 @@ pub fn resolve_target(target: &str, aliases: &BTreeMap<String, Target>) -> Resul
     }
 }
 
-fn find_service<'a>(services: &'a [Arc<Service>], target: &Target) -> Result<&'a Arc<Service>, String> {
+fn find_service<'a>(
+    services: &'a [Arc<Service>],
+    target: &Target,
+) -> Result<&'a Arc<Service>, String> {
     let found = services.iter().find(|service| match &target.cluster {
         ClusterRef::Alias(alias) => service.membership.alias() == alias,
         ClusterRef::Id(id) => service.membership.cluster == *id,
     });
     found.ok_or_else(|| {
-        let known: Vec<_> = services.iter().map(|service| service.membership.alias().to_string()).collect();
+        let known: Vec<_> = services
+            .iter()
+            .map(|service| service.membership.alias().to_string())
+            .collect();
         unknown_cluster(target, &known)
     })
 }
@@ -113,9 +128,18 @@ fn find_machine(service: &Arc<Service>, target: &Target) -> Result<MachineId, St
     match &target.machine {
         MachineRef::Id(id) if cluster.machine(id).is_some() => Ok(*id),
         MachineRef::Id(id) => Err(format!("unknown machine {id} in cluster `{alias}`")),
-        MachineRef::Name(name) => cluster.machine_named(name.as_str()).map(|machine| machine.id()).ok_or_else(|| {
-            let nearest = cluster.nearest_machine(name.as_str()).map(|nearest| format!("; did you mean `{nearest}.{alias}`?"));
-            format!("unknown machine `{}` in cluster `{alias}`{}", escape(name.as_str()), nearest.unwrap_or_default())
-        }),
+        MachineRef::Name(name) => cluster
+            .machine_named(name.as_str())
+            .map(|machine| machine.id())
+            .ok_or_else(|| {
+                let nearest = cluster
+                    .nearest_machine(name.as_str())
+                    .map(|nearest| format!("; did you mean `{nearest}.{alias}`?"));
+                format!(
+                    "unknown machine `{}` in cluster `{alias}`{}",
+                    escape(name.as_str()),
+                    nearest.unwrap_or_default()
+                )
+            }),
     }
 }

@@ -50,13 +50,22 @@ pub struct ToPeer {
 impl ToPeer {
     /// A stream of this kind and session.
     pub fn new(link: Arc<Link>, kind: Uni, session: u64) -> Self {
-        Self { link, kind, session, stream: None }
+        Self {
+            link,
+            kind,
+            session,
+            stream: None,
+        }
     }
 
     async fn open(&mut self) -> Result<&mut SendStream, FlowError> {
         let stream = match self.stream.take() {
             Some(stream) => stream,
-            None => self.link.open_raw(self.kind, self.session).await.map_err(|error| FlowError::Broken(error.to_string()))?,
+            None => self
+                .link
+                .open_raw(self.kind, self.session)
+                .await
+                .map_err(|error| FlowError::Broken(error.to_string()))?,
         };
         Ok(self.stream.insert(stream))
     }
@@ -87,7 +96,11 @@ impl Source {
     /// The source cannot be read.
     pub async fn next(&mut self, most: usize) -> Result<Bytes, FlowError> {
         match self {
-            Self::Descriptor(descriptor) => descriptor.read(Vec::new(), most.min(BUFFER)).await.map(Bytes::from).map_err(FlowError::Read),
+            Self::Descriptor(descriptor) => descriptor
+                .read(Vec::new(), most.min(BUFFER))
+                .await
+                .map(Bytes::from)
+                .map_err(FlowError::Read),
             Self::Stream(stream) => match stream.read_chunk(most.min(BUFFER)).await {
                 Ok(chunk) => Ok(chunk.unwrap_or_default()),
                 Err(error) => Err(FlowError::Broken(error.to_string())),
@@ -106,10 +119,15 @@ impl Sink {
     /// The sink cannot be written, or nobody reads it any more.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), FlowError> {
         match self {
-            Self::Descriptor(descriptor) => descriptor.write_all(&bytes).await.map_err(|error| match error.kind() {
-                io::ErrorKind::BrokenPipe => FlowError::ReaderGone,
-                _ => FlowError::Write(error),
-            }),
+            Self::Descriptor(descriptor) => {
+                descriptor
+                    .write_all(&bytes)
+                    .await
+                    .map_err(|error| match error.kind() {
+                        io::ErrorKind::BrokenPipe => FlowError::ReaderGone,
+                        _ => FlowError::Write(error),
+                    })
+            }
             Self::Stream(stream) => match stream.open().await?.write_chunk(bytes).await {
                 Ok(()) => Ok(()),
                 Err(WriteError::Stopped(_)) => Err(FlowError::ReaderGone),
@@ -121,7 +139,11 @@ impl Sink {
 
     /// Says that nothing follows. A pipe's reader learns it when the sink is dropped.
     pub fn finish(&mut self) {
-        if let Self::Stream(ToPeer { stream: Some(stream), .. }) = self {
+        if let Self::Stream(ToPeer {
+            stream: Some(stream),
+            ..
+        }) = self
+        {
             let _ = stream.finish();
         }
     }
@@ -169,7 +191,12 @@ impl Gate {
 /// # Errors
 ///
 /// Either side failed.
-pub async fn pump(source: &mut Source, sink: &mut Sink, gate: &mut Gate, moved: &mut u64) -> Result<(), FlowError> {
+pub async fn pump(
+    source: &mut Source,
+    sink: &mut Sink,
+    gate: &mut Gate,
+    moved: &mut u64,
+) -> Result<(), FlowError> {
     loop {
         gate.pass().await;
         let bytes = source.next(usize::MAX).await?;
@@ -187,7 +214,12 @@ pub async fn pump(source: &mut Source, sink: &mut Sink, gate: &mut Gate, moved: 
 /// # Errors
 ///
 /// Either side failed.
-pub async fn pump_exactly(source: &mut Source, sink: &mut Sink, count: usize, moved: &mut u64) -> Result<(), FlowError> {
+pub async fn pump_exactly(
+    source: &mut Source,
+    sink: &mut Sink,
+    count: usize,
+    moved: &mut u64,
+) -> Result<(), FlowError> {
     let mut left = count;
     while left > 0 {
         let bytes = source.next(left).await?;

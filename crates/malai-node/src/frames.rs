@@ -37,7 +37,9 @@ pub async fn read<T: Tagged>(recv: &mut RecvStream, cap: usize) -> Result<Option
             Ok(()) => {}
             Err(ReadExactError::FinishedEarly(0)) => return Ok(None),
             Err(ReadExactError::FinishedEarly(_)) => return Err(StreamError::Ended),
-            Err(ReadExactError::ReadError(error)) => return Err(StreamError::Broken(error.to_string())),
+            Err(ReadExactError::ReadError(error)) => {
+                return Err(StreamError::Broken(error.to_string()));
+            }
         }
         let (tag, length) = frame::parse_head(head, cap)?;
         let body = read_body(recv, length).await?;
@@ -65,7 +67,11 @@ async fn read_body(recv: &mut RecvStream, length: usize) -> Result<Vec<u8>, Stre
 /// # Errors
 ///
 /// As [`read`], and when the stream ends or the time runs out.
-pub async fn expect<T: Tagged>(recv: &mut RecvStream, cap: usize, patience: Duration) -> Result<T, StreamError> {
+pub async fn expect<T: Tagged>(
+    recv: &mut RecvStream,
+    cap: usize,
+    patience: Duration,
+) -> Result<T, StreamError> {
     match tokio::time::timeout(patience, read(recv, cap)).await {
         Ok(Ok(Some(message))) => Ok(message),
         Ok(Ok(None)) => Err(StreamError::Ended),
@@ -81,5 +87,7 @@ pub async fn expect<T: Tagged>(recv: &mut RecvStream, cap: usize, patience: Dura
 /// A stream or connection that broke off.
 pub async fn write<T: Tagged>(send: &mut SendStream, message: &T) -> Result<(), StreamError> {
     let frame = message.to_frame().into();
-    send.write_chunk(frame).await.map_err(|error| StreamError::Broken(error.to_string()))
+    send.write_chunk(frame)
+        .await
+        .map_err(|error| StreamError::Broken(error.to_string()))
 }

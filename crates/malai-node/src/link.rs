@@ -82,7 +82,12 @@ impl Drop for InUse {
 
 impl Link {
     /// Wraps a connection. Nothing happens until [`Link::drive`] runs.
-    pub fn new(membership: Arc<Membership>, connection: Connection, peer: MachineId, own_endpoint: Option<Endpoint>) -> Arc<Self> {
+    pub fn new(
+        membership: Arc<Membership>,
+        connection: Connection,
+        peer: MachineId,
+        own_endpoint: Option<Endpoint>,
+    ) -> Arc<Self> {
         let now = Instant::now();
         Arc::new(Self {
             membership,
@@ -124,7 +129,9 @@ impl Link {
         let send = async {
             let mut send = self.connection.open_uni().await.ok()?;
             send.write_all(&[Uni::Hello as u8]).await.ok()?;
-            frames::write(&mut send, &Greeting::Hello(self.membership.hello())).await.ok()?;
+            frames::write(&mut send, &Greeting::Hello(self.membership.hello()))
+                .await
+                .ok()?;
             send.finish().ok()
         };
         if send.await.is_none() {
@@ -152,7 +159,9 @@ impl Link {
             stream.read_exact(&mut kind).await.ok()?;
             let kind = Uni::from_byte(kind[0])?;
             if kind == Uni::Hello {
-                let Greeting::Hello(hello) = frames::expect(&mut stream, frame::SMALL, PATIENCE).await.ok()?;
+                let Greeting::Hello(hello) = frames::expect(&mut stream, frame::SMALL, PATIENCE)
+                    .await
+                    .ok()?;
                 return Some((kind, 0, Some(hello), stream));
             }
             let mut session = [0; RAW_HEAD - 1];
@@ -161,10 +170,13 @@ impl Link {
         };
         match tokio::time::timeout(PATIENCE, read).await {
             Ok(Some((_, _, Some(hello), _))) => self.meet(hello),
-            Ok(Some((Uni::Stdin, session, None, stream))) => self.inbound.deliver(Uni::Stdin, session, stream),
+            Ok(Some((Uni::Stdin, session, None, stream))) => {
+                self.inbound.deliver(Uni::Stdin, session, stream)
+            }
             Ok(Some((kind, session, None, stream))) => self.outbound.deliver(kind, session, stream),
             Ok(None) | Err(_) => {
-                let refusal = Refusal::new(RefusalCode::Protocol, "a stream without a known beginning");
+                let refusal =
+                    Refusal::new(RefusalCode::Protocol, "a stream without a known beginning");
                 self.close(&refusal);
             }
         }
@@ -175,7 +187,10 @@ impl Link {
         self.greeted.send_if_modified(|greeted| {
             let first = greeted.is_none();
             if first {
-                *greeted = Some(Greeted { hello, at: Instant::now() });
+                *greeted = Some(Greeted {
+                    hello,
+                    at: Instant::now(),
+                });
             }
             first
         });
@@ -219,19 +234,30 @@ impl Link {
     async fn serve(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> Refusal {
         let hello = match self.greeted(STRANGER).await {
             Ok(greeted) => greeted.hello,
-            Err(error) => return Refusal::new(RefusalCode::Protocol, format!("no greeting: {error}")),
+            Err(error) => {
+                return Refusal::new(RefusalCode::Protocol, format!("no greeting: {error}"));
+            }
         };
         if hello.versions.common(Versions::OURS).is_none() {
             let (ours, theirs) = (Versions::OURS, hello.versions);
             return Refusal::new(
                 RefusalCode::Version,
-                format!("this side speaks protocol {} to {}, the other {} to {}", ours.lowest, ours.highest, theirs.lowest, theirs.highest),
+                format!(
+                    "this side speaks protocol {} to {}, the other {} to {}",
+                    ours.lowest, ours.highest, theirs.lowest, theirs.highest
+                ),
             );
         }
         if self.peer == self.membership.me {
             if hello.serves && hello.instance != self.membership.instance {
-                let met = self.address().map_or_else(|| "an unknown address".into(), |address| address.to_string());
-                *lock(&self.membership.twin) = Some(Twin { instance: hello.instance, met });
+                let met = self.address().map_or_else(
+                    || "an unknown address".into(),
+                    |address| address.to_string(),
+                );
+                *lock(&self.membership.twin) = Some(Twin {
+                    instance: hello.instance,
+                    met,
+                });
             }
             return Refusal::new(RefusalCode::NotAMember, "this key is this machine's own");
         }
@@ -249,16 +275,23 @@ impl Link {
         }
         self.admitted.send_replace(true);
         self.membership.heard_from(self.peer, hello.header.as_ref());
-        self.connection.set_max_concurrent_bi_streams(SESSIONS.into());
-        self.connection.set_max_concurrent_uni_streams((4 * SESSIONS).into());
-        self.connection.set_receive_window(iroh::endpoint::VarInt::MAX);
+        self.connection
+            .set_max_concurrent_bi_streams(SESSIONS.into());
+        self.connection
+            .set_max_concurrent_uni_streams((4 * SESSIONS).into());
+        self.connection
+            .set_receive_window(iroh::endpoint::VarInt::MAX);
         self.accept_bi(tasks).await
     }
 
     /// Waits until the peer has received the greeting: its acknowledgement is not visible here, so
     /// a round trip's worth of time has to do.
     async fn await_farewell(&self) {
-        let pause = self.round_trip().unwrap_or_default().max(Duration::from_millis(20)) * 3;
+        let pause = self
+            .round_trip()
+            .unwrap_or_default()
+            .max(Duration::from_millis(20))
+            * 3;
         let _ = tokio::time::timeout(pause, self.connection.closed()).await;
     }
 
@@ -290,9 +323,18 @@ impl Link {
     /// # Errors
     ///
     /// The connection has ended.
-    pub async fn open(self: &Arc<Self>, kind: Bidi) -> Result<(SendStream, RecvStream), StreamError> {
-        let (mut send, recv) = self.connection.open_bi().await.map_err(|error| StreamError::Broken(error.to_string()))?;
-        send.write_all(&[kind as u8]).await.map_err(|error| StreamError::Broken(error.to_string()))?;
+    pub async fn open(
+        self: &Arc<Self>,
+        kind: Bidi,
+    ) -> Result<(SendStream, RecvStream), StreamError> {
+        let (mut send, recv) = self
+            .connection
+            .open_bi()
+            .await
+            .map_err(|error| StreamError::Broken(error.to_string()))?;
+        send.write_all(&[kind as u8])
+            .await
+            .map_err(|error| StreamError::Broken(error.to_string()))?;
         Ok((send, recv))
     }
 
@@ -302,9 +344,15 @@ impl Link {
     ///
     /// The connection has ended.
     pub async fn open_raw(&self, kind: Uni, session: u64) -> Result<SendStream, StreamError> {
-        let mut send = self.connection.open_uni().await.map_err(|error| StreamError::Broken(error.to_string()))?;
+        let mut send = self
+            .connection
+            .open_uni()
+            .await
+            .map_err(|error| StreamError::Broken(error.to_string()))?;
         let head = malai_wire::peer::raw_head(kind, session);
-        send.write_all(&head).await.map_err(|error| StreamError::Broken(error.to_string()))?;
+        send.write_all(&head)
+            .await
+            .map_err(|error| StreamError::Broken(error.to_string()))?;
         Ok(send)
     }
 
@@ -332,7 +380,8 @@ impl Link {
 
     /// Whether the connection is open and the peer answers requests.
     pub fn is_usable(&self) -> bool {
-        self.connection.close_reason().is_none() && self.greeting().is_none_or(|greeted| greeted.hello.serves)
+        self.connection.close_reason().is_none()
+            && self.greeting().is_none_or(|greeted| greeted.hello.serves)
     }
 
     /// Whether the connection has ended.
@@ -373,13 +422,19 @@ impl Link {
         while !refusal.message.is_char_boundary(end) {
             end -= 1;
         }
-        self.connection.close(u32::from(refusal.code).into(), &refusal.message.as_bytes()[..end]);
+        self.connection.close(
+            u32::from(refusal.code).into(),
+            &refusal.message.as_bytes()[..end],
+        );
     }
 
     /// Where the peer is now; `None` through a relay.
     pub fn address(&self) -> Option<SocketAddr> {
         let paths = self.connection.paths();
-        let path = paths.iter().find(iroh::endpoint::Path::is_selected).or_else(|| paths.iter().next());
+        let path = paths
+            .iter()
+            .find(iroh::endpoint::Path::is_selected)
+            .or_else(|| paths.iter().next());
         match path.map(|path| path.remote_addr().clone()) {
             Some(TransportAddr::Ip(address)) => Some(address),
             _ => None,
@@ -396,7 +451,10 @@ impl Link {
     /// The round trip of the path in use.
     pub fn round_trip(&self) -> Option<Duration> {
         let paths = self.connection.paths();
-        let path = paths.iter().find(iroh::endpoint::Path::is_selected).or_else(|| paths.iter().next())?;
+        let path = paths
+            .iter()
+            .find(iroh::endpoint::Path::is_selected)
+            .or_else(|| paths.iter().next())?;
         Some(path.rtt())
     }
 

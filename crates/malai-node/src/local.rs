@@ -15,15 +15,47 @@ use crate::process::{self, Outcome, Streams};
 /// # Errors
 ///
 /// As a command on another machine.
-pub async fn run(membership: &Membership, name: &str, caller: Caller, gone: CancellationToken, started: impl FnOnce()) -> Result<Exit, ExecError> {
-    let refused = |refusal: Refusal| ExecError::Refused { machine: name.to_owned(), refusal };
+pub async fn run(
+    membership: &Membership,
+    name: &str,
+    caller: Caller,
+    gone: CancellationToken,
+    started: impl FnOnce(),
+) -> Result<Exit, ExecError> {
+    let refused = |refusal: Refusal| ExecError::Refused {
+        machine: name.to_owned(),
+        refusal,
+    };
     let granted = gate::exec(membership, membership.me, &caller.argv).map_err(refused)?;
     started();
-    let Caller { stdin, stdout, stderr, gate, signals, .. } = caller;
-    match process::run(membership, granted, Streams { stdin, stdout, stderr, gate }, signals, gone).await {
+    let Caller {
+        stdin,
+        stdout,
+        stderr,
+        gate,
+        signals,
+        ..
+    } = caller;
+    match process::run(
+        membership,
+        granted,
+        Streams {
+            stdin,
+            stdout,
+            stderr,
+            gate,
+        },
+        signals,
+        gone,
+    )
+    .await
+    {
         Outcome::Exit(exit) => Ok(exit),
         Outcome::ReaderGone(_) => Err(ExecError::ReaderGone),
-        Outcome::ClientGone => Err(ExecError::Lost { machine: name.to_owned(), why: "the client has gone".into() }),
+        Outcome::ClientGone => Err(ExecError::Lost {
+            machine: name.to_owned(),
+            why: "the client has gone".into(),
+        }),
         Outcome::Failed(why) => Err(ExecError::Local(FlowError::Broken(why))),
     }
 }

@@ -36,7 +36,10 @@ impl Mdns {
     pub fn asking(reach: Reach, id: MachineId) -> Self {
         match reach {
             Reach::Loopback => Self::Off,
-            Reach::Lan | Reach::Public => Self::Asking { id, lookup: tokio::sync::OnceCell::new() },
+            Reach::Lan | Reach::Public => Self::Asking {
+                id,
+                lookup: tokio::sync::OnceCell::new(),
+            },
         }
     }
 
@@ -50,7 +53,9 @@ impl Mdns {
 
     /// Announces the endpoint's addresses, again whenever they change, as long as it is open.
     pub async fn announce(&self, endpoint: Endpoint) {
-        let Self::Announcing(lookup) = self else { return };
+        let Self::Announcing(lookup) = self else {
+            return;
+        };
         let mut addresses = endpoint.watch_addr().stream();
         loop {
             tokio::select! {
@@ -68,9 +73,13 @@ impl Mdns {
         let lookup = match self {
             Self::Off => return,
             Self::Announcing(lookup) => Some(lookup),
-            Self::Asking { id, lookup } => lookup.get_or_init(async || build(id, false)).await.as_ref(),
+            Self::Asking { id, lookup } => {
+                lookup.get_or_init(async || build(id, false)).await.as_ref()
+            }
         };
-        let Some(mut found) = lookup.and_then(|lookup| lookup.resolve(endpoint_id(machine))) else { return };
+        let Some(mut found) = lookup.and_then(|lookup| lookup.resolve(endpoint_id(machine))) else {
+            return;
+        };
         while let Some(item) = found.next().await {
             let Ok(item) = item else { continue };
             for address in item.endpoint_info().ip_addrs() {
@@ -83,7 +92,11 @@ impl Mdns {
 }
 
 fn build(id: &MachineId, advertise: bool) -> Option<MdnsAddressLookup> {
-    match MdnsAddressLookup::builder().advertise(advertise).service_name(SERVICE).build(endpoint_id(id)) {
+    match MdnsAddressLookup::builder()
+        .advertise(advertise)
+        .service_name(SERVICE)
+        .build(endpoint_id(id))
+    {
         Ok(lookup) => Some(lookup),
         Err(error) => {
             tracing::warn!("mDNS is not available: {error:#}");

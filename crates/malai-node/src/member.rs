@@ -69,7 +69,9 @@ impl Membership {
 
     /// The header of the configuration in force.
     pub fn header(&self) -> Option<Header> {
-        self.configuration.snapshot().map(|snapshot| snapshot.header().clone())
+        self.configuration
+            .snapshot()
+            .map(|snapshot| snapshot.header().clone())
     }
 
     /// The first words of this side on a connection.
@@ -85,13 +87,23 @@ impl Membership {
 
     /// Whether a key is the manager's, or a member's under the configuration in force.
     pub fn knows(&self, peer: &MachineId) -> bool {
-        *peer == self.cluster.manager() || self.configuration.cluster().is_some_and(|cluster| cluster.is_member(peer))
+        *peer == self.cluster.manager()
+            || self
+                .configuration
+                .cluster()
+                .is_some_and(|cluster| cluster.is_member(peer))
     }
 
     /// Takes note of what a member says it has.
     pub fn heard_from(&self, peer: MachineId, header: Option<&Header>) {
         let revision = header.map_or(0, |header| header.revision);
-        lock(&self.heard).insert(peer, Heard { at: Instant::now(), revision });
+        lock(&self.heard).insert(
+            peer,
+            Heard {
+                at: Instant::now(),
+                revision,
+            },
+        );
     }
 
     /// Takes note that a member answers, whatever it has.
@@ -111,5 +123,7 @@ impl Membership {
 
 /// Locks a mutex whose holder may have panicked: what it guards here is never left half-changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -31,7 +31,9 @@ const ASK: Duration = Duration::from_millis(400);
 
 /// A machine was not reached. Nothing was run.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("cannot reach {machine}: {what}\n  tried: {tried}\n  is its daemon running (`malai status` there), and is it in the same network reach?")]
+#[error(
+    "cannot reach {machine}: {what}\n  tried: {tried}\n  is its daemon running (`malai status` there), and is it in the same network reach?"
+)]
 pub struct ReachError {
     machine: String,
     what: String,
@@ -54,8 +56,24 @@ pub struct Peers {
 
 impl Peers {
     /// The links of an identity, none yet. `tasks` owns what runs for them.
-    pub fn new(membership: Arc<Membership>, endpoint: Endpoint, reach: Reach, mdns: Mdns, addresses: Addresses, tasks: TaskTracker) -> Arc<Self> {
-        Arc::new(Self { membership, endpoint, reach, mdns, addresses, links: Mutex::default(), dials: Mutex::default(), tasks })
+    pub fn new(
+        membership: Arc<Membership>,
+        endpoint: Endpoint,
+        reach: Reach,
+        mdns: Mdns,
+        addresses: Addresses,
+        tasks: TaskTracker,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            membership,
+            endpoint,
+            reach,
+            mdns,
+            addresses,
+            links: Mutex::default(),
+            dials: Mutex::default(),
+            tasks,
+        })
     }
 
     /// The cluster these links belong to.
@@ -74,9 +92,17 @@ impl Peers {
     }
 
     /// Takes a connection in, whichever side dialled.
-    pub fn adopt(self: &Arc<Self>, connection: iroh::endpoint::Connection, peer: MachineId, own_endpoint: Option<Endpoint>) -> Arc<Link> {
+    pub fn adopt(
+        self: &Arc<Self>,
+        connection: iroh::endpoint::Connection,
+        peer: MachineId,
+        own_endpoint: Option<Endpoint>,
+    ) -> Arc<Link> {
         let link = Link::new(self.membership.clone(), connection, peer, own_endpoint);
-        lock(&self.links).entry(peer).or_default().push(link.clone());
+        lock(&self.links)
+            .entry(peer)
+            .or_default()
+            .push(link.clone());
         let (peers, driven) = (self.clone(), link.clone());
         self.tasks.spawn(async move {
             driven.clone().drive().await;
@@ -97,7 +123,12 @@ impl Peers {
 
     /// The link that would be used for a peer now, if there is one.
     pub fn current(&self, peer: &MachineId) -> Option<Arc<Link>> {
-        lock(&self.links).get(peer)?.iter().rev().find(|link| link.is_usable()).cloned()
+        lock(&self.links)
+            .get(peer)?
+            .iter()
+            .rev()
+            .find(|link| link.is_usable())
+            .cloned()
     }
 
     /// All open links.
@@ -147,7 +178,11 @@ impl Peers {
                 Ok(link)
             }
             Ok(Err(what)) => Err(self.unreached(&peer, what, &tried)),
-            Err(_) => Err(self.unreached(&peer, format!("no answer within {} s", DIAL.as_secs()), &tried)),
+            Err(_) => Err(self.unreached(
+                &peer,
+                format!("no answer within {} s", DIAL.as_secs()),
+                &tried,
+            )),
         };
         lock(&self.dials).retain(|_, dial| Arc::strong_count(dial) > 1);
         result
@@ -155,22 +190,47 @@ impl Peers {
 
     fn unreached(&self, peer: &MachineId, what: String, tried: &Tried) -> ReachError {
         let cluster = self.membership.configuration.names();
-        let name = cluster.as_ref().and_then(|cluster| cluster.machine(peer)).map(|machine| machine.name().to_string());
-        let mut list = format!("{} addresses (this computer's loopback, remembered{})", tried.hints, if self.reach == Reach::Loopback { "" } else { ", mDNS" });
+        let name = cluster
+            .as_ref()
+            .and_then(|cluster| cluster.machine(peer))
+            .map(|machine| machine.name().to_string());
+        let mut list = format!(
+            "{} addresses (this computer's loopback, remembered{})",
+            tried.hints,
+            if self.reach == Reach::Loopback {
+                ""
+            } else {
+                ", mDNS"
+            }
+        );
         if tried.liars > 0 {
-            list.push_str(&format!("; at {} of them another key answered", tried.liars));
+            list.push_str(&format!(
+                "; at {} of them another key answered",
+                tried.liars
+            ));
         }
         if self.reach == Reach::Public {
             list.push_str("; iroh's public discovery and relays");
         }
-        ReachError { machine: name.unwrap_or_else(|| peer.to_string()), what, tried: format!("{list}; reach is `{}`", self.reach) }
+        ReachError {
+            machine: name.unwrap_or_else(|| peer.to_string()),
+            what,
+            tried: format!("{list}; reach is `{}`", self.reach),
+        }
     }
 
     /// Looks for a proven address and dials it; under `public`, iroh's discovery runs beside it.
-    async fn dial(self: &Arc<Self>, peer: MachineId, tried: &mut Tried) -> Result<Arc<Link>, String> {
+    async fn dial(
+        self: &Arc<Self>,
+        peer: MachineId,
+        tried: &mut Tried,
+    ) -> Result<Arc<Link>, String> {
         let (hint, hints) = mpsc::channel(64);
         let direct = async {
-            let (searching, proving) = (self.search(peer, hint), reach::prove(&peer, self.reach, hints, tried));
+            let (searching, proving) = (
+                self.search(peer, hint),
+                reach::prove(&peer, self.reach, hints, tried),
+            );
             tokio::pin!(searching, proving);
             tokio::select! {
                 address = &mut proving => address,
@@ -207,7 +267,10 @@ impl Peers {
 
     /// Offers hints until the search is over: what is known at once, then what mDNS finds.
     async fn search(&self, peer: MachineId, hint: mpsc::Sender<SocketAddr>) {
-        let waiting = lock(&self.membership.waiting).iter().find(|waiting| waiting.id == peer).and_then(|waiting| waiting.address);
+        let waiting = lock(&self.membership.waiting)
+            .iter()
+            .find(|waiting| waiting.id == peer)
+            .and_then(|waiting| waiting.address);
         let known = reach::loopback_hints(&peer);
         let remembered = self.addresses.of(&peer);
         // The likeliest first: where it was last, then where a daemon on this computer would be.
@@ -219,22 +282,31 @@ impl Peers {
         self.mdns.find(&peer, hint).await;
     }
 
-    async fn dial_proven(self: &Arc<Self>, peer: MachineId, address: SocketAddr) -> Result<Arc<Link>, String> {
+    async fn dial_proven(
+        self: &Arc<Self>,
+        peer: MachineId,
+        address: SocketAddr,
+    ) -> Result<Arc<Link>, String> {
         self.addresses.remember(peer, address);
         let target = EndpointAddr::new(endpoint_id(&peer)).with_ip_addr(address);
-        let own = match tokio::time::timeout(PROVEN, self.endpoint.connect(target.clone(), ALPN)).await {
-            Ok(Ok(connection)) => return Ok(self.adopt(connection, peer, None)),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer".to_owned(),
-        };
+        let own =
+            match tokio::time::timeout(PROVEN, self.endpoint.connect(target.clone(), ALPN)).await {
+                Ok(Ok(connection)) => return Ok(self.adopt(connection, peer, None)),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "no answer".to_owned(),
+            };
         // The endpoint may hold a bad address of this peer for a minute; a new endpoint holds none.
         tracing::debug!(machine = %peer.short(), %address, "a proven address did not answer the endpoint ({own}); dialling with a new one");
-        let endpoint = endpoint::bind(&self.membership.seed, self.reach, Ports::Any).await.map_err(|error| error.to_string())?;
+        let endpoint = endpoint::bind(&self.membership.seed, self.reach, Ports::Any)
+            .await
+            .map_err(|error| error.to_string())?;
         match endpoint.connect(target, ALPN).await {
             Ok(connection) => Ok(self.adopt(connection, peer, Some(endpoint))),
             Err(error) => {
                 endpoint.close().await;
-                Err(format!("{address} proved to be its address but does not answer: {error:#}"))
+                Err(format!(
+                    "{address} proved to be its address but does not answer: {error:#}"
+                ))
             }
         }
     }
@@ -249,7 +321,10 @@ impl Peers {
                 let Some(peers) = peers else { return };
                 // A new run of the peer is the end of everything that ran under the old one.
                 if peers.successor(&link).await.is_some() {
-                    link.close(&Refusal::new(RefusalCode::Done, "the machine's daemon was restarted"));
+                    link.close(&Refusal::new(
+                        RefusalCode::Done,
+                        "the machine's daemon was restarted",
+                    ));
                 }
             }
         }));

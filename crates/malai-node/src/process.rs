@@ -29,7 +29,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// The name of the user that this process runs as; `None` if the system knows no name for it.
 pub fn own_user() -> Option<String> {
-    uzers::get_user_by_uid(uzers::get_effective_uid()).map(|user| user.name().to_string_lossy().into_owned())
+    uzers::get_user_by_uid(uzers::get_effective_uid())
+        .map(|user| user.name().to_string_lossy().into_owned())
 }
 
 /// The streams of a command.
@@ -76,14 +77,25 @@ pub async fn run(
         Err(error) => return not_started(&argv, &error, &mut streams).await,
     };
     let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-    let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+    let (Some(stdin), Some(stdout), Some(stderr)) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
         return Outcome::Failed("the command was started without its pipes".into());
     };
-    let pipes = (stdin.into_owned_fd(), stdout.into_owned_fd(), stderr.into_owned_fd());
+    let pipes = (
+        stdin.into_owned_fd(),
+        stdout.into_owned_fd(),
+        stderr.into_owned_fd(),
+    );
     let (Ok(stdin), Ok(stdout), Ok(stderr)) = pipes else {
         return Outcome::Failed("the command's pipes cannot be waited for".into());
     };
-    let Streams { stdin: input, stdout: out_sink, stderr: err_sink, gate } = streams;
+    let Streams {
+        stdin: input,
+        stdout: out_sink,
+        stderr: err_sink,
+        gate,
+    } = streams;
     let feeding = tokio::spawn(feed(input, stdin));
     let (out_ended, out_end) = oneshot::channel();
     let (err_ended, err_end) = oneshot::channel();
@@ -116,7 +128,11 @@ pub async fn run(
     };
     match (out, err) {
         (Ok((stdout, out)), Ok((stderr, err))) => {
-            let exit = Exit { status: to_status(status), stdout, stderr };
+            let exit = Exit {
+                status: to_status(status),
+                stdout,
+                stderr,
+            };
             match out.and(err) {
                 Ok(()) => Outcome::Exit(exit),
                 Err(FlowError::ReaderGone) => Outcome::ReaderGone(exit),
@@ -129,10 +145,16 @@ pub async fn run(
 
 fn spawn(membership: &Membership, command: &Command, argv: &[Vec<u8>]) -> io::Result<Child> {
     let user = uzers::get_user_by_uid(uzers::get_effective_uid());
-    let mut arguments = argv.iter().map(|argument| OsString::from_vec(argument.clone()));
+    let mut arguments = argv
+        .iter()
+        .map(|argument| OsString::from_vec(argument.clone()));
     let program = arguments.next().ok_or(io::ErrorKind::InvalidInput)?;
     let mut spawn = tokio::process::Command::new(program);
-    spawn.args(arguments).env_clear().env("PATH", PATH).process_group(0);
+    spawn
+        .args(arguments)
+        .env_clear()
+        .env("PATH", PATH)
+        .process_group(0);
     for kept in ["LANG", "TERM"] {
         spawn.envs(std::env::var_os(kept).map(|value| (kept, value)));
     }
@@ -140,15 +162,27 @@ fn spawn(membership: &Membership, command: &Command, argv: &[Vec<u8>]) -> io::Re
     if let Some(user) = user {
         use uzers::os::unix::UserExt;
         home = user.home_dir().to_owned();
-        spawn.env("USER", user.name()).env("LOGNAME", user.name()).env("SHELL", user.shell());
+        spawn
+            .env("USER", user.name())
+            .env("LOGNAME", user.name())
+            .env("SHELL", user.shell());
     }
     spawn.env("HOME", &home);
-    spawn.current_dir(if home.is_dir() { home.as_path() } else { std::path::Path::new("/") });
-    spawn.env("MALAI_CLIENT_ID52", command.from.to_string()).env("MALAI_CLUSTER", membership.alias().as_str());
+    spawn.current_dir(if home.is_dir() {
+        home.as_path()
+    } else {
+        std::path::Path::new("/")
+    });
+    spawn
+        .env("MALAI_CLIENT_ID52", command.from.to_string())
+        .env("MALAI_CLUSTER", membership.alias().as_str());
     if let Some(machine) = command.cluster.machine(&command.from) {
         spawn.env("MALAI_CLIENT_MACHINE", machine.name().as_str());
     }
-    spawn.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    spawn
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     spawn.spawn()
 }
 
@@ -166,12 +200,18 @@ async fn not_started(argv: &[Vec<u8>], error: &io::Error, streams: &mut Streams)
         stderr = length;
         streams.stderr.finish();
     }
-    Outcome::Exit(Exit { status: Status::Code(code), stdout: 0, stderr })
+    Outcome::Exit(Exit {
+        status: Status::Code(code),
+        stdout: 0,
+        stderr,
+    })
 }
 
 /// Feeds a command until its input ends or it reads no more.
 async fn feed(mut source: Source, pipe: OwnedFd) {
-    let Ok(pipe) = Descriptor::adopt(pipe, Way::Write) else { return };
+    let Ok(pipe) = Descriptor::adopt(pipe, Way::Write) else {
+        return;
+    };
     let mut sink = Sink::Descriptor(pipe);
     if let Err(error) = flow::pump(&mut source, &mut sink, &mut Gate::open(), &mut 0).await {
         // A command that does not read its input to the end is nothing unusual.
@@ -186,7 +226,12 @@ async fn feed(mut source: Source, pipe: OwnedFd) {
 
 /// Passes on what a command writes, until the end of its output; or, once the command has ended, what
 /// is in the pipe at that moment.
-async fn drain(pipe: OwnedFd, mut sink: Sink, mut gate: Gate, ended: oneshot::Receiver<()>) -> (u64, Result<(), FlowError>) {
+async fn drain(
+    pipe: OwnedFd,
+    mut sink: Sink,
+    mut gate: Gate,
+    ended: oneshot::Receiver<()>,
+) -> (u64, Result<(), FlowError>) {
     let mut moved = 0;
     let result = drain_into(pipe, &mut sink, &mut gate, ended, &mut moved).await;
     if result.is_ok() {
@@ -195,9 +240,16 @@ async fn drain(pipe: OwnedFd, mut sink: Sink, mut gate: Gate, ended: oneshot::Re
     (moved, result)
 }
 
-async fn drain_into(pipe: OwnedFd, sink: &mut Sink, gate: &mut Gate, ended: oneshot::Receiver<()>, moved: &mut u64) -> Result<(), FlowError> {
+async fn drain_into(
+    pipe: OwnedFd,
+    sink: &mut Sink,
+    gate: &mut Gate,
+    ended: oneshot::Receiver<()>,
+    moved: &mut u64,
+) -> Result<(), FlowError> {
     let again = pipe.try_clone().map_err(FlowError::Read)?;
-    let mut source = Source::Descriptor(Descriptor::adopt(pipe, Way::Read).map_err(FlowError::Read)?);
+    let mut source =
+        Source::Descriptor(Descriptor::adopt(pipe, Way::Read).map_err(FlowError::Read)?);
     tokio::pin!(ended);
     loop {
         let bytes = tokio::select! {
@@ -245,7 +297,10 @@ fn send_signal(group: Option<Pid>, signal: rustix::process::Signal) {
         && let Err(error) = rustix::process::kill_process_group(group, signal)
         && error != rustix::io::Errno::SRCH
     {
-        tracing::warn!(group = group.as_raw_nonzero(), "a process group cannot be signalled: {error}");
+        tracing::warn!(
+            group = group.as_raw_nonzero(),
+            "a process group cannot be signalled: {error}"
+        );
     }
 }
 

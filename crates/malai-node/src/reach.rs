@@ -32,7 +32,12 @@ const AT_ONCE: usize = 16;
 pub fn loopback_hints(id: &MachineId) -> Vec<SocketAddr> {
     derived_ports(id)
         .into_iter()
-        .flat_map(|port| [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))])
+        .flat_map(|port| {
+            [
+                SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+                SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+            ]
+        })
         .collect()
 }
 
@@ -43,7 +48,9 @@ pub fn allowed(reach: Reach, address: &SocketAddr) -> bool {
         Reach::Loopback => ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST,
         Reach::Lan => match ip {
             std::net::IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-            std::net::IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+            std::net::IpAddr::V6(ip) => {
+                ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()
+            }
         },
         Reach::Public => !ip.is_unspecified() && !ip.is_multicast(),
     }
@@ -62,7 +69,12 @@ pub struct Tried {
 ///
 /// The channel of `hints` may stay open (mDNS finds more later); a hint is tried once. Returns `None`
 /// when the channel is closed and all of them have failed; the caller puts a time limit on the whole.
-pub async fn prove(target: &MachineId, reach: Reach, mut hints: mpsc::Receiver<SocketAddr>, tried: &mut Tried) -> Option<SocketAddr> {
+pub async fn prove(
+    target: &MachineId,
+    reach: Reach,
+    mut hints: mpsc::Receiver<SocketAddr>,
+    tried: &mut Tried,
+) -> Option<SocketAddr> {
     let mut seen = std::collections::HashSet::new();
     let mut probes = JoinSet::new();
     let mut open = true;
@@ -112,13 +124,24 @@ async fn probe(target: &MachineId, address: SocketAddr) -> Answer {
     let builder = Endpoint::builder(presets::Minimal)
         .relay_mode(RelayMode::Disabled)
         .portmapper_config(PortmapperConfig::Disabled)
-        .transport_config(QuicTransportConfig::builder().max_idle_timeout(PROBE.try_into().ok()).build())
+        .transport_config(
+            QuicTransportConfig::builder()
+                .max_idle_timeout(PROBE.try_into().ok())
+                .build(),
+        )
         .clear_ip_transports()
         .bind_addr(local);
-    let Ok(builder) = builder else { return Answer::Silent };
-    let Ok(endpoint) = builder.bind().await else { return Answer::Silent };
+    let Ok(builder) = builder else {
+        return Answer::Silent;
+    };
+    let Ok(endpoint) = builder.bind().await else {
+        return Answer::Silent;
+    };
     let closing = CloseLater(Some(endpoint.clone()));
-    let dial = endpoint.connect(EndpointAddr::new(endpoint_id(target)).with_ip_addr(address), PROBE_ALPN);
+    let dial = endpoint.connect(
+        EndpointAddr::new(endpoint_id(target)).with_ip_addr(address),
+        PROBE_ALPN,
+    );
     let answer = match tokio::time::timeout(PROBE, dial).await {
         Ok(Ok(connection)) => {
             connection.close(0u32.into(), b"");
@@ -136,7 +159,9 @@ struct CloseLater(Option<Endpoint>);
 
 impl Drop for CloseLater {
     fn drop(&mut self) {
-        if let (Some(endpoint), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+        if let (Some(endpoint), Ok(runtime)) =
+            (self.0.take(), tokio::runtime::Handle::try_current())
+        {
             // Nobody waits for it: all it does is to say goodbye to a socket that proved its point.
             runtime.spawn(async move { endpoint.close().await });
         }
@@ -163,7 +188,11 @@ mod tests {
             (Reach::Public, "8.8.8.8:1", true),
             (Reach::Public, "0.0.0.0:1", false),
         ] {
-            assert_eq!(allowed(reach, &address.parse().unwrap()), expected, "{reach:?} {address}");
+            assert_eq!(
+                allowed(reach, &address.parse().unwrap()),
+                expected,
+                "{reach:?} {address}"
+            );
         }
     }
 }

@@ -29,7 +29,9 @@ pub enum RescanError {
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Invalid(Vec<Diagnostic>),
     /// The file is gone.
-    #[error("{0} is gone; the last published revision stays in force. Restore the file, or remove the cluster's folder")]
+    #[error(
+        "{0} is gone; the last published revision stays in force. Restore the file, or remove the cluster's folder"
+    )]
     Missing(String),
     /// A file cannot be read or written.
     #[error(transparent)]
@@ -56,14 +58,24 @@ pub fn publish(membership: &Membership, typed: bool) -> Result<Published, Rescan
     debug_assert_eq!(membership.role, Role::Manager);
     let path = membership.dir.cluster_toml();
     let file = path.to_string_lossy().into_owned();
-    let Some(text) = store::read_text(&path, MAX_CONTENT as u64)? else { return Err(RescanError::Missing(file)) };
+    let Some(text) = store::read_text(&path, MAX_CONTENT as u64)? else {
+        return Err(RescanError::Missing(file));
+    };
     let checked = check(&file, &text);
     let Some(cluster) = checked.cluster else {
-        let errors = checked.diagnostics.into_iter().filter(|diagnostic| diagnostic.severity == Severity::Error).collect();
+        let errors = checked
+            .diagnostics
+            .into_iter()
+            .filter(|diagnostic| diagnostic.severity == Severity::Error)
+            .collect();
         return Err(RescanError::Invalid(errors));
     };
     if cluster.id() != membership.cluster {
-        return Err(RescanError::Key { file, written: cluster.id().to_string(), key: membership.cluster.to_string() });
+        return Err(RescanError::Key {
+            file,
+            written: cluster.id().to_string(),
+            key: membership.cluster.to_string(),
+        });
     }
     let state = membership.configuration.state();
     let current = state.snapshot.as_deref();
@@ -74,17 +86,28 @@ pub fn publish(membership: &Membership, typed: bool) -> Result<Published, Rescan
         return Ok(Published::Unchanged(current.revision()));
     }
     if let Some(newer) = state.newer.filter(|_| !typed) {
-        return Ok(Published::Withheld(sync::newer_notice(membership, newer, &membership.dir.newer())));
+        return Ok(Published::Withheld(sync::newer_notice(
+            membership,
+            newer,
+            &membership.dir.newer(),
+        )));
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     let revision = next_revision(current.map(Snapshot::revision).max(state.newer), now);
     let snapshot = Arc::new(Snapshot::seal(&membership.seed, revision, &cluster));
     let published = membership.dir.published();
-    membership.configuration.take_up(snapshot, |snapshot| store::write_atomic(&published, snapshot.to_file().as_bytes(), 0o600))?;
+    membership.configuration.take_up(snapshot, |snapshot| {
+        store::write_atomic(&published, snapshot.to_file().as_bytes(), 0o600)
+    })?;
     if state.newer.is_some() {
         membership.configuration.note(|state| state.newer = None);
         if let Err(error) = std::fs::remove_file(membership.dir.newer()) {
-            tracing::warn!("{} is not needed any more and cannot be removed: {error}", membership.dir.newer().display());
+            tracing::warn!(
+                "{} is not needed any more and cannot be removed: {error}",
+                membership.dir.newer().display()
+            );
         }
     }
     membership.configuration.note(|state| state.draft = None);

@@ -28,7 +28,10 @@ impl Router {
     /// A router whose side opens the sessions itself, so that it expects streams before they come
     /// and none is ever parked.
     pub fn of_own_sessions() -> Self {
-        Self(Mutex::new(Inner { seen_below: u64::MAX, ..Inner::default() }))
+        Self(Mutex::new(Inner {
+            seen_below: u64::MAX,
+            ..Inner::default()
+        }))
     }
 
     /// Expects a stream. Dropping the receiver turns it away.

@@ -68,7 +68,12 @@ pub struct Part {
 impl Part {
     /// A part that begins now.
     pub fn new(serves: bool, reach: Reach) -> Self {
-        Self { serves, reach, instance: rand::random(), born: Instant::now() }
+        Self {
+            serves,
+            reach,
+            instance: rand::random(),
+            born: Instant::now(),
+        }
     }
 }
 
@@ -93,7 +98,11 @@ impl Service {
     /// cluster denies everything until it has a new one.
     pub async fn start(dir: ClusterDir, part: Part) -> Result<Arc<Self>, ServiceError> {
         let membership = Arc::new(open(dir, part)?);
-        let ports = if part.serves { Ports::Derived } else { Ports::Any };
+        let ports = if part.serves {
+            Ports::Derived
+        } else {
+            Ports::Any
+        };
         let endpoint = endpoint::bind(&membership.seed, part.reach, ports).await?;
         let mdns = match part.serves {
             true => Mdns::announcing(part.reach, membership.me),
@@ -101,8 +110,20 @@ impl Service {
         };
         let addresses = Addresses::load(&membership.dir.addresses());
         let tasks = TaskTracker::new();
-        let peers = Peers::new(membership.clone(), endpoint, part.reach, mdns, addresses, tasks.clone());
-        let service = Arc::new(Self { membership, peers, tasks, stop: CancellationToken::new() });
+        let peers = Peers::new(
+            membership.clone(),
+            endpoint,
+            part.reach,
+            mdns,
+            addresses,
+            tasks.clone(),
+        );
+        let service = Arc::new(Self {
+            membership,
+            peers,
+            tasks,
+            stop: CancellationToken::new(),
+        });
         if part.serves {
             service.own(service.clone().accept());
             service.own(service.clone().announce());
@@ -143,11 +164,21 @@ impl Service {
 
     /// One handshake, and the wait until its peer is known or gone. One that fails ends nothing else.
     async fn welcome(&self, incoming: Incoming) {
-        let handshake = async { incoming.accept().map_err(|error| error.to_string())?.await.map_err(|error| error.to_string()) };
+        let handshake = async {
+            incoming
+                .accept()
+                .map_err(|error| error.to_string())?
+                .await
+                .map_err(|error| error.to_string())
+        };
         let connection = match tokio::time::timeout(HANDSHAKE, handshake).await {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return tracing::debug!(cluster = %self.membership.alias(), "a handshake failed: {error}"),
-            Err(_) => return tracing::debug!(cluster = %self.membership.alias(), "a handshake took too long"),
+            Ok(Err(error)) => {
+                return tracing::debug!(cluster = %self.membership.alias(), "a handshake failed: {error}");
+            }
+            Err(_) => {
+                return tracing::debug!(cluster = %self.membership.alias(), "a handshake took too long");
+            }
         };
         if connection.alpn() == PROBE_ALPN {
             // It has proved to the prober that this key lives here; there is nothing more to say.
@@ -156,7 +187,10 @@ impl Service {
         }
         match machine_id(&connection.remote_id()) {
             Some(peer) => self.peers.adopt(connection, peer, None).judged().await,
-            None => connection.close(u32::from(RefusalCode::NotAMember as u16).into(), b"a weak key"),
+            None => connection.close(
+                u32::from(RefusalCode::NotAMember as u16).into(),
+                b"a weak key",
+            ),
         }
     }
 
@@ -180,7 +214,11 @@ impl Service {
     ///
     /// The file cannot be written.
     pub fn save_addresses(&self) -> Result<(), StoreError> {
-        if self.membership.serves { self.peers.addresses.save() } else { Ok(()) }
+        if self.membership.serves {
+            self.peers.addresses.save()
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -188,13 +226,26 @@ impl Service {
 fn open(dir: ClusterDir, part: Part) -> Result<Membership, ServiceError> {
     let (role, cluster) = membership::identify(&dir)?;
     let (seed, state) = match role {
-        Role::Manager => (keystore::load(&dir.cluster_key())?, manager_state(&dir, &cluster)?),
-        Role::Machine => (keystore::load(&dir.machine_key())?, machine_state(&dir, &cluster)?),
+        Role::Manager => (
+            keystore::load(&dir.cluster_key())?,
+            manager_state(&dir, &cluster)?,
+        ),
+        Role::Machine => (
+            keystore::load(&dir.machine_key())?,
+            machine_state(&dir, &cluster)?,
+        ),
     };
     Ok(assemble(dir, role, cluster, seed, state, part))
 }
 
-fn assemble(dir: ClusterDir, role: Role, cluster: ClusterId, seed: SecretSeed, state: State, part: Part) -> Membership {
+fn assemble(
+    dir: ClusterDir,
+    role: Role,
+    cluster: ClusterId,
+    seed: SecretSeed,
+    state: State,
+    part: Part,
+) -> Membership {
     let me: MachineId = seed.id();
     Membership {
         dir,
@@ -218,17 +269,30 @@ fn manager_state(dir: &ClusterDir, cluster: &ClusterId) -> Result<State, Service
     if let Some(text) = store::read_text(&dir.published(), MAX_SNAPSHOT_FILE)? {
         match Snapshot::from_file(cluster, &text) {
             Ok(snapshot) => state.snapshot = Some(Arc::new(snapshot)),
-            Err(error) => state.problem = Some(format!("{}: {error}; the next rescan publishes anew", dir.published().display())),
+            Err(error) => {
+                state.problem = Some(format!(
+                    "{}: {error}; the next rescan publishes anew",
+                    dir.published().display()
+                ))
+            }
         }
     }
-    let published = state.snapshot.as_ref().map_or(0, |snapshot| snapshot.revision());
+    let published = state
+        .snapshot
+        .as_ref()
+        .map_or(0, |snapshot| snapshot.revision());
     if let Some(text) = store::read_text(&dir.newer(), MAX_SNAPSHOT_FILE)? {
-        state.newer = Snapshot::from_file(cluster, &text).ok().map(|newer| newer.revision()).filter(|newer| *newer > published);
+        state.newer = Snapshot::from_file(cluster, &text)
+            .ok()
+            .map(|newer| newer.revision())
+            .filter(|newer| *newer > published);
     }
     if state.snapshot.is_none()
         && let Some(text) = store::read_text(&dir.cluster_toml(), MAX_SNAPSHOT_FILE)?
     {
-        state.draft = check(&dir.cluster_toml().to_string_lossy(), &text).cluster.map(Arc::new);
+        state.draft = check(&dir.cluster_toml().to_string_lossy(), &text)
+            .cluster
+            .map(Arc::new);
     }
     Ok(state)
 }
@@ -258,11 +322,25 @@ pub fn mend_edited(membership: &Membership) -> Option<String> {
     let snapshot = membership.configuration.snapshot()?;
     let path = membership.dir.machine_toml();
     let written = snapshot.to_file();
-    if store::read_text(&path, MAX_SNAPSHOT_FILE).ok().flatten().as_deref() == Some(&written) {
+    if store::read_text(&path, MAX_SNAPSHOT_FILE)
+        .ok()
+        .flatten()
+        .as_deref()
+        == Some(&written)
+    {
         return None;
     }
-    Some(match store::write_atomic(&path, written.as_bytes(), 0o600) {
-        Ok(()) => format!("{} was changed here; only the manager changes it, so what it sent (revision {}) was put back", path.display(), snapshot.revision()),
-        Err(error) => format!("{} was changed here, and what the manager sent cannot be put back: {error}", path.display()),
-    })
+    Some(
+        match store::write_atomic(&path, written.as_bytes(), 0o600) {
+            Ok(()) => format!(
+                "{} was changed here; only the manager changes it, so what it sent (revision {}) was put back",
+                path.display(),
+                snapshot.revision()
+            ),
+            Err(error) => format!(
+                "{} was changed here, and what the manager sent cannot be put back: {error}",
+                path.display()
+            ),
+        },
+    )
 }

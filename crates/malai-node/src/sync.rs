@@ -25,7 +25,9 @@ pub enum SyncError {
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     /// Two contents under one revision, both signed by the manager's key.
-    #[error("fork: revision {revision} exists with two contents, both signed by the manager's key; this machine keeps the one it has")]
+    #[error(
+        "fork: revision {revision} exists with two contents, both signed by the manager's key; this machine keeps the one it has"
+    )]
     Fork {
         /// The revision.
         revision: u64,
@@ -56,8 +58,12 @@ pub async fn consider(link: &Arc<Link>, header: &Header) -> Result<(), SyncError
         Standing::Newer => header.verify(&membership.cluster)?,
         Standing::Fork => {
             header.verify(&membership.cluster)?;
-            let fork = SyncError::Fork { revision: header.revision };
-            membership.configuration.note(|state| state.fork = Some(format!("{fork} (shown by {})", link.peer)));
+            let fork = SyncError::Fork {
+                revision: header.revision,
+            };
+            membership
+                .configuration
+                .note(|state| state.fork = Some(format!("{fork} (shown by {})", link.peer)));
             return Err(fork);
         }
     }
@@ -75,7 +81,8 @@ pub async fn consider(link: &Arc<Link>, header: &Header) -> Result<(), SyncError
 fn take_up(membership: &Membership, snapshot: Arc<Snapshot>) -> Result<(), SyncError> {
     let revision = snapshot.revision();
     let path = membership.dir.machine_toml();
-    let save = |snapshot: &Snapshot| store::write_atomic(&path, snapshot.to_file().as_bytes(), 0o600);
+    let save =
+        |snapshot: &Snapshot| store::write_atomic(&path, snapshot.to_file().as_bytes(), 0o600);
     match membership.configuration.take_up(snapshot, save)? {
         Standing::Newer => {
             tracing::info!(cluster = %membership.alias(), revision, "new configuration in force");
@@ -91,9 +98,16 @@ fn take_up(membership: &Membership, snapshot: Arc<Snapshot>) -> Result<(), SyncE
 fn note_newer(membership: &Membership, snapshot: &Snapshot) -> Result<(), SyncError> {
     let revision = snapshot.revision();
     let path = membership.dir.newer();
-    if membership.configuration.state().newer.is_none_or(|known| known < revision) {
+    if membership
+        .configuration
+        .state()
+        .newer
+        .is_none_or(|known| known < revision)
+    {
         store::write_atomic(&path, snapshot.to_file().as_bytes(), 0o600)?;
-        membership.configuration.note(|state| state.newer = Some(revision));
+        membership
+            .configuration
+            .note(|state| state.newer = Some(revision));
         tracing::error!(cluster = %membership.alias(), revision, "{}", newer_notice(membership, revision, &path));
     }
     Ok(())
@@ -115,10 +129,19 @@ async fn fetch(link: &Arc<Link>, header: &Header) -> Result<Snapshot, SyncError>
     frames::write(&mut send, &Fetch::Revision(header.revision)).await?;
     let _ = send.finish();
     match frames::expect(&mut recv, frame::CONTENT, FETCH).await? {
-        Fetched::Content(content) if content.header.standing(Some(header)) == Standing::Same || content.header.revision > header.revision => {
-            Ok(Snapshot::open(&link.membership.cluster, content.header, content.content)?)
+        Fetched::Content(content)
+            if content.header.standing(Some(header)) == Standing::Same
+                || content.header.revision > header.revision =>
+        {
+            Ok(Snapshot::open(
+                &link.membership.cluster,
+                content.header,
+                content.content,
+            )?)
         }
-        Fetched::Content(_) => Err(SyncError::Fork { revision: header.revision }),
+        Fetched::Content(_) => Err(SyncError::Fork {
+            revision: header.revision,
+        }),
         Fetched::Refused(refusal) => Err(SyncError::Refused(refusal)),
     }
 }

@@ -32,16 +32,25 @@ pub struct Waiting {
 impl WaitingList {
     /// Lists a key, or renews it. A full list stays as it is.
     pub fn insert(&mut self, id: MachineId, address: Option<SocketAddr>, now: Instant) {
-        self.0.retain(|waiting| now.duration_since(waiting.last) < FORGOTTEN_AFTER);
+        self.0
+            .retain(|waiting| now.duration_since(waiting.last) < FORGOTTEN_AFTER);
         if let Some(known) = self.0.iter_mut().find(|waiting| waiting.id == id) {
             known.last = now;
             known.address = address.or(known.address);
             return;
         }
         let ip: Option<IpAddr> = address.map(|address| address.ip());
-        let from_there = self.0.iter().filter(|waiting| waiting.address.map(|address| address.ip()) == ip).count();
+        let from_there = self
+            .0
+            .iter()
+            .filter(|waiting| waiting.address.map(|address| address.ip()) == ip)
+            .count();
         if self.0.len() < MOST && from_there < MOST_PER_ADDRESS {
-            self.0.push(Waiting { id, address, last: now });
+            self.0.push(Waiting {
+                id,
+                address,
+                last: now,
+            });
         }
     }
 
@@ -82,7 +91,14 @@ mod tests {
         }
         assert_eq!(list.iter().count(), MOST);
         assert_eq!(list.iter().next().unwrap().id, id(0));
-        list.insert(id(200), Some("10.9.9.9:1".parse().unwrap()), now + Duration::from_secs(7200));
-        assert_eq!(list.iter().map(|waiting| waiting.id).collect::<Vec<_>>(), [id(200)]);
+        list.insert(
+            id(200),
+            Some("10.9.9.9:1".parse().unwrap()),
+            now + Duration::from_secs(7200),
+        );
+        assert_eq!(
+            list.iter().map(|waiting| waiting.id).collect::<Vec<_>>(),
+            [id(200)]
+        );
     }
 }

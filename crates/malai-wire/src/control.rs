@@ -23,7 +23,9 @@ pub fn preamble(version: u16) -> [u8; PREAMBLE] {
 
 /// The version in a preamble; `None` if it is not one.
 pub fn parse_preamble(bytes: [u8; PREAMBLE]) -> Option<u16> {
-    let [b'm', b'a', b'l', b'a', b'i', b'/', high, low] = bytes else { return None };
+    let [b'm', b'a', b'l', b'a', b'i', b'/', high, low] = bytes else {
+        return None;
+    };
     Some(u16::from_be_bytes([high, low]))
 }
 

@@ -110,7 +110,11 @@ pub fn from_body<T: DeserializeOwned>(tag: u8, body: &[u8]) -> Result<T, FrameEr
 ///
 /// [`FrameError::Tag`] unless the tag may be skipped.
 pub fn unknown<T>(tag: u8) -> Result<Option<T>, FrameError> {
-    if tag & SKIPPABLE != 0 { Ok(None) } else { Err(FrameError::Tag(tag)) }
+    if tag & SKIPPABLE != 0 {
+        Ok(None)
+    } else {
+        Err(FrameError::Tag(tag))
+    }
 }
 
 /// Implements [`Tagged`] for an `enum` whose variants each carry one value or none.

@@ -16,12 +16,18 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with `code` and a sentence.
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
-        Self { code: code as u16, message: message.into() }
+        Self {
+            code: code as u16,
+            message: message.into(),
+        }
     }
 
     /// The code, if this version knows it.
     pub fn known_code(&self) -> Option<RefusalCode> {
-        RefusalCode::ALL.iter().copied().find(|code| *code as u16 == self.code)
+        RefusalCode::ALL
+            .iter()
+            .copied()
+            .find(|code| *code as u16 == self.code)
     }
 }
 
@@ -83,6 +89,13 @@ mod tests {
             assert_eq!(*code as usize, number);
             assert_eq!(Refusal::new(*code, "x").known_code(), Some(*code));
         }
-        assert_eq!(Refusal { code: 999, message: String::new() }.known_code(), None);
+        assert_eq!(
+            Refusal {
+                code: 999,
+                message: String::new()
+            }
+            .known_code(),
+            None
+        );
     }
 }

@@ -23,7 +23,10 @@ pub struct Versions {
 
 impl Versions {
     /// What this build speaks.
-    pub const OURS: Versions = Versions { lowest: 1, highest: 1 };
+    pub const OURS: Versions = Versions {
+        lowest: 1,
+        highest: 1,
+    };
 
     /// The version two sides use: the highest that both speak; `None` if there is none.
     pub fn common(self, other: Versions) -> Option<u16> {

@@ -58,6 +58,9 @@ pub enum Command {
         /// Stay in the foreground and show everything
         #[arg(long)]
         foreground: bool,
+        /// Started by `malai daemon`, which waits at the other end of standard input
+        #[arg(long, hide = true, requires = "foreground")]
+        in_background: bool,
     },
     /// End the daemon; running sessions get time to finish
     Stop,

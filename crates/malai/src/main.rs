@@ -3,8 +3,11 @@
 mod args;
 mod commands;
 mod exit;
+mod log;
 mod printer;
 mod render;
+mod route;
+mod through;
 
 use std::process::ExitCode;
 

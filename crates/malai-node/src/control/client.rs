@@ -28,7 +28,10 @@ pub enum ControlError {
         pid: String,
     },
     /// Another version is at the other end.
-    #[error("the running daemon speaks version {theirs} of the control protocol, this malai version {}; restart the daemon: `malai stop`, then `malai daemon`", control::VERSION)]
+    #[error(
+        "the running daemon speaks version {theirs} of the control protocol, this malai version {}; restart the daemon: `malai stop`, then `malai daemon`",
+        control::VERSION
+    )]
     Version {
         /// The daemon's version.
         theirs: u16,
@@ -72,14 +75,31 @@ pub fn connect(home: &Home) -> Result<Option<Control>, ControlError> {
     loop {
         let attempt = ShortPath::of(home).and_then(|path| UnixStream::connect(path.path()));
         match attempt {
-            Ok(stream) => return Ok(Some(Control { stream, home: shown, greeted: false })),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(ControlError::Io { home: shown, source: error }),
+            Ok(stream) => {
+                return Ok(Some(Control {
+                    stream,
+                    home: shown,
+                    greeted: false,
+                }));
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(ControlError::Io {
+                    home: shown,
+                    source: error,
+                });
+            }
             Err(_) => {}
         }
-        match lock::probe(home).map_err(|source| ControlError::Io { home: shown.clone(), source })? {
+        match lock::probe(home).map_err(|source| ControlError::Io {
+            home: shown.clone(),
+            source,
+        })? {
             LockState::Free => return Ok(None),
             LockState::Held { pid } if started.elapsed() > PATIENCE => {
-                return Err(ControlError::NoAnswer { home: shown, pid: pid.map_or_else(|| "unknown".into(), |pid| pid.to_string()) });
+                return Err(ControlError::NoAnswer {
+                    home: shown,
+                    pid: pid.map_or_else(|| "unknown".into(), |pid| pid.to_string()),
+                });
             }
             // A socket that appears is no event that can be waited for before it is there.
             LockState::Held { .. } => std::thread::sleep(Duration::from_millis(10)),
@@ -93,7 +113,11 @@ impl Control {
     /// # Errors
     ///
     /// The daemon has gone.
-    pub fn send(&mut self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), ControlError> {
+    pub fn send(
+        &mut self,
+        request: &Request,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), ControlError> {
         let mut bytes = control::preamble(control::VERSION).to_vec();
         bytes.extend_from_slice(&request.to_frame());
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
@@ -101,8 +125,13 @@ impl Control {
         if !descriptors.is_empty() {
             ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
         }
-        let sent = rustix::net::sendmsg(&self.stream, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)
-            .map_err(|error| self.io(error.into()))?;
+        let sent = rustix::net::sendmsg(
+            &self.stream,
+            &[IoSlice::new(&bytes)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )
+        .map_err(|error| self.io(error.into()))?;
         let rest = bytes.get(sent..).unwrap_or_default();
         self.stream.write_all(rest).map_err(|error| self.io(error))
     }
@@ -113,7 +142,9 @@ impl Control {
     ///
     /// The daemon has gone.
     pub fn say<T: Tagged>(&mut self, message: &T) -> Result<(), ControlError> {
-        self.stream.write_all(&message.to_frame()).map_err(|error| self.io(error))
+        self.stream
+            .write_all(&message.to_frame())
+            .map_err(|error| self.io(error))
     }
 
     /// Waits for the daemon's first sign of life, then for its next answer. A daemon that holds its
@@ -124,7 +155,9 @@ impl Control {
     /// No answer, another version, or an answer that cannot be read.
     pub fn answer(&mut self) -> Result<Reply, ControlError> {
         if !self.greeted {
-            self.stream.set_read_timeout(Some(PATIENCE)).map_err(|error| self.io(error))?;
+            self.stream
+                .set_read_timeout(Some(PATIENCE))
+                .map_err(|error| self.io(error))?;
             let mut preamble = [0; PREAMBLE];
             self.read(&mut preamble)?;
             match control::parse_preamble(preamble) {
@@ -132,16 +165,21 @@ impl Control {
                 Some(theirs) => return Err(ControlError::Version { theirs }),
                 None => return Err(ControlError::Garbled("it is not malai's".into())),
             }
-            self.stream.set_read_timeout(None).map_err(|error| self.io(error))?;
+            self.stream
+                .set_read_timeout(None)
+                .map_err(|error| self.io(error))?;
             self.greeted = true;
         }
         loop {
             let mut head = [0; HEAD];
             self.read(&mut head)?;
-            let (tag, length) = frame::parse_head(head, control::CAP).map_err(|error| ControlError::Garbled(error.to_string()))?;
+            let (tag, length) = frame::parse_head(head, control::CAP)
+                .map_err(|error| ControlError::Garbled(error.to_string()))?;
             let mut body = vec![0; length];
             self.read(&mut body)?;
-            if let Some(reply) = Reply::decode(tag, &body).map_err(|error| ControlError::Garbled(error.to_string()))? {
+            if let Some(reply) = Reply::decode(tag, &body)
+                .map_err(|error| ControlError::Garbled(error.to_string()))?
+            {
                 return match reply {
                     Reply::Failed(why) => Err(ControlError::Failed(why)),
                     reply => Ok(reply),
@@ -157,15 +195,26 @@ impl Control {
 
     /// The error for something of this process's own that stands in the way of asking.
     pub fn unusable(&self, source: io::Error) -> ControlError {
-        ControlError::Io { home: self.home.clone(), source }
+        ControlError::Io {
+            home: self.home.clone(),
+            source,
+        }
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<(), ControlError> {
         match self.stream.read_exact(buffer) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(ControlError::Gone),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                Err(ControlError::NoAnswer { home: self.home.clone(), pid: "see malai.lock".into() })
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) =>
+            {
+                Err(ControlError::NoAnswer {
+                    home: self.home.clone(),
+                    pid: "see malai.lock".into(),
+                })
             }
             Err(error) => Err(self.io(error)),
         }
@@ -174,7 +223,10 @@ impl Control {
     fn io(&self, source: io::Error) -> ControlError {
         match source.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ControlError::Gone,
-            _ => ControlError::Io { home: self.home.clone(), source },
+            _ => ControlError::Io {
+                home: self.home.clone(),
+                source,
+            },
         }
     }
 }
@@ -185,7 +237,9 @@ impl Control {
 ///
 /// As [`connect`] and [`Control::answer`].
 pub fn ask(home: &Home, request: &Request) -> Result<Option<Reply>, ControlError> {
-    let Some(mut control) = connect(home)? else { return Ok(None) };
+    let Some(mut control) = connect(home)? else {
+        return Ok(None);
+    };
     control.send(request, &[])?;
     control.answer().map(Some)
 }

@@ -27,11 +27,16 @@ impl ShortPath {
         let name = home.socket();
         let name = name.file_name().unwrap_or_default();
         let path = if cfg!(target_os = "linux") {
-            Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name)
+            Path::new("/proc/self/fd")
+                .join(folder.as_raw_fd().to_string())
+                .join(name)
         } else {
             home.socket()
         };
-        Ok(Self { _folder: folder, path })
+        Ok(Self {
+            _folder: folder,
+            path,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -58,7 +58,11 @@ impl Socket {
         let listener = UnixListener::bind(short.path())?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         let inode = std::fs::symlink_metadata(&path)?.ino();
-        Ok(Self { home: home.clone(), listener, inode })
+        Ok(Self {
+            home: home.clone(),
+            listener,
+            inode,
+        })
     }
 
     /// Serves command lines until `stop`. A socket that somebody removed is made again.
@@ -85,14 +89,16 @@ impl Socket {
                 () = stop.cancelled() => break,
             }
         }
-        if std::fs::symlink_metadata(self.home.socket()).is_ok_and(|meta| meta.ino() == self.inode) {
+        if std::fs::symlink_metadata(self.home.socket()).is_ok_and(|meta| meta.ino() == self.inode)
+        {
             let _ = std::fs::remove_file(self.home.socket());
         }
     }
 
     fn look(&mut self, daemon: &Daemon) {
         daemon.look_after_lock();
-        if std::fs::symlink_metadata(self.home.socket()).is_ok_and(|meta| meta.ino() == self.inode) {
+        if std::fs::symlink_metadata(self.home.socket()).is_ok_and(|meta| meta.ino() == self.inode)
+        {
             return;
         }
         match Self::bind(&self.home) {
@@ -100,7 +106,9 @@ impl Socket {
                 tracing::warn!("the control socket was removed under the daemon; it is made again");
                 *self = socket;
             }
-            Err(error) => tracing::error!("the control socket was removed and cannot be made again: {error}"),
+            Err(error) => {
+                tracing::error!("the control socket was removed and cannot be made again: {error}")
+            }
         }
     }
 }
@@ -108,12 +116,16 @@ impl Socket {
 /// The socket serves the daemon's own user and root alone.
 fn permitted(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
 async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>) {
     let served = async {
-        stream.write_all(&control::preamble(control::VERSION)).await?;
+        stream
+            .write_all(&control::preamble(control::VERSION))
+            .await?;
         let mut received = Received::default();
         let request = match tokio::time::timeout(PATIENCE, received.request(&stream)).await {
             Ok(Ok(Some(request))) => request,
@@ -147,25 +159,59 @@ async fn reply(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
 }
 
 /// Runs a command for a command line, until it ends or the command line goes.
-async fn run(stream: UnixStream, daemon: &Arc<Daemon>, exec: Exec, received: Received) -> io::Result<()> {
+async fn run(
+    stream: UnixStream,
+    daemon: &Arc<Daemon>,
+    exec: Exec,
+    received: Received,
+) -> io::Result<()> {
     let (mut read, mut write) = stream.into_split();
     let (signals, signal_receiver) = mpsc::channel(16);
     let (pieces, piece_receiver) = mpsc::channel(PIECES);
     let (hold, held) = watch::channel(false);
     let mut bytes = received.bytes;
-    let caller = match caller(exec.argv, exec.stdin, received.descriptors, piece_receiver, held, signal_receiver) {
+    let caller = match caller(
+        exec.argv,
+        exec.stdin,
+        received.descriptors,
+        piece_receiver,
+        held,
+        signal_receiver,
+    ) {
         Ok(caller) => caller,
         // Output that nobody reads: a pipe whose reader has gone already.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            return write.write_all(&Reply::Exited(Exited { code: 141, message: None }).to_frame()).await;
+            return write
+                .write_all(
+                    &Reply::Exited(Exited {
+                        code: 141,
+                        message: None,
+                    })
+                    .to_frame(),
+                )
+                .await;
         }
-        Err(error) => return write.write_all(&Reply::Failed(format!("the command's own streams cannot be used: {error}")).to_frame()).await,
+        Err(error) => {
+            return write
+                .write_all(
+                    &Reply::Failed(format!("the command's own streams cannot be used: {error}"))
+                        .to_frame(),
+                )
+                .await;
+        }
     };
     let (started, mut has_started) = mpsc::channel(1);
     let gone = CancellationToken::new();
-    let execution = execute::execute(daemon.services(), daemon.aliases(), &exec.target, caller, gone.clone(), move || {
-        let _ = started.try_send(());
-    });
+    let execution = execute::execute(
+        daemon.services(),
+        daemon.aliases(),
+        &exec.target,
+        caller,
+        gone.clone(),
+        move || {
+            let _ = started.try_send(());
+        },
+    );
     let listening = listen(&mut read, &mut bytes, signals, pieces, hold);
     tokio::pin!(execution, listening);
     let mut listens = true;
@@ -182,7 +228,15 @@ async fn run(stream: UnixStream, daemon: &Arc<Daemon>, exec: Exec, received: Rec
     if !listens {
         return Ok(());
     }
-    write.write_all(&Reply::Exited(Exited { code: ending.code, message: ending.message }).to_frame()).await
+    write
+        .write_all(
+            &Reply::Exited(Exited {
+                code: ending.code,
+                message: ending.message,
+            })
+            .to_frame(),
+        )
+        .await
 }
 
 /// The caller's own descriptors, ready to be waited for; their flags stay as they are.
@@ -195,7 +249,11 @@ fn caller(
     signals: mpsc::Receiver<Signal>,
 ) -> io::Result<Caller> {
     let mut descriptors = descriptors.into_iter();
-    let mut next = || descriptors.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
+    let mut next = || {
+        descriptors
+            .next()
+            .ok_or_else(|| io::Error::other("a descriptor is missing"))
+    };
     let stdin = match stdin {
         Stdin::Descriptor => Source::Descriptor(Descriptor::adopt(next()?, Way::Read)?),
         Stdin::Streamed => Source::Pieces(pieces),
@@ -203,7 +261,14 @@ fn caller(
     };
     let stdout = Sink::Descriptor(Descriptor::adopt(next()?, Way::Write)?);
     let stderr = Sink::Descriptor(Descriptor::adopt(next()?, Way::Write)?);
-    Ok(Caller { argv, stdin, stdout, stderr, gate: Gate::new(held), signals })
+    Ok(Caller {
+        argv,
+        stdin,
+        stdout,
+        stderr,
+        gate: Gate::new(held),
+        signals,
+    })
 }
 
 /// Hears the command line until it goes.
@@ -235,7 +300,10 @@ async fn listen(
     }
 }
 
-async fn next_message(read: &mut tokio::net::unix::OwnedReadHalf, bytes: &mut Vec<u8>) -> io::Result<Option<FromCommand>> {
+async fn next_message(
+    read: &mut tokio::net::unix::OwnedReadHalf,
+    bytes: &mut Vec<u8>,
+) -> io::Result<Option<FromCommand>> {
     loop {
         if let Some(message) = take_message(bytes)? {
             return Ok(message);
@@ -248,9 +316,13 @@ async fn next_message(read: &mut tokio::net::unix::OwnedReadHalf, bytes: &mut Ve
 
 /// Takes a whole message off the bytes, if there is one; a skippable unknown one counts as none.
 fn take_message<T: Tagged>(bytes: &mut Vec<u8>) -> io::Result<Option<Option<T>>> {
-    let Some(head) = bytes.first_chunk::<HEAD>() else { return Ok(None) };
+    let Some(head) = bytes.first_chunk::<HEAD>() else {
+        return Ok(None);
+    };
     let (tag, length) = frame::parse_head(*head, control::CAP).map_err(io::Error::other)?;
-    let Some(body) = bytes.get(HEAD..HEAD + length) else { return Ok(None) };
+    let Some(body) = bytes.get(HEAD..HEAD + length) else {
+        return Ok(None);
+    };
     let message = T::decode(tag, body).map_err(io::Error::other)?;
     bytes.drain(..HEAD + length);
     match message {
@@ -282,7 +354,11 @@ impl Received {
             if greeted && let Some(request) = take_message(&mut self.bytes)? {
                 return Ok(request);
             }
-            if stream.async_io(Interest::READABLE, || self.receive(stream)).await? == 0 {
+            if stream
+                .async_io(Interest::READABLE, || self.receive(stream))
+                .await?
+                == 0
+            {
                 return Ok(None);
             }
         }
@@ -292,7 +368,12 @@ impl Received {
         let mut buffer = [0; 16 * 1024];
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let message = rustix::net::recvmsg(stream, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+        let message = rustix::net::recvmsg(
+            stream,
+            &mut [IoSliceMut::new(&mut buffer)],
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        )?;
         for part in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(descriptors) = part {
                 self.descriptors.extend(descriptors);

@@ -16,17 +16,37 @@ use crate::link::{Link, number};
 use crate::process::{self, Outcome, Streams};
 
 /// Serves one control stream.
-pub async fn serve(link: &Arc<Link>, mut send: SendStream, mut recv: RecvStream, stdin: oneshot::Receiver<RecvStream>) {
+pub async fn serve(
+    link: &Arc<Link>,
+    mut send: SendStream,
+    mut recv: RecvStream,
+    stdin: oneshot::Receiver<RecvStream>,
+) {
     let open = match frames::expect(&mut recv, frame::OPEN, PATIENCE).await {
         Ok(FromClient::Open(open)) => open,
-        Ok(FromClient::Signal(_)) => return refuse(&mut send, Refusal::new(RefusalCode::Protocol, "a signal before the command")).await,
-        Err(error) => return refuse(&mut send, Refusal::new(RefusalCode::Protocol, error.to_string())).await,
+        Ok(FromClient::Signal(_)) => {
+            return refuse(
+                &mut send,
+                Refusal::new(RefusalCode::Protocol, "a signal before the command"),
+            )
+            .await;
+        }
+        Err(error) => {
+            return refuse(
+                &mut send,
+                Refusal::new(RefusalCode::Protocol, error.to_string()),
+            )
+            .await;
+        }
     };
     let granted = match gate::exec(&link.membership, link.peer, &open.argv) {
         Ok(granted) => granted,
         Err(refusal) => return refuse(&mut send, refusal).await,
     };
-    if frames::write(&mut send, &FromServer::Accepted).await.is_err() {
+    if frames::write(&mut send, &FromServer::Accepted)
+        .await
+        .is_err()
+    {
         return;
     }
     let answer = execute(link, granted, &open, &send, recv, stdin).await;
@@ -48,7 +68,11 @@ async fn execute(
     stdin: oneshot::Receiver<RecvStream>,
 ) -> Option<FromServer> {
     let session = number(send);
-    let stdin = if open.stdin { Source::Stream(stdin.await.ok()?) } else { Source::Empty };
+    let stdin = if open.stdin {
+        Source::Stream(stdin.await.ok()?)
+    } else {
+        Source::Empty
+    };
     let streams = Streams {
         stdin,
         stdout: Sink::Stream(ToPeer::new(link.clone(), Uni::Stdout, session)),
@@ -93,9 +117,11 @@ async fn listen(link: &Arc<Link>, mut recv: RecvStream, signals: mpsc::Sender<Si
 }
 
 async fn refuse(send: &mut SendStream, refusal: Refusal) {
-    if frames::write(send, &FromServer::Refused(refusal)).await.is_ok() {
+    if frames::write(send, &FromServer::Refused(refusal))
+        .await
+        .is_ok()
+    {
         let _ = send.finish();
         let _ = send.stopped().await;
     }
 }
-

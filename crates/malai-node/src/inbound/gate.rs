@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use malai_cluster::{Action, Cluster, Decision, Grant, MachineId, Request, Snapshot, UserName, decide};
+use malai_cluster::{
+    Action, Cluster, Decision, Grant, MachineId, Request, Snapshot, UserName, decide,
+};
 use malai_wire::{Refusal, RefusalCode};
 
 use crate::member::Membership;
@@ -46,7 +48,10 @@ pub fn admit(membership: &Membership, peer: &MachineId) -> Result<(), Refusal> {
     if membership.knows(peer) {
         return Ok(());
     }
-    Err(Refusal::new(RefusalCode::NotAMember, format!("the key {peer} is not in this cluster's configuration")))
+    Err(Refusal::new(
+        RefusalCode::NotAMember,
+        format!("the key {peer} is not in this cluster's configuration"),
+    ))
 }
 
 /// Whether a command may run here.
@@ -54,26 +59,45 @@ pub fn admit(membership: &Membership, peer: &MachineId) -> Result<(), Refusal> {
 /// # Errors
 ///
 /// The refusal, with the rule that made it.
-pub fn exec(membership: &Membership, from: MachineId, argv: &[Vec<u8>]) -> Result<Granted<Command>, Refusal> {
+pub fn exec(
+    membership: &Membership,
+    from: MachineId,
+    argv: &[Vec<u8>],
+) -> Result<Granted<Command>, Refusal> {
     if !membership.serves && from != membership.me {
-        return Err(Refusal::new(RefusalCode::NotServing, "this side only dials: it is a command that runs without a daemon"));
+        return Err(Refusal::new(
+            RefusalCode::NotServing,
+            "this side only dials: it is a command that runs without a daemon",
+        ));
     }
     // A manager's command line without a daemon may run here before anything was published.
-    let cluster = if membership.serves { membership.configuration.cluster() } else { membership.configuration.names() };
+    let cluster = if membership.serves {
+        membership.configuration.cluster()
+    } else {
+        membership.configuration.names()
+    };
     let Some(cluster) = cluster else {
         return Err(Refusal::new(
             RefusalCode::NoConfiguration,
             "this machine has no valid configuration of the cluster yet; it denies everything until it gets one from the manager or a member",
         ));
     };
-    let request = Request { from, to: membership.me, action: Action::Exec(argv) };
+    let request = Request {
+        from,
+        to: membership.me,
+        action: Action::Exec(argv),
+    };
     let decision = decide(&cluster, &request);
     let log_from = from.short();
     match decision {
         Decision::Allow(grant) => {
             tracing::info!(cluster = %membership.alias(), from = %log_from, rule = %grant.rule, "allowed: {}", shown(argv));
             may_run_as(grant.user.as_ref())?;
-            Ok(Granted(Command { from, grant, cluster }))
+            Ok(Granted(Command {
+                from,
+                grant,
+                cluster,
+            }))
         }
         Decision::Refuse(refusal) => {
             tracing::info!(cluster = %membership.alias(), from = %log_from, "refused: {}: {refusal}", shown(argv));
@@ -88,7 +112,12 @@ fn may_run_as(user: Option<&UserName>) -> Result<(), Refusal> {
     if crate::process::own_user().is_some_and(|own| own == user.as_str()) {
         return Ok(());
     }
-    Err(Refusal::new(RefusalCode::Failed, format!("the configuration says that this runs as user `{user}`, and this daemon may not switch users; nothing was run")))
+    Err(Refusal::new(
+        RefusalCode::Failed,
+        format!(
+            "the configuration says that this runs as user `{user}`, and this daemon may not switch users; nothing was run"
+        ),
+    ))
 }
 
 /// Whether a peer may have the configuration in force: content is given only to members of it.
@@ -99,8 +128,14 @@ fn may_run_as(user: Option<&UserName>) -> Result<(), Refusal> {
 pub fn fetch(membership: &Membership, peer: &MachineId) -> Result<Granted<Arc<Snapshot>>, Refusal> {
     match membership.configuration.snapshot() {
         Some(snapshot) if snapshot.cluster().is_member(peer) => Ok(Granted(snapshot)),
-        Some(_) => Err(Refusal::new(RefusalCode::NotAMember, "content is given only to members of this configuration")),
-        None => Err(Refusal::new(RefusalCode::NoConfiguration, "this machine has no configuration to give")),
+        Some(_) => Err(Refusal::new(
+            RefusalCode::NotAMember,
+            "content is given only to members of this configuration",
+        )),
+        None => Err(Refusal::new(
+            RefusalCode::NoConfiguration,
+            "this machine has no configuration to give",
+        )),
     }
 }
 
@@ -125,7 +160,9 @@ fn shown(argv: &[Vec<u8>]) -> String {
         if !text.is_empty() {
             text.push(' ');
         }
-        text.push_str(&malai_cluster::escape_bytes(&argument[..argument.len().min(MOST)]));
+        text.push_str(&malai_cluster::escape_bytes(
+            &argument[..argument.len().min(MOST)],
+        ));
     }
     text
 }

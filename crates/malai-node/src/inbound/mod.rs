@@ -14,9 +14,16 @@ use crate::frames::PATIENCE;
 use crate::link::Link;
 
 /// Serves one request stream of a member.
-pub async fn serve(link: Arc<Link>, mut send: SendStream, mut recv: RecvStream, stdin: oneshot::Receiver<RecvStream>) {
+pub async fn serve(
+    link: Arc<Link>,
+    mut send: SendStream,
+    mut recv: RecvStream,
+    stdin: oneshot::Receiver<RecvStream>,
+) {
     let mut kind = [0; 1];
-    let Ok(Ok(())) = tokio::time::timeout(PATIENCE, recv.read_exact(&mut kind)).await else { return };
+    let Ok(Ok(())) = tokio::time::timeout(PATIENCE, recv.read_exact(&mut kind)).await else {
+        return;
+    };
     match Bidi::from_byte(kind[0]) {
         Some(Bidi::Exec) => exec::serve(&link, send, recv, stdin).await,
         Some(Bidi::Fetch) => sync::give(&link, send, recv).await,

@@ -14,7 +14,9 @@ use crate::sync;
 /// Gives the configuration in force to a member of it.
 pub async fn give(link: &Arc<Link>, mut send: SendStream, mut recv: RecvStream) {
     // The revision asked for is what the peer has seen announced; it gets what is in force now.
-    let Ok(Fetch::Revision(_)) = frames::expect(&mut recv, frame::SMALL, PATIENCE).await else { return };
+    let Ok(Fetch::Revision(_)) = frames::expect(&mut recv, frame::SMALL, PATIENCE).await else {
+        return;
+    };
     let answer = match gate::fetch(&link.membership, &link.peer) {
         Ok(granted) => content(granted),
         Err(refusal) => Fetched::Refused(refusal),
@@ -28,12 +30,18 @@ pub async fn give(link: &Arc<Link>, mut send: SendStream, mut recv: RecvStream) 
 
 fn content(granted: Granted<Arc<malai_cluster::Snapshot>>) -> Fetched {
     let snapshot = granted.into_inner();
-    Fetched::Content(Content { header: snapshot.header().clone(), content: snapshot.content().to_owned() })
+    Fetched::Content(Content {
+        header: snapshot.header().clone(),
+        content: snapshot.content().to_owned(),
+    })
 }
 
 /// Takes up what a member announces, if it is newer, and answers with what is in force then.
 pub async fn compare(link: &Arc<Link>, mut send: SendStream, mut recv: RecvStream) {
-    let Ok(Compare::Header(theirs)) = frames::expect(&mut recv, frame::SMALL, PATIENCE).await else { return };
+    let Ok(Compare::Header(theirs)) = frames::expect(&mut recv, frame::SMALL, PATIENCE).await
+    else {
+        return;
+    };
     let answer = match gate::compare(&link.membership, &link.peer) {
         Ok(granted) => answer(link, theirs, granted).await,
         Err(refusal) => Compare::Refused(refusal),
@@ -44,7 +52,11 @@ pub async fn compare(link: &Arc<Link>, mut send: SendStream, mut recv: RecvStrea
     }
 }
 
-async fn answer(link: &Arc<Link>, theirs: Option<malai_cluster::Header>, _granted: Granted<()>) -> Compare {
+async fn answer(
+    link: &Arc<Link>,
+    theirs: Option<malai_cluster::Header>,
+    _granted: Granted<()>,
+) -> Compare {
     let membership = &link.membership;
     membership.heard_from(link.peer, theirs.as_ref());
     if let Some(header) = &theirs

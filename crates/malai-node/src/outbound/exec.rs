@@ -53,7 +53,9 @@ pub enum ExecError {
         refusal: Refusal,
     },
     /// Nobody knows whether it ran, or how far it came. It was not run a second time.
-    #[error("the connection to {machine} broke while the command may have been running: {why}; it is not run again by itself")]
+    #[error(
+        "the connection to {machine} broke while the command may have been running: {why}; it is not run again by itself"
+    )]
     Lost {
         /// The machine.
         machine: String,
@@ -83,7 +85,13 @@ pub enum ExecError {
 /// # Errors
 ///
 /// It was refused, did not start, or its end is not known.
-pub async fn run(peers: &Arc<Peers>, target: MachineId, name: &str, mut caller: Caller, started: impl FnOnce()) -> Result<Exit, ExecError> {
+pub async fn run(
+    peers: &Arc<Peers>,
+    target: MachineId,
+    name: &str,
+    mut caller: Caller,
+    started: impl FnOnce(),
+) -> Result<Exit, ExecError> {
     let session = open(peers, target, name, &caller).await?;
     started();
     session.run(name, &mut caller).await
@@ -102,7 +110,12 @@ struct Session {
 
 /// Sends the open and waits for the answer. An open that gets none is sent again only if the peer's
 /// new instance proves that no run of it has received the first.
-async fn open(peers: &Arc<Peers>, target: MachineId, name: &str, caller: &Caller) -> Result<Session, ExecError> {
+async fn open(
+    peers: &Arc<Peers>,
+    target: MachineId,
+    name: &str,
+    caller: &Caller,
+) -> Result<Session, ExecError> {
     let mut link = peers.link(target).await?;
     loop {
         let sent = Instant::now();
@@ -111,7 +124,9 @@ async fn open(peers: &Arc<Peers>, target: MachineId, name: &str, caller: &Caller
             // The stream was not even opened: nothing has left this computer.
             Err(_) => {
                 link = peers.fresh_link(target).await?;
-                send_open(&link, caller).await.map_err(|error| lost(name, &error))?
+                send_open(&link, caller)
+                    .await
+                    .map_err(|error| lost(name, &error))?
             }
         };
         let answer = tokio::select! {
@@ -130,14 +145,34 @@ async fn open(peers: &Arc<Peers>, target: MachineId, name: &str, caller: &Caller
                 link.heard_now();
                 return Ok(session);
             }
-            Ok(Some(FromServer::Refused(refusal))) => return Err(ExecError::Refused { machine: name.to_owned(), refusal }),
-            Ok(Some(FromServer::Exit(_))) => return Err(lost(name, &"it ended before it was accepted")),
-            Ok(None) => return Err(lost(name, &"the machine ended the request without an answer")),
+            Ok(Some(FromServer::Refused(refusal))) => {
+                return Err(ExecError::Refused {
+                    machine: name.to_owned(),
+                    refusal,
+                });
+            }
+            Ok(Some(FromServer::Exit(_))) => {
+                return Err(lost(name, &"it ended before it was accepted"));
+            }
+            Ok(None) => {
+                return Err(lost(
+                    name,
+                    &"the machine ended the request without an answer",
+                ));
+            }
             Err(error) => {
                 if let Some(refusal) = link.refused() {
                     // A peer that turns us away as a whole has not looked at the request.
-                    if matches!(refusal.known_code(), Some(malai_wire::RefusalCode::NotAMember | malai_wire::RefusalCode::Version)) {
-                        return Err(ExecError::Refused { machine: name.to_owned(), refusal });
+                    if matches!(
+                        refusal.known_code(),
+                        Some(
+                            malai_wire::RefusalCode::NotAMember | malai_wire::RefusalCode::Version
+                        )
+                    ) {
+                        return Err(ExecError::Refused {
+                            machine: name.to_owned(),
+                            refusal,
+                        });
                     }
                 }
                 match never_received(peers, &link, sent).await {
@@ -155,14 +190,29 @@ async fn send_open(link: &Arc<Link>, caller: &Caller) -> Result<Session, StreamE
     let number = number(&control);
     let stdout = link.outbound.expect(Uni::Stdout, number);
     let stderr = link.outbound.expect(Uni::Stderr, number);
-    let open = Open { argv: caller.argv.clone(), stdin: !matches!(caller.stdin, Source::Empty) };
+    let open = Open {
+        argv: caller.argv.clone(),
+        stdin: !matches!(caller.stdin, Source::Empty),
+    };
     frames::write(&mut control, &FromClient::Open(open)).await?;
-    Ok(Session { link: link.clone(), number, control, answers, stdout, stderr, _in_use: in_use })
+    Ok(Session {
+        link: link.clone(),
+        number,
+        control,
+        answers,
+        stdout,
+        stderr,
+        _in_use: in_use,
+    })
 }
 
 /// Resolves only if the peer stays silent and another run of it is found in its place: to a link to
 /// that run if it proves that the open was never received, else to what has happened.
-async fn replaced(peers: &Arc<Peers>, link: &Arc<Link>, sent: Instant) -> Result<Arc<Link>, String> {
+async fn replaced(
+    peers: &Arc<Peers>,
+    link: &Arc<Link>,
+    sent: Instant,
+) -> Result<Arc<Link>, String> {
     let mut pause = UNANSWERED + 2 * link.round_trip().unwrap_or_default();
     loop {
         tokio::time::sleep(pause).await;
@@ -188,17 +238,35 @@ async fn never_received(peers: &Arc<Peers>, link: &Arc<Link>, sent: Instant) -> 
 /// A new run that had begun to serve before the open was sent proves that the old run, which held the
 /// same home's lock, was gone by then: nobody received the open.
 fn proves(old: &Arc<Link>, new: &Arc<Link>, sent: Instant) -> bool {
-    let (Some(old), Some(new)) = (old.greeting(), new.greeting()) else { return false };
+    let (Some(old), Some(new)) = (old.greeting(), new.greeting()) else {
+        return false;
+    };
     let served_since_sent = new.at.duration_since(sent) + CLOCK_MARGIN;
-    old.hello.instance != new.hello.instance && Duration::from_millis(new.hello.age_ms) > served_since_sent
+    old.hello.instance != new.hello.instance
+        && Duration::from_millis(new.hello.age_ms) > served_since_sent
 }
 
 impl Session {
     /// Passes the streams through until the exit, and proves that nothing is missing.
     async fn run(self, name: &str, caller: &mut Caller) -> Result<Exit, ExecError> {
-        let Self { link, number, mut control, mut answers, stdout, stderr, _in_use } = self;
+        let Self {
+            link,
+            number,
+            mut control,
+            mut answers,
+            stdout,
+            stderr,
+            _in_use,
+        } = self;
         let (mut out_bytes, mut err_bytes) = (0, 0);
-        let Caller { stdin, stdout: out_sink, stderr: err_sink, gate, signals, .. } = caller;
+        let Caller {
+            stdin,
+            stdout: out_sink,
+            stderr: err_sink,
+            gate,
+            signals,
+            ..
+        } = caller;
         let mut err_gate = gate.clone();
         let exit = {
             let feeding = feed(&link, number, stdin);
@@ -241,7 +309,11 @@ impl Session {
                 link.heard_now();
                 for (received, sent) in [(out_bytes, exit.stdout), (err_bytes, exit.stderr)] {
                     if received != sent {
-                        return Err(ExecError::Cut { machine: name.to_owned(), received, sent });
+                        return Err(ExecError::Cut {
+                            machine: name.to_owned(),
+                            received,
+                            sent,
+                        });
                     }
                 }
                 Ok(exit)
@@ -250,9 +322,15 @@ impl Session {
                 // The machine ends the command when its control stream breaks.
                 let _ = control.reset(0u32.into());
                 Err(match broken {
-                    Broken::Refused(refusal) => ExecError::Refused { machine: name.to_owned(), refusal },
+                    Broken::Refused(refusal) => ExecError::Refused {
+                        machine: name.to_owned(),
+                        refusal,
+                    },
                     Broken::Stream(error) => lost(name, &error),
-                    Broken::Flow(FlowError::Broken(why)) => ExecError::Lost { machine: name.to_owned(), why: refused_or(&link, why) },
+                    Broken::Flow(FlowError::Broken(why)) => ExecError::Lost {
+                        machine: name.to_owned(),
+                        why: refused_or(&link, why),
+                    },
                     Broken::Flow(FlowError::ReaderGone) => ExecError::ReaderGone,
                     Broken::Flow(error) => ExecError::Local(error),
                 })
@@ -270,11 +348,17 @@ enum Broken {
 
 /// The peer's own reason for closing the connection, where it gave one.
 fn refused_or(link: &Link, why: String) -> String {
-    link.refused().filter(|refusal| !refusal.message.is_empty()).map_or(why, |refusal| malai_cluster::escape(&refusal.message))
+    link.refused()
+        .filter(|refusal| !refusal.message.is_empty())
+        .map_or(why, |refusal| malai_cluster::escape(&refusal.message))
 }
 
 /// Waits for the exit, and sends signals meanwhile.
-async fn answered(answers: &mut RecvStream, control: &mut SendStream, signals: &mut mpsc::Receiver<Signal>) -> Result<Exit, Broken> {
+async fn answered(
+    answers: &mut RecvStream,
+    control: &mut SendStream,
+    signals: &mut mpsc::Receiver<Signal>,
+) -> Result<Exit, Broken> {
     let read = frames::read(answers, frame::SMALL);
     tokio::pin!(read);
     loop {
@@ -310,12 +394,22 @@ async fn feed(link: &Arc<Link>, number: u64, stdin: &mut Source) -> Result<(), F
 }
 
 /// Passes one stream through to its end.
-async fn pass(stream: oneshot::Receiver<RecvStream>, sink: &mut Sink, gate: &mut Gate, moved: &mut u64) -> Result<(), FlowError> {
+async fn pass(
+    stream: oneshot::Receiver<RecvStream>,
+    sink: &mut Sink,
+    gate: &mut Gate,
+    moved: &mut u64,
+) -> Result<(), FlowError> {
     // Never sent, if there is no output: then the exit says so.
-    let Ok(stream) = stream.await else { return std::future::pending().await };
+    let Ok(stream) = stream.await else {
+        return std::future::pending().await;
+    };
     flow::pump(&mut Source::Stream(stream), sink, gate, moved).await
 }
 
 fn lost(name: &str, why: &impl std::fmt::Display) -> ExecError {
-    ExecError::Lost { machine: name.to_owned(), why: why.to_string() }
+    ExecError::Lost {
+        machine: name.to_owned(),
+        why: why.to_string(),
+    }
 }

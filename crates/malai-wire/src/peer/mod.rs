@@ -21,7 +21,9 @@ pub enum Bidi {
 impl Bidi {
     /// The kind that a stream's first byte names.
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Exec, Self::Fetch, Self::Compare, Self::Ping].into_iter().find(|kind| *kind as u8 == byte)
+        [Self::Exec, Self::Fetch, Self::Compare, Self::Ping]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -42,7 +44,9 @@ pub enum Uni {
 impl Uni {
     /// The kind that a stream's first byte names.
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Hello, Self::Stdin, Self::Stdout, Self::Stderr].into_iter().find(|kind| *kind as u8 == byte)
+        [Self::Hello, Self::Stdin, Self::Stdout, Self::Stderr]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
     }
 }
 

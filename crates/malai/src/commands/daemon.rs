@@ -1,11 +1,134 @@
-//! `malai daemon`.
+//! `malai daemon`: in the background unless told otherwise; returns when it is ready to serve.
 
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use anyhow::Context;
+use malai_node::daemon::Daemon;
 use malai_node::home::Home;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::Exit;
+use crate::log;
 use crate::printer::Printer;
 
-/// Not built yet.
-pub fn run(_home: &Home, _foreground: bool, _printer: &Printer) -> anyhow::Result<Exit> {
-    anyhow::bail!("malai daemon is not built yet")
+/// What the background process says to the one that started it when it serves.
+const READY: &str = "ready";
+
+/// Starts the daemon in the background and waits until it is ready, or says why it is not.
+pub fn run_background(home: &Home, printer: &Printer) -> anyhow::Result<Exit> {
+    home.prepare()?;
+    let (mut ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
+    let log = log::open_appending(home)?;
+    let program = std::env::current_exe().context("cannot find malai's own program")?;
+    let mut child = Command::new(program)
+        .args(["daemon", "--foreground", "--in-background"])
+        .env("MALAI_HOME", home.root())
+        .current_dir("/")
+        // Its standard input is the way back here until it is ready.
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(log))
+        .spawn()
+        .context("cannot start the daemon's process")?;
+    let mut words = String::new();
+    ours.read_to_string(&mut words)
+        .context("cannot hear from the daemon's process")?;
+    if words == READY {
+        printer.out(&format!(
+            "✅ malai daemon runs (pid {}); log: {}\n",
+            child.id(),
+            home.log().display()
+        ));
+        return Ok(Exit::OK);
+    }
+    let status = child
+        .wait()
+        .context("cannot wait for the daemon's process")?;
+    match words.is_empty() {
+        false => anyhow::bail!("{words}"),
+        true => anyhow::bail!(
+            "the daemon ended before it was ready ({status}); its log: {}",
+            home.log().display()
+        ),
+    }
+}
+
+/// Serves in this process until it is told to stop.
+pub fn run_foreground(home: &Home, in_background: bool, printer: &Printer) -> anyhow::Result<Exit> {
+    let mut starter = None;
+    if in_background {
+        starter = Some(leave_terminal().context("cannot leave the terminal")?);
+        log::to_file(home)?;
+    } else {
+        log::to_stderr();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start a runtime")?;
+    let outcome = runtime.block_on(async {
+        let mut signals = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::hangup())?,
+        );
+        let daemon = Daemon::start(home.clone()).await?;
+        tracing::info!(home = %home.root().display(), clusters = daemon.cluster_count(), "ready");
+        if let Some(mut starter) = starter.take() {
+            // Whoever started it may have gone; it serves all the same.
+            let _ = starter.write_all(READY.as_bytes());
+        }
+        let asked = async {
+            loop {
+                tokio::select! {
+                    _ = signals.0.recv() => return,
+                    _ = signals.1.recv() => return,
+                    _ = signals.2.recv() => {
+                        if let Err(error) = daemon.rescan(None, true).await {
+                            tracing::error!("rescan on SIGHUP: {error}");
+                        }
+                    }
+                }
+            }
+        };
+        let running = daemon.clone().run();
+        tokio::pin!(running);
+        tokio::select! {
+            () = &mut running => {}
+            () = asked => {
+                daemon.stop();
+                running.await;
+            }
+        }
+        anyhow::Ok(())
+    });
+    runtime.shutdown_background();
+    match (outcome, starter) {
+        (Ok(()), _) => Ok(Exit::OK),
+        (Err(error), Some(mut starter)) => {
+            tracing::error!("not started: {error:#}");
+            let _ = starter.write_all(format!("{error:#}").as_bytes());
+            Ok(Exit::FAILED)
+        }
+        (Err(error), None) => {
+            printer.say(&format!("{error:#}"));
+            Ok(Exit::FAILED)
+        }
+    }
+}
+
+/// Gives up the terminal of whoever started this process. Returns the way back to it.
+fn leave_terminal() -> std::io::Result<UnixStream> {
+    rustix::process::setsid()?;
+    let starter = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);
+    let null = rustix::fs::open(
+        "/dev/null",
+        rustix::fs::OFlags::RDWR,
+        rustix::fs::Mode::empty(),
+    )?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(starter)
 }

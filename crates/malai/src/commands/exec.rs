@@ -1,13 +1,72 @@
-//! `malai exec`.
+//! `malai <target> <command>…` and `malai exec`: a command on a target, and its exit code.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 
+use malai_cluster::{NotPlain, escape, split_sole};
 use malai_node::home::Home;
 
 use crate::exit::Exit;
 use crate::printer::Printer;
+use crate::route::Route;
+use crate::through::{daemon, direct};
 
-/// Not built yet.
-pub fn run(_home: &Home, _words: &[OsString], _printer: &Printer) -> anyhow::Result<Exit> {
-    anyhow::bail!("malai exec is not built yet")
+/// Runs the command on the target.
+pub fn run(home: &Home, words: &[OsString], printer: &Printer) -> anyhow::Result<Exit> {
+    let Some((target, arguments)) = words.split_first() else {
+        anyhow::bail!("which target? malai exec <machine>.<cluster> <command>…");
+    };
+    let Some(target) = target.to_str() else {
+        anyhow::bail!(
+            "the target {} is no text; a target is <machine>.<cluster>",
+            escape(&target.to_string_lossy())
+        );
+    };
+    let argv = match argument_list(arguments) {
+        Ok(argv) if argv.is_empty() => {
+            anyhow::bail!(
+                "what is to be run on {target}? malai {target} <command>…; interactive shells are not in this version"
+            )
+        }
+        Ok(argv) => argv,
+        Err(error) => {
+            let line = arguments
+                .first()
+                .map(|line| line.to_string_lossy())
+                .unwrap_or_default();
+            anyhow::bail!(
+                "{error}\n  no shell is involved; if you want one: malai {target} sh -c {}",
+                quoted(&line)
+            );
+        }
+    };
+    let ending = match Route::of(home)? {
+        Route::Daemon(control) => daemon::run(*control, target, argv)?,
+        Route::Direct => direct::run(home, target, argv)?,
+    };
+    if let Some(message) = &ending.message {
+        printer.say(message);
+    }
+    Ok(Exit(ending.code))
+}
+
+/// The argument list as it travels: as typed, but for a sole argument with blanks in it.
+fn argument_list(arguments: &[OsString]) -> Result<Vec<Vec<u8>>, NotPlain> {
+    if let [sole] = arguments
+        && let Some(line) = sole.to_str()
+        && line.contains([' ', '\t', '\n'])
+    {
+        return Ok(split_sole(line)?
+            .into_iter()
+            .map(String::into_bytes)
+            .collect());
+    }
+    Ok(arguments
+        .iter()
+        .map(|argument| argument.as_bytes().to_vec())
+        .collect())
+}
+
+fn quoted(line: &str) -> String {
+    format!("'{}'", escape(line).replace('\'', r"'\''"))
 }

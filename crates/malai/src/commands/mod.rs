@@ -29,7 +29,11 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
             manager_id52,
             alias,
         }) => machine_init::run(&home, &manager_id52, &alias, printer),
-        Command::Daemon { foreground } => daemon::run(&home, foreground, printer),
+        Command::Daemon {
+            foreground: true,
+            in_background,
+        } => daemon::run_foreground(&home, in_background, printer),
+        Command::Daemon { .. } => daemon::run_background(&home, printer),
         Command::Stop => stop::run(&home, printer),
         Command::Status { json } => status::run(&home, json, printer),
         Command::Rescan {

@@ -1,11 +1,42 @@
-//! `malai rescan`.
+//! `malai rescan`: the running daemon applies the configuration files.
 
+use malai_node::control::client;
 use malai_node::home::Home;
+use malai_wire::control::{Reply, Request, Rescan};
 
 use crate::exit::Exit;
 use crate::printer::Printer;
 
-/// Not built yet.
-pub fn run(_home: &Home, _cluster: Option<&str>, _printer: &Printer) -> anyhow::Result<Exit> {
-    anyhow::bail!("malai rescan is not built yet")
+/// Rescans one cluster or all; fails if any of them is not in order.
+pub fn run(home: &Home, cluster: Option<&str>, printer: &Printer) -> anyhow::Result<Exit> {
+    let request = Request::Rescan(Rescan {
+        cluster: cluster.map(str::to_owned),
+        typed: true,
+    });
+    let reports = match client::ask(home, &request)? {
+        None => anyhow::bail!(
+            "no daemon runs here, so there is nothing to rescan: `malai daemon` starts it, and reads the files as it does (`malai rescan --check` only checks them)"
+        ),
+        Some(Reply::Rescanned(reports)) => reports,
+        Some(_) => anyhow::bail!(
+            "the daemon answered with something else; is it another version? `malai status` says"
+        ),
+    };
+    for report in &reports {
+        let mark = if report.ok { "✅" } else { "❌" };
+        let mut lines = report.lines.iter();
+        let first = lines.next().map_or("", String::as_str);
+        printer.out(&format!("{mark} {}: {first}\n", report.alias));
+        for line in lines {
+            printer.out(&format!("   {line}\n"));
+        }
+    }
+    if reports.is_empty() {
+        printer.out("no clusters here yet: malai cluster init <alias>, or malai machine init <manager-id52> <alias>\n");
+    }
+    Ok(if reports.iter().all(|report| report.ok) {
+        Exit::OK
+    } else {
+        Exit::FAILED
+    })
 }

@@ -1,7 +1,9 @@
 //! `malai status`: whether the daemon runs, and this computer's clusters.
 
+use malai_node::control::client;
 use malai_node::home::Home;
 use malai_node::status::gather;
+use malai_wire::control::{Reply, Request};
 use malai_wire::status::DaemonFacts;
 
 use crate::exit::Exit;
@@ -28,6 +30,12 @@ pub fn run(home: &Home, json: bool, printer: &Printer) -> anyhow::Result<Exit> {
 }
 
 /// Asks the daemon through its socket, or says in words for people why it gave no answer.
-fn ask(_home: &Home) -> Result<DaemonFacts, String> {
-    Err("this version of malai cannot ask a daemon yet".to_owned())
+fn ask(home: &Home) -> Result<DaemonFacts, String> {
+    match client::ask(home, &Request::Status) {
+        Ok(Some(Reply::Status(facts))) => serde_json::from_str(&facts)
+            .map_err(|error| format!("its answer cannot be read: {error}")),
+        Ok(Some(_)) => Err("it answered with something else".to_owned()),
+        Ok(None) => Err("it has just ended".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }

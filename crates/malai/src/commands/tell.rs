@@ -1,19 +1,48 @@
 //! Tells a running daemon that the home has changed.
 
 use malai_cluster::ClusterAlias;
+use malai_node::control::client;
 use malai_node::home::Home;
-use malai_node::lock::{self, LockState};
+use malai_wire::control::{Reply, Request, Rescan};
 
 use crate::exit::Exit;
 use crate::printer::Printer;
 
 /// Lets a running daemon take up a new cluster, or says that none runs.
 pub fn tell_daemon(home: &Home, alias: &ClusterAlias, printer: &Printer) -> anyhow::Result<Exit> {
-    match lock::probe(home)? {
-        LockState::Free => printer.out("💤 No daemon runs here yet: malai daemon starts it\n"),
-        LockState::Held { .. } => printer.out(&format!(
-            "⚠️  A daemon runs and has not been told: malai rescan {alias}\n"
-        )),
+    let request = Request::Rescan(Rescan {
+        cluster: Some(alias.to_string()),
+        typed: false,
+    });
+    match client::ask(home, &request) {
+        Ok(None) => printer.out("💤 No daemon runs here yet: malai daemon starts it\n"),
+        Ok(Some(Reply::Rescanned(reports))) if reports.iter().all(|report| report.ok) => {
+            printer.out("🔄 The running daemon has taken it up\n");
+        }
+        Ok(Some(Reply::Rescanned(reports))) => {
+            let lines: Vec<_> = reports
+                .iter()
+                .flat_map(|report| &report.lines)
+                .map(String::as_str)
+                .collect();
+            printer.say(&format!(
+                "the running daemon has not taken it up: {}",
+                lines.join("; ")
+            ));
+            return Ok(Exit::FAILED);
+        }
+        Ok(Some(_)) => {
+            printer.say(&format!(
+                "a daemon runs and has not understood; malai rescan {alias} tells it"
+            ));
+            return Ok(Exit::FAILED);
+        }
+        Err(error) => {
+            printer.say(&format!(
+                "a daemon runs and was not told: {error}; malai rescan {alias} tells it"
+            ));
+            return Ok(Exit::FAILED);
+        }
     }
     Ok(Exit::OK)
 }

@@ -1,0 +1,128 @@
+//! A command through the daemon: descriptors handed over, then only signals and the exit.
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use malai_node::control::client::{Control, ControlError};
+use malai_node::execute::Ending;
+use malai_wire::control::{Exec, FromCommand, Reply, Request, Stdin};
+use malai_wire::frame::Tagged;
+use malai_wire::peer::exec::Signal;
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+
+/// Runs a command and waits for its end.
+pub fn run(mut control: Control, target: &str, argv: Vec<Vec<u8>>) -> Result<Ending, ControlError> {
+    let (input, output, complaints) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    // A terminal stays here, so that the shell's job control keeps working.
+    let terminal = rustix::termios::isatty(&input);
+    let stdin = if terminal {
+        Stdin::Streamed
+    } else {
+        Stdin::Descriptor
+    };
+    let request = Request::Exec(Exec {
+        target: target.to_owned(),
+        argv,
+        stdin,
+    });
+    let started = Arc::new(AtomicBool::new(false));
+    let voice = Arc::new(Mutex::new(
+        control
+            .stream()
+            .try_clone()
+            .map_err(|error| control.unusable(error))?,
+    ));
+    pass_signals(voice.clone(), started.clone()).map_err(|error| control.unusable(error))?;
+    match stdin {
+        Stdin::Descriptor => control.send(
+            &request,
+            &[input.as_fd(), output.as_fd(), complaints.as_fd()],
+        )?,
+        Stdin::Streamed | Stdin::Empty => {
+            control.send(&request, &[output.as_fd(), complaints.as_fd()])?
+        }
+    }
+    if terminal {
+        let voice = voice.clone();
+        // Ends with the process: a read from a terminal cannot be called back.
+        thread::spawn(move || pass_input(&voice));
+    }
+    loop {
+        match control.answer() {
+            Ok(Reply::Started) => started.store(true, Ordering::Relaxed),
+            Ok(Reply::Exited(exited)) => {
+                return Ok(Ending {
+                    code: exited.code,
+                    message: exited.message,
+                });
+            }
+            Ok(_) => {}
+            Err(ControlError::Gone) => {
+                return Ok(Ending::failed(
+                    "the daemon of this computer ended while the command was running; whether the command came to its end is not known",
+                ));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn say(voice: &Mutex<UnixStream>, message: &FromCommand) -> std::io::Result<()> {
+    voice
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .write_all(&message.to_frame())
+}
+
+/// Passes what is typed to the daemon until the end of it.
+fn pass_input(voice: &Mutex<UnixStream>) {
+    let mut buffer = [0; 4096];
+    loop {
+        match std::io::stdin().lock().read(&mut buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => {
+                let _ = say(voice, &FromCommand::Input(Vec::new()));
+                return;
+            }
+            Ok(count) => {
+                if say(voice, &FromCommand::Input(buffer[..count].to_vec())).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Passes signals on from the moment the command runs; before that they end this process, and with
+/// its connection the attempt.
+fn pass_signals(voice: Arc<Mutex<UnixStream>>, started: Arc<AtomicBool>) -> std::io::Result<()> {
+    let mut signals = Signals::new([
+        SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT,
+    ])?;
+    thread::spawn(move || {
+        for number in signals.forever() {
+            let message = match number {
+                SIGTSTP => {
+                    let _ = say(&voice, &FromCommand::Pause);
+                    let _ = signal_hook::low_level::emulate_default_handler(SIGTSTP);
+                    continue;
+                }
+                SIGCONT => FromCommand::Resume,
+                _ if !started.load(Ordering::Relaxed) => std::process::exit(128 + number),
+                SIGINT => FromCommand::Signal(Signal::Int),
+                SIGTERM => FromCommand::Signal(Signal::Term),
+                SIGHUP => FromCommand::Signal(Signal::Hup),
+                SIGQUIT => FromCommand::Signal(Signal::Quit),
+                SIGUSR1 => FromCommand::Signal(Signal::Usr1),
+                _ => FromCommand::Signal(Signal::Usr2),
+            };
+            let _ = say(&voice, &message);
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! A command without a daemon: the same session, on a connection of its own.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use malai_cluster::{ClusterRef, Target};
+use malai_node::descriptor::{Descriptor, Way};
+use malai_node::execute::{self, Ending, READER_GONE};
+use malai_node::flow::{Gate, Sink, Source};
+use malai_node::home::{ClusterDir, Home};
+use malai_node::membership;
+use malai_node::outbound::exec::Caller;
+use malai_node::service::{Part, Service};
+use malai_node::settings::Settings;
+use malai_wire::peer::exec::Signal;
+use malai_wire::{Refusal, RefusalCode};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Runs a command and waits for its end. Nothing in the home is changed by it.
+pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Ending> {
+    let settings = Settings::load(home)?;
+    let part = Part::new(false, settings.effective_reach()?);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start a runtime")?;
+    let ending = runtime.block_on(async {
+        let found = match execute::resolve_target(target, &settings.aliases) {
+            Ok(found) => found,
+            Err(message) => return Ok(Ending::failed(message)),
+        };
+        let dirs = home.cluster_dirs()?;
+        let mut services = Vec::new();
+        for dir in dirs.iter().filter(|dir| is_cluster_of(dir, &found)) {
+            services.push(Service::start(dir.clone(), part).await?);
+        }
+        if services.is_empty() {
+            let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
+            return Ok(Ending::failed(execute::unknown_cluster(&found, &known)));
+        }
+        let started = Arc::new(AtomicBool::new(false));
+        let (caller, gone) = match caller(argv, started.clone()) {
+            Ok(caller) => (caller, CancellationToken::new()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Ok(Ending {
+                    code: READER_GONE,
+                    message: None,
+                });
+            }
+            Err(error) => return Err(error).context("the command's own streams cannot be used"),
+        };
+        let all = services.clone();
+        let ending = execute::execute(services, settings.aliases, target, caller, gone, || {
+            started.store(true, Ordering::Relaxed)
+        })
+        .await;
+        for service in all {
+            service.stop(&Refusal::new(RefusalCode::Done, "")).await;
+        }
+        Ok(ending)
+    });
+    // A read from a terminal may still be under way on a thread; nobody waits for it.
+    runtime.shutdown_background();
+    ending
+}
+
+fn is_cluster_of(dir: &ClusterDir, target: &Target) -> bool {
+    match &target.cluster {
+        ClusterRef::Alias(alias) => dir.alias == *alias,
+        ClusterRef::Id(id) => membership::identify(dir).is_ok_and(|(_, cluster)| cluster == *id),
+    }
+}
+
+fn caller(argv: Vec<Vec<u8>>, started: Arc<AtomicBool>) -> io::Result<Caller> {
+    let (signals, receiver) = mpsc::channel(16);
+    pass_signals(&signals, &started)?;
+    let adopt =
+        |fd: std::os::fd::BorrowedFd<'_>, way| Descriptor::adopt(fd.try_clone_to_owned()?, way);
+    Ok(Caller {
+        argv,
+        stdin: Source::Descriptor(adopt(io::stdin().as_fd(), Way::Read)?),
+        stdout: Sink::Descriptor(adopt(io::stdout().as_fd(), Way::Write)?),
+        stderr: Sink::Descriptor(adopt(io::stderr().as_fd(), Way::Write)?),
+        gate: Gate::open(),
+        signals: receiver,
+    })
+}
+
+/// Passes signals on from the moment the command runs; before that they end this process.
+fn pass_signals(sender: &mpsc::Sender<Signal>, started: &Arc<AtomicBool>) -> io::Result<()> {
+    for (kind, name) in [
+        (SignalKind::interrupt(), Signal::Int),
+        (SignalKind::terminate(), Signal::Term),
+        (SignalKind::hangup(), Signal::Hup),
+        (SignalKind::quit(), Signal::Quit),
+        (SignalKind::user_defined1(), Signal::Usr1),
+        (SignalKind::user_defined2(), Signal::Usr2),
+    ] {
+        let (mut arrivals, sender, started) = (signal(kind)?, sender.clone(), started.clone());
+        // Ends with the runtime.
+        tokio::spawn(async move {
+            while arrivals.recv().await.is_some() {
+                if !started.load(Ordering::Relaxed) {
+                    std::process::exit(128 + kind.as_raw_value());
+                }
+                let _ = sender.send(name).await;
+            }
+        });
+    }
+    Ok(())
+}

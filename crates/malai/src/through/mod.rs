@@ -1,0 +1,4 @@
+//! The two ways of a command: through the daemon, or direct. Both end in `malai_node::execute`.
+
+pub mod daemon;
+pub mod direct;
