@@ -197,6 +197,7 @@ impl Daemon {
             .map_err(|error| error.to_string())?;
         lock(&self.services).insert(alias, service.clone());
         if service.membership.role == Role::Machine {
+            service.serve();
             return Ok(vec![
                 "taken up; it asks the manager for its configuration".into(),
             ]);
@@ -204,7 +205,9 @@ impl Daemon {
         if !typed {
             self.ask_for_newer(&service).await;
         }
-        match rescan::publish(&service.membership, typed) {
+        let published = rescan::publish(&service.membership, typed);
+        service.serve();
+        match published {
             Ok(published) => {
                 drop(distribute::push(&service));
                 Ok(vec![said(&published)])

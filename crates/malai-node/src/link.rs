@@ -65,6 +65,8 @@ pub struct Link {
     used: Mutex<Instant>,
     sessions: AtomicUsize,
     beating: AtomicBool,
+    /// The peer is not a member, and the connection is about to be closed.
+    turning_away: AtomicBool,
     /// An endpoint that exists for this connection alone and closes with it.
     own_endpoint: Mutex<Option<Endpoint>>,
 }
@@ -101,6 +103,7 @@ impl Link {
             used: Mutex::new(now),
             sessions: AtomicUsize::new(0),
             beating: AtomicBool::new(false),
+            turning_away: AtomicBool::new(false),
             own_endpoint: Mutex::new(own_endpoint),
         })
     }
@@ -267,11 +270,16 @@ impl Link {
                 tracing::warn!(peer = %self.peer.short(), cluster = %self.membership.alias(), "configuration of a peer not taken up: {error}");
             }
         }
-        if let Err(refusal) = inbound::gate::admit(&self.membership, &self.peer) {
+        if inbound::gate::admit(&self.membership, &self.peer).is_err() {
             self.membership.turned_away(self.peer, self.address());
-            // The peer may not have read this side's header yet; a moment is all it gets.
-            let _ = tokio::time::timeout(STRANGER, self.await_farewell()).await;
-            return refusal;
+            // The peer may not have read this side's header yet; a moment is all it gets. A new
+            // configuration may make it a member meanwhile.
+            self.turning_away.store(true, Ordering::Relaxed);
+            self.await_farewell().await;
+            if let Err(refusal) = inbound::gate::admit(&self.membership, &self.peer) {
+                return refusal;
+            }
+            self.turning_away.store(false, Ordering::Relaxed);
         }
         self.admitted.send_replace(true);
         self.membership.heard_from(self.peer, hello.header.as_ref());
@@ -380,7 +388,8 @@ impl Link {
 
     /// Whether the connection is open and the peer answers requests.
     pub fn is_usable(&self) -> bool {
-        self.connection.close_reason().is_none()
+        !self.is_closed()
+            && !self.turning_away.load(Ordering::Relaxed)
             && self.greeting().is_none_or(|greeted| greeted.hello.serves)
     }
 
@@ -418,6 +427,7 @@ impl Link {
 
     /// Closes the connection with a code and a reason.
     pub fn close(&self, refusal: &Refusal) {
+        tracing::debug!(peer = %self.peer.short(), cluster = %self.membership.alias(), code = refusal.code, "closing the connection: {}", refusal.message);
         let mut end = refusal.message.len().min(512);
         while !refusal.message.is_char_boundary(end) {
             end -= 1;

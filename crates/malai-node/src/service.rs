@@ -89,8 +89,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Reads the folder and opens the endpoint. A daemon's service accepts and keeps its
-    /// configuration up to date from then on; a command's does neither.
+    /// Reads the folder and opens the endpoint. Nothing is accepted before [`Service::serve`].
     ///
     /// # Errors
     ///
@@ -118,18 +117,19 @@ impl Service {
             addresses,
             tasks.clone(),
         );
-        let service = Arc::new(Self {
+        Ok(Arc::new(Self {
             membership,
             peers,
             tasks,
             stop: CancellationToken::new(),
-        });
-        if part.serves {
-            service.own(service.clone().accept());
-            service.own(service.clone().announce());
-            service.own(distribute::keep_up(service.clone()));
-        }
-        Ok(service)
+        }))
+    }
+
+    /// Accepts from now on, and keeps the configuration up to date. Before this nobody is judged.
+    pub fn serve(self: &Arc<Self>) {
+        self.own(self.clone().accept());
+        self.own(self.clone().announce());
+        self.own(distribute::keep_up(self.clone()));
     }
 
     /// Runs a task until it ends or the service stops.
