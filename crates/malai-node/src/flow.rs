@@ -101,10 +101,16 @@ impl Source {
                 .await
                 .map(Bytes::from)
                 .map_err(FlowError::Read),
-            Self::Stream(stream) => match stream.read_chunk(most.min(BUFFER)).await {
-                Ok(chunk) => Ok(chunk.unwrap_or_default()),
-                Err(error) => Err(FlowError::Broken(error.to_string())),
-            },
+            // Not chunk by chunk: a chunk is one packet's, and each would be a write of its own.
+            Self::Stream(stream) => {
+                let mut buffer = vec![0; most.min(BUFFER)];
+                let count = stream
+                    .read(&mut buffer)
+                    .await
+                    .map_err(|error| FlowError::Broken(error.to_string()))?;
+                buffer.truncate(count.unwrap_or(0));
+                Ok(buffer.into())
+            }
             Self::Pieces(pieces) => Ok(pieces.recv().await.unwrap_or_default().into()),
             Self::Empty => Ok(Bytes::new()),
         }
