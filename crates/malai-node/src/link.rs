@@ -59,6 +59,8 @@ pub struct Link {
     pub outbound: Router,
     connection: Connection,
     inbound: Router,
+    /// This side's greeting is on its way: only then may anything else take room on the connection.
+    has_greeted: watch::Sender<bool>,
     greeted: watch::Sender<Option<Greeted>>,
     admitted: watch::Sender<bool>,
     heard: Mutex<Instant>,
@@ -97,6 +99,7 @@ impl Link {
             outbound: Router::of_own_sessions(),
             connection,
             inbound: Router::default(),
+            has_greeted: watch::Sender::new(false),
             greeted: watch::Sender::new(None),
             admitted: watch::Sender::new(false),
             heard: Mutex::new(now),
@@ -141,6 +144,7 @@ impl Link {
         if send.await.is_none() {
             tracing::debug!(peer = %self.peer.short(), "the connection ended before it was greeted");
         }
+        self.has_greeted.send_replace(true);
     }
 
     /// Hands raw streams to their sessions until the connection ends.
@@ -327,6 +331,14 @@ impl Link {
         }
     }
 
+    /// Waits until this side's greeting has gone before. The peer reads requests only after it, and
+    /// a large one that came first would fill the window that is open before admission: neither side
+    /// would get any further.
+    async fn after_greeting(&self) {
+        let mut has_greeted = self.has_greeted.subscribe();
+        let _ = has_greeted.wait_for(|greeted| *greeted).await;
+    }
+
     /// Opens a request.
     ///
     /// # Errors
@@ -336,6 +348,7 @@ impl Link {
         self: &Arc<Self>,
         kind: Bidi,
     ) -> Result<(SendStream, RecvStream), StreamError> {
+        self.after_greeting().await;
         let (mut send, recv) = self
             .connection
             .open_bi()
@@ -353,6 +366,7 @@ impl Link {
     ///
     /// The connection has ended.
     pub async fn open_raw(&self, kind: Uni, session: u64) -> Result<SendStream, StreamError> {
+        self.after_greeting().await;
         let mut send = self
             .connection
             .open_uni()
