@@ -23,6 +23,7 @@ use crate::mdns::Mdns;
 use crate::member::Membership;
 use crate::membership::{self, MembershipError};
 use crate::peers::Peers;
+use crate::session::Sessions;
 use crate::settings::Reach;
 use crate::store::{self, StoreError};
 
@@ -54,7 +55,7 @@ pub enum ServiceError {
 }
 
 /// How this process takes part.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Part {
     /// A daemon serves; a command by itself only dials.
     pub serves: bool,
@@ -64,6 +65,8 @@ pub struct Part {
     pub instance: InstanceId,
     /// When it began.
     pub born: Instant,
+    /// What runs here now.
+    pub sessions: Arc<Sessions>,
 }
 
 impl Part {
@@ -74,6 +77,7 @@ impl Part {
             reach,
             instance: rand::random(),
             born: Instant::now(),
+            sessions: Arc::default(),
         }
     }
 }
@@ -97,7 +101,7 @@ impl Service {
     /// The folder, the key or the sockets cannot be used. A damaged snapshot is no error: that
     /// cluster denies everything until it has a new one.
     pub async fn start(dir: ClusterDir, part: Part) -> Result<Arc<Self>, ServiceError> {
-        let membership = Arc::new(open(dir, part)?);
+        let membership = Arc::new(open(dir, part.clone())?);
         let ports = if part.serves {
             Ports::Derived
         } else {
@@ -145,10 +149,12 @@ impl Service {
         });
     }
 
-    /// Closes the connections of whoever is not a member under a new configuration.
+    /// Under a new configuration, judges what runs here again and closes the connections of whoever
+    /// is not a member any more.
     async fn cut_off(self: Arc<Self>) {
         let mut news = self.membership.configuration.watch();
         while news.changed().await.is_ok() {
+            self.membership.sessions.judge_again(&self.membership);
             for link in self.peers.all() {
                 if let Err(refusal) = gate::admit(&self.membership, &link.peer) {
                     link.close(&refusal);
@@ -276,6 +282,7 @@ fn assemble(
         serves: part.serves,
         instance: part.instance,
         born: part.born,
+        sessions: part.sessions,
         heard: Default::default(),
         waiting: Default::default(),
         stopping: Default::default(),
