@@ -6,7 +6,7 @@ use bytes::Bytes;
 use iroh::endpoint::{RecvStream, SendStream, WriteError};
 use malai_wire::peer::Uni;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::descriptor::Descriptor;
 use crate::link::Link;
@@ -21,6 +21,8 @@ pub enum Source {
     Descriptor(Descriptor),
     /// A raw stream of a peer.
     Stream(RecvStream),
+    /// A raw stream of a peer that begins when there is something to send.
+    Expected(oneshot::Receiver<RecvStream>),
     /// Pieces, from a terminal that stays with the command line; an empty one is the end.
     Pieces(mpsc::Receiver<Vec<u8>>),
     /// Nothing: the end at once.
@@ -95,6 +97,12 @@ impl Source {
     ///
     /// The source cannot be read.
     pub async fn next(&mut self, most: usize) -> Result<Bytes, FlowError> {
+        if let Self::Expected(expected) = self {
+            match expected.await {
+                Ok(stream) => *self = Self::Stream(stream),
+                Err(_) => return Err(FlowError::Broken("the stream never began".into())),
+            }
+        }
         match self {
             Self::Descriptor(descriptor) => descriptor
                 .read(Vec::new(), most.min(BUFFER))
@@ -112,7 +120,7 @@ impl Source {
                 Ok(buffer.into())
             }
             Self::Pieces(pieces) => Ok(pieces.recv().await.unwrap_or_default().into()),
-            Self::Empty => Ok(Bytes::new()),
+            Self::Empty | Self::Expected(_) => Ok(Bytes::new()),
         }
     }
 }
@@ -204,11 +212,11 @@ pub async fn pump(
     moved: &mut u64,
 ) -> Result<(), FlowError> {
     loop {
-        gate.pass().await;
         let bytes = source.next(usize::MAX).await?;
         if bytes.is_empty() {
             return Ok(());
         }
+        gate.pass().await;
         let length = bytes.len() as u64;
         sink.write(bytes).await?;
         *moved += length;

@@ -69,7 +69,7 @@ async fn execute(
 ) -> Option<FromServer> {
     let session = number(send);
     let stdin = if open.stdin {
-        Source::Stream(stdin.await.ok()?)
+        Source::Expected(stdin)
     } else {
         Source::Empty
     };
