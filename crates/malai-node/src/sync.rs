@@ -81,7 +81,9 @@ pub async fn consider(link: &Arc<Link>, header: &Header) -> Result<(), SyncError
                     "revision {} cannot be used here: {why}; what was in force stays in force",
                     header.revision
                 );
-                membership.configuration.note(|state| state.problem = Some(problem));
+                membership
+                    .configuration
+                    .note(|state| state.problem = Some(problem));
             }
             return Err(error);
         }
@@ -177,7 +179,8 @@ pub async fn compare(link: &Arc<Link>) -> Result<Option<Header>, SyncError> {
         Compare::Refused(refusal) => return Err(SyncError::Refused(refusal)),
     };
     link.heard_now();
-    link.membership.heard_from(link.peer, theirs.as_ref());
+    link.membership
+        .heard_from(link.peer, link.instance(), theirs.as_ref());
     if let Some(header) = &theirs {
         consider(link, header).await?;
     }
