@@ -233,6 +233,11 @@ impl Link {
         }
     }
 
+    /// Which run of the peer this is, if it has said so.
+    pub fn instance(&self) -> Option<malai_wire::peer::hello::InstanceId> {
+        Some(self.greeting()?.hello.instance)
+    }
+
     /// What the other side said first, if it has.
     pub fn greeting(&self) -> Option<Greeted> {
         self.greeted.borrow().clone()
@@ -287,7 +292,8 @@ impl Link {
             self.turning_away.store(false, Ordering::Relaxed);
         }
         self.admitted.send_replace(true);
-        self.membership.heard_from(self.peer, hello.header.as_ref());
+        self.membership
+            .heard_from(self.peer, Some(hello.instance), hello.header.as_ref());
         self.connection
             .set_max_concurrent_bi_streams(SESSIONS.into());
         self.connection

@@ -56,6 +56,8 @@ pub struct Heard {
     pub at: Instant,
     /// The revision it has; 0 for none.
     pub revision: u64,
+    /// Which run of it said so.
+    pub instance: Option<InstanceId>,
 }
 
 /// Another process that proved to have this identity's key.
@@ -100,14 +102,27 @@ impl Membership {
                 .is_some_and(|cluster| cluster.is_member(peer))
     }
 
-    /// Takes note of what a member says it has.
-    pub fn heard_from(&self, peer: MachineId, header: Option<&Header>) {
-        let revision = header.map_or(0, |header| header.revision);
-        lock(&self.heard).insert(
+    /// Takes note of what a member's run says it has. One run never goes back, but what it said on
+    /// two connections may be heard in another order.
+    pub fn heard_from(
+        &self,
+        peer: MachineId,
+        instance: Option<InstanceId>,
+        header: Option<&Header>,
+    ) {
+        let mut revision = header.map_or(0, |header| header.revision);
+        let mut heard = lock(&self.heard);
+        if let Some(before) = heard.get(&peer)
+            && before.instance == instance
+        {
+            revision = revision.max(before.revision);
+        }
+        heard.insert(
             peer,
             Heard {
                 at: Instant::now(),
                 revision,
+                instance,
             },
         );
     }

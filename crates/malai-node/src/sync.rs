@@ -179,7 +179,8 @@ pub async fn compare(link: &Arc<Link>) -> Result<Option<Header>, SyncError> {
         Compare::Refused(refusal) => return Err(SyncError::Refused(refusal)),
     };
     link.heard_now();
-    link.membership.heard_from(link.peer, theirs.as_ref());
+    link.membership
+        .heard_from(link.peer, link.instance(), theirs.as_ref());
     if let Some(header) = &theirs {
         consider(link, header).await?;
     }
