@@ -1,7 +1,7 @@
 //! One connection to one peer: greetings, heartbeat, raw streams; both sides may open requests.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -59,11 +59,13 @@ pub struct Link {
     pub outbound: Router,
     connection: Connection,
     inbound: Router,
+    /// This side's greeting is on its way: only then may anything else take room on the connection.
+    has_greeted: watch::Sender<bool>,
     greeted: watch::Sender<Option<Greeted>>,
     admitted: watch::Sender<bool>,
     heard: Mutex<Instant>,
     used: Mutex<Instant>,
-    sessions: AtomicUsize,
+    sessions: watch::Sender<usize>,
     beating: AtomicBool,
     /// The peer is not a member, and the connection is about to be closed.
     turning_away: AtomicBool,
@@ -77,7 +79,7 @@ pub struct InUse(Arc<Link>);
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.0.sessions.send_modify(|sessions| *sessions -= 1);
         *lock(&self.0.used) = Instant::now();
     }
 }
@@ -97,11 +99,12 @@ impl Link {
             outbound: Router::of_own_sessions(),
             connection,
             inbound: Router::default(),
+            has_greeted: watch::Sender::new(false),
             greeted: watch::Sender::new(None),
             admitted: watch::Sender::new(false),
             heard: Mutex::new(now),
             used: Mutex::new(now),
-            sessions: AtomicUsize::new(0),
+            sessions: watch::Sender::new(0),
             beating: AtomicBool::new(false),
             turning_away: AtomicBool::new(false),
             own_endpoint: Mutex::new(own_endpoint),
@@ -121,7 +124,8 @@ impl Link {
             self.connection.closed().await
         });
         tracing::debug!(peer = %self.peer.short(), cluster = %self.membership.alias(), "connection ended: {ended}");
-        tasks.shutdown().await;
+        // What was being served notices the end of its streams; its commands get their grace period.
+        while tasks.join_next().await.is_some() {}
         let own_endpoint = lock(&self.own_endpoint).take();
         if let Some(endpoint) = own_endpoint {
             endpoint.close().await;
@@ -140,6 +144,7 @@ impl Link {
         if send.await.is_none() {
             tracing::debug!(peer = %self.peer.short(), "the connection ended before it was greeted");
         }
+        self.has_greeted.send_replace(true);
     }
 
     /// Hands raw streams to their sessions until the connection ends.
@@ -326,6 +331,14 @@ impl Link {
         }
     }
 
+    /// Waits until this side's greeting has gone before. The peer reads requests only after it, and
+    /// a large one that came first would fill the window that is open before admission: neither side
+    /// would get any further.
+    async fn after_greeting(&self) {
+        let mut has_greeted = self.has_greeted.subscribe();
+        let _ = has_greeted.wait_for(|greeted| *greeted).await;
+    }
+
     /// Opens a request.
     ///
     /// # Errors
@@ -335,6 +348,7 @@ impl Link {
         self: &Arc<Self>,
         kind: Bidi,
     ) -> Result<(SendStream, RecvStream), StreamError> {
+        self.after_greeting().await;
         let (mut send, recv) = self
             .connection
             .open_bi()
@@ -352,6 +366,7 @@ impl Link {
     ///
     /// The connection has ended.
     pub async fn open_raw(&self, kind: Uni, session: u64) -> Result<SendStream, StreamError> {
+        self.after_greeting().await;
         let mut send = self
             .connection
             .open_uni()
@@ -366,14 +381,24 @@ impl Link {
 
     /// Marks the link as used by a session, and sees to it that the peer's silence is noticed.
     pub fn in_use(self: &Arc<Self>) -> InUse {
-        self.sessions.fetch_add(1, Ordering::Relaxed);
+        self.sessions.send_modify(|sessions| *sessions += 1);
         *lock(&self.used) = Instant::now();
         InUse(self.clone())
     }
 
     /// Sessions of this side that use the link now.
     pub fn sessions(&self) -> usize {
-        self.sessions.load(Ordering::Relaxed)
+        *self.sessions.borrow()
+    }
+
+    /// Waits until no session uses the link.
+    pub async fn without_sessions(&self) {
+        // The sender is this link's own, so that waiting cannot fail.
+        let _ = self
+            .sessions
+            .subscribe()
+            .wait_for(|sessions| *sessions == 0)
+            .await;
     }
 
     /// Something arrived from the peer.
@@ -468,6 +493,16 @@ impl Link {
         Some(path.rtt())
     }
 
+    /// How long the peer may take to answer a question: `least`, or a few round trips on a slow path.
+    pub fn patience(&self, least: Duration) -> Duration {
+        least.max(4 * self.round_trip().unwrap_or_default())
+    }
+
+    /// Whether [`Link::watch`] runs.
+    pub fn is_watched(&self) -> bool {
+        self.beating.load(Ordering::Relaxed)
+    }
+
     /// Asks whether the peer is there.
     pub async fn ping(self: &Arc<Self>, patience: Duration) -> bool {
         let ask = async {
@@ -486,7 +521,7 @@ impl Link {
 
     /// Watches a link that this side uses: asks every second while it is in use, closes it when it
     /// has been idle for long. `lost` is called when the peer has been silent for some seconds.
-    /// At most one watch runs for a link.
+    /// At most one watch runs for a link; a second call returns at once.
     pub async fn watch<F: Future<Output = ()>>(self: Arc<Self>, lost: impl Fn(Arc<Link>) -> F) {
         if self.beating.swap(true, Ordering::Relaxed) {
             return;

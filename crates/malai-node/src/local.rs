@@ -54,7 +54,7 @@ pub async fn run(
         Outcome::ReaderGone(_) => Err(ExecError::ReaderGone),
         Outcome::ClientGone => Err(ExecError::Lost {
             machine: name.to_owned(),
-            why: "the client has gone".into(),
+            why: "the daemon of this computer is stopping; the command was ended".into(),
         }),
         Outcome::Failed(why) => Err(ExecError::Local(FlowError::Broken(why))),
     }

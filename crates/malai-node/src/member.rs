@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use malai_cluster::{ClusterAlias, ClusterId, Header, MachineId, SecretSeed};
@@ -39,6 +40,8 @@ pub struct Membership {
     pub heard: Mutex<HashMap<MachineId, Heard>>,
     /// Keys that ask to be members.
     pub waiting: Mutex<WaitingList>,
+    /// Whether no new session may begin: the daemon is stopping.
+    pub stopping: AtomicBool,
     /// A second process with this identity, if one was met.
     pub twin: Mutex<Option<Twin>>,
 }
@@ -111,6 +114,16 @@ impl Membership {
         if let Some(heard) = lock(&self.heard).get_mut(peer) {
             heard.at = Instant::now();
         }
+    }
+
+    /// Lets no new session begin.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether no new session may begin.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Takes note of a key that is not in the configuration.

@@ -144,7 +144,7 @@ impl Peers {
     /// The machine was not reached; what was tried is said.
     pub async fn link(self: &Arc<Self>, peer: MachineId) -> Result<Arc<Link>, ReachError> {
         if let Some(link) = self.current(&peer) {
-            if link.silent_for() < FRESH || link.ping(ASK).await {
+            if link.silent_for() < FRESH || link.ping(link.patience(ASK)).await {
                 self.watch(&link);
                 return Ok(link);
             }
@@ -313,6 +313,9 @@ impl Peers {
 
     /// Sees to it that a peer's silence on a link in use is noticed.
     fn watch(self: &Arc<Self>, link: &Arc<Link>) {
+        if link.is_watched() {
+            return;
+        }
         let peers = Arc::downgrade(self);
         let watched = link.clone();
         self.tasks.spawn(watched.watch(move |link| {

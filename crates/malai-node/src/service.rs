@@ -17,6 +17,7 @@ use crate::configuration::{Configuration, State};
 use crate::distribute;
 use crate::endpoint::{self, BindError, Ports, machine_id};
 use crate::home::{ClusterDir, Role};
+use crate::inbound::gate;
 use crate::keystore::{self, KeyError};
 use crate::mdns::Mdns;
 use crate::member::Membership;
@@ -129,6 +130,7 @@ impl Service {
     pub fn serve(self: &Arc<Self>) {
         self.own(self.clone().accept());
         self.own(self.clone().announce());
+        self.own(self.clone().cut_off());
         self.own(distribute::keep_up(self.clone()));
     }
 
@@ -143,6 +145,18 @@ impl Service {
         });
     }
 
+    /// Closes the connections of whoever is not a member under a new configuration.
+    async fn cut_off(self: Arc<Self>) {
+        let mut news = self.membership.configuration.watch();
+        while news.changed().await.is_ok() {
+            for link in self.peers.all() {
+                if let Err(refusal) = gate::admit(&self.membership, &link.peer) {
+                    link.close(&refusal);
+                }
+            }
+        }
+    }
+
     async fn announce(self: Arc<Self>) {
         self.peers.announce().await;
     }
@@ -150,6 +164,11 @@ impl Service {
     async fn accept(self: Arc<Self>) {
         let strangers = Arc::new(Semaphore::new(STRANGERS));
         while let Some(incoming) = self.peers.endpoint().accept().await {
+            // When it gets crowded, an address has to prove itself before it may have a place.
+            if strangers.available_permits() < STRANGERS / 2 && !incoming.remote_addr_validated() {
+                let _ = incoming.retry();
+                continue;
+            }
             let Ok(permit) = strangers.clone().try_acquire_owned() else {
                 incoming.refuse();
                 continue;
@@ -259,6 +278,7 @@ fn assemble(
         born: part.born,
         heard: Default::default(),
         waiting: Default::default(),
+        stopping: Default::default(),
         twin: Default::default(),
     }
 }

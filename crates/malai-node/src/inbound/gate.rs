@@ -70,6 +70,12 @@ pub fn exec(
             "this side only dials: it is a command that runs without a daemon",
         ));
     }
+    if membership.is_stopping() {
+        return Err(Refusal::new(
+            RefusalCode::Stopping,
+            "the daemon of this machine is stopping",
+        ));
+    }
     // A manager's command line without a daemon may run here before anything was published.
     let cluster = if membership.serves {
         membership.configuration.cluster()

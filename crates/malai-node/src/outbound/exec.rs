@@ -217,7 +217,7 @@ async fn replaced(
     loop {
         tokio::time::sleep(pause).await;
         // A large argument list on a slow path is no silence: whoever answers a question is there.
-        if !link.ping(UNANSWERED).await && !link.is_closed() {
+        if !link.ping(link.patience(UNANSWERED)).await && !link.is_closed() {
             match peers.successor(link).await {
                 Some(next) if proves(link, &next, sent) => return Ok(next),
                 Some(_) => return Err("the machine's daemon was restarted".into()),
@@ -326,7 +326,7 @@ impl Session {
                         machine: name.to_owned(),
                         refusal,
                     },
-                    Broken::Stream(error) => lost(name, &error),
+                    Broken::Stream(error) => lost(name, &refused_or(&link, error.to_string())),
                     Broken::Flow(FlowError::Broken(why)) => ExecError::Lost {
                         machine: name.to_owned(),
                         why: refused_or(&link, why),
