@@ -81,7 +81,9 @@ pub async fn consider(link: &Arc<Link>, header: &Header) -> Result<(), SyncError
                     "revision {} cannot be used here: {why}; what was in force stays in force",
                     header.revision
                 );
-                membership.configuration.note(|state| state.problem = Some(problem));
+                membership
+                    .configuration
+                    .note(|state| state.problem = Some(problem));
             }
             return Err(error);
         }
