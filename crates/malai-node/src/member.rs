@@ -12,6 +12,7 @@ use malai_wire::version::Versions;
 
 use crate::configuration::Configuration;
 use crate::home::{ClusterDir, Role};
+use crate::moment::Moment;
 use crate::waiting::WaitingList;
 
 /// A cluster that this home manages or is a machine of.
@@ -35,7 +36,7 @@ pub struct Membership {
     /// Which run of the program this is.
     pub instance: InstanceId,
     /// When this run began.
-    pub born: Instant,
+    pub born: Moment,
     /// What other members were last heard to have.
     pub heard: Mutex<HashMap<MachineId, Heard>>,
     /// Keys that ask to be members.
@@ -84,7 +85,7 @@ impl Membership {
         Hello {
             versions: Versions::OURS,
             instance: self.instance,
-            age_ms: u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX),
+            age_ms: u64::try_from(self.born.at_least_elapsed().as_millis()).unwrap_or(u64::MAX),
             serves: self.serves,
             header: self.header(),
         }

@@ -1,7 +1,7 @@
 //! One cluster at work in this process: its identity, endpoint, links and background tasks.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use iroh::endpoint::Incoming;
 use malai_cluster::{ClusterId, MAX_CONTENT, MachineId, SecretSeed, Snapshot, check};
@@ -22,6 +22,7 @@ use crate::keystore::{self, KeyError};
 use crate::mdns::Mdns;
 use crate::member::Membership;
 use crate::membership::{self, MembershipError};
+use crate::moment::Moment;
 use crate::peers::Peers;
 use crate::settings::Reach;
 use crate::store::{self, StoreError};
@@ -63,7 +64,7 @@ pub struct Part {
     /// Which run of the program this is.
     pub instance: InstanceId,
     /// When it began.
-    pub born: Instant,
+    pub born: Moment,
 }
 
 impl Part {
@@ -73,7 +74,7 @@ impl Part {
             serves,
             reach,
             instance: rand::random(),
-            born: Instant::now(),
+            born: Moment::now(),
         }
     }
 }
