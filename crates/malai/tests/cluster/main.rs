@@ -1,6 +1,8 @@
 //! The real binary with real daemons, in homes of their own on loopback, as people use it.
 
+mod crash;
 mod distribution;
+mod exactly_once;
 mod harness;
 mod peer;
 mod quick_start;
