@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use malai_cluster::{ClusterAlias, ClusterId, Header, MachineId, SecretSeed};
@@ -13,6 +13,7 @@ use malai_wire::version::Versions;
 use crate::configuration::Configuration;
 use crate::home::{ClusterDir, Role};
 use crate::moment::Moment;
+use crate::session::Sessions;
 use crate::waiting::WaitingList;
 
 /// A cluster that this home manages or is a machine of.
@@ -39,6 +40,8 @@ pub struct Membership {
     pub born: Moment,
     /// What other members were last heard to have.
     pub heard: Mutex<HashMap<MachineId, Heard>>,
+    /// What runs here now, of all clusters of this process.
+    pub sessions: Arc<Sessions>,
     /// Keys that ask to be members.
     pub waiting: Mutex<WaitingList>,
     /// Whether no new session may begin: the daemon is stopping.

@@ -1,9 +1,9 @@
 //! Links to peers: found, dialled once at a time, kept, replaced when the peer has started anew.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use iroh::{Endpoint, EndpointAddr};
 use malai_cluster::MachineId;
@@ -23,6 +23,9 @@ use crate::settings::Reach;
 /// How long a machine is looked for and dialled, all in all.
 pub const DIAL: Duration = Duration::from_secs(10);
 
+/// How long a dial has at least, when it had to wait for another to the same machine to fail.
+const DIAL_AT_LEAST: Duration = Duration::from_secs(3);
+
 /// How long a proven address may take to answer the real dial.
 const PROVEN: Duration = Duration::from_secs(1);
 
@@ -40,17 +43,22 @@ pub struct ReachError {
     tried: String,
 }
 
+/// The dial to one machine, if one is under way, and how the last one failed and when it had begun.
+type Dial = Arc<tokio::sync::Mutex<Option<(Instant, ReachError)>>>;
+
 /// The links of one identity.
 #[derive(Debug)]
 pub struct Peers {
     membership: Arc<Membership>,
     endpoint: Endpoint,
-    reach: Reach,
-    mdns: Mdns,
+    /// How far this identity reaches.
+    pub reach: Reach,
+    /// Its part in mDNS.
+    pub mdns: Mdns,
     /// Where members were last proven to be.
     pub addresses: Addresses,
     links: Mutex<HashMap<MachineId, Vec<Arc<Link>>>>,
-    dials: Mutex<HashMap<MachineId, Arc<tokio::sync::Mutex<()>>>>,
+    dials: Mutex<HashMap<MachineId, Dial>>,
     tasks: TaskTracker,
 }
 
@@ -105,10 +113,21 @@ impl Peers {
             .push(link.clone());
         let (peers, driven) = (self.clone(), link.clone());
         self.tasks.spawn(async move {
-            driven.clone().drive().await;
+            tokio::join!(driven.clone().drive(), peers.remember(&driven));
             peers.forget(&driven);
         });
         link
+    }
+
+    /// A member that serves and has dialled is likely to be found where it dialled from.
+    async fn remember(&self, link: &Arc<Link>) {
+        link.judged().await;
+        if let Some(address) = link.address()
+            && !link.is_closed()
+            && link.greeting().is_some_and(|greeted| greeted.hello.serves)
+        {
+            self.addresses.remember(link.peer, address);
+        }
     }
 
     fn forget(&self, link: &Arc<Link>) {
@@ -157,33 +176,46 @@ impl Peers {
         self.fresh_link(peer).await
     }
 
-    /// A new link, whatever there is; one that somebody else dials at the same time is shared.
+    /// A new link, whatever there is; one that somebody else dials at the same time is shared, and
+    /// so is the failure of a dial that has begun since.
     ///
     /// # Errors
     ///
     /// As [`Peers::link`].
     pub async fn fresh_link(self: &Arc<Self>, peer: MachineId) -> Result<Arc<Link>, ReachError> {
+        let asked = Instant::now();
         let dial = lock(&self.dials).entry(peer).or_default().clone();
         let before = self.current(&peer);
-        let _one_at_a_time = dial.lock().await;
+        let mut last = dial.lock().await;
         if let Some(link) = self.current(&peer)
             && before.is_none_or(|before| !Arc::ptr_eq(&before, &link))
         {
             return Ok(link);
         }
+        if let Some((begun, error)) = &*last
+            && *begun >= asked
+        {
+            return Err(error.clone());
+        }
+        let begun = Instant::now();
+        let deadline = (asked + DIAL).max(begun + DIAL_AT_LEAST);
         let mut tried = Tried::default();
-        let result = match tokio::time::timeout(DIAL, self.dial(peer, &mut tried)).await {
+        let dialled = tokio::time::timeout_at(deadline.into(), self.dial(peer, &mut tried)).await;
+        let result = match dialled {
             Ok(Ok(link)) => {
                 self.watch(&link);
                 Ok(link)
             }
             Ok(Err(what)) => Err(self.unreached(&peer, what, &tried)),
-            Err(_) => Err(self.unreached(
-                &peer,
-                format!("no answer within {} s", DIAL.as_secs()),
-                &tried,
-            )),
+            Err(_) => {
+                let what = format!("no answer within {} s", asked.elapsed().as_secs());
+                Err(self.unreached(&peer, what, &tried))
+            }
         };
+        *last = result.as_ref().err().map(|error| (begun, error.clone()));
+        drop(last);
+        drop(dial);
+        // Whoever waits for this dial holds it as well.
         lock(&self.dials).retain(|_, dial| Arc::strong_count(dial) > 1);
         result
     }
@@ -194,28 +226,15 @@ impl Peers {
             .as_ref()
             .and_then(|cluster| cluster.machine(peer))
             .map(|machine| machine.name().to_string());
-        let mut list = format!(
-            "{} addresses (this computer's loopback, remembered{})",
-            tried.hints,
-            if self.reach == Reach::Loopback {
-                ""
-            } else {
-                ", mDNS"
-            }
-        );
-        if tried.liars > 0 {
-            list.push_str(&format!(
-                "; at {} of them another key answered",
-                tried.liars
-            ));
-        }
-        if self.reach == Reach::Public {
-            list.push_str("; iroh's public discovery and relays");
-        }
+        let beyond = match self.reach {
+            Reach::Loopback => "",
+            Reach::Lan => "; the local network (mDNS)",
+            Reach::Public => "; the local network (mDNS); iroh's public discovery and relays",
+        };
         ReachError {
             machine: name.unwrap_or_else(|| peer.to_string()),
             what,
-            tried: format!("{list}; reach is `{}`", self.reach),
+            tried: format!("{tried}{beyond}; reach is `{}`", self.reach),
         }
     }
 
@@ -273,8 +292,22 @@ impl Peers {
             .and_then(|waiting| waiting.address);
         let known = reach::loopback_hints(&peer);
         let remembered = self.addresses.of(&peer);
-        // The likeliest first: where it was last, then where a daemon on this computer would be.
-        for address in remembered.into_iter().chain(waiting).chain(known) {
+        let mut hosts: Vec<IpAddr> = remembered
+            .iter()
+            .chain(&waiting)
+            .map(SocketAddr::ip)
+            .collect();
+        hosts.sort();
+        hosts.dedup();
+        let moved = reach::hints_at(&peer, &hosts);
+        // The likeliest first: where it was last, then where a daemon on this computer would be, then
+        // its other ports on the hosts where it was (something else may have taken the one it had).
+        for address in remembered
+            .into_iter()
+            .chain(waiting)
+            .chain(known)
+            .chain(moved)
+        {
             if hint.send(address).await.is_err() {
                 return;
             }

@@ -5,64 +5,106 @@
 //! endpoint; so each hint is tried by an endpoint of its own, under a key of its own, without relay
 //! and publishing. It only proves that the wanted key lives at the address, and closes.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::{HashSet, VecDeque};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use iroh::endpoint::{PortmapperConfig, QuicTransportConfig, RelayMode, presets};
-use iroh::{Endpoint, EndpointAddr};
 use malai_cluster::MachineId;
-use malai_wire::version::PROBE_ALPN;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
-use crate::endpoint::{derived_ports, endpoint_id};
+use crate::endpoint::derived_ports;
+use crate::nearby::Bounds;
+use crate::probe::{Answer, probe};
 use crate::settings::Reach;
-
-/// How long one hint may take to answer. A server that stalls in the handshake costs this, in the
-/// background, and nothing else.
-const PROBE: Duration = Duration::from_secs(3);
 
 /// The pause between the starts of two probes, so that the likeliest hint usually answers alone.
 const STAGGER: Duration = Duration::from_millis(4);
 
-/// Probes under way at once for one machine; more hints than that wait for their turn.
-const AT_ONCE: usize = 16;
+/// Probes under way at once for one machine.
+const AT_ONCE: usize = 32;
+
+/// When there are as many, a probe that has had this long makes room: whoever fills the place with
+/// addresses that stall cannot keep the right one out.
+const ENOUGH: Duration = Duration::from_millis(400);
+
+/// Hints of which is remembered what became of them, for the error.
+const MOST_TOLD: usize = 64;
 
 /// Where this computer itself may serve the machine: all derived ports, both families.
 pub fn loopback_hints(id: &MachineId) -> Vec<SocketAddr> {
-    derived_ports(id)
-        .into_iter()
-        .flat_map(|port| {
-            [
-                SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-                SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
-            ]
-        })
-        .collect()
+    hints_at(
+        id,
+        &[Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+    )
 }
 
-/// Whether an address may be tried under this reach.
-pub fn allowed(reach: Reach, address: &SocketAddr) -> bool {
-    let ip = address.ip();
-    match reach {
-        Reach::Loopback => ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST,
-        Reach::Lan => match ip {
-            std::net::IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-            std::net::IpAddr::V6(ip) => {
-                ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()
-            }
-        },
-        Reach::Public => !ip.is_unspecified() && !ip.is_multicast(),
-    }
+/// All derived ports of the machine at some addresses.
+pub fn hints_at(id: &MachineId, ips: &[IpAddr]) -> Vec<SocketAddr> {
+    derived_ports(id)
+        .into_iter()
+        .flat_map(|port| ips.iter().map(move |ip| SocketAddr::from((*ip, port))))
+        .collect()
 }
 
 /// What a search for an address has tried, for the error that says so.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tried {
-    /// Hints that were probed.
-    pub hints: usize,
-    /// Hints at which another key answered.
-    pub liars: usize,
+pub struct Tried(Vec<(SocketAddr, Answer)>);
+
+impl Tried {
+    fn begin(&mut self, address: SocketAddr) {
+        if self.0.len() < MOST_TOLD {
+            self.0.push((address, Answer::Silent));
+        }
+    }
+
+    fn note(&mut self, address: SocketAddr, answer: Answer) {
+        if let Some(tried) = self.0.iter_mut().find(|tried| tried.0 == address) {
+            tried.1 = answer;
+        }
+    }
+}
+
+impl fmt::Display for Tried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (here, elsewhere): (Vec<&(SocketAddr, Answer)>, Vec<_>) =
+            self.0.iter().partition(|tried| tried.0.ip().is_loopback());
+        let mut ports: Vec<u16> = here.iter().map(|tried| tried.0.port()).collect();
+        ports.dedup();
+        f.write_str("this computer")?;
+        for (i, port) in ports.iter().enumerate() {
+            f.write_str(if i == 0 { " (ports " } else { ", " })?;
+            write!(f, "{port}")?;
+            let others = |answer| {
+                here.iter()
+                    .any(|tried| tried.0.port() == *port && tried.1 == answer)
+            };
+            if others(Answer::Another) {
+                f.write_str(" [another key]")?;
+            } else if others(Answer::Silent) {
+                f.write_str(" [no answer]")?;
+            }
+        }
+        if !ports.is_empty() {
+            f.write_str(")")?;
+        }
+        const SHOWN: usize = 8;
+        for (address, answer) in elsewhere.iter().take(SHOWN) {
+            let said = match answer {
+                Answer::Proven => "its own",
+                Answer::Another => "another key",
+                Answer::Silent => "no answer",
+                Answer::Closed => "closed",
+            };
+            write!(f, ", {address} ({said})")?;
+        }
+        if elsewhere.len() > SHOWN {
+            write!(f, " and {} more", elsewhere.len() - SHOWN)?;
+        }
+        Ok(())
+    }
 }
 
 /// Probes hints as they arrive until one is proven to be `target`'s, then returns it.
@@ -75,28 +117,49 @@ pub async fn prove(
     mut hints: mpsc::Receiver<SocketAddr>,
     tried: &mut Tried,
 ) -> Option<SocketAddr> {
-    let mut seen = std::collections::HashSet::new();
+    let bounds = Bounds::of(reach).await;
+    let mut seen = HashSet::new();
     let mut probes = JoinSet::new();
+    let mut begun: VecDeque<(Instant, AbortHandle)> = VecDeque::new();
     let mut open = true;
     loop {
+        begun.retain(|(_, probe)| !probe.is_finished());
+        let room_at = match begun.front() {
+            Some((at, _)) if begun.len() >= AT_ONCE => *at + ENOUGH,
+            _ => Instant::now(),
+        };
+        let next = async {
+            tokio::time::sleep_until(room_at).await;
+            hints.recv().await
+        };
         tokio::select! {
             biased;
-            Some(done) = probes.join_next() => match done {
-                Ok((address, Answer::Proven)) => return Some(address),
-                Ok((address, Answer::Another)) => {
-                    tried.liars += 1;
-                    tracing::debug!(%address, machine = %target.short(), "another key answers there");
+            Some(done) = probes.join_next() => {
+                // One that was ended to make room has nothing to say.
+                let Ok((address, answer)) = done else { continue };
+                tried.note(address, answer);
+                match answer {
+                    Answer::Proven => return Some(address),
+                    Answer::Another => {
+                        tracing::debug!(%address, machine = %target.short(), "another key answers there");
+                    }
+                    Answer::Silent | Answer::Closed => {}
                 }
-                Ok((_, Answer::Silent)) | Err(_) => {}
-            },
-            hint = hints.recv(), if open && probes.len() < AT_ONCE => match hint {
-                Some(address) if allowed(reach, &address) && seen.insert(address) => {
-                    tried.hints += 1;
-                    let (target, delay) = (*target, STAGGER * probes.len() as u32);
-                    probes.spawn(async move {
-                        tokio::time::sleep(delay).await;
+            }
+            hint = next, if open => match hint {
+                Some(address) if bounds.allow(&address) && seen.insert(address) => {
+                    tried.begin(address);
+                    if begun.len() >= AT_ONCE && let Some((_, oldest)) = begun.pop_front() {
+                        oldest.abort();
+                    }
+                    let now = Instant::now();
+                    let at = begun.back().map_or(now, |(last, _)| now.max(*last + STAGGER));
+                    let target = *target;
+                    let handle = probes.spawn(async move {
+                        tokio::time::sleep_until(at).await;
                         (address, probe(&target, address).await)
                     });
+                    begun.push_back((at, handle));
                 }
                 Some(_) => {}
                 None => open = false,
@@ -106,93 +169,29 @@ pub async fn prove(
     }
 }
 
-/// What a hint turned out to be.
-#[derive(Debug)]
-enum Answer {
-    Proven,
-    Another,
-    Silent,
-}
-
-async fn probe(target: &MachineId, address: SocketAddr) -> Answer {
-    let local: SocketAddr = match address {
-        SocketAddr::V4(a) if a.ip().is_loopback() => (Ipv4Addr::LOCALHOST, 0).into(),
-        SocketAddr::V6(a) if a.ip().is_loopback() => (Ipv6Addr::LOCALHOST, 0).into(),
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let builder = Endpoint::builder(presets::Minimal)
-        .relay_mode(RelayMode::Disabled)
-        .portmapper_config(PortmapperConfig::Disabled)
-        .transport_config(
-            QuicTransportConfig::builder()
-                .max_idle_timeout(PROBE.try_into().ok())
-                .build(),
-        )
-        .clear_ip_transports()
-        .bind_addr(local);
-    let Ok(builder) = builder else {
-        return Answer::Silent;
-    };
-    let Ok(endpoint) = builder.bind().await else {
-        return Answer::Silent;
-    };
-    let closing = CloseLater(Some(endpoint.clone()));
-    let dial = endpoint.connect(
-        EndpointAddr::new(endpoint_id(target)).with_ip_addr(address),
-        PROBE_ALPN,
-    );
-    let answer = match tokio::time::timeout(PROBE, dial).await {
-        Ok(Ok(connection)) => {
-            connection.close(0u32.into(), b"");
-            Answer::Proven
-        }
-        Ok(Err(_)) => Answer::Another,
-        Err(_) => Answer::Silent,
-    };
-    drop(closing);
-    answer
-}
-
-/// Closes a probe's endpoint in the background, also when the probe is dropped half-way.
-struct CloseLater(Option<Endpoint>);
-
-impl Drop for CloseLater {
-    fn drop(&mut self) {
-        if let (Some(endpoint), Ok(runtime)) =
-            (self.0.take(), tokio::runtime::Handle::try_current())
-        {
-            // Nobody waits for it: all it does is to say goodbye to a socket that proved its point.
-            runtime.spawn(async move { endpoint.close().await });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::allowed;
-    use crate::settings::Reach;
+    use super::{Answer, Tried};
 
     #[test]
-    fn a_reach_keeps_its_bounds() {
-        for (reach, address, expected) in [
-            (Reach::Loopback, "127.0.0.1:1", true),
-            (Reach::Loopback, "[::1]:1", true),
-            (Reach::Loopback, "127.0.0.2:1", false),
-            (Reach::Loopback, "192.168.1.1:1", false),
-            (Reach::Lan, "127.0.0.1:1", true),
-            (Reach::Lan, "10.1.2.3:1", true),
-            (Reach::Lan, "[fe80::1]:1", true),
-            (Reach::Lan, "8.8.8.8:1", false),
-            (Reach::Lan, "[2001:db8::1]:1", false),
-            (Reach::Public, "8.8.8.8:1", true),
-            (Reach::Public, "0.0.0.0:1", false),
+    fn an_error_says_what_was_tried() {
+        let mut tried = Tried::default();
+        for (address, answer) in [
+            ("127.0.0.1:1", Answer::Closed),
+            ("[::1]:1", Answer::Closed),
+            ("127.0.0.1:2", Answer::Closed),
+            ("[::1]:2", Answer::Another),
+            ("10.0.0.1:3", Answer::Silent),
+            ("10.0.0.2:3", Answer::Another),
         ] {
-            assert_eq!(
-                allowed(reach, &address.parse().unwrap()),
-                expected,
-                "{reach:?} {address}"
-            );
+            let address = address.parse().unwrap();
+            tried.begin(address);
+            tried.note(address, answer);
         }
+        assert_eq!(
+            tried.to_string(),
+            "this computer (ports 1, 2 [another key]), 10.0.0.1:3 (no answer), 10.0.0.2:3 (another key)"
+        );
+        assert_eq!(Tried::default().to_string(), "this computer");
     }
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use iroh::endpoint::Incoming;
+use iroh::endpoint::{Connection, ConnectionError, Incoming};
 use malai_cluster::{ClusterId, MAX_CONTENT, MachineId, SecretSeed, Snapshot, check};
 use malai_wire::peer::hello::InstanceId;
+use malai_wire::peer::probe::PROBE_TWIN;
 use malai_wire::version::PROBE_ALPN;
 use malai_wire::{Refusal, RefusalCode};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,8 +25,10 @@ use crate::member::Membership;
 use crate::membership::{self, MembershipError};
 use crate::moment::Moment;
 use crate::peers::Peers;
+use crate::session::Sessions;
 use crate::settings::Reach;
 use crate::store::{self, StoreError};
+use crate::twin;
 
 /// Peers that may be in their handshake, or not yet known to be members, at once. Identities are
 /// free to mint, so this bounds what strangers cost; members wait in the same queue for milliseconds.
@@ -55,7 +58,7 @@ pub enum ServiceError {
 }
 
 /// How this process takes part.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Part {
     /// A daemon serves; a command by itself only dials.
     pub serves: bool,
@@ -65,6 +68,8 @@ pub struct Part {
     pub instance: InstanceId,
     /// When it began.
     pub born: Moment,
+    /// What runs here now.
+    pub sessions: Arc<Sessions>,
 }
 
 impl Part {
@@ -75,6 +80,7 @@ impl Part {
             reach,
             instance: rand::random(),
             born: Moment::now(),
+            sessions: Arc::default(),
         }
     }
 }
@@ -86,6 +92,8 @@ pub struct Service {
     pub membership: Arc<Membership>,
     /// Links to members.
     pub peers: Arc<Peers>,
+    /// Told when somebody has probed this daemon in search of its own key.
+    pub probed_by_twin: Notify,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -98,17 +106,14 @@ impl Service {
     /// The folder, the key or the sockets cannot be used. A damaged snapshot is no error: that
     /// cluster denies everything until it has a new one.
     pub async fn start(dir: ClusterDir, part: Part) -> Result<Arc<Self>, ServiceError> {
-        let membership = Arc::new(open(dir, part)?);
+        let membership = Arc::new(open(dir, part.clone())?);
         let ports = if part.serves {
             Ports::Derived
         } else {
             Ports::Any
         };
         let endpoint = endpoint::bind(&membership.seed, part.reach, ports).await?;
-        let mdns = match part.serves {
-            true => Mdns::announcing(part.reach, membership.me),
-            false => Mdns::asking(part.reach, membership.me),
-        };
+        let mdns = Mdns::new(part.reach, membership.me);
         let addresses = Addresses::load(&membership.dir.addresses());
         let tasks = TaskTracker::new();
         let peers = Peers::new(
@@ -122,6 +127,7 @@ impl Service {
         Ok(Arc::new(Self {
             membership,
             peers,
+            probed_by_twin: Notify::new(),
             tasks,
             stop: CancellationToken::new(),
         }))
@@ -133,6 +139,7 @@ impl Service {
         self.own(self.clone().announce());
         self.own(self.clone().cut_off());
         self.own(distribute::keep_up(self.clone()));
+        self.own(twin::watch(self.clone()));
     }
 
     /// Runs a task until it ends or the service stops.
@@ -146,10 +153,12 @@ impl Service {
         });
     }
 
-    /// Closes the connections of whoever is not a member under a new configuration.
+    /// Under a new configuration, judges what runs here again and closes the connections of whoever
+    /// is not a member any more.
     async fn cut_off(self: Arc<Self>) {
         let mut news = self.membership.configuration.watch();
         while news.changed().await.is_ok() {
+            self.membership.sessions.judge_again(&self.membership);
             for link in self.peers.all() {
                 if let Err(refusal) = gate::admit(&self.membership, &link.peer) {
                     link.close(&refusal);
@@ -201,9 +210,7 @@ impl Service {
             }
         };
         if connection.alpn() == PROBE_ALPN {
-            // It has proved to the prober that this key lives here; there is nothing more to say.
-            let _ = tokio::time::timeout(HANDSHAKE, connection.closed()).await;
-            return;
+            return self.probed(connection).await;
         }
         match machine_id(&connection.remote_id()) {
             Some(peer) => self.peers.adopt(connection, peer, None).judged().await,
@@ -211,6 +218,26 @@ impl Service {
                 u32::from(RefusalCode::NotAMember as u16).into(),
                 b"a weak key",
             ),
+        }
+    }
+
+    /// The handshake has proved to a prober that this key lives here; it is told which run of the
+    /// program this is, and says by the code of its farewell whether it was looking for its own key.
+    async fn probed(&self, connection: Connection) {
+        let serve = async {
+            if let Ok(mut stream) = connection.open_uni().await {
+                let _ = stream.write_all(&self.membership.instance).await;
+                let _ = stream.finish();
+            }
+            connection.closed().await
+        };
+        match tokio::time::timeout(HANDSHAKE, serve).await {
+            Ok(ConnectionError::ApplicationClosed(close))
+                if close.error_code == PROBE_TWIN.into() =>
+            {
+                self.probed_by_twin.notify_one();
+            }
+            _ => {}
         }
     }
 
@@ -277,6 +304,7 @@ fn assemble(
         serves: part.serves,
         instance: part.instance,
         born: part.born,
+        sessions: part.sessions,
         heard: Default::default(),
         waiting: Default::default(),
         stopping: Default::default(),

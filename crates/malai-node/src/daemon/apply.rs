@@ -180,7 +180,7 @@ impl Daemon {
         typed: bool,
     ) -> Result<Vec<String>, String> {
         let alias = dir.alias.clone();
-        let service = Service::start(dir, self.part)
+        let service = Service::start(dir, self.part.clone())
             .await
             .map_err(|error| error.to_string())?;
         lock(&self.services).insert(alias, service.clone());

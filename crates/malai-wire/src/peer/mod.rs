@@ -2,6 +2,7 @@
 
 pub mod exec;
 pub mod hello;
+pub mod probe;
 pub mod sync;
 
 /// The first byte of a bidirectional stream: what the stream is for.

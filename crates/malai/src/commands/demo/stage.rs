@@ -334,7 +334,7 @@ impl<'a> Stage<'a> {
             self.folder.display()
         );
         text += &line("laptop", "web01.demo uname -a");
-        text += &line("db01", "web01.demo ps aux");
+        text += &line("db01", "web01.demo id");
         text += &line("laptop", "status");
         text += &format!(
             "  $EDITOR {}\n",
