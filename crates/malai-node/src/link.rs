@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::frames::{self, PATIENCE, StreamError};
 use crate::member::{Membership, Twin, lock};
+use crate::moment::Moment;
 use crate::router::Router;
 use crate::{inbound, sync};
 
@@ -45,7 +46,7 @@ pub struct Greeted {
     /// Its words.
     pub hello: Hello,
     /// When they arrived.
-    pub at: Instant,
+    pub at: Moment,
 }
 
 /// A connection and what is known of its other side.
@@ -197,7 +198,7 @@ impl Link {
             if first {
                 *greeted = Some(Greeted {
                     hello,
-                    at: Instant::now(),
+                    at: Moment::now(),
                 });
             }
             first
