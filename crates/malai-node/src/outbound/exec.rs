@@ -18,8 +18,9 @@ use crate::peers::{Peers, ReachError};
 /// How long an open may go unanswered on a healthy connection before the peer is looked for anew.
 const UNANSWERED: Duration = Duration::from_millis(300);
 
-/// What is added to every comparison of two computers' clocks' speeds, in both directions.
-const CLOCK_MARGIN: Duration = Duration::from_millis(50);
+/// What is added to every comparison of times that two computers have measured: ages travel as whole
+/// milliseconds, and clocks differ in speed by less than a thousandth over the seconds that count here.
+const CLOCK_MARGIN: Duration = Duration::from_millis(10);
 
 /// What the caller wants run, and its own ends of the streams.
 #[derive(Debug)]
@@ -116,7 +117,7 @@ async fn open(
     name: &str,
     caller: &Caller,
 ) -> Result<Session, ExecError> {
-    let mut link = peers.link(target).await?;
+    let mut link = peers.session_link(target).await?;
     loop {
         let sent = Instant::now();
         let mut session = match send_open(&link, caller).await {
@@ -177,7 +178,7 @@ async fn open(
                 }
                 match never_received(peers, &link, sent).await {
                     Some(next) => link = next,
-                    None => return Err(lost(name, &error)),
+                    None => return Err(lost(name, &end_or(&link, error.to_string()))),
                 }
             }
         }
@@ -241,9 +242,11 @@ fn proves(old: &Arc<Link>, new: &Arc<Link>, sent: Instant) -> bool {
     let (Some(old), Some(new)) = (old.greeting(), new.greeting()) else {
         return false;
     };
-    let served_since_sent = new.at.duration_since(sent) + CLOCK_MARGIN;
-    old.hello.instance != new.hello.instance
-        && Duration::from_millis(new.hello.age_ms) > served_since_sent
+    let another = old.hello.instance != new.hello.instance;
+    // Its words were here before the open left; else its age has to reach back to then.
+    let before = new.at <= sent
+        || Duration::from_millis(new.hello.age_ms) > new.at.duration_since(sent) + CLOCK_MARGIN;
+    another && before
 }
 
 impl Session {
@@ -326,10 +329,10 @@ impl Session {
                         machine: name.to_owned(),
                         refusal,
                     },
-                    Broken::Stream(error) => lost(name, &error),
+                    Broken::Stream(error) => lost(name, &end_or(&link, error.to_string())),
                     Broken::Flow(FlowError::Broken(why)) => ExecError::Lost {
                         machine: name.to_owned(),
-                        why: refused_or(&link, why),
+                        why: end_or(&link, why),
                     },
                     Broken::Flow(FlowError::ReaderGone) => ExecError::ReaderGone,
                     Broken::Flow(error) => ExecError::Local(error),
@@ -346,11 +349,9 @@ enum Broken {
     Flow(FlowError),
 }
 
-/// The peer's own reason for closing the connection, where it gave one.
-fn refused_or(link: &Link, why: String) -> String {
-    link.refused()
-        .filter(|refusal| !refusal.message.is_empty())
-        .map_or(why, |refusal| malai_cluster::escape(&refusal.message))
+/// Why the connection has ended, where it has; else what went wrong on it.
+fn end_or(link: &Link, why: String) -> String {
+    if link.is_closed() { link.end() } else { why }
 }
 
 /// Waits for the exit, and sends signals meanwhile.
