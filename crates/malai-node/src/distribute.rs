@@ -153,7 +153,13 @@ async fn ask_one(service: &Arc<Service>, id: MachineId) -> Result<(), String> {
         .link(id)
         .await
         .map_err(|error| error.to_string())?;
-    match sync::compare(&link).await {
+    let before = service.membership.header();
+    let mut compared = sync::compare(&link).await;
+    if compared.is_ok() && service.membership.header() != before {
+        // What was taken up just now is news for the one who gave it.
+        compared = sync::compare(&link).await;
+    }
+    match compared {
         Ok(_) => Ok(()),
         Err(error) => match link.refused() {
             Some(refusal) if refusal.known_code() == Some(RefusalCode::NotAMember) => {

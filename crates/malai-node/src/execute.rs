@@ -16,6 +16,9 @@ pub const OWN_FAILURE: u8 = 255;
 /// What a command exits with when whoever read its output has gone: 128 and SIGPIPE.
 pub const READER_GONE: u8 = 141;
 
+/// What is said where the daemon ends a session. (A command line that has gone does not hear it.)
+const STOPPED: &str = "the daemon of this computer is stopping; the command was ended";
+
 /// How a command ended, for the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
@@ -60,7 +63,7 @@ pub async fn execute(
         tokio::select! {
             ended = exec::run(&service.peers, machine, &name, caller, started) => ended,
             // Dropping the session ends its streams, and with them the command there.
-            () = gone.cancelled() => return Ending { code: OWN_FAILURE, message: None },
+            () = gone.cancelled() => return Ending::failed(STOPPED),
         }
     };
     match ended {

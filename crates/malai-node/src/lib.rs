@@ -29,6 +29,7 @@ pub mod reach;
 pub mod rescan;
 pub mod router;
 pub mod service;
+pub mod session;
 pub mod settings;
 pub mod status;
 pub mod store;

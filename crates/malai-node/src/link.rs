@@ -1,7 +1,7 @@
 //! One connection to one peer: greetings, heartbeat, raw streams; both sides may open requests.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -52,11 +52,13 @@ pub struct Link {
     pub outbound: Router,
     connection: Connection,
     inbound: Router,
+    /// This side's greeting is on its way: only then may anything else take room on the connection.
+    has_greeted: watch::Sender<bool>,
     greeted: watch::Sender<Option<Greeted>>,
     admitted: watch::Sender<bool>,
     heard: Mutex<Instant>,
     used: Mutex<Instant>,
-    sessions: AtomicUsize,
+    sessions: watch::Sender<usize>,
     beating: AtomicBool,
     /// Why this side has closed the connection, if it has.
     closed_for: Mutex<Option<String>>,
@@ -72,7 +74,7 @@ pub struct InUse(Arc<Link>);
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.0.sessions.send_modify(|sessions| *sessions -= 1);
         *lock(&self.0.used) = Instant::now();
     }
 }
@@ -92,11 +94,12 @@ impl Link {
             outbound: Router::of_own_sessions(),
             connection,
             inbound: Router::default(),
+            has_greeted: watch::Sender::new(false),
             greeted: watch::Sender::new(None),
             admitted: watch::Sender::new(false),
             heard: Mutex::new(now),
             used: Mutex::new(now),
-            sessions: AtomicUsize::new(0),
+            sessions: watch::Sender::new(0),
             beating: AtomicBool::new(false),
             closed_for: Mutex::default(),
             turning_away: AtomicBool::new(false),
@@ -117,7 +120,8 @@ impl Link {
             self.connection.closed().await
         });
         tracing::debug!(peer = %self.peer.short(), cluster = %self.membership.alias(), "connection ended: {ended}");
-        tasks.shutdown().await;
+        // What was being served notices the end of its streams; its commands get their grace period.
+        while tasks.join_next().await.is_some() {}
         let own_endpoint = lock(&self.own_endpoint).take();
         if let Some(endpoint) = own_endpoint {
             endpoint.close().await;
@@ -136,6 +140,7 @@ impl Link {
         if send.await.is_none() {
             tracing::debug!(peer = %self.peer.short(), "the connection ended before it was greeted");
         }
+        self.has_greeted.send_replace(true);
     }
 
     /// Hands raw streams to their sessions until the connection ends.
@@ -224,6 +229,11 @@ impl Link {
         }
     }
 
+    /// Which run of the peer this is, if it has said so.
+    pub fn instance(&self) -> Option<malai_wire::peer::hello::InstanceId> {
+        Some(self.greeting()?.hello.instance)
+    }
+
     /// What the other side said first, if it has.
     pub fn greeting(&self) -> Option<Greeted> {
         self.greeted.borrow().clone()
@@ -278,7 +288,8 @@ impl Link {
             self.turning_away.store(false, Ordering::Relaxed);
         }
         self.admitted.send_replace(true);
-        self.membership.heard_from(self.peer, hello.header.as_ref());
+        self.membership
+            .heard_from(self.peer, Some(hello.instance), hello.header.as_ref());
         self.connection
             .set_max_concurrent_bi_streams(SESSIONS.into());
         self.connection
@@ -322,6 +333,14 @@ impl Link {
         }
     }
 
+    /// Waits until this side's greeting has gone before. The peer reads requests only after it, and
+    /// a large one that came first would fill the window that is open before admission: neither side
+    /// would get any further.
+    async fn after_greeting(&self) {
+        let mut has_greeted = self.has_greeted.subscribe();
+        let _ = has_greeted.wait_for(|greeted| *greeted).await;
+    }
+
     /// Opens a request.
     ///
     /// # Errors
@@ -331,6 +350,7 @@ impl Link {
         self: &Arc<Self>,
         kind: Bidi,
     ) -> Result<(SendStream, RecvStream), StreamError> {
+        self.after_greeting().await;
         let (mut send, recv) = self
             .connection
             .open_bi()
@@ -348,6 +368,7 @@ impl Link {
     ///
     /// The connection has ended.
     pub async fn open_raw(&self, kind: Uni, session: u64) -> Result<SendStream, StreamError> {
+        self.after_greeting().await;
         let mut send = self
             .connection
             .open_uni()
@@ -362,14 +383,24 @@ impl Link {
 
     /// Marks the link as used by a session, and sees to it that the peer's silence is noticed.
     pub fn in_use(self: &Arc<Self>) -> InUse {
-        self.sessions.fetch_add(1, Ordering::Relaxed);
+        self.sessions.send_modify(|sessions| *sessions += 1);
         *lock(&self.used) = Instant::now();
         InUse(self.clone())
     }
 
     /// Sessions of this side that use the link now.
     pub fn sessions(&self) -> usize {
-        self.sessions.load(Ordering::Relaxed)
+        *self.sessions.borrow()
+    }
+
+    /// Waits until no session uses the link.
+    pub async fn without_sessions(&self) {
+        // The sender is this link's own, so that waiting cannot fail.
+        let _ = self
+            .sessions
+            .subscribe()
+            .wait_for(|sessions| *sessions == 0)
+            .await;
     }
 
     /// Something arrived from the peer.

@@ -1,7 +1,7 @@
 //! A command on this very computer: the same gate, the same process, no network.
 
-use malai_wire::Refusal;
 use malai_wire::peer::exec::Exit;
+use malai_wire::{Refusal, RefusalCode};
 use tokio_util::sync::CancellationToken;
 
 use crate::flow::FlowError;
@@ -54,8 +54,12 @@ pub async fn run(
         Outcome::ReaderGone(_) => Err(ExecError::ReaderGone),
         Outcome::ClientGone => Err(ExecError::Lost {
             machine: name.to_owned(),
-            why: "the client has gone".into(),
+            why: "the daemon of this computer is stopping; the command was ended".into(),
         }),
+        Outcome::Ended(reason, remains) => {
+            remains.end().await;
+            Err(refused(Refusal::new(RefusalCode::NotAllowed, reason)))
+        }
         Outcome::Failed(why) => Err(ExecError::Local(FlowError::Broken(why))),
     }
 }

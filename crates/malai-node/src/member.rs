@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use malai_cluster::{ClusterAlias, ClusterId, Header, MachineId, SecretSeed};
@@ -11,6 +12,7 @@ use malai_wire::version::Versions;
 
 use crate::configuration::Configuration;
 use crate::home::{ClusterDir, Role};
+use crate::session::Sessions;
 use crate::waiting::WaitingList;
 
 /// A cluster that this home manages or is a machine of.
@@ -37,8 +39,12 @@ pub struct Membership {
     pub born: Instant,
     /// What other members were last heard to have.
     pub heard: Mutex<HashMap<MachineId, Heard>>,
+    /// What runs here now, of all clusters of this process.
+    pub sessions: Arc<Sessions>,
     /// Keys that ask to be members.
     pub waiting: Mutex<WaitingList>,
+    /// Whether no new session may begin: the daemon is stopping.
+    pub stopping: AtomicBool,
     /// A second process with this identity, if one was met.
     pub twin: Mutex<Option<Twin>>,
 }
@@ -50,6 +56,8 @@ pub struct Heard {
     pub at: Instant,
     /// The revision it has; 0 for none.
     pub revision: u64,
+    /// Which run of it said so.
+    pub instance: Option<InstanceId>,
 }
 
 /// Another process that proved to have this identity's key.
@@ -94,14 +102,27 @@ impl Membership {
                 .is_some_and(|cluster| cluster.is_member(peer))
     }
 
-    /// Takes note of what a member says it has.
-    pub fn heard_from(&self, peer: MachineId, header: Option<&Header>) {
-        let revision = header.map_or(0, |header| header.revision);
-        lock(&self.heard).insert(
+    /// Takes note of what a member's run says it has. One run never goes back, but what it said on
+    /// two connections may be heard in another order.
+    pub fn heard_from(
+        &self,
+        peer: MachineId,
+        instance: Option<InstanceId>,
+        header: Option<&Header>,
+    ) {
+        let mut revision = header.map_or(0, |header| header.revision);
+        let mut heard = lock(&self.heard);
+        if let Some(before) = heard.get(&peer)
+            && before.instance == instance
+        {
+            revision = revision.max(before.revision);
+        }
+        heard.insert(
             peer,
             Heard {
                 at: Instant::now(),
                 revision,
+                instance,
             },
         );
     }
@@ -111,6 +132,16 @@ impl Membership {
         if let Some(heard) = lock(&self.heard).get_mut(peer) {
             heard.at = Instant::now();
         }
+    }
+
+    /// Lets no new session begin.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether no new session may begin.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Takes note of a key that is not in the configuration.

@@ -178,7 +178,7 @@ impl Peers {
     /// The machine was not reached; what was tried is said.
     pub async fn link(self: &Arc<Self>, peer: MachineId) -> Result<Arc<Link>, ReachError> {
         if let Some(link) = self.current(&peer) {
-            if link.silent_for() < FRESH || link.ping(ASK).await {
+            if link.silent_for() < FRESH || link.ping(link.patience(ASK)).await {
                 self.watch(&link);
                 return Ok(link);
             }
@@ -212,7 +212,7 @@ impl Peers {
         }
         let target = EndpointAddr::new(endpoint_id(&peer)).with_ip_addr(address);
         let dialled = self.endpoint.connect(target, ALPN);
-        match tokio::time::timeout(ASK, dialled).await {
+        match tokio::time::timeout(link.patience(ASK), dialled).await {
             Ok(Ok(connection)) => {
                 let own = self.adopt(connection, peer, None);
                 self.watch(&own);
@@ -392,6 +392,9 @@ impl Peers {
 
     /// Sees to it that a peer's silence on a link in use is noticed.
     fn watch(self: &Arc<Self>, link: &Arc<Link>) {
+        if link.is_watched() {
+            return;
+        }
         let peers = Arc::downgrade(self);
         let watched = link.clone();
         self.tasks.spawn(watched.watch(move |link| {
@@ -412,7 +415,7 @@ impl Peers {
             .current(&link.peer)
             .filter(|next| !Arc::ptr_eq(next, link));
         let next = match beside {
-            Some(next) if next.silent_for() < FRESH || next.ping(ASK).await => next,
+            Some(next) if next.silent_for() < FRESH || next.ping(next.patience(ASK)).await => next,
             _ => self.fresh_link(link.peer).await.ok()?,
         };
         let greeted = next.greeted(ASK).await.ok()?;

@@ -55,8 +55,25 @@ pub enum Outcome {
     ReaderGone(Exit),
     /// The client went before the end; the process group was ended.
     ClientGone,
+    /// The session was ended from this side, for the reason. The client is told before what is left
+    /// of the command is waited for.
+    Ended(String, Remains),
     /// Passing its output on failed.
     Failed(String),
+}
+
+/// A command whose session has ended and which may still be running.
+#[derive(Debug)]
+pub struct Remains {
+    child: Child,
+    group: Option<Pid>,
+}
+
+impl Remains {
+    /// Ends the process group.
+    pub async fn end(mut self) {
+        end_group(&mut self.child, self.group).await;
+    }
 }
 
 /// Runs a command to its end.
@@ -72,6 +89,9 @@ pub async fn run(
     gone: CancellationToken,
 ) -> Outcome {
     let argv = command.inner().grant.argv.clone();
+    let listed = membership
+        .sessions
+        .begin(membership.alias(), command.inner());
     let mut child = match spawn(membership, command.inner(), &argv) {
         Ok(child) => child,
         Err(error) => return not_started(&argv, &error, &mut streams).await,
@@ -113,6 +133,12 @@ pub async fn run(
                 end_group(&mut child, group).await;
                 return Outcome::ClientGone;
             }
+            reason = listed.ended() => {
+                feeding.abort();
+                out.abort();
+                err.abort();
+                return Outcome::Ended(reason, Remains { child, group });
+            }
         }
     };
     feeding.abort();
@@ -121,6 +147,7 @@ pub async fn run(
     let (out, err) = tokio::select! {
         both = async { tokio::join!(out, err) } => both,
         () = gone.cancelled() => return Outcome::ClientGone,
+        reason = listed.ended() => return Outcome::Ended(reason, Remains { child, group: None }),
     };
     let status = match status {
         Ok(status) => status,

@@ -18,11 +18,13 @@ use crate::configuration::{Configuration, State};
 use crate::distribute;
 use crate::endpoint::{self, BindError, Ports, machine_id};
 use crate::home::{ClusterDir, Role};
+use crate::inbound::gate;
 use crate::keystore::{self, KeyError};
 use crate::mdns::Mdns;
 use crate::member::Membership;
 use crate::membership::{self, MembershipError};
 use crate::peers::Peers;
+use crate::session::Sessions;
 use crate::settings::Reach;
 use crate::store::{self, StoreError};
 use crate::twin;
@@ -55,7 +57,7 @@ pub enum ServiceError {
 }
 
 /// How this process takes part.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Part {
     /// A daemon serves; a command by itself only dials.
     pub serves: bool,
@@ -65,6 +67,8 @@ pub struct Part {
     pub instance: InstanceId,
     /// When it began.
     pub born: Instant,
+    /// What runs here now.
+    pub sessions: Arc<Sessions>,
 }
 
 impl Part {
@@ -75,6 +79,7 @@ impl Part {
             reach,
             instance: rand::random(),
             born: Instant::now(),
+            sessions: Arc::default(),
         }
     }
 }
@@ -100,7 +105,7 @@ impl Service {
     /// The folder, the key or the sockets cannot be used. A damaged snapshot is no error: that
     /// cluster denies everything until it has a new one.
     pub async fn start(dir: ClusterDir, part: Part) -> Result<Arc<Self>, ServiceError> {
-        let membership = Arc::new(open(dir, part)?);
+        let membership = Arc::new(open(dir, part.clone())?);
         let ports = if part.serves {
             Ports::Derived
         } else {
@@ -131,6 +136,7 @@ impl Service {
     pub fn serve(self: &Arc<Self>) {
         self.own(self.clone().accept());
         self.own(self.clone().announce());
+        self.own(self.clone().cut_off());
         self.own(distribute::keep_up(self.clone()));
         self.own(twin::watch(self.clone()));
     }
@@ -146,6 +152,20 @@ impl Service {
         });
     }
 
+    /// Under a new configuration, judges what runs here again and closes the connections of whoever
+    /// is not a member any more.
+    async fn cut_off(self: Arc<Self>) {
+        let mut news = self.membership.configuration.watch();
+        while news.changed().await.is_ok() {
+            self.membership.sessions.judge_again(&self.membership);
+            for link in self.peers.all() {
+                if let Err(refusal) = gate::admit(&self.membership, &link.peer) {
+                    link.close(&refusal);
+                }
+            }
+        }
+    }
+
     async fn announce(self: Arc<Self>) {
         self.peers.announce().await;
     }
@@ -153,6 +173,11 @@ impl Service {
     async fn accept(self: Arc<Self>) {
         let strangers = Arc::new(Semaphore::new(STRANGERS));
         while let Some(incoming) = self.peers.endpoint().accept().await {
+            // When it gets crowded, an address has to prove itself before it may have a place.
+            if strangers.available_permits() < STRANGERS / 2 && !incoming.remote_addr_validated() {
+                let _ = incoming.retry();
+                continue;
+            }
             let Ok(permit) = strangers.clone().try_acquire_owned() else {
                 incoming.refuse();
                 continue;
@@ -278,8 +303,10 @@ fn assemble(
         serves: part.serves,
         instance: part.instance,
         born: part.born,
+        sessions: part.sessions,
         heard: Default::default(),
         waiting: Default::default(),
+        stopping: Default::default(),
         twin: Default::default(),
     }
 }

@@ -70,7 +70,24 @@ pub async fn consider(link: &Arc<Link>, header: &Header) -> Result<(), SyncError
     if !membership.serves {
         return Ok(());
     }
-    let snapshot = Arc::new(fetch(link, header).await?);
+    let snapshot = match fetch(link, header).await {
+        Ok(snapshot) => Arc::new(snapshot),
+        Err(error) => {
+            if let SyncError::Snapshot(
+                why @ (SnapshotError::TooNew { .. } | SnapshotError::Invalid(_)),
+            ) = &error
+            {
+                let problem = format!(
+                    "revision {} cannot be used here: {why}; what was in force stays in force",
+                    header.revision
+                );
+                membership
+                    .configuration
+                    .note(|state| state.problem = Some(problem));
+            }
+            return Err(error);
+        }
+    };
     match membership.role {
         Role::Machine => take_up(membership, snapshot),
         Role::Manager => note_newer(membership, &snapshot),
@@ -162,7 +179,8 @@ pub async fn compare(link: &Arc<Link>) -> Result<Option<Header>, SyncError> {
         Compare::Refused(refusal) => return Err(SyncError::Refused(refusal)),
     };
     link.heard_now();
-    link.membership.heard_from(link.peer, theirs.as_ref());
+    link.membership
+        .heard_from(link.peer, link.instance(), theirs.as_ref());
     if let Some(header) = &theirs {
         consider(link, header).await?;
     }

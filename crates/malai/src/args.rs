@@ -90,7 +90,7 @@ pub enum Command {
     Exec(ExecCommand),
     /// Show malai at work: a throwaway cluster of real daemons, on this computer's loopback only
     Demo {
-        /// Keep its folder, and say where it is
+        /// Leave it running, and say how to go on by hand and how to end it
         #[arg(long)]
         keep: bool,
     },

@@ -96,7 +96,9 @@ impl Socket {
     }
 
     fn look(&mut self, daemon: &Daemon) {
-        daemon.look_after_lock();
+        if !daemon.look_after_lock() {
+            return;
+        }
         if std::fs::symlink_metadata(self.home.socket()).is_ok_and(|meta| meta.ino() == self.inode)
         {
             return;
@@ -146,7 +148,14 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>) {
                 // The end of this connection is the end of the process: held until then.
                 std::future::pending().await
             }
-            Request::Exec(exec) => run(stream, &daemon, exec, received).await,
+            Request::Exec(exec) => match daemon.session() {
+                Some(gone) => {
+                    let session = run(stream, daemon.clone(), exec, received, gone);
+                    let _ = daemon.sessions().spawn(session).await;
+                    Ok(())
+                }
+                None => reply(&mut stream, &Reply::Failed("the daemon is stopping".into())).await,
+            },
         }
     };
     if let Err(error) = served.await {
@@ -161,9 +170,10 @@ async fn reply(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
 /// Runs a command for a command line, until it ends or the command line goes.
 async fn run(
     stream: UnixStream,
-    daemon: &Arc<Daemon>,
+    daemon: Arc<Daemon>,
     exec: Exec,
     received: Received,
+    gone: CancellationToken,
 ) -> io::Result<()> {
     let (mut read, mut write) = stream.into_split();
     let (signals, signal_receiver) = mpsc::channel(16);
@@ -201,7 +211,6 @@ async fn run(
         }
     };
     let (started, mut has_started) = mpsc::channel(1);
-    let gone = CancellationToken::new();
     let execution = execute::execute(
         daemon.services(),
         daemon.aliases(),

@@ -13,7 +13,7 @@ use super::gate::{self, Command, Granted};
 use crate::flow::{Gate, Sink, Source, ToPeer};
 use crate::frames::{self, PATIENCE};
 use crate::link::{Link, number};
-use crate::process::{self, Outcome, Streams};
+use crate::process::{self, Outcome, Remains, Streams};
 
 /// Serves one control stream.
 pub async fn serve(
@@ -49,16 +49,19 @@ pub async fn serve(
     {
         return;
     }
-    let answer = execute(link, granted, &open, &send, recv, stdin).await;
+    let (answer, remains) = execute(link, granted, &open, &send, recv, stdin).await;
     if let Some(answer) = answer
         && frames::write(&mut send, &answer).await.is_ok()
     {
         let _ = send.finish();
-        let _ = send.stopped().await;
+        let _ = tokio::time::timeout(PATIENCE, send.stopped()).await;
+    }
+    if let Some(remains) = remains {
+        remains.end().await;
     }
 }
 
-/// Runs the command; `None` if there is nobody left to be told.
+/// Runs the command. Returns what its client is told, if it is still there, and what is left to end.
 async fn execute(
     link: &Arc<Link>,
     granted: Granted<Command>,
@@ -66,7 +69,7 @@ async fn execute(
     send: &SendStream,
     recv: RecvStream,
     stdin: oneshot::Receiver<RecvStream>,
-) -> Option<FromServer> {
+) -> (Option<FromServer>, Option<Remains>) {
     let session = number(send);
     let stdin = if open.stdin {
         Source::Expected(stdin)
@@ -92,12 +95,19 @@ async fn execute(
         }
     };
     match outcome {
-        Outcome::Exit(exit) | Outcome::ReaderGone(exit) => Some(FromServer::Exit(exit)),
+        Outcome::Exit(exit) | Outcome::ReaderGone(exit) => (Some(FromServer::Exit(exit)), None),
         Outcome::ClientGone => {
             tracing::info!(cluster = %link.membership.alias(), peer = %link.peer.short(), "the client went before the end; its command was ended");
-            None
+            (None, None)
         }
-        Outcome::Failed(why) => Some(FromServer::Refused(Refusal::new(RefusalCode::Failed, why))),
+        Outcome::Ended(reason, remains) => {
+            let refusal = Refusal::new(RefusalCode::NotAllowed, reason);
+            (Some(FromServer::Refused(refusal)), Some(remains))
+        }
+        Outcome::Failed(why) => {
+            let refusal = Refusal::new(RefusalCode::Failed, why);
+            (Some(FromServer::Refused(refusal)), None)
+        }
     }
 }
 

@@ -33,6 +33,8 @@ impl<T> Granted<T> {
 pub struct Command {
     /// Who asked: the key that the handshake proved, or this machine itself.
     pub from: MachineId,
+    /// The argument list as it was asked for.
+    pub asked: Vec<Vec<u8>>,
     /// What to run and by which rule.
     pub grant: Grant,
     /// The configuration under which it was decided.
@@ -54,7 +56,7 @@ pub fn admit(membership: &Membership, peer: &MachineId) -> Result<(), Refusal> {
     ))
 }
 
-/// Whether a command may run here.
+/// Whether a command may run here: the decision, and work that is allowed.
 ///
 /// # Errors
 ///
@@ -70,40 +72,65 @@ pub fn exec(
             "this side only dials: it is a command that runs without a daemon",
         ));
     }
+    if membership.is_stopping() {
+        return Err(Refusal::new(
+            RefusalCode::Stopping,
+            "the daemon of this machine is stopping",
+        ));
+    }
+    let judged = judge(membership, from, argv);
+    let (cluster, shown) = (membership.alias(), shown(argv));
+    match &judged {
+        Ok(grant) => {
+            tracing::info!(%cluster, from = %from.short(), rule = %grant.rule, "allowed: {shown}");
+        }
+        Err(refusal) => {
+            tracing::info!(%cluster, from = %from.short(), "refused: {shown}: {}", refusal.message);
+        }
+    }
+    let cluster = in_force(membership)?;
+    Ok(Granted(Command {
+        from,
+        asked: argv.to_vec(),
+        grant: judged?,
+        cluster,
+    }))
+}
+
+/// The decision alone, under what is in force now: for a request, and again for what runs already.
+///
+/// # Errors
+///
+/// The refusal, with the rule that made it.
+pub fn judge(membership: &Membership, from: MachineId, argv: &[Vec<u8>]) -> Result<Grant, Refusal> {
+    let cluster = in_force(membership)?;
+    let request = Request {
+        from,
+        to: membership.me,
+        action: Action::Exec(argv),
+    };
+    match decide(&cluster, &request) {
+        Decision::Allow(grant) => may_run_as(grant.user.as_ref()).map(|()| grant),
+        Decision::Refuse(refusal) => {
+            Err(Refusal::new(RefusalCode::NotAllowed, refusal.to_string()))
+        }
+    }
+}
+
+/// The configuration by which this machine decides.
+fn in_force(membership: &Membership) -> Result<Arc<Cluster>, Refusal> {
     // A manager's command line without a daemon may run here before anything was published.
     let cluster = if membership.serves {
         membership.configuration.cluster()
     } else {
         membership.configuration.names()
     };
-    let Some(cluster) = cluster else {
-        return Err(Refusal::new(
+    cluster.ok_or_else(|| {
+        Refusal::new(
             RefusalCode::NoConfiguration,
             "this machine has no valid configuration of the cluster yet; it denies everything until it gets one from the manager or a member",
-        ));
-    };
-    let request = Request {
-        from,
-        to: membership.me,
-        action: Action::Exec(argv),
-    };
-    let decision = decide(&cluster, &request);
-    let log_from = from.short();
-    match decision {
-        Decision::Allow(grant) => {
-            tracing::info!(cluster = %membership.alias(), from = %log_from, rule = %grant.rule, "allowed: {}", shown(argv));
-            may_run_as(grant.user.as_ref())?;
-            Ok(Granted(Command {
-                from,
-                grant,
-                cluster,
-            }))
-        }
-        Decision::Refuse(refusal) => {
-            tracing::info!(cluster = %membership.alias(), from = %log_from, "refused: {}: {refusal}", shown(argv));
-            Err(Refusal::new(RefusalCode::NotAllowed, refusal.to_string()))
-        }
-    }
+        )
+    })
 }
 
 /// A command runs as the daemon's user; where the configuration names another, it does not run.

@@ -58,7 +58,7 @@ async fn answer(
     _granted: Granted<()>,
 ) -> Compare {
     let membership = &link.membership;
-    membership.heard_from(link.peer, theirs.as_ref());
+    membership.heard_from(link.peer, link.instance(), theirs.as_ref());
     if let Some(header) = &theirs
         && let Err(error) = sync::consider(link, header).await
     {

@@ -24,6 +24,16 @@ const IDLE: Duration = Duration::from_secs(600);
 const RECOVERY: Duration = Duration::from_secs(4);
 
 impl Link {
+    /// How long the peer may take to answer a question: `least`, or a few round trips on a slow path.
+    pub fn patience(&self, least: Duration) -> Duration {
+        least.max(4 * self.round_trip().unwrap_or_default())
+    }
+
+    /// Whether [`Link::watch`] runs.
+    pub fn is_watched(&self) -> bool {
+        self.beating.load(Ordering::Relaxed)
+    }
+
     /// Asks whether the peer is there.
     pub async fn ping(self: &Arc<Self>, patience: Duration) -> bool {
         let ask = async {
@@ -42,7 +52,7 @@ impl Link {
 
     /// Watches a link that this side uses: asks every second while it is in use, closes it when it
     /// has been idle for long. `lost` is called when the peer has been silent for some seconds.
-    /// At most one watch runs for a link.
+    /// At most one watch runs for a link; a second call returns at once.
     pub async fn watch<F: Future<Output = ()>>(self: Arc<Self>, lost: impl Fn(Arc<Link>) -> F) {
         if self.beating.swap(true, Ordering::Relaxed) {
             return;

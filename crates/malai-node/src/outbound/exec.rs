@@ -16,11 +16,11 @@ use crate::link::{InUse, Link, number};
 use crate::peers::{Peers, ReachError};
 
 /// How long an open may go unanswered on a healthy connection before the peer is looked for anew.
-const UNANSWERED: Duration = Duration::from_millis(300);
+const UNANSWERED: Duration = Duration::from_millis(150);
 
-/// What is added to every comparison of times that two computers have measured: ages travel as whole
-/// milliseconds, and clocks differ in speed by less than a thousandth over the seconds that count here.
-const CLOCK_MARGIN: Duration = Duration::from_millis(10);
+/// How far two computers' clocks may run apart while an answer is waited for: one part in this many.
+/// (Crystals keep a hundredth of that.) The age itself is rounded down by its sender.
+const CLOCK_DRIFT: u32 = 500;
 
 /// What the caller wants run, and its own ends of the streams.
 #[derive(Debug)]
@@ -218,7 +218,7 @@ async fn replaced(
     loop {
         tokio::time::sleep(pause).await;
         // A large argument list on a slow path is no silence: whoever answers a question is there.
-        if !link.ping(UNANSWERED).await && !link.is_closed() {
+        if !link.ping(link.patience(UNANSWERED)).await && !link.is_closed() {
             match peers.successor(link).await {
                 Some(next) if proves(link, &next, sent) => return Ok(next),
                 Some(_) => return Err("the machine's daemon was restarted".into()),
@@ -242,11 +242,11 @@ fn proves(old: &Arc<Link>, new: &Arc<Link>, sent: Instant) -> bool {
     let (Some(old), Some(new)) = (old.greeting(), new.greeting()) else {
         return false;
     };
-    let another = old.hello.instance != new.hello.instance;
     // Its words were here before the open left; else its age has to reach back to then.
-    let before = new.at <= sent
-        || Duration::from_millis(new.hello.age_ms) > new.at.duration_since(sent) + CLOCK_MARGIN;
-    another && before
+    let waited = new.at.saturating_duration_since(sent);
+    old.hello.instance != new.hello.instance
+        && (new.at <= sent
+            || Duration::from_millis(new.hello.age_ms) > waited + waited / CLOCK_DRIFT)
 }
 
 impl Session {

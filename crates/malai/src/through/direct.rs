@@ -37,7 +37,7 @@ pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Endi
         let dirs = home.cluster_dirs()?;
         let mut services = Vec::new();
         for dir in dirs.iter().filter(|dir| is_cluster_of(dir, &found)) {
-            services.push(Service::start(dir.clone(), part).await?);
+            services.push(Service::start(dir.clone(), part.clone()).await?);
         }
         if services.is_empty() {
             let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();

@@ -1,0 +1,293 @@
+//! Applies the files of the home to the running daemon: one cluster at a time, each whole or not at all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use malai_cluster::{ClusterAlias, MachineId, escape};
+use malai_wire::control::RescanReport;
+use malai_wire::{Refusal, RefusalCode};
+
+use super::Daemon;
+use crate::distribute::{self, Pushed};
+use crate::home::{ClusterDir, Role};
+use crate::member::lock;
+use crate::rescan::{self, Published};
+use crate::service::{self, Service};
+use crate::settings::Settings;
+use crate::store;
+use crate::verify;
+
+/// How long `rescan` waits for machines to take a new revision up.
+const RESCAN_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a starting manager whose file has changed asks members for newer revisions.
+const ASK_AT_START: Duration = Duration::from_millis(1500);
+
+impl Daemon {
+    /// Applies the files: of one cluster, or of all. Each cluster is taken up as a whole or not at
+    /// all, and none disturbs another.
+    ///
+    /// # Errors
+    ///
+    /// There is no such cluster, or the home cannot be read.
+    pub async fn rescan(
+        self: &Arc<Self>,
+        only: Option<&str>,
+        typed: bool,
+    ) -> Result<Vec<RescanReport>, String> {
+        let _one_at_a_time = self.rescanning.lock().await;
+        let survey = self.home.survey().map_err(|error| error.to_string())?;
+        let mut reports = Vec::new();
+        if only.is_none() {
+            reports.extend(self.apply_settings());
+            for (path, problem) in &survey.problems {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                reports.push(report(&escape(&name), Err(problem.to_string())));
+            }
+        }
+        let known: Vec<String> = survey
+            .dirs
+            .iter()
+            .map(|dir| dir.alias.to_string())
+            .collect();
+        let served: Vec<ClusterAlias> = lock(&self.services).keys().cloned().collect();
+        let wanted = |alias: &ClusterAlias| only.is_none_or(|only| only == alias.as_str());
+        if let Some(only) = only
+            && !known.iter().any(|alias| alias == only)
+            && !served.iter().any(|alias| alias.as_str() == only)
+        {
+            let known = match &known[..] {
+                [] => "there is none yet".to_owned(),
+                known => format!("there are: {}", known.join(", ")),
+            };
+            return Err(format!(
+                "there is no cluster `{}` in {}; {known}",
+                escape(only),
+                self.home.root().display()
+            ));
+        }
+        for alias in served
+            .iter()
+            .filter(|alias| wanted(alias) && !known.iter().any(|known| known == alias.as_str()))
+        {
+            let gone = lock(&self.services).remove(alias);
+            if let Some(service) = gone {
+                service
+                    .stop(&Refusal::new(
+                        RefusalCode::Stopping,
+                        "the cluster's folder is gone",
+                    ))
+                    .await;
+                reports.push(report(
+                    alias.as_str(),
+                    Ok(vec!["its folder is gone; it is served no more".into()]),
+                ));
+            }
+        }
+        let mut pushes = Vec::new();
+        for dir in survey.dirs.into_iter().filter(|dir| wanted(&dir.alias)) {
+            let alias = dir.alias.clone();
+            let applied = self.apply(dir, typed).await;
+            let service = lock(&self.services).get(&alias).cloned();
+            if let Some(service) = service
+                .filter(|service| applied.is_ok() && service.membership.role == Role::Manager)
+            {
+                pushes.push((reports.len(), service.clone(), distribute::push(&service)));
+            }
+            reports.push(report(alias.as_str(), applied));
+        }
+        let deadline = tokio::time::Instant::now() + RESCAN_WAIT;
+        for (index, service, (targets, mut results)) in pushes {
+            let mut left = targets;
+            while let Ok(Some((machine, pushed))) =
+                tokio::time::timeout_at(deadline, results.recv()).await
+            {
+                left.retain(|other| *other != machine);
+                reports[index]
+                    .lines
+                    .push(pushed_line(&service, &machine, &pushed));
+            }
+            for machine in left {
+                reports[index].lines.push(pushed_line(
+                    &service,
+                    &machine,
+                    &Pushed::Unreachable(String::new()),
+                ));
+            }
+        }
+        Ok(reports)
+    }
+
+    /// Takes up `malai.toml`; where it is invalid, what was in force stays.
+    fn apply_settings(&self) -> Option<RescanReport> {
+        let settings = match Settings::load(&self.home) {
+            Ok(settings) => settings,
+            Err(error) => return Some(report("malai.toml", Err(error.to_string()))),
+        };
+        let reach = settings.effective_reach();
+        *lock(&self.aliases) = settings.aliases;
+        match reach {
+            Ok(reach) if reach == self.part.reach => None,
+            Ok(reach) => Some(report(
+                "malai.toml",
+                Ok(vec![format!(
+                    "reach `{reach}` takes effect when the daemon is started anew; it serves with `{}`",
+                    self.part.reach
+                )]),
+            )),
+            Err(error) => Some(report("malai.toml", Err(error.to_string()))),
+        }
+    }
+
+    /// Applies one cluster's folder: opens it if it is new, otherwise takes up what has changed.
+    async fn apply(self: &Arc<Self>, dir: ClusterDir, typed: bool) -> Result<Vec<String>, String> {
+        let found = verify::verify_home(&self.home, Some(dir.alias.as_str()))
+            .map_err(|error| error.to_string())?;
+        let broken = found
+            .iter()
+            .filter(|report| report.prevents_start())
+            .flat_map(|report| &report.problems);
+        let problems: Vec<String> = broken.map(ToString::to_string).collect();
+        let service = lock(&self.services).get(&dir.alias).cloned();
+        match (service, problems.is_empty()) {
+            (None, true) => self.open(dir, typed).await,
+            (None, false) => Err(problems.join("\n")),
+            (Some(service), true) => rescan_one(&service, typed),
+            (Some(service), false) => {
+                let membership = &service.membership;
+                let alias = membership.alias();
+                membership.configuration.note(|state| {
+                    state.problem = Some(format!(
+                        "its files are not in order; `malai rescan --check {alias}` shows how"
+                    ));
+                });
+                let kept = membership
+                    .header()
+                    .map(|header| format!("\nrevision {} stays in force", header.revision));
+                Err(format!(
+                    "{}{}",
+                    problems.join("\n"),
+                    kept.unwrap_or_default()
+                ))
+            }
+        }
+    }
+
+    /// Opens one cluster; a manager's includes a rescan.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        dir: ClusterDir,
+        typed: bool,
+    ) -> Result<Vec<String>, String> {
+        let alias = dir.alias.clone();
+        let service = Service::start(dir, self.part.clone())
+            .await
+            .map_err(|error| error.to_string())?;
+        lock(&self.services).insert(alias, service.clone());
+        if service.membership.role == Role::Machine {
+            service.serve();
+            return Ok(vec![
+                "taken up; it asks the manager for its configuration".into(),
+            ]);
+        }
+        if !typed {
+            ask_for_newer(&service).await;
+        }
+        let published = rescan::publish(&service.membership, typed);
+        service.serve();
+        match published {
+            Ok(published) => {
+                drop(distribute::push(&service));
+                Ok(vec![said(&published)])
+            }
+            Err(error) => {
+                service
+                    .membership
+                    .configuration
+                    .note(|state| state.problem = Some(error.to_string()));
+                Err(error.to_string())
+            }
+        }
+    }
+}
+
+/// A manager whose file has changed while no daemon ran may have been restored from a backup:
+/// before it publishes by itself, members may say that they have seen newer.
+async fn ask_for_newer(service: &Arc<Service>) {
+    let membership = &service.membership;
+    let path = membership.dir.cluster_toml();
+    let Ok(Some(text)) = store::read_text(&path, malai_cluster::MAX_CONTENT as u64) else {
+        return;
+    };
+    let Some(cluster) = malai_cluster::check(&path.to_string_lossy(), &text).cluster else {
+        return;
+    };
+    let current = membership.configuration.snapshot();
+    if current
+        .as_ref()
+        .is_some_and(|current| current.content() == cluster.render())
+    {
+        return;
+    }
+    let mut members: Vec<MachineId> = cluster.members().collect();
+    members.extend(
+        current
+            .iter()
+            .flat_map(|current| current.cluster().members()),
+    );
+    members.sort();
+    members.dedup();
+    distribute::ask_members_for_newer(service, members.into_iter(), ASK_AT_START).await;
+}
+
+/// A cluster that is served already, and whose files are sound.
+fn rescan_one(service: &Arc<Service>, typed: bool) -> Result<Vec<String>, String> {
+    let membership = &service.membership;
+    if membership.role == Role::Manager {
+        let published = rescan::publish(membership, typed).map_err(|error| error.to_string())?;
+        membership.configuration.note(|state| state.problem = None);
+        return Ok(vec![said(&published)]);
+    }
+    if let Some(line) = service::mend_edited(membership) {
+        return Ok(vec![line]);
+    }
+    Ok(vec![match membership.header() {
+        Some(header) => format!("revision {}; only the manager changes it", header.revision),
+        None => "this machine has no configuration yet; it keeps asking the manager".to_owned(),
+    }])
+}
+
+fn report(alias: &str, applied: Result<Vec<String>, String>) -> RescanReport {
+    let ok = applied.is_ok();
+    RescanReport {
+        alias: alias.to_owned(),
+        lines: applied.unwrap_or_else(|problem| vec![problem]),
+        ok,
+    }
+}
+
+fn said(published: &Published) -> String {
+    match published {
+        Published::Unchanged(revision) => format!("unchanged, revision {revision}"),
+        Published::Revision(revision) => format!("published revision {revision}"),
+        Published::Withheld(why) => format!("nothing published: {why}"),
+    }
+}
+
+fn pushed_line(service: &Service, machine: &MachineId, pushed: &Pushed) -> String {
+    let name = name_of(service, machine).unwrap_or_else(|| machine.short());
+    match pushed {
+        Pushed::Updated => format!("{name}: updated"),
+        Pushed::Unreachable(_) => format!("{name}: unreachable (it will get it later)"),
+        Pushed::Refused(why) => format!("{name}: refused: {why}"),
+    }
+}
+
+pub(super) fn name_of(service: &Service, machine: &MachineId) -> Option<String> {
+    service
+        .membership
+        .configuration
+        .names()?
+        .machine(machine)
+        .map(|machine| machine.name().to_string())
+}

@@ -1,0 +1,128 @@
+//! Commands that run on this machine now: who runs what, by which rule, and how they can be ended.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use malai_cluster::{ClusterAlias, MachineId, UserName};
+use tokio::sync::watch;
+
+use crate::inbound::gate::{self, Command};
+use crate::member::{Membership, lock};
+
+/// The live sessions of a process, of all its clusters.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    next: AtomicU64,
+    live: Mutex<BTreeMap<u64, Arc<Session>>>,
+}
+
+/// A command that runs.
+#[derive(Debug)]
+pub struct Session {
+    /// Its number in this process.
+    pub id: u64,
+    /// The cluster it came through.
+    pub alias: ClusterAlias,
+    /// Who asked for it.
+    pub from: MachineId,
+    /// The argument list as it was asked for.
+    pub asked: Vec<Vec<u8>>,
+    /// The user it runs as; `None` is the daemon's own.
+    pub user: Option<UserName>,
+    /// When it began.
+    pub since: SystemTime,
+    ended: watch::Sender<Option<String>>,
+}
+
+/// A session's place in the list, until dropped.
+#[derive(Debug)]
+pub struct Listed {
+    sessions: Arc<Sessions>,
+    session: Arc<Session>,
+}
+
+impl Sessions {
+    /// Lists a command that is about to run.
+    pub fn begin(self: &Arc<Self>, alias: &ClusterAlias, command: &Command) -> Listed {
+        let session = Arc::new(Session {
+            id: self.next.fetch_add(1, Ordering::Relaxed) + 1,
+            alias: alias.clone(),
+            from: command.from,
+            asked: command.asked.clone(),
+            user: command.grant.user.clone(),
+            since: SystemTime::now(),
+            ended: watch::Sender::new(None),
+        });
+        lock(&self.live).insert(session.id, session.clone());
+        Listed {
+            sessions: self.clone(),
+            session,
+        }
+    }
+
+    /// All of them, the oldest first.
+    pub fn all(&self) -> Vec<Arc<Session>> {
+        lock(&self.live).values().cloned().collect()
+    }
+
+    /// Judges a cluster's sessions again, under what is in force now. One that would not get the same
+    /// answer (allowed, as the same user) is ended, with the reason.
+    pub fn judge_again(&self, membership: &Membership) {
+        let of_cluster = self
+            .all()
+            .into_iter()
+            .filter(|session| session.alias == *membership.alias());
+        for session in of_cluster {
+            let reason = match gate::judge(membership, session.from, &session.asked) {
+                Ok(grant) if grant.user == session.user => continue,
+                Ok(_) => "it would run as another user now".to_owned(),
+                Err(refusal) => refusal.message,
+            };
+            let reason = format!("ended, since the configuration has changed: {reason}");
+            tracing::info!(cluster = %session.alias, from = %session.from.short(), session = session.id, "{reason}");
+            session.end(reason);
+        }
+    }
+}
+
+impl Session {
+    /// Ends the session, with a reason for its client.
+    pub fn end(&self, reason: String) {
+        self.ended.send_if_modified(|ended| {
+            let first = ended.is_none();
+            if first {
+                *ended = Some(reason);
+            }
+            first
+        });
+    }
+}
+
+impl Listed {
+    /// The session.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Waits until the session is ended, for the reason.
+    pub async fn ended(&self) -> String {
+        let mut ended = self.session.ended.subscribe();
+        loop {
+            if let Some(reason) = ended.borrow_and_update().clone() {
+                return reason;
+            }
+            if ended.changed().await.is_err() {
+                // The sender is the session's own, which is held here.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        lock(&self.sessions.live).remove(&self.session.id);
+    }
+}

@@ -1,0 +1,336 @@
+//! The bytes of every frame, as `PROTOCOL.md` shows them. A change here is a change of the protocol.
+
+use std::fmt::Write as _;
+
+use expect_test::{Expect, expect};
+use malai_cluster::signed_bytes;
+use malai_wire::control::{
+    self, Exec, Exited, FromCommand, Reply, Request, Rescan, RescanReport, Stdin,
+};
+use malai_wire::frame::{HEAD, Tagged};
+use malai_wire::peer::exec::{Exit, FromClient, FromServer, Open, Signal, Status};
+use malai_wire::peer::hello::{Greeting, Hello};
+use malai_wire::peer::sync::{Compare, Content, Fetch, Fetched};
+use malai_wire::peer::{Bidi, Uni, raw_head};
+use malai_wire::version::{ALPN, PROBE_ALPN, Versions};
+use malai_wire::{Refusal, RefusalCode};
+
+use crate::fixture::{REVISION, header, seed, snapshot};
+
+/// The page that describes the protocol.
+const PAGE: &str = include_str!("../../../../PROTOCOL.md");
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// A frame as length, tag and body.
+fn shown<T: Tagged>(message: &T) -> String {
+    let frame = message.to_frame();
+    let (head, body) = frame.split_at(HEAD);
+    let (length, tag) = head.split_at(4);
+    format!("{} {} {}", hex(length), hex(tag), hex(body))
+        .trim_end()
+        .to_owned()
+}
+
+/// Shows each message by its name, and holds the lines against what is expected and against the page.
+#[track_caller]
+fn check<T: Tagged>(messages: &[(&str, T)], expected: &Expect) {
+    let mut lines = String::new();
+    for (name, message) in messages {
+        let _ = writeln!(lines, "{name:<18} {}", shown(message));
+    }
+    check_lines(&lines, expected);
+}
+
+#[track_caller]
+fn check_lines(lines: &str, expected: &Expect) {
+    expected.assert_eq(lines);
+    for line in lines.lines() {
+        assert!(
+            PAGE.lines().any(|of_page| of_page.trim_end() == line),
+            "PROTOCOL.md does not have this line:\n{line}"
+        );
+    }
+}
+
+fn refusal() -> Refusal {
+    Refusal::new(RefusalCode::NotAllowed, "no")
+}
+
+fn hello(header: Option<malai_cluster::Header>) -> Greeting {
+    Greeting::Hello(Hello {
+        versions: Versions::OURS,
+        instance: std::array::from_fn(|i| i as u8),
+        age_ms: 300,
+        serves: true,
+        header,
+    })
+}
+
+#[test]
+fn names_and_beginnings() {
+    let mut lines = String::new();
+    for alpn in [ALPN, PROBE_ALPN] {
+        let _ = writeln!(lines, "ALPN {}", String::from_utf8_lossy(alpn));
+    }
+    for kind in [Bidi::Exec, Bidi::Fetch, Bidi::Compare, Bidi::Ping] {
+        assert_eq!(Bidi::from_byte(kind as u8), Some(kind));
+        let _ = writeln!(lines, "{:<18} {:02x}", format!("{kind:?}"), kind as u8);
+    }
+    for kind in [Uni::Hello, Uni::Stdin, Uni::Stdout, Uni::Stderr] {
+        assert_eq!(Uni::from_byte(kind as u8), Some(kind));
+        let _ = writeln!(lines, "{:<18} {:02x}", format!("{kind:?}"), kind as u8);
+    }
+    let head = hex(&raw_head(Uni::Stdout, 4));
+    let _ = writeln!(lines, "Stdout of 4        {head}");
+    let preamble = hex(&control::preamble(control::VERSION));
+    let _ = writeln!(lines, "preamble           {preamble}");
+    check_lines(
+        &lines,
+        &expect![[r#"
+        ALPN malai/1
+        ALPN malai-probe/1
+        Exec               01
+        Fetch              02
+        Compare            03
+        Ping               04
+        Hello              10
+        Stdin              11
+        Stdout             12
+        Stderr             13
+        Stdout of 4        120000000000000004
+        preamble           6d616c61692f0001
+    "#]],
+    );
+}
+
+#[test]
+fn the_hello() {
+    check(
+        &[
+            ("Hello, no header", hello(None)),
+            ("Hello", hello(Some(header()))),
+        ],
+        &expect![[r#"
+            Hello, no header   00000017 01 0101000102030405060708090a0b0c0d0e0fac020100
+            Hello              0000009c 01 0101000102030405060708090a0b0c0d0e0fac020101918cfc1468abea5c596d79bac6af6a5e491b652ae7cf7dbdfe60a5608d9d268c80e2cfaa062bd672a3995a193bfdde225d87a4885c32d630918e7023a67b03a6d413eb916930662a93fee1c692e71d3dfc88c15f2b298aa1d1434ff14de4b9474fdc6e8b9c7132a2d2f7bee8a91daec2493dc7b0570614e3c07f7446e3524df84b93f38008
+        "#]],
+    );
+}
+
+#[test]
+fn a_command() {
+    let open = |argv: &[&[u8]], stdin| {
+        FromClient::Open(Open {
+            argv: argv.iter().map(|word| word.to_vec()).collect(),
+            stdin,
+        })
+    };
+    check(
+        &[
+            ("Open", open(&[b"ps", b"aux"], true)),
+            ("Open, no stdin", open(&[b"a\xff"], false)),
+            ("Signal Hup", FromClient::Signal(Signal::Hup)),
+            ("Signal Int", FromClient::Signal(Signal::Int)),
+            ("Signal Quit", FromClient::Signal(Signal::Quit)),
+            ("Signal Term", FromClient::Signal(Signal::Term)),
+            ("Signal Usr1", FromClient::Signal(Signal::Usr1)),
+            ("Signal Usr2", FromClient::Signal(Signal::Usr2)),
+        ],
+        &expect![[r#"
+            Open               0000000a 01 020270730361757801
+            Open, no stdin     00000006 01 010261ff00
+            Signal Hup         00000002 02 00
+            Signal Int         00000002 02 01
+            Signal Quit        00000002 02 02
+            Signal Term        00000002 02 03
+            Signal Usr1        00000002 02 04
+            Signal Usr2        00000002 02 05
+        "#]],
+    );
+    let exit = |status| {
+        FromServer::Exit(Exit {
+            status,
+            stdout: 300,
+            stderr: 0,
+        })
+    };
+    check(
+        &[
+            ("Accepted", FromServer::Accepted),
+            ("Refused", FromServer::Refused(refusal())),
+            ("Exit code 7", exit(Status::Code(7))),
+            ("Exit signal 9", exit(Status::Signal(9))),
+        ],
+        &expect![[r#"
+            Accepted           00000001 01
+            Refused            00000005 02 02026e6f
+            Exit code 7        00000006 03 0007ac0200
+            Exit signal 9      00000006 03 0109ac0200
+        "#]],
+    );
+}
+
+#[test]
+fn configurations() {
+    check(
+        &[
+            ("Compare nothing", Compare::Header(None)),
+            ("Compare", Compare::Header(Some(header()))),
+            ("Compare refused", Compare::Refused(refusal())),
+        ],
+        &expect![[r#"
+            Compare nothing    00000002 01 00
+            Compare            00000087 01 01918cfc1468abea5c596d79bac6af6a5e491b652ae7cf7dbdfe60a5608d9d268c80e2cfaa062bd672a3995a193bfdde225d87a4885c32d630918e7023a67b03a6d413eb916930662a93fee1c692e71d3dfc88c15f2b298aa1d1434ff14de4b9474fdc6e8b9c7132a2d2f7bee8a91daec2493dc7b0570614e3c07f7446e3524df84b93f38008
+            Compare refused    00000005 02 02026e6f
+        "#]],
+    );
+    check(
+        &[("Fetch", Fetch::Revision(REVISION))],
+        &expect![[r#"
+        Fetch              00000006 01 80e2cfaa06
+    "#]],
+    );
+    let short = Content {
+        header: header(),
+        content: "format = 1\n".to_owned(),
+    };
+    check(
+        &[
+            ("Content", Fetched::Content(short)),
+            ("Fetch refused", Fetched::Refused(refusal())),
+        ],
+        &expect![[r#"
+            Content            00000092 01 918cfc1468abea5c596d79bac6af6a5e491b652ae7cf7dbdfe60a5608d9d268c80e2cfaa062bd672a3995a193bfdde225d87a4885c32d630918e7023a67b03a6d413eb916930662a93fee1c692e71d3dfc88c15f2b298aa1d1434ff14de4b9474fdc6e8b9c7132a2d2f7bee8a91daec2493dc7b0570614e3c07f7446e3524df84b93f380080b666f726d6174203d20310a
+            Fetch refused      00000005 02 02026e6f
+        "#]],
+    );
+}
+
+#[test]
+fn the_control_socket() {
+    let exec = |stdin| {
+        Request::Exec(Exec {
+            target: "web01.demo".to_owned(),
+            argv: vec![b"true".to_vec()],
+            stdin,
+        })
+    };
+    let rescan = |cluster: Option<&str>| {
+        Request::Rescan(Rescan {
+            cluster: cluster.map(str::to_owned),
+            typed: true,
+        })
+    };
+    check(
+        &[
+            ("ask Status", Request::Status),
+            ("ask Rescan, all", rescan(None)),
+            ("ask Rescan demo", rescan(Some("demo"))),
+            ("ask Stop", Request::Stop),
+            ("ask Exec", exec(Stdin::Descriptor)),
+            ("ask Exec, terminal", exec(Stdin::Streamed)),
+            ("ask Exec, no stdin", exec(Stdin::Empty)),
+        ],
+        &expect![[r#"
+            ask Status         00000001 01
+            ask Rescan, all    00000003 02 0001
+            ask Rescan demo    00000008 02 010464656d6f01
+            ask Stop           00000001 03
+            ask Exec           00000013 04 0a77656230312e64656d6f01047472756500
+            ask Exec, terminal 00000013 04 0a77656230312e64656d6f01047472756501
+            ask Exec, no stdin 00000013 04 0a77656230312e64656d6f01047472756502
+        "#]],
+    );
+    check(
+        &[
+            ("Input", FromCommand::Input(b"hi".to_vec())),
+            ("Input, the end", FromCommand::Input(Vec::new())),
+            ("pass Signal Int", FromCommand::Signal(Signal::Int)),
+            ("Pause", FromCommand::Pause),
+            ("Resume", FromCommand::Resume),
+        ],
+        &expect![[r#"
+            Input              00000004 01 026869
+            Input, the end     00000002 01 00
+            pass Signal Int    00000002 02 01
+            Pause              00000001 03
+            Resume             00000001 04
+        "#]],
+    );
+    let report = RescanReport {
+        alias: "demo".to_owned(),
+        lines: vec!["ok".to_owned()],
+        ok: true,
+    };
+    let exited = |message: Option<&str>| {
+        Reply::Exited(Exited {
+            code: 255,
+            message: message.map(str::to_owned),
+        })
+    };
+    check(
+        &[
+            ("answer Status", Reply::Status("{}".to_owned())),
+            ("answer Rescanned", Reply::Rescanned(vec![report])),
+            ("answer Done", Reply::Done),
+            ("answer Failed", Reply::Failed("no".to_owned())),
+            ("answer More", Reply::More),
+            ("answer Started", Reply::Started),
+            ("answer Exited", exited(None)),
+            ("answer Exited, why", exited(Some("no"))),
+        ],
+        &expect![[r#"
+            answer Status      00000004 01 027b7d
+            answer Rescanned   0000000c 02 010464656d6f01026f6b01
+            answer Done        00000001 03
+            answer Failed      00000004 04 026e6f
+            answer More        00000001 05
+            answer Started     00000001 06
+            answer Exited      00000003 07 ff00
+            answer Exited, why 00000006 07 ff01026e6f
+        "#]],
+    );
+}
+
+#[test]
+fn what_a_manager_signs_and_a_machine_keeps() {
+    let header = header();
+    assert!(header.verify(&header.cluster).is_ok());
+    let signed = signed_bytes(&header.cluster, header.revision, &header.hash);
+    let lines = format!(
+        "seed               {}\nsigned bytes       {}\nsignature          {}\n",
+        hex(&seed().to_bytes()),
+        hex(&signed),
+        hex(&header.signature),
+    );
+    check_lines(
+        &lines,
+        &expect![[r#"
+        seed               100d7e23f222267ba0be43855a262461b8a7718572edf58c56db912156d2bc25
+        signed bytes       6d616c61692d736e617073686f742d3100918cfc1468abea5c596d79bac6af6a5e491b652ae7cf7dbdfe60a5608d9d268c000000006553f1002bd672a3995a193bfdde225d87a4885c32d630918e7023a67b03a6d413eb9169
+        signature          30662a93fee1c692e71d3dfc88c15f2b298aa1d1434ff14de4b9474fdc6e8b9c7132a2d2f7bee8a91daec2493dc7b0570614e3c07f7446e3524df84b93f38008
+    "#]],
+    );
+    check_lines(
+        &snapshot().to_file(),
+        &expect![[r##"
+        # malai snapshot: revision 1700000000, signature 30662a93fee1c692e71d3dfc88c15f2b298aa1d1434ff14de4b9474fdc6e8b9c7132a2d2f7bee8a91daec2493dc7b0570614e3c07f7446e3524df84b93f38008; written by malai, edits are not obeyed
+        format = 1
+
+        [cluster_manager]
+        cluster_name = "company"
+        id52 = "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60"
+
+        [machine.web01]
+        allow_from = ["*"]
+        id52 = "e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80"
+    "##]],
+    );
+}

@@ -1,0 +1,259 @@
+//! What goes in comes out, and nothing that arrives makes a reader panic.
+
+use malai_cluster::{ClusterId, Header, MachineId, SecretSeed};
+use malai_wire::control::{
+    self, Exec, Exited, FromCommand, Reply, Request, Rescan, RescanReport, Stdin,
+};
+use malai_wire::frame::{CONTENT, HEAD, Tagged, parse_head};
+use malai_wire::peer::exec::{Exit, FromClient, FromServer, Open, Signal, Status};
+use malai_wire::peer::hello::{Greeting, Hello};
+use malai_wire::peer::sync::{Compare, Content, Fetch, Fetched};
+use malai_wire::version::Versions;
+use malai_wire::{FrameError, Refusal};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+fn machine() -> impl Strategy<Value = MachineId> {
+    any::<[u8; 32]>().prop_map(|seed| SecretSeed::from_bytes(seed).id())
+}
+
+fn header() -> impl Strategy<Value = Header> {
+    (
+        machine(),
+        any::<u64>(),
+        any::<[u8; 32]>(),
+        any::<[[u8; 32]; 2]>(),
+    )
+        .prop_map(|(manager, revision, hash, halves)| {
+            let mut signature = [0; 64];
+            signature.copy_from_slice(&halves.concat());
+            Header {
+                cluster: ClusterId::new(manager),
+                revision,
+                hash,
+                signature,
+            }
+        })
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    (any::<u16>(), any::<String>()).prop_map(|(code, message)| Refusal { code, message })
+}
+
+fn argv() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    vec(vec(any::<u8>(), 0..40), 0..6)
+}
+
+fn signal() -> impl Strategy<Value = Signal> {
+    use Signal::{Hup, Int, Quit, Term, Usr1, Usr2};
+    prop::sample::select(vec![Hup, Int, Quit, Term, Usr1, Usr2])
+}
+
+fn greeting() -> impl Strategy<Value = Greeting> {
+    (
+        any::<(u16, u16, [u8; 16], u64, bool)>(),
+        prop::option::of(header()),
+    )
+        .prop_map(|((lowest, highest, instance, age_ms, serves), header)| {
+            Greeting::Hello(Hello {
+                versions: Versions { lowest, highest },
+                instance,
+                age_ms,
+                serves,
+                header,
+            })
+        })
+}
+
+fn from_client() -> impl Strategy<Value = FromClient> {
+    prop_oneof![
+        (argv(), any::<bool>()).prop_map(|(argv, stdin)| FromClient::Open(Open { argv, stdin })),
+        signal().prop_map(FromClient::Signal),
+    ]
+}
+
+fn from_server() -> impl Strategy<Value = FromServer> {
+    let status = prop_oneof![
+        any::<u8>().prop_map(Status::Code),
+        any::<u8>().prop_map(Status::Signal),
+    ];
+    prop_oneof![
+        Just(FromServer::Accepted),
+        refusal().prop_map(FromServer::Refused),
+        (status, any::<u64>(), any::<u64>()).prop_map(|(status, stdout, stderr)| {
+            FromServer::Exit(Exit {
+                status,
+                stdout,
+                stderr,
+            })
+        }),
+    ]
+}
+
+fn compare() -> impl Strategy<Value = Compare> {
+    prop_oneof![
+        prop::option::of(header()).prop_map(Compare::Header),
+        refusal().prop_map(Compare::Refused),
+    ]
+}
+
+fn fetched() -> impl Strategy<Value = Fetched> {
+    prop_oneof![
+        (header(), any::<String>())
+            .prop_map(|(header, content)| Fetched::Content(Content { header, content })),
+        refusal().prop_map(Fetched::Refused),
+    ]
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let stdin = prop::sample::select(vec![Stdin::Descriptor, Stdin::Streamed, Stdin::Empty]);
+    prop_oneof![
+        Just(Request::Status),
+        Just(Request::Stop),
+        any::<(Option<String>, bool)>()
+            .prop_map(|(cluster, typed)| Request::Rescan(Rescan { cluster, typed })),
+        (any::<String>(), argv(), stdin).prop_map(|(target, argv, stdin)| {
+            Request::Exec(Exec {
+                target,
+                argv,
+                stdin,
+            })
+        }),
+    ]
+}
+
+fn from_command() -> impl Strategy<Value = FromCommand> {
+    prop_oneof![
+        vec(any::<u8>(), 0..200).prop_map(FromCommand::Input),
+        signal().prop_map(FromCommand::Signal),
+        Just(FromCommand::Pause),
+        Just(FromCommand::Resume),
+    ]
+}
+
+fn reply() -> impl Strategy<Value = Reply> {
+    let report = any::<(String, Vec<String>, bool)>().prop_map(|(alias, lines, ok)| RescanReport {
+        alias,
+        lines,
+        ok,
+    });
+    prop_oneof![
+        any::<String>().prop_map(Reply::Status),
+        vec(report, 0..3).prop_map(Reply::Rescanned),
+        Just(Reply::Done),
+        any::<String>().prop_map(Reply::Failed),
+        Just(Reply::More),
+        Just(Reply::Started),
+        any::<(u8, Option<String>)>()
+            .prop_map(|(code, message)| Reply::Exited(Exited { code, message })),
+    ]
+}
+
+/// Reads one frame as a reader of these messages does.
+fn read<T: Tagged>(frame: &[u8]) -> Result<Option<T>, FrameError> {
+    let Some(head) = frame.first_chunk::<HEAD>() else {
+        return Ok(None);
+    };
+    let (tag, length) = parse_head(*head, CONTENT)?;
+    match frame.get(HEAD..HEAD + length) {
+        Some(body) => T::decode(tag, body),
+        None => Ok(None),
+    }
+}
+
+#[track_caller]
+fn comes_back<T: Tagged + PartialEq + std::fmt::Debug>(message: T) {
+    assert_eq!(read::<T>(&message.to_frame()), Ok(Some(message)));
+}
+
+/// Reads the bytes as every kind of message there is. What decodes must come back the same.
+fn read_as_anything(frame: &[u8]) {
+    fn as_one<T: Tagged + PartialEq + std::fmt::Debug>(frame: &[u8]) {
+        if let Ok(Some(message)) = read::<T>(frame) {
+            comes_back(message);
+        }
+    }
+    as_one::<Greeting>(frame);
+    as_one::<FromClient>(frame);
+    as_one::<FromServer>(frame);
+    as_one::<Compare>(frame);
+    as_one::<Fetch>(frame);
+    as_one::<Fetched>(frame);
+    as_one::<Request>(frame);
+    as_one::<FromCommand>(frame);
+    as_one::<Reply>(frame);
+    if let Some(preamble) = frame.first_chunk() {
+        let _ = control::parse_preamble(*preamble);
+    }
+}
+
+/// A frame of any kind.
+fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        greeting().prop_map(|message| message.to_frame()),
+        from_client().prop_map(|message| message.to_frame()),
+        from_server().prop_map(|message| message.to_frame()),
+        compare().prop_map(|message| message.to_frame()),
+        any::<u64>().prop_map(|revision| Fetch::Revision(revision).to_frame()),
+        fetched().prop_map(|message| message.to_frame()),
+        request().prop_map(|message| message.to_frame()),
+        from_command().prop_map(|message| message.to_frame()),
+        reply().prop_map(|message| message.to_frame()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_peers_say_comes_back(
+        greeting in greeting(), client in from_client(), server in from_server(),
+        compare in compare(), revision: u64, fetched in fetched(),
+    ) {
+        comes_back(greeting);
+        comes_back(client);
+        comes_back(server);
+        comes_back(compare);
+        comes_back(Fetch::Revision(revision));
+        comes_back(fetched);
+    }
+
+    #[test]
+    fn what_the_socket_carries_comes_back(
+        request in request(), command in from_command(), reply in reply(), version: u16,
+    ) {
+        comes_back(request);
+        comes_back(command);
+        comes_back(reply);
+        prop_assert_eq!(control::parse_preamble(control::preamble(version)), Some(version));
+    }
+
+    #[test]
+    fn damaged_frames_never_panic(
+        frame in any_frame(),
+        changes in vec(any::<(prop::sample::Index, u8)>(), 1..6),
+        keep: prop::sample::Index,
+        more in vec(any::<u8>(), 0..8),
+    ) {
+        let mut damaged = frame.clone();
+        for (at, byte) in changes {
+            let at = at.index(damaged.len());
+            damaged[at] = byte;
+        }
+        read_as_anything(&damaged);
+        damaged.truncate(keep.index(frame.len()));
+        read_as_anything(&damaged);
+        read_as_anything(&[&frame[..], &more].concat());
+        // The same body under every other tag, and with bytes left over.
+        let mut stretched = [&frame[..], &more].concat();
+        let length = u32::try_from(stretched.len() - 4).unwrap();
+        stretched[..4].copy_from_slice(&length.to_be_bytes());
+        for tag in 0..=u8::MAX {
+            stretched[4] = tag;
+            read_as_anything(&stretched);
+        }
+    }
+
+    #[test]
+    fn noise_never_panics(noise in vec(any::<u8>(), 0..300)) {
+        read_as_anything(&noise);
+    }
+}

@@ -1,0 +1,196 @@
+//! A peer that says whatever a test wants it to, under any key.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use iroh::endpoint::{Connection, ConnectionError, RecvStream, SendStream};
+use iroh::{Endpoint, EndpointAddr};
+use malai_cluster::{Header, MachineId, SecretSeed};
+use malai_node::endpoint::{self, Ports, endpoint_id};
+use malai_node::frames;
+use malai_node::settings::Reach;
+use malai_wire::Refusal;
+use malai_wire::frame::{self, Tagged};
+use malai_wire::peer::exec::{FromClient, FromServer, Open};
+use malai_wire::peer::hello::{Greeting, Hello};
+use malai_wire::peer::sync::{Compare, Content, Fetch, Fetched};
+use malai_wire::peer::{Bidi, Uni};
+use malai_wire::version::{ALPN, Versions};
+
+use crate::harness::PATIENCE;
+
+/// A connection to a daemon.
+pub struct Peer {
+    endpoint: Endpoint,
+    pub connection: Connection,
+    fetched: Arc<AtomicUsize>,
+}
+
+impl Peer {
+    /// Connects to the daemon of this key, as whoever has the seed.
+    pub async fn connect(seed: &SecretSeed, to: &MachineId) -> Peer {
+        let own = endpoint::bind(seed, Reach::Loopback, Ports::Any);
+        let endpoint = own.await.expect("an endpoint");
+        let mut address = EndpointAddr::new(endpoint_id(to));
+        for port in endpoint::derived_ports(to) {
+            address = address.with_ip_addr(SocketAddr::from(([127, 0, 0, 1], port)));
+        }
+        let dial = tokio::time::timeout(PATIENCE, endpoint.connect(address, ALPN));
+        let connection = dial.await.expect("an answer").expect("a connection");
+        Peer {
+            endpoint,
+            connection,
+            fetched: Arc::default(),
+        }
+    }
+
+    /// A well-formed greeting with this header.
+    pub fn hello(header: Option<Header>) -> Hello {
+        Hello {
+            versions: Versions::OURS,
+            instance: rand_instance(),
+            age_ms: 1,
+            serves: true,
+            header,
+        }
+    }
+
+    /// Greets.
+    pub async fn greet(&self, header: Option<Header>) {
+        self.say_first(&Greeting::Hello(Peer::hello(header)).to_frame())
+            .await;
+    }
+
+    /// Sends this on the stream that is for the greeting. The daemon may have had enough before.
+    pub async fn say_first(&self, bytes: &[u8]) {
+        if let Ok(mut send) = self.connection.open_uni().await {
+            let _ = send.write_all(&[Uni::Hello as u8]).await;
+            let _ = send.write_all(bytes).await;
+            let _ = send.finish();
+        }
+    }
+
+    /// Sends these bytes on a new stream of one direction.
+    pub async fn throw(&self, bytes: &[u8]) {
+        if let Ok(mut send) = self.connection.open_uni().await {
+            let _ = send.write_all(bytes).await;
+        }
+    }
+
+    /// Sends these bytes on a new request stream, which stays open.
+    pub async fn ask(&self, bytes: &[u8]) -> Option<(SendStream, RecvStream)> {
+        let (mut send, recv) = self.connection.open_bi().await.ok()?;
+        send.write_all(bytes).await.ok()?;
+        Some((send, recv))
+    }
+
+    /// Sends a whole request and returns all bytes that come back.
+    pub async fn request(&self, kind: Bidi, message: Vec<u8>) -> Vec<u8> {
+        let bytes = [vec![kind as u8], message].concat();
+        let Some((mut send, mut recv)) = self.ask(&bytes).await else {
+            return Vec::new();
+        };
+        let _ = send.finish();
+        let mut answer = Vec::new();
+        while let Ok(Some(chunk)) = recv.read_chunk(1 << 16).await {
+            answer.extend_from_slice(&chunk);
+        }
+        answer
+    }
+
+    /// Asks for a command; returns the first answer.
+    pub async fn exec(&self, argv: &[&str]) -> Result<FromServer, String> {
+        let request = [vec![Bidi::Exec as u8], open(argv)].concat();
+        let (send, mut recv) = self.ask(&request).await.ok_or("no stream")?;
+        let answer = frames::expect(&mut recv, frame::SMALL, PATIENCE).await;
+        // Its end would be the end of the command.
+        drop(send);
+        answer.map_err(|error| error.to_string())
+    }
+
+    /// Compares headers as a member does.
+    pub async fn compare(&self, header: Header) -> Compare {
+        let request = Compare::Header(Some(header)).to_frame();
+        let request = [vec![Bidi::Compare as u8], request].concat();
+        let (mut send, mut recv) = self.ask(&request).await.expect("a stream");
+        let _ = send.finish();
+        let answer = frames::expect(&mut recv, frame::SMALL, PATIENCE).await;
+        answer.expect("an answer")
+    }
+
+    /// From now on gives this content to whoever asks for one.
+    pub fn give(&self, content: Content) {
+        let (connection, fetched) = (self.connection.clone(), self.fetched.clone());
+        tokio::spawn(async move {
+            while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+                let mut kind = [0; 1];
+                if recv.read_exact(&mut kind).await.is_err() || kind[0] != Bidi::Fetch as u8 {
+                    continue;
+                }
+                fetched.fetch_add(1, Ordering::SeqCst);
+                let _ = frames::expect::<Fetch>(&mut recv, frame::SMALL, PATIENCE).await;
+                let _ = frames::write(&mut send, &Fetched::Content(content.clone())).await;
+                let _ = send.finish();
+            }
+        });
+    }
+
+    /// How often the daemon has asked for the content.
+    pub fn fetched(&self) -> usize {
+        self.fetched.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the daemon closes the connection; returns its reason.
+    pub async fn turned_away(&self) -> Refusal {
+        let closed = tokio::time::timeout(Duration::from_secs(30), self.connection.closed());
+        match closed.await {
+            Ok(ConnectionError::ApplicationClosed(close)) => Refusal {
+                code: u16::try_from(close.error_code.into_inner()).unwrap(),
+                message: String::from_utf8_lossy(&close.reason).into_owned(),
+            },
+            other => panic!("not closed with a reason: {other:?}"),
+        }
+    }
+
+    /// Ends it.
+    pub async fn close(self) {
+        self.connection.close(0u32.into(), b"");
+        self.endpoint.close().await;
+    }
+}
+
+/// The frame that opens a command.
+pub fn open(argv: &[&str]) -> Vec<u8> {
+    FromClient::Open(Open {
+        argv: argv.iter().map(|word| word.as_bytes().to_vec()).collect(),
+        stdin: false,
+    })
+    .to_frame()
+}
+
+/// A key that nobody knows.
+pub fn stranger() -> SecretSeed {
+    let (a, b): ([u8; 16], [u8; 16]) = (rand_instance(), rand_instance());
+    let mut seed = [0; 32];
+    seed[..16].copy_from_slice(&a);
+    seed[16..].copy_from_slice(&b);
+    SecretSeed::from_bytes(seed)
+}
+
+fn rand_instance() -> [u8; 16] {
+    use std::io::Read;
+    let mut bytes = [0; 16];
+    let mut source = std::fs::File::open("/dev/urandom").expect("randomness");
+    source.read_exact(&mut bytes).expect("randomness");
+    bytes
+}
+
+/// Runs a test's asynchronous part.
+pub fn run<T>(part: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(part)
+}

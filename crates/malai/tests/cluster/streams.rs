@@ -1,0 +1,277 @@
+//! Streams, exit codes and argument lists, each way that a command can go.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::{Cluster, finish, lives, signal, until, within};
+
+fn random_bytes(count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    let mut source = std::fs::File::open("/dev/urandom").unwrap();
+    source.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn five_random_megabytes_there_and_back() {
+    let cluster = Cluster::with_routes();
+    let bytes = random_bytes(5 << 20);
+    for route in cluster.routes() {
+        let output = route.run_with(&["cat"], &bytes);
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+        assert!(output.stdout == bytes, "other bytes came back");
+    }
+}
+
+#[test]
+fn output_and_complaints_are_kept_apart() {
+    let cluster = Cluster::with_routes();
+    for route in cluster.routes() {
+        let script = "echo out; echo err >&2; echo more; echo worse >&2";
+        let output = route.run(&["sh", "-c", script]);
+        assert_eq!(output.out(), "out\nmore\n");
+        assert_eq!(output.stderr, "err\nworse\n");
+    }
+}
+
+#[test]
+fn exit_codes_as_a_shell_gives_them() {
+    let cluster = Cluster::with_routes();
+    for route in cluster.routes() {
+        for (script, code) in [
+            ("exit 0", 0),
+            ("exit 7", 7),
+            ("exit 255", 255),
+            ("kill -TERM $$", 143),
+            ("kill -KILL $$", 137),
+            ("kill -USR1 $$", 138),
+        ] {
+            let output = route.run(&["sh", "-c", script]);
+            let seen = (output.code, output.out(), output.stderr.as_str());
+            assert_eq!(seen, (code, "", ""), "{script}");
+        }
+        let unknown = route.run(&["no-such-program", "x"]);
+        assert_eq!(unknown.code, 127, "{}", unknown.shown());
+        assert!(unknown.stderr.contains("no-such-program"));
+        for not_a_program in ["/etc", "/etc/passwd"] {
+            let output = route.run(&[not_a_program, "x"]);
+            assert_eq!(output.code, 126, "{}", output.shown());
+            assert!(output.stderr.contains(not_a_program));
+        }
+    }
+}
+
+#[test]
+fn output_is_seen_before_the_command_ends() {
+    let cluster = Cluster::with_routes();
+    for route in cluster.routes() {
+        let mut child = route
+            .home
+            .spawn(&route.args(&["sh", "-c", "echo one; sleep 2; echo two"]));
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "one");
+        let first = Instant::now();
+        assert_eq!(lines.next().unwrap().unwrap(), "two");
+        // Were it held back until the end, both lines would come together.
+        assert!(first.elapsed() > Duration::from_secs(1), "{}", route.name);
+        assert_eq!(finish(child, Vec::new()).code, 0);
+    }
+}
+
+#[test]
+fn empty_input_and_none_at_all() {
+    let cluster = Cluster::with_routes();
+    for route in cluster.routes() {
+        assert_eq!(route.run_with(&["wc", "-c"], b"").clean(), "0\n");
+        assert_eq!(route.run(&["wc", "-c"]).clean(), "0\n");
+        // A command that reads nothing of much input.
+        let unread = route.run_with(&["echo", "done"], &vec![b'x'; 1 << 20]);
+        assert_eq!(unread.clean(), "done\n");
+    }
+}
+
+/// Standard input closed altogether, as daemons and cron jobs have it.
+#[test]
+fn closed_input() {
+    let cluster = Cluster::with_routes();
+    for route in cluster.routes() {
+        let mut shell = std::process::Command::new("/bin/sh");
+        let malai = route.home.command(&[] as &[&str]);
+        shell.args(["-c", "exec \"$@\" <&-", "sh"]);
+        shell
+            .arg(malai.get_program())
+            .args(route.args(&["wc", "-c"]));
+        shell.env_clear();
+        for (name, value) in malai.get_envs() {
+            shell.env(name, value.unwrap());
+        }
+        let child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let output = finish(child.unwrap(), Vec::new());
+        assert_eq!(output.clean(), "0\n", "{}", route.name);
+    }
+}
+
+#[test]
+fn ten_thousand_lines_of_complaints() {
+    let cluster = Cluster::with_routes();
+    for route in cluster.routes() {
+        let script = "i=0; while [ $i -lt 10000 ]; do echo line $i >&2; i=$((i+1)); done; exit 3";
+        let output = route.run(&["sh", "-c", script]);
+        assert_eq!(output.code, 3);
+        let expected: String = (0..10_000).map(|i| format!("line {i}\n")).collect();
+        assert!(output.stderr == expected, "{} bytes", output.stderr.len());
+    }
+}
+
+#[test]
+fn arguments_arrive_as_they_were_given() {
+    let cluster = Cluster::with_routes();
+    let arguments: [&OsStr; 12] = [
+        OsStr::new("two words"),
+        OsStr::new("'single' \"double\" `back` $HOME"),
+        OsStr::new("--help"),
+        OsStr::new("-V"),
+        OsStr::new(""),
+        OsStr::from_bytes(b"\xff\xfe raw"),
+        OsStr::new("new\nline"),
+        OsStr::new("*"),
+        OsStr::new("--"),
+        OsStr::new("\\"),
+        OsStr::new("\u{1b}[31m"),
+        OsStr::new("~"),
+    ];
+    let mut words = vec![OsStr::new("printf"), OsStr::new("%s\\0")];
+    words.extend(arguments);
+    let expected: Vec<u8> = arguments
+        .iter()
+        .flat_map(|argument| [argument.as_bytes(), b"\0"].concat())
+        .collect();
+    for route in cluster.routes() {
+        let output = route.run(&words);
+        assert_eq!(output.code, 0, "{}", output.shown());
+        assert_eq!(output.stdout, expected, "{}", output.shown());
+        // The same where malai's own options could be looked for: right behind the target.
+        let help = route.run(&["printf", "--help"]);
+        assert!(!help.out().contains("malai"), "{}", help.shown());
+    }
+}
+
+#[test]
+fn a_megabyte_of_arguments() {
+    let cluster = Cluster::with_routes();
+    let words: Vec<String> = (0..100_000).map(|i| format!("word{i:06}")).collect();
+    let mut args: Vec<&str> = vec!["printf", "%s\n"];
+    args.extend(words.iter().map(String::as_str));
+    for route in cluster.routes() {
+        let output = route.run(&args);
+        assert!(output.clean().lines().eq(words.iter()), "{}", route.name);
+    }
+}
+
+#[test]
+fn a_sole_argument_with_blanks_is_split_and_needs_no_shell() {
+    let cluster = Cluster::with_routes();
+    for route in cluster.routes() {
+        let output = route.run(&["printf '%s|' a  'b c' d"]);
+        assert_eq!(output.clean(), "a|b c|d|");
+        assert_eq!(route.run(&["echo  'b c'   d"]).clean(), "b c d\n");
+    }
+}
+
+#[test]
+fn a_sole_argument_that_means_a_shell_is_refused_with_the_form_to_use() {
+    let cluster = Cluster::with_routes();
+    for route in cluster.routes() {
+        for line in ["echo a | cat", "echo $HOME", "echo *", "A=1 env", "ls; ls"] {
+            let output = route.run(&[line]);
+            output.refused("no shell is involved");
+            let form = format!("malai {} sh -c '{line}'", route.target);
+            assert!(output.stderr.contains(&form), "{}", output.shown());
+        }
+    }
+}
+
+/// `malai … yes | head -1`.
+#[test]
+fn a_reader_that_goes_away_ends_both_sides() {
+    let cluster = Cluster::with_routes();
+    for route in cluster.routes() {
+        let mark = format!("y-{}", std::process::id());
+        let started = Instant::now();
+        let mut child = route.home.spawn(&route.args(&["yes", &mark]));
+        let mut line = String::new();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        out.read_line(&mut line).unwrap();
+        assert_eq!(line, format!("{mark}\n"));
+        drop(out);
+        let output = finish(child, Vec::new());
+        assert_eq!(output.code, 141, "{}: {}", route.name, output.shown());
+        assert_eq!(output.stderr, "");
+        assert!(started.elapsed() < Duration::from_secs(20));
+        let yes = format!("yes\0{mark}\0");
+        within(Duration::from_secs(20), "the end of yes", || {
+            running(yes.as_bytes()).is_empty()
+        });
+    }
+}
+
+/// The processes with this command line.
+fn running(command_line: &[u8]) -> Vec<u32> {
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        .filter(|pid| {
+            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == command_line)
+        })
+        .collect()
+}
+
+#[test]
+fn what_stays_in_the_background_does_not_hold_the_session() {
+    let cluster = Cluster::with_routes();
+    for route in cluster.routes() {
+        let output = route.run(&["sh", "-c", "sleep 444 & echo $!; echo hi"]);
+        let mut lines = output.clean().lines();
+        let pid: u32 = lines.next().unwrap().parse().unwrap();
+        assert_eq!(lines.next(), Some("hi"));
+        assert!(output.took < Duration::from_secs(20));
+        assert!(lives(pid), "what was left in the background has ended");
+        signal(pid, Signal::KILL);
+        until("its end", || !lives(pid));
+    }
+}
+
+/// What a command finds around it: nothing of the daemon's own.
+#[test]
+fn a_clean_environment() {
+    let cluster = Cluster::with_routes();
+    for route in cluster.routes() {
+        let output = route.run(&["env"]);
+        let mut names: Vec<&str> = output
+            .clean()
+            .lines()
+            .filter_map(|line| Some(line.split_once('=')?.0))
+            .collect();
+        names.sort_unstable();
+        let own = [
+            "HOME",
+            "LOGNAME",
+            "MALAI_CLIENT_ID52",
+            "MALAI_CLIENT_MACHINE",
+            "MALAI_CLUSTER",
+            "PATH",
+            "SHELL",
+            "USER",
+        ];
+        assert_eq!(names, own, "{}", route.name);
+        let open = route.run(&["ls", "-l", "/proc/self/fd"]);
+        for own in ["socket:", "anon_inode:", "/clusters/", "malai"] {
+            assert!(!open.clean().contains(own), "{}", open.shown());
+        }
+    }
+}
