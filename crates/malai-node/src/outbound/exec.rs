@@ -118,7 +118,7 @@ async fn open(
     name: &str,
     caller: &Caller,
 ) -> Result<Session, ExecError> {
-    let mut link = peers.link(target).await?;
+    let mut link = peers.session_link(target).await?;
     loop {
         let sent = Moment::now();
         let mut session = match send_open(&link, caller).await {
@@ -179,7 +179,7 @@ async fn open(
                 }
                 match never_received(peers, &link, sent).await {
                     Some(next) => link = next,
-                    None => return Err(lost(name, &error)),
+                    None => return Err(lost(name, &end_or(&link, error.to_string()))),
                 }
             }
         }
@@ -239,9 +239,11 @@ fn proves(old: &Arc<Link>, new: &Arc<Link>, sent: Moment) -> bool {
     let (Some(old), Some(new)) = (old.greeting(), new.greeting()) else {
         return false;
     };
+    // Its words were here before the open left; else its age has to reach back to then.
     let waited = new.at.at_most_since(&sent);
     old.hello.instance != new.hello.instance
-        && Duration::from_millis(new.hello.age_ms) > waited + waited / CLOCK_DRIFT
+        && (waited.is_zero()
+            || Duration::from_millis(new.hello.age_ms) > waited + waited / CLOCK_DRIFT)
 }
 
 impl Session {
@@ -324,10 +326,10 @@ impl Session {
                         machine: name.to_owned(),
                         refusal,
                     },
-                    Broken::Stream(error) => lost(name, &refused_or(&link, error.to_string())),
+                    Broken::Stream(error) => lost(name, &end_or(&link, error.to_string())),
                     Broken::Flow(FlowError::Broken(why)) => ExecError::Lost {
                         machine: name.to_owned(),
-                        why: refused_or(&link, why),
+                        why: end_or(&link, why),
                     },
                     Broken::Flow(FlowError::ReaderGone) => ExecError::ReaderGone,
                     Broken::Flow(error) => ExecError::Local(error),
@@ -344,11 +346,9 @@ enum Broken {
     Flow(FlowError),
 }
 
-/// The peer's own reason for closing the connection, where it gave one.
-fn refused_or(link: &Link, why: String) -> String {
-    link.refused()
-        .filter(|refusal| !refusal.message.is_empty())
-        .map_or(why, |refusal| malai_cluster::escape(&refusal.message))
+/// Why the connection has ended, where it has; else what went wrong on it.
+fn end_or(link: &Link, why: String) -> String {
+    if link.is_closed() { link.end() } else { why }
 }
 
 /// Waits for the exit, and sends signals meanwhile.
