@@ -37,6 +37,10 @@ const STRANGERS: usize = 256;
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
+/// How long an endpoint may take to close. Every peer is told at once; what follows is a wait for late
+/// packets, which is 3 s long after a connection with a path that was never measured (a short command's).
+const GOODBYE: Duration = Duration::from_millis(250);
+
 /// Largest snapshot file that is read, in bytes: the content and its comment line.
 const MAX_SNAPSHOT_FILE: u64 = MAX_CONTENT as u64 + 4096;
 
@@ -251,7 +255,7 @@ impl Service {
         if let Err(error) = self.save_addresses() {
             tracing::warn!("remembered addresses are not saved: {error}");
         }
-        self.peers.endpoint().close().await;
+        let _ = tokio::time::timeout(GOODBYE, self.peers.endpoint().close()).await;
         self.tasks.wait().await;
     }
 
