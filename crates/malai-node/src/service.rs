@@ -1,7 +1,7 @@
 //! One cluster at work in this process: its identity, endpoint, links and background tasks.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use iroh::endpoint::{Connection, ConnectionError, Incoming};
 use malai_cluster::{ClusterId, MAX_CONTENT, MachineId, SecretSeed, Snapshot, check};
@@ -23,6 +23,7 @@ use crate::keystore::{self, KeyError};
 use crate::mdns::Mdns;
 use crate::member::Membership;
 use crate::membership::{self, MembershipError};
+use crate::moment::Moment;
 use crate::peers::Peers;
 use crate::session::Sessions;
 use crate::settings::Reach;
@@ -70,7 +71,7 @@ pub struct Part {
     /// Which run of the program this is.
     pub instance: InstanceId,
     /// When it began.
-    pub born: Instant,
+    pub born: Moment,
     /// What runs here now.
     pub sessions: Arc<Sessions>,
 }
@@ -82,7 +83,7 @@ impl Part {
             serves,
             reach,
             instance: rand::random(),
-            born: Instant::now(),
+            born: Moment::now(),
             sessions: Arc::default(),
         }
     }
