@@ -132,3 +132,25 @@ fn every_file_says_what_it_is_and_is_short_and_no_test_is_ignored() {
         assert!(!text.contains(&ignored), "{shown} ignores a test");
     }
 }
+
+/// A page that names a file which is gone leads newcomers astray.
+#[test]
+fn what_the_design_page_names_is_there() {
+    let files: Vec<String> = files()
+        .iter()
+        .map(|path| path.to_string_lossy().into_owned())
+        .collect();
+    let page = fs::read_to_string(root().join("DESIGN.md")).unwrap();
+    let named: Vec<_> = page
+        .split('`')
+        .filter(|word| word.ends_with(".rs") && !word.contains(char::is_whitespace))
+        .collect();
+    assert!(named.len() > 50, "{named:?}");
+    for name in named {
+        let end = format!("/{name}");
+        assert!(
+            files.iter().any(|file| file.ends_with(&end)),
+            "DESIGN.md names {name}, which is not there"
+        );
+    }
+}
