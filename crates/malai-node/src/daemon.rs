@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::control::server::Socket;
 use crate::home::{Home, HomeError};
+use crate::limits::Limiter;
 use crate::lock::{HomeLock, LockError};
 use crate::member::lock;
 use crate::service::{Part, Service};
@@ -90,7 +91,7 @@ impl Daemon {
         home.prepare()?;
         let lock = HomeLock::acquire(&home)?;
         let settings = check(&home)?;
-        let part = Part::new(true, settings.effective_reach()?);
+        let part = Part::new(true, settings.effective_reach()?, settings.limits.clone());
         let daemon = Arc::new(Self {
             home: home.clone(),
             lock,
@@ -174,6 +175,11 @@ impl Daemon {
     /// Who runs tasks for the daemon.
     pub fn tasks(&self) -> &TaskTracker {
         &self.tasks
+    }
+
+    /// What counts for the limits.
+    pub fn limiter(&self) -> &Arc<Limiter> {
+        &self.part.limiter
     }
 
     /// All clusters at work.

@@ -12,6 +12,8 @@ use malai_wire::version::Versions;
 
 use crate::configuration::Configuration;
 use crate::home::{ClusterDir, Role};
+use crate::inbound::sync::Given;
+use crate::limits::Limiter;
 use crate::moment::Moment;
 use crate::session::Sessions;
 use crate::waiting::WaitingList;
@@ -42,6 +44,10 @@ pub struct Membership {
     pub heard: Mutex<HashMap<MachineId, Heard>>,
     /// What runs here now, of all clusters of this process.
     pub sessions: Arc<Sessions>,
+    /// What counts for the limits, of all clusters of this process.
+    pub limiter: Arc<Limiter>,
+    /// The configuration as it is being given to others.
+    pub given: Given,
     /// Keys that ask to be members.
     pub waiting: Mutex<WaitingList>,
     /// Whether no new session may begin: the daemon is stopping.
@@ -135,6 +141,11 @@ impl Membership {
         }
     }
 
+    /// Forgets what was heard from keys that are not members any more.
+    pub fn forget_strangers(&self) {
+        lock(&self.heard).retain(|peer, _| self.knows(peer));
+    }
+
     /// Lets no new session begin.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
@@ -148,7 +159,8 @@ impl Membership {
     /// Takes note of a key that is not in the configuration.
     pub fn turned_away(&self, peer: MachineId, address: Option<SocketAddr>) {
         if self.role == Role::Manager {
-            lock(&self.waiting).insert(peer, address, Instant::now());
+            let limits = self.limiter.limits();
+            lock(&self.waiting).insert(peer, address, Instant::now(), &limits);
         }
     }
 }

@@ -126,6 +126,9 @@ impl Daemon {
         };
         let reach = settings.effective_reach();
         *lock(&self.aliases) = settings.aliases;
+        if self.part.limiter.replace(settings.limits) {
+            tracing::info!("other limits hold from now on");
+        }
         match reach {
             Ok(reach) if reach == self.part.reach => None,
             Ok(reach) => Some(report(

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 /// Runs a command and waits for its end. Nothing in the home is changed by it.
 pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Ending> {
     let settings = Settings::load(home)?;
-    let part = Part::new(false, settings.effective_reach()?);
+    let part = Part::new(false, settings.effective_reach()?, settings.limits.clone());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
