@@ -4,6 +4,7 @@ mod crash;
 mod descriptors;
 mod distribution;
 mod exactly_once;
+mod floods;
 mod harness;
 mod house;
 mod many;
