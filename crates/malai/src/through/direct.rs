@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use malai_cluster::{ClusterRef, Target};
+use malai_node::accepting::Accepting;
 use malai_node::descriptor::{Descriptor, Way};
 use malai_node::execute::{self, Ending, READER_GONE};
 use malai_node::flow::{Gate, Sink, Source};
@@ -24,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 /// Runs a command and waits for its end. Nothing in the home is changed by it.
 pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Ending> {
     let settings = Settings::load(home)?;
-    let part = Part::new(false, settings.effective_reach()?);
+    let accepting = Accepting::new(&settings.accept);
+    let part = Part::new(false, settings.effective_reach()?, accepting);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
