@@ -115,16 +115,17 @@ fn take_up(membership: &Membership, snapshot: Arc<Snapshot>) -> Result<(), SyncE
 fn note_newer(membership: &Membership, snapshot: &Snapshot) -> Result<(), SyncError> {
     let revision = snapshot.revision();
     let path = membership.dir.newer();
-    if membership
-        .configuration
-        .state()
-        .newer
-        .is_none_or(|known| known < revision)
-    {
+    let mut news = false;
+    membership.configuration.note(|state| {
+        // The administrator may have published past it while it was being fetched.
+        let own = state.snapshot.as_ref().map(|own| own.revision());
+        news = own.max(state.newer).is_none_or(|known| known < revision);
+        if news {
+            state.newer = Some(revision);
+        }
+    });
+    if news {
         store::write_atomic(&path, snapshot.to_file().as_bytes(), 0o600)?;
-        membership
-            .configuration
-            .note(|state| state.newer = Some(revision));
         tracing::error!(cluster = %membership.alias(), revision, "{}", newer_notice(membership, revision, &path));
     }
     Ok(())
