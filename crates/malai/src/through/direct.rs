@@ -57,10 +57,14 @@ pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Endi
             Err(error) => return Err(error).context("the command's own streams cannot be used"),
         };
         let all = services.clone();
-        let ending = execute::execute(services, settings.aliases, target, caller, gone, || {
-            started.store(true, Ordering::Relaxed)
-        })
-        .await;
+        let (ending, remains) =
+            execute::execute(services, settings.aliases, target, caller, gone, || {
+                started.store(true, Ordering::Relaxed)
+            })
+            .await;
+        if let Some(remains) = remains {
+            remains.end().await;
+        }
         for service in all {
             service.stop(&Refusal::new(RefusalCode::Done, "")).await;
         }

@@ -43,7 +43,8 @@ impl Running {
     fn ended_now(self, reason: &str) {
         let since = Instant::now();
         let output = finish(self.child, Vec::new());
-        assert!(since.elapsed() < Duration::from_secs(1), "{since:?}");
+        let took = since.elapsed();
+        assert!(took < Duration::from_secs(1), "{took:?}");
         output.refused("ended, since the configuration has changed");
         output.refused(reason);
         until("the process group's end", || {
