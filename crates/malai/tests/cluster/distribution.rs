@@ -88,7 +88,10 @@ fn a_machine_that_slept_through_an_update_gets_it_from_whom_it_meets() {
     web01.start();
     let commanding = sleeper.run(&["web01.company", "echo", "met"]);
     assert_eq!(commanding.clean(), "met\n");
-    assert_eq!(sleeper.revision(), revision);
+    // The command may come to its end while the update is still on its way back.
+    until("the update on the sleeper", || {
+        sleeper.revision() == revision
+    });
     assert_eq!(
         sleeper.run(&["sleeper.company", "echo", "me"]).clean(),
         "me\n"
