@@ -9,7 +9,7 @@ mod render;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::allow::Member;
+use crate::allow::{GroupIndex, Member};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::group::Group;
 use crate::identity::{ClusterId, MachineId};
@@ -165,6 +165,12 @@ impl Cluster {
         self.0.groups.iter()
     }
 
+    /// The group with this name.
+    pub fn group_named(&self, name: &str) -> Option<&Group> {
+        let index = self.group_index(name)?;
+        self.0.groups.get(index as usize)
+    }
+
     /// The machine whose name a mistyped one is probably meant to be.
     pub fn nearest_machine(&self, name: &str) -> Option<&MachineName> {
         let names = self.machines().map(|machine| machine.name.as_str());
@@ -181,6 +187,12 @@ impl Cluster {
 
     pub(crate) fn member(&self, id: &MachineId) -> Option<Member> {
         self.0.members.get(id).copied()
+    }
+
+    pub(crate) fn group_index(&self, name: &str) -> Option<GroupIndex> {
+        let groups = &self.0.groups;
+        let found = groups.binary_search_by(|group| group.name().as_str().cmp(name));
+        found.ok().map(|index| index as GroupIndex)
     }
 
     pub(crate) fn group_table(&self) -> &[Group] {

@@ -1,5 +1,7 @@
 //! malai's IO: the home and its files, the daemon, peers, sessions.
 
+pub mod accepting;
+pub mod account;
 pub mod addresses;
 pub mod configuration;
 pub mod control;

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::account::Become;
 use crate::descriptor::{Descriptor, Way};
 use crate::flow::{self, FlowError, Gate, Sink, Source};
 use crate::inbound::gate::{Command, Granted};
@@ -26,12 +26,6 @@ pub const GRACE: Duration = Duration::from_secs(5);
 
 /// Where commands are looked for: what a login gives on Debian, root or not.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// The name of the user that this process runs as; `None` if the system knows no name for it.
-pub fn own_user() -> Option<String> {
-    uzers::get_user_by_uid(uzers::get_effective_uid())
-        .map(|user| user.name().to_string_lossy().into_owned())
-}
 
 /// The streams of a command.
 #[derive(Debug)]
@@ -89,9 +83,7 @@ pub async fn run(
     gone: CancellationToken,
 ) -> Outcome {
     let argv = command.inner().grant.argv.clone();
-    let listed = membership
-        .sessions
-        .begin(membership.alias(), command.inner());
+    let listed = membership.sessions.begin(membership, command.inner());
     let mut child = match spawn(membership, command.inner(), &argv) {
         Ok(child) => child,
         Err(error) => return not_started(&argv, &error, &mut streams).await,
@@ -171,35 +163,21 @@ pub async fn run(
 }
 
 fn spawn(membership: &Membership, command: &Command, argv: &[Vec<u8>]) -> io::Result<Child> {
-    let user = uzers::get_user_by_uid(uzers::get_effective_uid());
+    let account = &command.account;
     let mut arguments = argv
         .iter()
         .map(|argument| OsString::from_vec(argument.clone()));
     let program = arguments.next().ok_or(io::ErrorKind::InvalidInput)?;
     let mut spawn = tokio::process::Command::new(program);
-    spawn
-        .args(arguments)
-        .env_clear()
-        .env("PATH", PATH)
-        .process_group(0);
+    spawn.args(arguments).env_clear().env("PATH", PATH);
     for kept in ["LANG", "TERM"] {
         spawn.envs(std::env::var_os(kept).map(|value| (kept, value)));
     }
-    let mut home = PathBuf::from("/");
-    if let Some(user) = user {
-        use uzers::os::unix::UserExt;
-        home = user.home_dir().to_owned();
-        spawn
-            .env("USER", user.name())
-            .env("LOGNAME", user.name())
-            .env("SHELL", user.shell());
+    if let Some(name) = &account.name {
+        spawn.env("USER", name).env("LOGNAME", name);
     }
-    spawn.env("HOME", &home);
-    spawn.current_dir(if home.is_dir() {
-        home.as_path()
-    } else {
-        std::path::Path::new("/")
-    });
+    spawn.envs(account.shell.iter().map(|shell| ("SHELL", shell)));
+    spawn.env("HOME", &account.home);
     spawn
         .env("MALAI_CLIENT_ID52", command.from.to_string())
         .env("MALAI_CLUSTER", membership.alias().as_str());
@@ -210,6 +188,24 @@ fn spawn(membership: &Membership, command: &Command, argv: &[Vec<u8>]) -> io::Re
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    match &account.switch {
+        Some(switch) => {
+            let change = Become::new(switch, &account.home);
+            // SAFETY: the closure only makes system calls with what was made before the fork: it
+            // allocates nothing, takes no lock and panics nowhere.
+            #[allow(unsafe_code)]
+            unsafe {
+                spawn.pre_exec(move || change.become_it())
+            };
+        }
+        None => {
+            let home = account.home.as_path();
+            let root = std::path::Path::new("/");
+            spawn
+                .process_group(0)
+                .current_dir(if home.is_dir() { home } else { root });
+        }
+    }
     spawn.spawn()
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accepting::Accepting;
 use crate::addresses::Addresses;
 use crate::configuration::{Configuration, State};
 use crate::distribute;
@@ -72,18 +73,21 @@ pub struct Part {
     pub instance: InstanceId,
     /// When it began.
     pub born: Moment,
+    /// What this computer's owner accepts.
+    pub accepting: Arc<Accepting>,
     /// What runs here now.
     pub sessions: Arc<Sessions>,
 }
 
 impl Part {
     /// A part that begins now.
-    pub fn new(serves: bool, reach: Reach) -> Self {
+    pub fn new(serves: bool, reach: Reach, accepting: Accepting) -> Self {
         Self {
             serves,
             reach,
             instance: rand::random(),
             born: Moment::now(),
+            accepting: Arc::new(accepting),
             sessions: Arc::default(),
         }
     }
@@ -308,6 +312,7 @@ fn assemble(
         serves: part.serves,
         instance: part.instance,
         born: part.born,
+        accepting: part.accepting,
         sessions: part.sessions,
         heard: Default::default(),
         waiting: Default::default(),

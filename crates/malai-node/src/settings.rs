@@ -14,6 +14,8 @@ use toml::de::{DeString, DeTable, DeValue};
 use crate::home::Home;
 use crate::store::{self, StoreError};
 
+pub mod accept;
+
 /// The environment variable that decides the reach before `malai.toml` does.
 pub const REACH_VARIABLE: &str = "MALAI_NETWORK";
 
@@ -79,6 +81,8 @@ pub struct Settings {
     pub reach: Option<Reach>,
     /// `[aliases]`: short names of targets.
     pub aliases: BTreeMap<String, Target>,
+    /// `[accept.<alias>]`: what this computer accepts in each cluster.
+    pub accept: accept::Sections,
 }
 
 /// Why `malai.toml` cannot be used.
@@ -166,7 +170,8 @@ impl Reader<'_> {
             match key.get_ref().as_ref() {
                 "network" => settings.reach = self.network(value),
                 "aliases" => settings.aliases = self.aliases(value),
-                _ => self.unknown(key, "malai.toml", &["network", "aliases"]),
+                "accept" => settings.accept = self.accept(value),
+                _ => self.unknown(key, "malai.toml", &["network", "aliases", "accept"]),
             }
         }
         settings
@@ -273,7 +278,7 @@ impl Reader<'_> {
         let name = key.get_ref().as_ref();
         let help = match nearest(name, known.iter().copied()) {
             Some(near) => format!("did you mean {near}?"),
-            None => format!("this version knows {}", known.join(" and ")),
+            None => format!("this version knows {}", known.join(", ")),
         };
         let message = format!("unknown key \"{name}\" in {place}");
         self.problem(key.span(), message, Some(help));

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use malai_cluster::{ClusterRef, Target};
+use malai_node::accepting::Accepting;
 use malai_node::descriptor::{Descriptor, Way};
 use malai_node::execute::{self, Ending, READER_GONE};
 use malai_node::flow::{Gate, Sink, Source};
@@ -24,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 /// Runs a command and waits for its end. Nothing in the home is changed by it.
 pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Ending> {
     let settings = Settings::load(home)?;
-    let part = Part::new(false, settings.effective_reach()?);
+    let accepting = Accepting::new(&settings.accept);
+    let part = Part::new(false, settings.effective_reach()?, accepting);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -55,10 +57,14 @@ pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Endi
             Err(error) => return Err(error).context("the command's own streams cannot be used"),
         };
         let all = services.clone();
-        let ending = execute::execute(services, settings.aliases, target, caller, gone, || {
-            started.store(true, Ordering::Relaxed)
-        })
-        .await;
+        let (ending, remains) =
+            execute::execute(services, settings.aliases, target, caller, gone, || {
+                started.store(true, Ordering::Relaxed)
+            })
+            .await;
+        if let Some(remains) = remains {
+            remains.end().await;
+        }
         for service in all {
             service.stop(&Refusal::new(RefusalCode::Done, "")).await;
         }
