@@ -17,7 +17,7 @@ use crate::machine::Machine;
 use crate::name::MachineName;
 
 pub use edit::{EditError, add_machine, remove_machine};
-pub use locate::{Location, locate};
+pub use locate::{Location, locate, locate_span};
 pub(crate) use render::key;
 pub use render::{initial_document, machine_section};
 

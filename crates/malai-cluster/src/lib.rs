@@ -25,7 +25,7 @@ pub use address::{AddressError, ClusterRef, MachineRef, Target};
 pub use allow::{AllowList, Entry};
 pub use cluster::{
     Checked, Cluster, ContentError, EditError, FORMAT, Location, MAX_CONTENT, add_machine, check,
-    initial_document, locate, machine_section, read_content, remove_machine,
+    initial_document, locate, locate_span, machine_section, read_content, remove_machine,
 };
 pub use command::Command;
 pub use diagnostic::{Diagnostic, SHOWN_LINE, Severity, nearest};

@@ -18,6 +18,10 @@ use crate::membership::{self, ManagerFile};
 use crate::settings::{Settings, SettingsError};
 use crate::store::{self, show};
 
+mod users;
+
+pub use users::note_users;
+
 /// Largest `machine.toml` that is read, in bytes: the content and its comment line.
 pub(crate) const MAX_MACHINE_TOML: u64 = MAX_CONTENT as u64 + 4096;
 

@@ -3,7 +3,7 @@
 use malai_cluster::Severity;
 use malai_node::home::Home;
 use malai_node::store::show;
-use malai_node::verify::{ClusterReport, Problem, verify_home, verify_settings};
+use malai_node::verify::{ClusterReport, Problem, note_users, verify_home, verify_settings};
 use serde::Serialize;
 
 use crate::exit::Exit;
@@ -25,7 +25,8 @@ pub fn run(
     json: bool,
     printer: &Printer,
 ) -> anyhow::Result<Exit> {
-    let clusters = verify_home(home, cluster)?;
+    let mut clusters = verify_home(home, cluster)?;
+    note_users(home, &mut clusters);
     let settings = verify_settings(home, &clusters);
     let is_error = |problem: &Problem| problem.severity() == Severity::Error;
     let ok = !settings.iter().any(is_error) && clusters.iter().all(ClusterReport::is_sound);
