@@ -171,6 +171,16 @@ impl Cluster {
         self.0.groups.get(index as usize)
     }
 
+    /// Everybody in a group of this cluster, through whatever groups: machines by name, then the
+    /// manager where it is none.
+    pub fn members_of<'c>(&'c self, group: &'c Group) -> impl Iterator<Item = MachineId> + 'c {
+        let machine = |member: &Member| self.0.machines.get(*member as usize);
+        group
+            .all()
+            .iter()
+            .map(move |member| machine(member).map_or(self.manager(), Machine::id))
+    }
+
     /// The machine whose name a mistyped one is probably meant to be.
     pub fn nearest_machine(&self, name: &str) -> Option<&MachineName> {
         let names = self.machines().map(|machine| machine.name.as_str());

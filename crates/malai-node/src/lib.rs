@@ -40,3 +40,4 @@ pub mod sync;
 pub mod twin;
 pub mod verify;
 pub mod waiting;
+pub mod why;

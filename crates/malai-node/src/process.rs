@@ -27,6 +27,13 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// Where commands are looked for: what a login gives on Debian, root or not.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Keeps descriptors that this process was started with to itself: a file that was open where somebody
+/// typed `malai daemon` is no business of the commands that run here. To be called before any other
+/// is opened; those that malai opens are not passed on anyway.
+pub fn keep_descriptors() {
+    close_fds::set_fds_cloexec(3, &[]);
+}
+
 /// The streams of a command.
 #[derive(Debug)]
 pub struct Streams {
@@ -117,7 +124,7 @@ pub async fn run(
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,
-            Some(signal) = signals.recv() => send_signal(group, number(signal)),
+            Some(signal) = signals.recv() => drop(send_signal(group, number(signal))),
             () = gone.cancelled() => {
                 feeding.abort();
                 out.abort();
@@ -311,19 +318,24 @@ async fn end_group(child: &mut Child, group: Option<Pid>) {
             _ => return,
         }
     }
-    send_signal(group, rustix::process::Signal::KILL);
-    let _ = child.wait().await;
+    if send_signal(group, rustix::process::Signal::KILL) {
+        let _ = child.wait().await;
+    }
 }
 
-fn send_signal(group: Option<Pid>, signal: rustix::process::Signal) {
-    if let Some(group) = group
-        && let Err(error) = rustix::process::kill_process_group(group, signal)
-        && error != rustix::io::Errno::SRCH
-    {
-        tracing::warn!(
-            group = group.as_raw_nonzero(),
-            "a process group cannot be signalled: {error}"
-        );
+/// Whether it could be sent, or nobody is left to send it to. What belongs to another user may not be
+/// signalled, and lives on; that is reported.
+fn send_signal(group: Option<Pid>, signal: rustix::process::Signal) -> bool {
+    let Some(group) = group else { return true };
+    match rustix::process::kill_process_group(group, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => true,
+        Err(error) => {
+            tracing::warn!(
+                group = group.as_raw_nonzero(),
+                "a process group cannot be signalled, and what is left of it lives on: {error}"
+            );
+            false
+        }
     }
 }
 

@@ -241,6 +241,17 @@ impl Sections {
         found
     }
 
+    /// What is accepted in a cluster by a daemon that runs as this process does.
+    pub fn of_this_computer(&self, alias: &ClusterAlias) -> Option<Accept> {
+        let accept = self.all.get(alias)?.accept.clone();
+        Some(accept.of_daemon(account::own_name().as_deref()))
+    }
+
+    /// The text of the file, to find places in it; empty where nothing is accepted or refused.
+    pub fn source(&self) -> &str {
+        &self.file.1
+    }
+
     fn diagnostic(
         &self,
         severity: Severity,

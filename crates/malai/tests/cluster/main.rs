@@ -15,3 +15,4 @@ mod restored;
 mod signals;
 mod streams;
 mod strict_start;
+mod username;
