@@ -2,8 +2,6 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use malai_cluster::{ClusterRef, Target};
@@ -21,6 +19,8 @@ use malai_wire::{Refusal, RefusalCode};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+use super::started::Started;
 
 /// Runs a command and waits for its end. Nothing in the home is changed by it.
 pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Ending> {
@@ -45,7 +45,7 @@ pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Endi
             let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
             return Ok(Ending::failed(execute::unknown_cluster(&found, &known)));
         }
-        let started = Arc::new(AtomicBool::new(false));
+        let started = Started::default();
         let (caller, gone) = match caller(argv, started.clone()) {
             Ok(caller) => (caller, CancellationToken::new()),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -59,7 +59,7 @@ pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Endi
         let all = services.clone();
         let (ending, remains) =
             execute::execute(services, settings.aliases, target, caller, gone, || {
-                started.store(true, Ordering::Relaxed)
+                started.set()
             })
             .await;
         if let Some(remains) = remains {
@@ -82,7 +82,7 @@ fn is_cluster_of(dir: &ClusterDir, target: &Target) -> bool {
     }
 }
 
-fn caller(argv: Vec<Vec<u8>>, started: Arc<AtomicBool>) -> io::Result<Caller> {
+fn caller(argv: Vec<Vec<u8>>, started: Started) -> io::Result<Caller> {
     let (signals, receiver) = mpsc::channel(16);
     pass_signals(&signals, &started)?;
     let adopt =
@@ -98,7 +98,7 @@ fn caller(argv: Vec<Vec<u8>>, started: Arc<AtomicBool>) -> io::Result<Caller> {
 }
 
 /// Passes signals on from the moment the command runs; before that they end this process.
-fn pass_signals(sender: &mpsc::Sender<Signal>, started: &Arc<AtomicBool>) -> io::Result<()> {
+fn pass_signals(sender: &mpsc::Sender<Signal>, started: &Started) -> io::Result<()> {
     for (kind, name) in [
         (SignalKind::interrupt(), Signal::Int),
         (SignalKind::terminate(), Signal::Term),
@@ -111,7 +111,10 @@ fn pass_signals(sender: &mpsc::Sender<Signal>, started: &Arc<AtomicBool>) -> io:
         // Ends with the runtime.
         tokio::spawn(async move {
             while arrivals.recv().await.is_some() {
-                if !started.load(Ordering::Relaxed) {
+                let waiting = started.clone();
+                // Aside, since this thread is the one that would hear of it.
+                let set = tokio::task::spawn_blocking(move || waiting.is_set());
+                if !set.await.unwrap_or(false) {
                     std::process::exit(128 + kind.as_raw_value());
                 }
                 let _ = sender.send(name).await;
