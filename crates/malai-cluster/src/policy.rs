@@ -276,4 +276,6 @@ impl Asked<'_> {
 }
 
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod tests;
