@@ -116,7 +116,7 @@ fn as_which_users_the_daemons_own_included() {
     let cluster = Cluster::with_routes();
     let homes = ["web01", "laptop"].map(|name| cluster.machine(name));
     let own = own_user();
-    for (users, accepted) in [("nobody", false), (own.as_str(), true), ("", false)] {
+    for (users, accepted) in [("somebody-else", false), (own.as_str(), true), ("", false)] {
         for home in homes {
             settings(home, &format!("[accept.company]\nusers = \"{users}\"\n"));
         }
