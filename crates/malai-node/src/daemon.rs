@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::accepting::Accepting;
 use crate::control::server::Socket;
 use crate::home::{Home, HomeError};
+use crate::limits::Limiter;
 use crate::lock::{HomeLock, LockError};
 use crate::member::lock;
 use crate::service::{Part, Service};
@@ -92,7 +93,8 @@ impl Daemon {
         let lock = HomeLock::acquire(&home)?;
         let settings = check(&home)?;
         let accepting = Accepting::new(&settings.accept);
-        let part = Part::new(true, settings.effective_reach()?, accepting);
+        let reach = settings.effective_reach()?;
+        let part = Part::new(true, reach, accepting, settings.limits.clone());
         let daemon = Arc::new(Self {
             home: home.clone(),
             lock,
@@ -176,6 +178,11 @@ impl Daemon {
     /// Who runs tasks for the daemon.
     pub fn tasks(&self) -> &TaskTracker {
         &self.tasks
+    }
+
+    /// What counts for the limits.
+    pub fn limiter(&self) -> &Arc<Limiter> {
+        &self.part.limiter
     }
 
     /// All clusters at work.

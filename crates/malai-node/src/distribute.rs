@@ -19,8 +19,8 @@ const ASK_EVERY: Duration = Duration::from_secs(60);
 /// How often a machine without a configuration asks at first; then ever more slowly.
 const ASK_AT_FIRST: Duration = Duration::from_secs(5);
 
-/// Machines that a manager pushes to at once.
-const PUSH_AT_ONCE: usize = 64;
+/// Members that a starting manager asks at once whether they have seen newer.
+const ASK_AT_ONCE: usize = 64;
 
 /// What became of a push to one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +55,9 @@ pub fn push(
     );
     let (header, pushing) = (snapshot.header().clone(), service.clone());
     let all = targets.clone();
+    let at_once = membership.limiter.limits().pushes as usize;
     service.own(async move {
-        let permits = Arc::new(Semaphore::new(PUSH_AT_ONCE));
+        let permits = Arc::new(Semaphore::new(at_once));
         let mut pushes = JoinSet::new();
         for target in all {
             let (service, permits, sender, header) = (
@@ -180,7 +181,7 @@ pub async fn ask_members_for_newer(
     let mut asked = JoinSet::new();
     for member in members
         .filter(|id| *id != service.membership.me)
-        .take(PUSH_AT_ONCE)
+        .take(ASK_AT_ONCE)
     {
         let service = service.clone();
         asked.spawn(async move { ask_one(&service, member).await });

@@ -16,6 +16,7 @@ pub mod home;
 pub mod inbound;
 pub mod init;
 pub mod keystore;
+pub mod limits;
 pub mod link;
 pub mod local;
 pub mod lock;

@@ -13,6 +13,8 @@ use malai_wire::version::Versions;
 use crate::accepting::Accepting;
 use crate::configuration::Configuration;
 use crate::home::{ClusterDir, Role};
+use crate::inbound::sync::Given;
+use crate::limits::Limiter;
 use crate::moment::Moment;
 use crate::session::Sessions;
 use crate::waiting::WaitingList;
@@ -45,6 +47,10 @@ pub struct Membership {
     pub accepting: Arc<Accepting>,
     /// What runs here now, of all clusters of this process.
     pub sessions: Arc<Sessions>,
+    /// What counts for the limits, of all clusters of this process.
+    pub limiter: Arc<Limiter>,
+    /// The configuration as it is being given to others.
+    pub given: Given,
     /// Keys that ask to be members.
     pub waiting: Mutex<WaitingList>,
     /// Whether no new session may begin: the daemon is stopping.
@@ -143,6 +149,11 @@ impl Membership {
         }
     }
 
+    /// Forgets what was heard from keys that are not members any more.
+    pub fn forget_strangers(&self) {
+        lock(&self.heard).retain(|peer, _| self.knows(peer));
+    }
+
     /// Lets no new session begin.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
@@ -156,7 +167,8 @@ impl Membership {
     /// Takes note of a key that is not in the configuration.
     pub fn turned_away(&self, peer: MachineId, address: Option<SocketAddr>) {
         if self.role == Role::Manager {
-            lock(&self.waiting).insert(peer, address, Instant::now());
+            let limits = self.limiter.limits();
+            lock(&self.waiting).insert(peer, address, Instant::now(), &limits);
         }
     }
 }

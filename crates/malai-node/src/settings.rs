@@ -15,6 +15,7 @@ use crate::home::Home;
 use crate::store::{self, StoreError};
 
 pub mod accept;
+pub mod limits;
 
 /// The environment variable that decides the reach before `malai.toml` does.
 pub const REACH_VARIABLE: &str = "MALAI_NETWORK";
@@ -83,6 +84,8 @@ pub struct Settings {
     pub aliases: BTreeMap<String, Target>,
     /// `[accept.<alias>]`: what this computer accepts in each cluster.
     pub accept: accept::Sections,
+    /// `[limits]`.
+    pub limits: limits::Limits,
 }
 
 /// Why `malai.toml` cannot be used.
@@ -171,7 +174,12 @@ impl Reader<'_> {
                 "network" => settings.reach = self.network(value),
                 "aliases" => settings.aliases = self.aliases(value),
                 "accept" => settings.accept = self.accept(value),
-                _ => self.unknown(key, "malai.toml", &["network", "aliases", "accept"]),
+                "limits" => settings.limits = self.limits(value),
+                _ => self.unknown(
+                    key,
+                    "malai.toml",
+                    &["network", "aliases", "accept", "limits"],
+                ),
             }
         }
         settings

@@ -21,6 +21,7 @@ use crate::descriptor::{Descriptor, Way};
 use crate::execute::{self, Ending};
 use crate::flow::{Gate, Sink, Source};
 use crate::home::Home;
+use crate::limits::Place;
 use crate::outbound::exec::Caller;
 
 /// How long a command line may take to say what it wants.
@@ -73,10 +74,13 @@ impl Socket {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) if permitted(&stream) => {
+                        let limiter = daemon.limiter();
+                        let most = limiter.limits().control_connections;
+                        let (place, _) = limiter.control.enter((), most as usize, usize::MAX);
                         let daemon = daemon.clone();
                         daemon.tasks().spawn({
                             let daemon = daemon.clone();
-                            async move { serve(stream, daemon).await }
+                            async move { admit(stream, daemon, place).await }
                         });
                     }
                     Ok(_) => tracing::warn!("another user tried the control socket and was turned away"),
@@ -123,7 +127,28 @@ fn permitted(stream: &UnixStream) -> bool {
         .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
-async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>) {
+/// Serves a command line, until it has to give way to another because it says nothing.
+async fn admit(mut stream: UnixStream, daemon: Arc<Daemon>, place: Option<Place<()>>) {
+    let limiter = daemon.limiter();
+    let most = limiter.limits().control_connections;
+    match place {
+        Some(place) => {
+            let gives_way = place.gives_way.clone();
+            tokio::select! {
+                () = serve(stream, daemon, place) => {}
+                () = gives_way.cancelled() => {}
+            }
+        }
+        None => {
+            let refusal = limiter.refused("control_connections", most);
+            let preamble = control::preamble(control::VERSION);
+            let failed = Reply::Failed(refusal.message).to_frame();
+            let _ = stream.write_all(&[&preamble[..], &failed].concat()).await;
+        }
+    }
+}
+
+async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, place: Place<()>) {
     let served = async {
         stream
             .write_all(&control::preamble(control::VERSION))
@@ -135,6 +160,7 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>) {
             Ok(Err(error)) => return reply(&mut stream, &Reply::Failed(error.to_string())).await,
             Err(_) => return Ok(()),
         };
+        place.stays();
         match request {
             Request::Status => reply(&mut stream, &Reply::Status(daemon.facts())).await,
             Request::Rescan(rescan) => {
@@ -150,8 +176,16 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>) {
             }
             Request::Exec(exec) => match daemon.session() {
                 Some(gone) => {
+                    let counted = match daemon.limiter().own_session() {
+                        Ok(counted) => counted,
+                        Err(refusal) => {
+                            return reply(&mut stream, &Reply::Failed(refusal.message)).await;
+                        }
+                    };
+                    drop(place);
                     let session = run(stream, daemon.clone(), exec, received, gone);
                     let _ = daemon.sessions().spawn(session).await;
+                    drop(counted);
                     Ok(())
                 }
                 None => reply(&mut stream, &Reply::Failed("the daemon is stopping".into())).await,

@@ -156,6 +156,9 @@ impl Daemon {
         if only.is_none() {
             lines.extend(warnings.iter().map(ToString::to_string));
             *lock(&self.aliases) = settings.aliases.clone();
+            if self.part.limiter.replace(settings.limits.clone()) {
+                tracing::info!("other limits hold from now on");
+            }
             match settings.effective_reach() {
                 Ok(reach) if reach == self.part.reach => {}
                 Ok(reach) => lines.push(format!(

@@ -26,7 +26,8 @@ use super::started::Started;
 pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Ending> {
     let settings = Settings::load(home)?;
     let accepting = Accepting::new(&settings.accept);
-    let part = Part::new(false, settings.effective_reach()?, accepting);
+    let reach = settings.effective_reach()?;
+    let part = Part::new(false, reach, accepting, settings.limits.clone());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
