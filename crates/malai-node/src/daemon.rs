@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use malai_cluster::{ClusterAlias, Target};
+use malai_cluster::{ClusterAlias, Severity, Target};
 use malai_wire::status::DaemonFacts;
 use malai_wire::{Refusal, RefusalCode};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accepting::Accepting;
 use crate::control::server::Socket;
 use crate::home::{Home, HomeError};
 use crate::limits::Limiter;
@@ -91,7 +92,9 @@ impl Daemon {
         home.prepare()?;
         let lock = HomeLock::acquire(&home)?;
         let settings = check(&home)?;
-        let part = Part::new(true, settings.effective_reach()?, settings.limits.clone());
+        let accepting = Accepting::new(&settings.accept);
+        let reach = settings.effective_reach()?;
+        let part = Part::new(true, reach, accepting, settings.limits.clone());
         let daemon = Arc::new(Self {
             home: home.clone(),
             lock,
@@ -243,11 +246,15 @@ impl Daemon {
 
 /// Everything hand-written has to be sound before anything is served.
 fn check(home: &Home) -> Result<Settings, StartError> {
-    let mut problems: Vec<String> = verify::verify_settings(home)
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    for report in verify::verify_home(home, None)? {
+    let reports = verify::verify_home(home, None)?;
+    let (errors, warnings): (Vec<_>, Vec<_>) = verify::verify_settings(home, &reports)
+        .into_iter()
+        .partition(|problem| problem.severity() == Severity::Error);
+    for warning in warnings {
+        tracing::warn!("{}", warning.brief());
+    }
+    let mut problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    for report in reports {
         if report.prevents_start() {
             problems.extend(report.problems.iter().map(ToString::to_string));
         }

@@ -1,5 +1,7 @@
 //! malai's IO: the home and its files, the daemon, peers, sessions.
 
+pub mod accepting;
+pub mod account;
 pub mod addresses;
 pub mod configuration;
 pub mod control;
@@ -39,3 +41,4 @@ pub mod sync;
 pub mod twin;
 pub mod verify;
 pub mod waiting;
+pub mod why;

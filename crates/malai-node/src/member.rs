@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use malai_cluster::{ClusterAlias, ClusterId, Header, MachineId, SecretSeed};
+use malai_cluster::{Accept, ClusterAlias, ClusterId, Header, MachineId, SecretSeed};
 use malai_wire::peer::hello::{Hello, InstanceId};
 use malai_wire::version::Versions;
 
+use crate::accepting::Accepting;
 use crate::configuration::Configuration;
 use crate::home::{ClusterDir, Role};
 use crate::inbound::sync::Given;
@@ -42,6 +43,8 @@ pub struct Membership {
     pub born: Moment,
     /// What other members were last heard to have.
     pub heard: Mutex<HashMap<MachineId, Heard>>,
+    /// What this computer's owner accepts, in all clusters of this process.
+    pub accepting: Arc<Accepting>,
     /// What runs here now, of all clusters of this process.
     pub sessions: Arc<Sessions>,
     /// What counts for the limits, of all clusters of this process.
@@ -87,6 +90,11 @@ impl Membership {
         self.configuration
             .snapshot()
             .map(|snapshot| snapshot.header().clone())
+    }
+
+    /// What this computer's owner accepts in the cluster; none is whatever its rules allow.
+    pub fn accept(&self) -> Option<Arc<Accept>> {
+        self.accepting.of(self.alias())
     }
 
     /// The first words of this side on a connection.

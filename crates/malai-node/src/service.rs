@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accepting::Accepting;
 use crate::addresses::Addresses;
 use crate::configuration::{Configuration, State};
 use crate::distribute;
@@ -71,6 +72,8 @@ pub struct Part {
     pub instance: InstanceId,
     /// When it began.
     pub born: Moment,
+    /// What this computer's owner accepts.
+    pub accepting: Arc<Accepting>,
     /// What runs here now.
     pub sessions: Arc<Sessions>,
     /// What counts for the limits.
@@ -79,12 +82,13 @@ pub struct Part {
 
 impl Part {
     /// A part that begins now.
-    pub fn new(serves: bool, reach: Reach, limits: Limits) -> Self {
+    pub fn new(serves: bool, reach: Reach, accepting: Accepting, limits: Limits) -> Self {
         Self {
             serves,
             reach,
             instance: rand::random(),
             born: Moment::now(),
+            accepting: Arc::new(accepting),
             sessions: Arc::default(),
             limiter: Arc::new(Limiter::new(limits)),
         }
@@ -326,6 +330,7 @@ fn assemble(
         serves: part.serves,
         instance: part.instance,
         born: part.born,
+        accepting: part.accepting,
         sessions: part.sessions,
         limiter: part.limiter,
         heard: Default::default(),

@@ -14,6 +14,7 @@ use toml::de::{DeString, DeTable, DeValue};
 use crate::home::Home;
 use crate::store::{self, StoreError};
 
+pub mod accept;
 pub mod limits;
 
 /// The environment variable that decides the reach before `malai.toml` does.
@@ -81,6 +82,8 @@ pub struct Settings {
     pub reach: Option<Reach>,
     /// `[aliases]`: short names of targets.
     pub aliases: BTreeMap<String, Target>,
+    /// `[accept.<alias>]`: what this computer accepts in each cluster.
+    pub accept: accept::Sections,
     /// `[limits]`.
     pub limits: limits::Limits,
 }
@@ -170,8 +173,13 @@ impl Reader<'_> {
             match key.get_ref().as_ref() {
                 "network" => settings.reach = self.network(value),
                 "aliases" => settings.aliases = self.aliases(value),
+                "accept" => settings.accept = self.accept(value),
                 "limits" => settings.limits = self.limits(value),
-                _ => self.unknown(key, "malai.toml", &["network", "aliases", "limits"]),
+                _ => self.unknown(
+                    key,
+                    "malai.toml",
+                    &["network", "aliases", "accept", "limits"],
+                ),
             }
         }
         settings

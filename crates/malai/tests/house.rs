@@ -1,30 +1,10 @@
-//! Rules of the house that no compiler keeps: what each crate may touch, and how files are written.
+//! Rules of the house that no compiler keeps: the crates' one direction, how files are written, and that
+//! the page about the house speaks of the house that is there.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// What the pure crates may depend on: nothing here does IO, tells the time or draws random numbers.
-const PURE: [(&str, &[&str]); 2] = [
-    (
-        "malai-cluster",
-        &[
-            "blake3",
-            "data-encoding",
-            "ed25519-dalek",
-            "serde",
-            "strsim",
-            "thiserror",
-            "toml",
-            "toml_edit",
-        ],
-    ),
-    (
-        "malai-wire",
-        &["malai-cluster", "postcard", "serde", "thiserror"],
-    ),
-];
 
 /// The one direction in which the crates look.
 const DIRECTION: [(&str, &[&str]); 4] = [
@@ -66,22 +46,6 @@ fn dependencies() -> Vec<(String, BTreeSet<String>)> {
             )
         })
         .collect()
-}
-
-#[test]
-fn decisions_and_bytes_touch_nothing() {
-    let dependencies = dependencies();
-    for (name, allowed) in PURE {
-        let (_, found) = dependencies
-            .iter()
-            .find(|(found, _)| found == name)
-            .unwrap();
-        let more: Vec<_> = found
-            .iter()
-            .filter(|found| !allowed.contains(&found.as_str()))
-            .collect();
-        assert!(more.is_empty(), "{name} is pure and depends on {more:?}");
-    }
 }
 
 #[test]

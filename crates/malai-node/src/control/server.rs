@@ -258,7 +258,7 @@ async fn run(
     let listening = listen(&mut read, &mut bytes, signals, pieces, hold);
     tokio::pin!(execution, listening);
     let mut listens = true;
-    let ending: Ending = loop {
+    let (ending, remains): (Ending, _) = loop {
         tokio::select! {
             ending = &mut execution => break ending,
             Some(()) = has_started.recv() => write.write_all(&Reply::Started.to_frame()).await?,
@@ -268,18 +268,20 @@ async fn run(
             }
         }
     };
-    if !listens {
-        return Ok(());
+    let mut told = Ok(());
+    if listens {
+        let exited = Reply::Exited(Exited {
+            code: ending.code,
+            message: ending.message,
+        });
+        told = write.write_all(&exited.to_frame()).await;
     }
-    write
-        .write_all(
-            &Reply::Exited(Exited {
-                code: ending.code,
-                message: ending.message,
-            })
-            .to_frame(),
-        )
-        .await
+    // Its end is the client's to see, whatever is left here.
+    drop(write);
+    if let Some(remains) = remains {
+        remains.end().await;
+    }
+    told
 }
 
 /// The caller's own descriptors, ready to be waited for; their flags stay as they are.

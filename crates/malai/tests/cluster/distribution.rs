@@ -88,7 +88,10 @@ fn a_machine_that_slept_through_an_update_gets_it_from_whom_it_meets() {
     web01.start();
     let commanding = sleeper.run(&["web01.company", "echo", "met"]);
     assert_eq!(commanding.clean(), "met\n");
-    assert_eq!(sleeper.revision(), revision);
+    // The command may come to its end while the update is still on its way back.
+    until("the update on the sleeper", || {
+        sleeper.revision() == revision
+    });
     assert_eq!(
         sleeper.run(&["sleeper.company", "echo", "me"]).clean(),
         "me\n"
@@ -192,9 +195,9 @@ fn a_new_configuration_judges_live_sessions_again() {
     let (boss, laptop, web01) = (begun(&daemon), begun(&direct), begun(&here));
     // From now on web01 may be commanded by the manager's machine alone.
     cluster.edit(|text| {
-        let (before, after) = text.split_once("[machine.web01]").unwrap();
+        let (before, after) = text.split_once("\n[machine.web01]\n").unwrap();
         let after = after.replacen("allow_from = \"*\"", "allow_from = \"boss\"", 1);
-        format!("{before}[machine.web01]{after}")
+        format!("{before}\n[machine.web01]\n{after}")
     });
     cluster.manager.succeed(&["rescan", ALIAS]);
     for (name, mut child) in [("laptop", laptop), ("web01", web01)] {

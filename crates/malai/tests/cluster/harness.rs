@@ -34,7 +34,7 @@ impl Output {
         std::str::from_utf8(&self.stdout).expect("text on standard output")
     }
 
-    /// The same, where the command must have succeeded without a word of malai's own.
+    /// The same, where the command must have succeeded without a word on standard error.
     #[track_caller]
     pub fn clean(&self) -> &str {
         assert!(self.code == 0 && self.stderr.is_empty(), "{}", self.shown());

@@ -1,5 +1,6 @@
 //! The real binary with real daemons, in homes of their own on loopback, as people use it.
 
+mod accept;
 mod crash;
 mod descriptors;
 mod distribution;
@@ -15,3 +16,4 @@ mod restored;
 mod signals;
 mod streams;
 mod strict_start;
+mod username;
