@@ -77,6 +77,8 @@ pub struct Daemon {
     /// Commands of this computer's command lines.
     sessions: TaskTracker,
     stopping: CancellationToken,
+    /// Cancelled when it has stopped; until then command lines are told that it does.
+    stopped: CancellationToken,
     /// Cancelled when the grace period of a stop is over.
     ending: CancellationToken,
 }
@@ -105,6 +107,7 @@ impl Daemon {
             tasks: TaskTracker::new(),
             sessions: TaskTracker::new(),
             stopping: CancellationToken::new(),
+            stopped: CancellationToken::new(),
             ending: CancellationToken::new(),
         });
         for dir in home.cluster_dirs()? {
@@ -120,7 +123,7 @@ impl Daemon {
         let socket = Socket::bind(&home)?;
         daemon
             .tasks
-            .spawn(socket.serve(daemon.clone(), daemon.stopping.clone()));
+            .spawn(socket.serve(daemon.clone(), daemon.stopped.clone()));
         daemon.tasks.spawn(daemon.clone().save_addresses());
         Ok(daemon)
     }
@@ -158,6 +161,7 @@ impl Daemon {
             tracing::error!("some commands did not end in time");
         }
         tracing::info!("stopped");
+        self.stopped.cancel();
     }
 
     /// Tells the daemon to stop.

@@ -83,13 +83,20 @@ async fn push_to(service: &Arc<Service>, target: MachineId, header: &Header) -> 
     };
     lock(&service.membership.waiting).remove(&target);
     match sync::compare(&link).await {
-        Ok(Some(theirs)) if theirs.revision >= header.revision => Pushed::Updated,
+        // It may have got a newer one from elsewhere meanwhile; both are the manager's word.
+        Ok(Some(theirs)) if theirs == *header || is_newer(service, &theirs, header) => {
+            Pushed::Updated
+        }
         Ok(_) => Pushed::Refused("it did not take the revision up".into()),
         Err(SyncError::Refused(refusal)) => {
             Pushed::Refused(malai_cluster::escape(&refusal.message))
         }
         Err(error) => Pushed::Unreachable(error.to_string()),
     }
+}
+
+fn is_newer(service: &Service, theirs: &Header, header: &Header) -> bool {
+    theirs.revision > header.revision && theirs.verify(&service.membership.cluster).is_ok()
 }
 
 /// Keeps a service's configuration up to date until it stops. A manager has nobody to ask: members

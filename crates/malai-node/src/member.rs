@@ -125,7 +125,11 @@ impl Membership {
         instance: Option<InstanceId>,
         header: Option<&Header>,
     ) {
-        let mut revision = header.map_or(0, |header| header.revision);
+        // What nobody but the peer vouches for is no revision.
+        let own = self.header();
+        let mut revision = header
+            .filter(|header| own.as_ref() == Some(header) || header.verify(&self.cluster).is_ok())
+            .map_or(0, |header| header.revision);
         let mut heard = lock(&self.heard);
         if let Some(before) = heard.get(&peer)
             && before.instance == instance

@@ -208,12 +208,25 @@ fn spawn(membership: &Membership, command: &Command, argv: &[Vec<u8>]) -> io::Re
         None => {
             let home = account.home.as_path();
             let root = std::path::Path::new("/");
-            spawn
-                .process_group(0)
-                .current_dir(if home.is_dir() { home } else { root });
+            spawn.current_dir(if home.is_dir() { home } else { root });
+            if has_terminal() {
+                // A session of its own, so that it has no hold on the terminal of this process.
+                // SAFETY: one system call; nothing is allocated or locked.
+                #[allow(unsafe_code)]
+                unsafe {
+                    spawn.pre_exec(|| Ok(rustix::process::setsid().map(|_| ())?))
+                };
+            } else {
+                spawn.process_group(0);
+            }
         }
     }
     spawn.spawn()
+}
+
+/// Whether this process has a controlling terminal: a daemon in the foreground, a command line.
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
 }
 
 /// What a shell says and returns for a command that cannot be started.

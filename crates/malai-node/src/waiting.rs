@@ -49,7 +49,9 @@ impl WaitingList {
             .filter(|waiting| waiting.address.map(|address| address.ip()) == ip)
             .count();
         if self.0.len() < limits.waiting as usize
-            && from_there < limits.waiting_per_address as usize
+            && (from_there < limits.waiting_per_address as usize
+                // Through relays everybody comes from nowhere: half of the list is theirs.
+                || ip.is_none() && from_there < limits.waiting as usize / 2)
         {
             self.0.push(Waiting {
                 id,

@@ -1,5 +1,6 @@
 //! The daemon's side of the socket.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -32,6 +33,10 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Pieces of terminal input that are waiting to be sent.
 const PIECES: usize = 16;
+
+/// Bytes of terminal input kept for a command that does not read them. Whoever types or pastes more
+/// than that is not heard until it does.
+const TYPED_AHEAD: usize = 16 << 20;
 
 /// The bound socket.
 #[derive(Debug)]
@@ -325,16 +330,36 @@ async fn listen(
     hold: watch::Sender<bool>,
 ) {
     let mut pieces = Some(pieces);
+    // What was typed and the command has not read yet. Signals and the end of the command line are
+    // heard all the while, so that a command that reads nothing can still be ended.
+    let mut typed = VecDeque::new();
+    let mut held_back = 0;
+    let mut ended = false;
     loop {
-        match next_message(read, bytes).await {
-            Ok(Some(FromCommand::Input(piece))) => {
-                let ends = piece.is_empty();
-                if let Some(sender) = &pieces {
-                    // A command that reads no more of its input is nothing unusual.
-                    let _ = sender.send(piece).await;
+        if ended {
+            pieces = None;
+            typed.clear();
+            held_back = 0;
+            ended = false;
+        }
+        let message = tokio::select! {
+            message = next_message(read, bytes), if held_back < TYPED_AHEAD => message,
+            room = room_for(&pieces), if !typed.is_empty() => {
+                let piece: Vec<u8> = typed.pop_front().unwrap_or_default();
+                held_back -= piece.len();
+                ended = piece.is_empty() || room.is_none();
+                // A command that reads no more of its input is nothing unusual.
+                if let Some(room) = room {
+                    room.send(piece);
                 }
-                if ends {
-                    pieces = None;
+                continue;
+            }
+        };
+        match message {
+            Ok(Some(FromCommand::Input(piece))) => {
+                if pieces.is_some() {
+                    held_back += piece.len();
+                    typed.push_back(piece);
                 }
             }
             Ok(Some(FromCommand::Signal(signal))) => drop(signals.send(signal).await),
@@ -342,6 +367,14 @@ async fn listen(
             Ok(Some(FromCommand::Resume)) => drop(hold.send_replace(false)),
             Ok(None) | Err(_) => return,
         }
+    }
+}
+
+/// Room for one more piece of input; `None` if the command reads no more of it.
+async fn room_for(pieces: &Option<mpsc::Sender<Vec<u8>>>) -> Option<mpsc::Permit<'_, Vec<u8>>> {
+    match pieces {
+        Some(pieces) => pieces.reserve().await.ok(),
+        None => None,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::rescan::{self, Published};
 use crate::service::{self, Service};
 use crate::settings::Settings;
 use crate::store;
-use crate::verify;
+use crate::verify::{self, ClusterReport};
 
 /// How long `rescan` waits for machines to take a new revision up.
 const RESCAN_WAIT: Duration = Duration::from_secs(10);
@@ -191,9 +191,9 @@ impl Daemon {
             (None, true) if !settings_sound => {
                 Err("it is not taken up while malai.toml is invalid".to_owned())
             }
-            (None, true) => self.open(dir, typed).await,
+            (None, true) => with_warnings(self.open(dir, typed).await, &found),
             (None, false) => Err(problems.join("\n")),
-            (Some(service), true) => rescan_one(&service, typed),
+            (Some(service), true) => with_warnings(rescan_one(&service, typed), &found),
             (Some(service), false) => {
                 let membership = &service.membership;
                 let alias = membership.alias();
@@ -296,6 +296,23 @@ fn rescan_one(service: &Arc<Service>, typed: bool) -> Result<Vec<String>, String
         Some(header) => format!("revision {}; only the manager changes it", header.revision),
         None => "this machine has no configuration yet; it keeps asking the manager".to_owned(),
     }])
+}
+
+/// Adds what the check warns of: it is legal, and surely not meant.
+fn with_warnings(
+    applied: Result<Vec<String>, String>,
+    found: &[ClusterReport],
+) -> Result<Vec<String>, String> {
+    let warnings = found
+        .iter()
+        .flat_map(|report| &report.problems)
+        .filter(|problem| problem.severity() == Severity::Warning);
+    applied.map(|lines| {
+        lines
+            .into_iter()
+            .chain(warnings.map(ToString::to_string))
+            .collect()
+    })
 }
 
 fn report(alias: &str, applied: Result<Vec<String>, String>) -> RescanReport {

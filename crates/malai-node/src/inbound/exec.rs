@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::gate::{self, Command, Granted};
 use crate::flow::{Gate, Sink, Source, ToPeer};
-use crate::frames::{self, PATIENCE, StreamError};
+use crate::frames::{self, StreamError};
 use crate::limits::Room;
 use crate::link::{Link, number};
 use crate::process::{self, Outcome, Remains, Streams};
@@ -54,11 +54,15 @@ pub async fn serve(
         && frames::write(&mut send, &answer).await.is_ok()
     {
         let _ = send.finish();
-        let _ = tokio::time::timeout(PATIENCE, send.stopped()).await;
     }
-    if let Some(remains) = remains {
-        remains.end().await;
-    }
+    let end = async {
+        if let Some(remains) = remains {
+            remains.end().await;
+        }
+    };
+    // Until the answer has arrived, or never can: a connection with an answer under way must not
+    // make room for others, or the client would take the request for one that nobody looked at.
+    let _ = tokio::join!(send.stopped(), end);
 }
 
 /// Reads the open, in its time and with room for it.

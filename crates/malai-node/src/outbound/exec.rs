@@ -396,8 +396,14 @@ async fn feed(link: &Arc<Link>, number: u64, stdin: &mut Source) -> Result<(), F
         return Ok(());
     }
     let mut sink = Sink::Stream(crate::flow::ToPeer::new(link.clone(), Uni::Stdin, number));
-    match flow::pump(stdin, &mut sink, &mut Gate::open(), &mut 0).await {
+    let mut moved = 0;
+    match flow::pump(stdin, &mut sink, &mut Gate::open(), &mut moved).await {
         Ok(()) => sink.finish_even_if_empty().await,
+        // Not open for reading (nohup leaves such), or a folder: there is no input, as with ssh.
+        Err(FlowError::Read(error)) if moved == 0 => {
+            tracing::debug!("standard input cannot be read and counts as empty: {error}");
+            sink.finish_even_if_empty().await
+        }
         Err(FlowError::ReaderGone) => Ok(()),
         // The control stream says what became of the command.
         Err(FlowError::Broken(_)) => std::future::pending().await,

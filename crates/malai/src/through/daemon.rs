@@ -14,6 +14,7 @@ use malai_wire::peer::exec::Signal;
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
+use super::ignored::Ignored;
 use super::started::Started;
 
 /// Runs a command and waits for its end.
@@ -102,9 +103,11 @@ fn pass_input(voice: &Mutex<UnixStream>) {
 /// Passes signals on from the moment the command runs; before that they end this process, and with
 /// its connection the attempt.
 fn pass_signals(voice: Arc<Mutex<UnixStream>>, started: Started) -> std::io::Result<()> {
-    let mut signals = Signals::new([
+    const PASSED: [i32; 8] = [
         SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT,
-    ])?;
+    ];
+    let ignored = Ignored::at_start();
+    let mut signals = Signals::new(PASSED.iter().filter(|signal| !ignored.contains(**signal)))?;
     thread::spawn(move || {
         for number in signals.forever() {
             let message = match number {

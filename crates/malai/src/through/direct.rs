@@ -20,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::ignored::Ignored;
 use super::started::Started;
 
 /// Runs a command and waits for its end. Nothing in the home is changed by it.
@@ -37,7 +38,8 @@ pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Endi
             Ok(found) => found,
             Err(message) => return Ok(Ending::failed(message)),
         };
-        let dirs = home.cluster_dirs()?;
+        // Another cluster's broken folder is no reason to fail here.
+        let dirs = home.survey()?.dirs;
         let mut services = Vec::new();
         for dir in dirs.iter().filter(|dir| is_cluster_of(dir, &found)) {
             services.push(Service::start(dir.clone(), part.clone()).await?);
@@ -100,6 +102,7 @@ fn caller(argv: Vec<Vec<u8>>, started: Started) -> io::Result<Caller> {
 
 /// Passes signals on from the moment the command runs; before that they end this process.
 fn pass_signals(sender: &mpsc::Sender<Signal>, started: &Started) -> io::Result<()> {
+    let ignored = Ignored::at_start();
     for (kind, name) in [
         (SignalKind::interrupt(), Signal::Int),
         (SignalKind::terminate(), Signal::Term),
@@ -108,6 +111,9 @@ fn pass_signals(sender: &mpsc::Sender<Signal>, started: &Started) -> io::Result<
         (SignalKind::user_defined1(), Signal::Usr1),
         (SignalKind::user_defined2(), Signal::Usr2),
     ] {
+        if ignored.contains(kind.as_raw_value()) {
+            continue;
+        }
         let (mut arrivals, sender, started) = (signal(kind)?, sender.clone(), started.clone());
         // Ends with the runtime.
         tokio::spawn(async move {
