@@ -50,7 +50,7 @@ impl Flood {
     /// A member that has greeted.
     async fn member(&self) -> Peer {
         let peer = Peer::connect(&self.member, &self.target).await;
-        peer.greet(None).await;
+        peer.greet_as_command().await;
         peer
     }
 

@@ -8,6 +8,7 @@ mod exactly_once;
 mod floods;
 mod harness;
 mod house;
+mod limits;
 mod many;
 mod peer;
 mod quick_start;
