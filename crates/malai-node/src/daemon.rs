@@ -191,11 +191,19 @@ impl Daemon {
         lock(&self.services).len()
     }
 
-    /// Makes `malai.lock` again if somebody removed it: it is only the sign of the lock.
-    pub fn look_after_lock(&self) {
+    /// Makes `malai.lock` again if somebody removed it: it is only the sign of the lock. Returns
+    /// whether the home is still this daemon's; where it was removed or replaced the daemon ends,
+    /// since another one may serve the new home.
+    pub fn look_after_lock(&self) -> bool {
+        if !self.lock.is_in_place() {
+            tracing::error!(home = %self.home.root().display(), "the home was removed or replaced under the daemon; it stops");
+            self.stop();
+            return false;
+        }
         if let Err(error) = self.lock.refresh() {
             tracing::warn!("malai.lock cannot be made again: {error}");
         }
+        true
     }
 
     async fn save_addresses(self: Arc<Self>) {

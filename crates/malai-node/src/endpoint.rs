@@ -117,9 +117,7 @@ fn transport() -> QuicTransportConfig {
         .max_concurrent_uni_streams(STREAMS_BEFORE_ADMISSION.into())
         .receive_window(WINDOW_BEFORE_ADMISSION.into())
         .max_idle_timeout(GIVE_UP.try_into().ok())
-        .default_path_max_idle_timeout(GIVE_UP)
         .keep_alive_interval(KEEP_ALIVE)
-        .default_path_keep_alive_interval(KEEP_ALIVE)
         .datagram_receive_buffer_size(None)
         .build()
 }

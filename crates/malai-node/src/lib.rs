@@ -20,6 +20,7 @@ pub mod lock;
 pub mod mdns;
 pub mod member;
 pub mod membership;
+pub mod moment;
 pub mod nearby;
 pub mod outbound;
 pub mod peers;

@@ -18,20 +18,14 @@ use tokio::task::JoinSet;
 
 use crate::frames::{self, PATIENCE, StreamError};
 use crate::member::{Membership, Twin, lock};
+use crate::moment::Moment;
 use crate::router::Router;
 use crate::{inbound, sync};
 
+mod heartbeat;
+
 /// Heard from within this time, a peer is taken to be there: a request is sent without asking first.
 pub const FRESH: Duration = Duration::from_millis(1_600);
-
-/// How often a connection in use is asked whether the peer is there.
-const HEARTBEAT: Duration = Duration::from_secs(1);
-
-/// How long after its last use a connection is still asked every [`HEARTBEAT`].
-const IN_USE: Duration = Duration::from_secs(60);
-
-/// A pooled connection that nobody used for this long is closed.
-const IDLE: Duration = Duration::from_secs(600);
 
 /// How long a peer that is not a member may keep its connection: enough to show a newer header.
 const STRANGER: Duration = Duration::from_secs(3);
@@ -45,7 +39,7 @@ pub struct Greeted {
     /// Its words.
     pub hello: Hello,
     /// When they arrived.
-    pub at: Instant,
+    pub at: Moment,
 }
 
 /// A connection and what is known of its other side.
@@ -67,6 +61,8 @@ pub struct Link {
     used: Mutex<Instant>,
     sessions: watch::Sender<usize>,
     beating: AtomicBool,
+    /// Why this side has closed the connection, if it has.
+    closed_for: Mutex<Option<String>>,
     /// The peer is not a member, and the connection is about to be closed.
     turning_away: AtomicBool,
     /// An endpoint that exists for this connection alone and closes with it.
@@ -106,6 +102,7 @@ impl Link {
             used: Mutex::new(now),
             sessions: watch::Sender::new(0),
             beating: AtomicBool::new(false),
+            closed_for: Mutex::default(),
             turning_away: AtomicBool::new(false),
             own_endpoint: Mutex::new(own_endpoint),
         })
@@ -197,7 +194,7 @@ impl Link {
             if first {
                 *greeted = Some(Greeted {
                     hello,
-                    at: Instant::now(),
+                    at: Moment::now(),
                 });
             }
             first
@@ -424,6 +421,27 @@ impl Link {
             && self.greeting().is_none_or(|greeted| greeted.hello.serves)
     }
 
+    /// Whether this side has dialled. Such a connection survives a new address of this computer:
+    /// in QUIC it is the dialer who opens new paths.
+    pub fn is_dialled(&self) -> bool {
+        self.connection.side().is_client()
+    }
+
+    /// Whether a greeting that has just arrived is that of a run of the peer that began after this
+    /// connection's was last heard: then this one leads to nobody any more.
+    pub fn is_outlived_by(&self, next: &Greeted) -> bool {
+        let Some(ours) = self.greeting() else {
+            return false;
+        };
+        let age = Duration::from_millis(next.hello.age_ms);
+        ours.hello.serves
+            && next.hello.serves
+            && ours.hello.instance != next.hello.instance
+            && Instant::now()
+                .checked_sub(age)
+                .is_some_and(|born| *lock(&self.heard) < born)
+    }
+
     /// Whether the connection has ended.
     pub fn is_closed(&self) -> bool {
         self.connection.close_reason().is_some()
@@ -440,7 +458,11 @@ impl Link {
             Some(iroh::endpoint::ConnectionError::ApplicationClosed(close)) => {
                 malai_cluster::escape_bytes(&close.reason)
             }
-            Some(other) => other.to_string(),
+            Some(iroh::endpoint::ConnectionError::TimedOut) => heartbeat::silence(),
+            Some(other) => match &*lock(&self.closed_for) {
+                Some(reason) if !reason.is_empty() => malai_cluster::escape(reason),
+                _ => other.to_string(),
+            },
             None => "the connection is open".into(),
         }
     }
@@ -458,6 +480,7 @@ impl Link {
 
     /// Closes the connection with a code and a reason.
     pub fn close(&self, refusal: &Refusal) {
+        lock(&self.closed_for).get_or_insert_with(|| refusal.message.clone());
         tracing::debug!(peer = %self.peer.short(), cluster = %self.membership.alias(), code = refusal.code, "closing the connection: {}", refusal.message);
         let mut end = refusal.message.len().min(512);
         while !refusal.message.is_char_boundary(end) {
@@ -497,56 +520,6 @@ impl Link {
             .find(iroh::endpoint::Path::is_selected)
             .or_else(|| paths.iter().next())?;
         Some(path.rtt())
-    }
-
-    /// How long the peer may take to answer a question: `least`, or a few round trips on a slow path.
-    pub fn patience(&self, least: Duration) -> Duration {
-        least.max(4 * self.round_trip().unwrap_or_default())
-    }
-
-    /// Whether [`Link::watch`] runs.
-    pub fn is_watched(&self) -> bool {
-        self.beating.load(Ordering::Relaxed)
-    }
-
-    /// Asks whether the peer is there.
-    pub async fn ping(self: &Arc<Self>, patience: Duration) -> bool {
-        let ask = async {
-            let (mut send, mut recv) = self.open(Bidi::Ping).await.ok()?;
-            send.write_all(&[0]).await.ok()?;
-            send.finish().ok()?;
-            recv.read_exact(&mut [0]).await.ok()
-        };
-        let there = matches!(tokio::time::timeout(patience, ask).await, Ok(Some(())));
-        if there {
-            self.heard_now();
-            self.membership.heard_again(&self.peer);
-        }
-        there
-    }
-
-    /// Watches a link that this side uses: asks every second while it is in use, closes it when it
-    /// has been idle for long. `lost` is called when the peer has been silent for some seconds.
-    /// At most one watch runs for a link; a second call returns at once.
-    pub async fn watch<F: Future<Output = ()>>(self: Arc<Self>, lost: impl Fn(Arc<Link>) -> F) {
-        if self.beating.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(HEARTBEAT) => {}
-                _ = self.connection.closed() => return,
-            }
-            let idle = lock(&self.used).elapsed();
-            let busy = self.sessions() > 0 || idle < IN_USE;
-            if !busy && idle > IDLE {
-                self.close(&Refusal::new(RefusalCode::Idle, "the connection was idle"));
-                return;
-            }
-            if busy && !self.ping(2 * HEARTBEAT).await && !self.is_closed() {
-                lost(self.clone()).await;
-            }
-        }
     }
 }
 

@@ -69,7 +69,7 @@ pub enum LockState {
 pub struct HomeLock {
     home: Home,
     // Closed after `drop` has run, so `malai.lock` is gone before another daemon can write its own.
-    _folder: File,
+    folder: File,
 }
 
 impl HomeLock {
@@ -101,7 +101,7 @@ impl HomeLock {
         }
         let lock = HomeLock {
             home: home.clone(),
-            _folder: folder,
+            folder,
         };
         lock.write_sign()?;
         Ok(lock)
@@ -119,6 +119,16 @@ impl HomeLock {
         self.write_sign()
     }
 
+    /// Whether the home's path still leads to the folder that is locked. Somebody may have removed it,
+    /// or put another in its place, which another daemon can lock.
+    pub fn is_in_place(&self) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        match (self.folder.metadata(), fs::metadata(self.home.root())) {
+            (Ok(locked), Ok(there)) => (locked.dev(), locked.ino()) == (there.dev(), there.ino()),
+            _ => false,
+        }
+    }
+
     fn write_sign(&self) -> Result<(), StoreError> {
         let text = format!("{}\n", std::process::id());
         store::write_atomic(&self.home.lock_file(), text.as_bytes(), 0o600)
@@ -127,6 +137,10 @@ impl HomeLock {
 
 impl Drop for HomeLock {
     fn drop(&mut self) {
+        // Never another daemon's sign, in a home that took this one's place.
+        if !self.is_in_place() {
+            return;
+        }
         // A sign that stays behind without its lock is a leftover, which nobody mistakes for a daemon.
         let _ = fs::remove_file(self.home.lock_file());
     }
@@ -228,5 +242,19 @@ mod tests {
         let folder = tempdir().unwrap();
         let home = Home::at(folder.path().join("absent"));
         assert_eq!(probe(&home).unwrap(), LockState::Free);
+    }
+
+    #[test]
+    fn a_home_that_was_replaced_is_noticed_and_the_new_one_is_left_alone() {
+        let (_folder, home) = home();
+        let lock = HomeLock::acquire(&home).unwrap();
+        assert!(lock.is_in_place());
+        fs::remove_dir_all(home.root()).unwrap();
+        assert!(!lock.is_in_place());
+        home.prepare().unwrap();
+        assert!(!lock.is_in_place());
+        let other = HomeLock::acquire(&home).unwrap();
+        drop(lock);
+        assert!(other.is_in_place() && home.lock_file().exists());
     }
 }

@@ -12,6 +12,7 @@ use malai_wire::version::Versions;
 
 use crate::configuration::Configuration;
 use crate::home::{ClusterDir, Role};
+use crate::moment::Moment;
 use crate::session::Sessions;
 use crate::waiting::WaitingList;
 
@@ -36,7 +37,7 @@ pub struct Membership {
     /// Which run of the program this is.
     pub instance: InstanceId,
     /// When this run began.
-    pub born: Instant,
+    pub born: Moment,
     /// What other members were last heard to have.
     pub heard: Mutex<HashMap<MachineId, Heard>>,
     /// What runs here now, of all clusters of this process.
@@ -87,7 +88,7 @@ impl Membership {
         Hello {
             versions: Versions::OURS,
             instance: self.instance,
-            age_ms: u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX),
+            age_ms: u64::try_from(self.born.at_least_elapsed().as_millis()).unwrap_or(u64::MAX),
             serves: self.serves,
             header: self.header(),
         }

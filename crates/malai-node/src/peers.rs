@@ -119,14 +119,25 @@ impl Peers {
         link
     }
 
-    /// A member that serves and has dialled is likely to be found where it dialled from.
+    /// What is learnt from a member's greeting: a member that serves is likely to be found again
+    /// where it dialled from, and links to an earlier run of it lead to nobody any more.
     async fn remember(&self, link: &Arc<Link>) {
         link.judged().await;
-        if let Some(address) = link.address()
-            && !link.is_closed()
-            && link.greeting().is_some_and(|greeted| greeted.hello.serves)
-        {
+        let Some(greeted) = link.greeting().filter(|greeted| greeted.hello.serves) else {
+            return;
+        };
+        if link.is_closed() {
+            return;
+        }
+        if let Some(address) = link.address() {
             self.addresses.remember(link.peer, address);
+        }
+        let of_peer = lock(&self.links)
+            .get(&link.peer)
+            .cloned()
+            .unwrap_or_default();
+        for old in of_peer.iter().filter(|old| old.is_outlived_by(&greeted)) {
+            old.close(&restarted());
         }
     }
 
@@ -140,13 +151,17 @@ impl Peers {
         }
     }
 
-    /// The link that would be used for a peer now, if there is one.
+    /// The link that would be used for a peer now, if there is one: the latest, and rather one that
+    /// this side has dialled.
     pub fn current(&self, peer: &MachineId) -> Option<Arc<Link>> {
-        lock(&self.links)
-            .get(peer)?
-            .iter()
-            .rev()
-            .find(|link| link.is_usable())
+        let links = lock(&self.links);
+        let usable = || {
+            let of_peer = links.get(peer).into_iter().flatten();
+            of_peer.rev().filter(|link| link.is_usable())
+        };
+        usable()
+            .find(|link| link.is_dialled())
+            .or_else(|| usable().next())
             .cloned()
     }
 
@@ -174,6 +189,37 @@ impl Peers {
             }
         }
         self.fresh_link(peer).await
+    }
+
+    /// A link for a command: one that this side has dialled, so that the command survives a new
+    /// address of this computer. Where the peer has dialled, its address is known and proven.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peers::link`].
+    pub async fn session_link(self: &Arc<Self>, peer: MachineId) -> Result<Arc<Link>, ReachError> {
+        let link = self.link(peer).await?;
+        if link.is_dialled() {
+            return Ok(link);
+        }
+        let Some(address) = link.address() else {
+            return Ok(link);
+        };
+        let dial = lock(&self.dials).entry(peer).or_default().clone();
+        let _one_at_a_time = dial.lock().await;
+        if let Some(own) = self.current(&peer).filter(|link| link.is_dialled()) {
+            return Ok(own);
+        }
+        let target = EndpointAddr::new(endpoint_id(&peer)).with_ip_addr(address);
+        let dialled = self.endpoint.connect(target, ALPN);
+        match tokio::time::timeout(link.patience(ASK), dialled).await {
+            Ok(Ok(connection)) => {
+                let own = self.adopt(connection, peer, None);
+                self.watch(&own);
+                Ok(own)
+            }
+            Ok(Err(_)) | Err(_) => Ok(link),
+        }
     }
 
     /// A new link, whatever there is; one that somebody else dials at the same time is shared, and
@@ -357,10 +403,7 @@ impl Peers {
                 let Some(peers) = peers else { return };
                 // A new run of the peer is the end of everything that ran under the old one.
                 if peers.successor(&link).await.is_some() {
-                    link.close(&Refusal::new(
-                        RefusalCode::Done,
-                        "the machine's daemon was restarted",
-                    ));
+                    link.close(&restarted());
                 }
             }
         }));
@@ -368,12 +411,19 @@ impl Peers {
 
     /// Looks for the peer beside a silent link: a link to another run of it, if there is one.
     pub async fn successor(self: &Arc<Self>, link: &Arc<Link>) -> Option<Arc<Link>> {
-        let next = match self.current(&link.peer) {
-            Some(next) if !Arc::ptr_eq(&next, link) && next.silent_for() < FRESH => next,
+        let beside = self
+            .current(&link.peer)
+            .filter(|next| !Arc::ptr_eq(next, link));
+        let next = match beside {
+            Some(next) if next.silent_for() < FRESH || next.ping(next.patience(ASK)).await => next,
             _ => self.fresh_link(link.peer).await.ok()?,
         };
         let greeted = next.greeted(ASK).await.ok()?;
         let before = link.greeting()?;
         (greeted.hello.instance != before.hello.instance).then_some(next)
     }
+}
+
+fn restarted() -> Refusal {
+    Refusal::new(RefusalCode::Done, "the machine's daemon was restarted")
 }

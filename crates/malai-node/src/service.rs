@@ -1,7 +1,7 @@
 //! One cluster at work in this process: its identity, endpoint, links and background tasks.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use iroh::endpoint::{Connection, ConnectionError, Incoming};
 use malai_cluster::{ClusterId, MAX_CONTENT, MachineId, SecretSeed, Snapshot, check};
@@ -23,6 +23,7 @@ use crate::keystore::{self, KeyError};
 use crate::mdns::Mdns;
 use crate::member::Membership;
 use crate::membership::{self, MembershipError};
+use crate::moment::Moment;
 use crate::peers::Peers;
 use crate::session::Sessions;
 use crate::settings::Reach;
@@ -35,6 +36,10 @@ const STRANGERS: usize = 256;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// How long an endpoint may take to close. Every peer is told at once; what follows is a wait for late
+/// packets, which is 3 s long after a connection with a path that was never measured (a short command's).
+const GOODBYE: Duration = Duration::from_millis(250);
 
 /// Largest snapshot file that is read, in bytes: the content and its comment line.
 const MAX_SNAPSHOT_FILE: u64 = MAX_CONTENT as u64 + 4096;
@@ -66,7 +71,7 @@ pub struct Part {
     /// Which run of the program this is.
     pub instance: InstanceId,
     /// When it began.
-    pub born: Instant,
+    pub born: Moment,
     /// What runs here now.
     pub sessions: Arc<Sessions>,
 }
@@ -78,7 +83,7 @@ impl Part {
             serves,
             reach,
             instance: rand::random(),
-            born: Instant::now(),
+            born: Moment::now(),
             sessions: Arc::default(),
         }
     }
@@ -250,7 +255,7 @@ impl Service {
         if let Err(error) = self.save_addresses() {
             tracing::warn!("remembered addresses are not saved: {error}");
         }
-        self.peers.endpoint().close().await;
+        let _ = tokio::time::timeout(GOODBYE, self.peers.endpoint().close()).await;
         self.tasks.wait().await;
     }
 

@@ -108,16 +108,21 @@ pub fn connect(home: &Home) -> Result<Option<Control>, ControlError> {
 }
 
 impl Control {
-    /// Sends a request, and descriptors with its first byte.
+    /// Sends a request, and descriptors with its first byte. Descriptors are sent only to a daemon that
+    /// has greeted: they would stay open in the queue of one that hangs, and whoever reads the other
+    /// end of a pipe would wait for its end long after this process has given up.
     ///
     /// # Errors
     ///
-    /// The daemon has gone.
+    /// The daemon has gone, or does not answer.
     pub fn send(
         &mut self,
         request: &Request,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), ControlError> {
+        if !descriptors.is_empty() {
+            self.hear_greeting()?;
+        }
         let mut bytes = control::preamble(control::VERSION).to_vec();
         bytes.extend_from_slice(&request.to_frame());
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
@@ -154,22 +159,7 @@ impl Control {
     ///
     /// No answer, another version, or an answer that cannot be read.
     pub fn answer(&mut self) -> Result<Reply, ControlError> {
-        if !self.greeted {
-            self.stream
-                .set_read_timeout(Some(PATIENCE))
-                .map_err(|error| self.io(error))?;
-            let mut preamble = [0; PREAMBLE];
-            self.read(&mut preamble)?;
-            match control::parse_preamble(preamble) {
-                Some(control::VERSION) => {}
-                Some(theirs) => return Err(ControlError::Version { theirs }),
-                None => return Err(ControlError::Garbled("it is not malai's".into())),
-            }
-            self.stream
-                .set_read_timeout(None)
-                .map_err(|error| self.io(error))?;
-            self.greeted = true;
-        }
+        self.hear_greeting()?;
         loop {
             let mut head = [0; HEAD];
             self.read(&mut head)?;
@@ -186,6 +176,27 @@ impl Control {
                 };
             }
         }
+    }
+
+    fn hear_greeting(&mut self) -> Result<(), ControlError> {
+        if self.greeted {
+            return Ok(());
+        }
+        self.stream
+            .set_read_timeout(Some(PATIENCE))
+            .map_err(|error| self.io(error))?;
+        let mut preamble = [0; PREAMBLE];
+        self.read(&mut preamble)?;
+        match control::parse_preamble(preamble) {
+            Some(control::VERSION) => {}
+            Some(theirs) => return Err(ControlError::Version { theirs }),
+            None => return Err(ControlError::Garbled("it is not malai's".into())),
+        }
+        self.stream
+            .set_read_timeout(None)
+            .map_err(|error| self.io(error))?;
+        self.greeted = true;
+        Ok(())
     }
 
     /// The stream, to wait for.

@@ -96,7 +96,9 @@ impl Socket {
     }
 
     fn look(&mut self, daemon: &Daemon) {
-        daemon.look_after_lock();
+        if !daemon.look_after_lock() {
+            return;
+        }
         if std::fs::symlink_metadata(self.home.socket()).is_ok_and(|meta| meta.ino() == self.inode)
         {
             return;

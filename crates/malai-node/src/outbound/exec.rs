@@ -1,7 +1,7 @@
 //! A command on another machine: opened, fed, read to the last byte; run once or not at all.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use iroh::endpoint::{RecvStream, SendStream};
 use malai_cluster::MachineId;
@@ -13,13 +13,15 @@ use tokio::sync::{mpsc, oneshot};
 use crate::flow::{self, FlowError, Gate, Sink, Source};
 use crate::frames::{self, StreamError};
 use crate::link::{InUse, Link, number};
+use crate::moment::Moment;
 use crate::peers::{Peers, ReachError};
 
 /// How long an open may go unanswered on a healthy connection before the peer is looked for anew.
-const UNANSWERED: Duration = Duration::from_millis(300);
+const UNANSWERED: Duration = Duration::from_millis(150);
 
-/// What is added to every comparison of two computers' clocks' speeds, in both directions.
-const CLOCK_MARGIN: Duration = Duration::from_millis(50);
+/// How far two computers' clocks may run apart while an answer is waited for: one part in this many.
+/// (Crystals keep a hundredth of that.) The age itself is rounded down by its sender.
+const CLOCK_DRIFT: u32 = 500;
 
 /// What the caller wants run, and its own ends of the streams.
 #[derive(Debug)]
@@ -116,9 +118,9 @@ async fn open(
     name: &str,
     caller: &Caller,
 ) -> Result<Session, ExecError> {
-    let mut link = peers.link(target).await?;
+    let mut link = peers.session_link(target).await?;
     loop {
-        let sent = Instant::now();
+        let sent = Moment::now();
         let mut session = match send_open(&link, caller).await {
             Ok(session) => session,
             // The stream was not even opened: nothing has left this computer.
@@ -177,7 +179,7 @@ async fn open(
                 }
                 match never_received(peers, &link, sent).await {
                     Some(next) => link = next,
-                    None => return Err(lost(name, &error)),
+                    None => return Err(lost(name, &end_or(&link, error.to_string()))),
                 }
             }
         }
@@ -208,11 +210,7 @@ async fn send_open(link: &Arc<Link>, caller: &Caller) -> Result<Session, StreamE
 
 /// Resolves only if the peer stays silent and another run of it is found in its place: to a link to
 /// that run if it proves that the open was never received, else to what has happened.
-async fn replaced(
-    peers: &Arc<Peers>,
-    link: &Arc<Link>,
-    sent: Instant,
-) -> Result<Arc<Link>, String> {
+async fn replaced(peers: &Arc<Peers>, link: &Arc<Link>, sent: Moment) -> Result<Arc<Link>, String> {
     let mut pause = UNANSWERED + 2 * link.round_trip().unwrap_or_default();
     loop {
         tokio::time::sleep(pause).await;
@@ -230,20 +228,22 @@ async fn replaced(
 
 /// After a connection broke: a link to a new run of the peer that proves that the open was never
 /// received by the old one.
-async fn never_received(peers: &Arc<Peers>, link: &Arc<Link>, sent: Instant) -> Option<Arc<Link>> {
+async fn never_received(peers: &Arc<Peers>, link: &Arc<Link>, sent: Moment) -> Option<Arc<Link>> {
     let next = peers.successor(link).await?;
     proves(link, &next, sent).then_some(next)
 }
 
 /// A new run that had begun to serve before the open was sent proves that the old run, which held the
 /// same home's lock, was gone by then: nobody received the open.
-fn proves(old: &Arc<Link>, new: &Arc<Link>, sent: Instant) -> bool {
+fn proves(old: &Arc<Link>, new: &Arc<Link>, sent: Moment) -> bool {
     let (Some(old), Some(new)) = (old.greeting(), new.greeting()) else {
         return false;
     };
-    let served_since_sent = new.at.duration_since(sent) + CLOCK_MARGIN;
+    // Its words were here before the open left; else its age has to reach back to then.
+    let waited = new.at.at_most_since(&sent);
     old.hello.instance != new.hello.instance
-        && Duration::from_millis(new.hello.age_ms) > served_since_sent
+        && (waited.is_zero()
+            || Duration::from_millis(new.hello.age_ms) > waited + waited / CLOCK_DRIFT)
 }
 
 impl Session {
@@ -326,10 +326,10 @@ impl Session {
                         machine: name.to_owned(),
                         refusal,
                     },
-                    Broken::Stream(error) => lost(name, &refused_or(&link, error.to_string())),
+                    Broken::Stream(error) => lost(name, &end_or(&link, error.to_string())),
                     Broken::Flow(FlowError::Broken(why)) => ExecError::Lost {
                         machine: name.to_owned(),
-                        why: refused_or(&link, why),
+                        why: end_or(&link, why),
                     },
                     Broken::Flow(FlowError::ReaderGone) => ExecError::ReaderGone,
                     Broken::Flow(error) => ExecError::Local(error),
@@ -346,11 +346,9 @@ enum Broken {
     Flow(FlowError),
 }
 
-/// The peer's own reason for closing the connection, where it gave one.
-fn refused_or(link: &Link, why: String) -> String {
-    link.refused()
-        .filter(|refusal| !refusal.message.is_empty())
-        .map_or(why, |refusal| malai_cluster::escape(&refusal.message))
+/// Why the connection has ended, where it has; else what went wrong on it.
+fn end_or(link: &Link, why: String) -> String {
+    if link.is_closed() { link.end() } else { why }
 }
 
 /// Waits for the exit, and sends signals meanwhile.

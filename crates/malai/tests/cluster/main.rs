@@ -1,9 +1,16 @@
 //! The real binary with real daemons, in homes of their own on loopback, as people use it.
 
+mod crash;
+mod descriptors;
 mod distribution;
+mod exactly_once;
 mod harness;
+mod house;
+mod many;
 mod peer;
 mod quick_start;
 mod refusals;
 mod restored;
+mod signals;
 mod streams;
+mod strict_start;

@@ -1,0 +1,90 @@
+//! Whether the peer is still there: asked while a link is in use, and its end when it is not.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use malai_wire::peer::Bidi;
+use malai_wire::{Refusal, RefusalCode};
+
+use super::Link;
+use crate::endpoint;
+use crate::member::lock;
+
+/// How often a connection in use is asked whether the peer is there.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How long after its last use a connection is still asked every [`HEARTBEAT`].
+const IN_USE: Duration = Duration::from_secs(60);
+
+/// A pooled connection that nobody used for this long is closed.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// How long after the network is back a connection may take to be heard of again.
+const RECOVERY: Duration = Duration::from_secs(4);
+
+impl Link {
+    /// How long the peer may take to answer a question: `least`, or a few round trips on a slow path.
+    pub fn patience(&self, least: Duration) -> Duration {
+        least.max(4 * self.round_trip().unwrap_or_default())
+    }
+
+    /// Whether [`Link::watch`] runs.
+    pub fn is_watched(&self) -> bool {
+        self.beating.load(Ordering::Relaxed)
+    }
+
+    /// Asks whether the peer is there.
+    pub async fn ping(self: &Arc<Self>, patience: Duration) -> bool {
+        let ask = async {
+            let (mut send, mut recv) = self.open(Bidi::Ping).await.ok()?;
+            send.write_all(&[0]).await.ok()?;
+            send.finish().ok()?;
+            recv.read_exact(&mut [0]).await.ok()
+        };
+        let there = matches!(tokio::time::timeout(patience, ask).await, Ok(Some(())));
+        if there {
+            self.heard_now();
+            self.membership.heard_again(&self.peer);
+        }
+        there
+    }
+
+    /// Watches a link that this side uses: asks every second while it is in use, closes it when it
+    /// has been idle for long. `lost` is called when the peer has been silent for some seconds.
+    /// At most one watch runs for a link; a second call returns at once.
+    pub async fn watch<F: Future<Output = ()>>(self: Arc<Self>, lost: impl Fn(Arc<Link>) -> F) {
+        if self.beating.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(HEARTBEAT) => {}
+                _ = self.connection.closed() => return,
+            }
+            let idle = lock(&self.used).elapsed();
+            let busy = self.sessions() > 0 || idle < IN_USE;
+            if !busy && idle > IDLE {
+                self.close(&Refusal::new(RefusalCode::Idle, "the connection was idle"));
+                return;
+            }
+            if busy && !self.ping(2 * HEARTBEAT).await && !self.is_closed() {
+                // QUIC's own clock starts anew with whatever it hears, a farewell from an address that
+                // it does not know included.
+                if self.silent_for() > endpoint::GIVE_UP + RECOVERY {
+                    self.close(&Refusal::new(RefusalCode::Idle, silence()));
+                    return;
+                }
+                lost(self.clone()).await;
+            }
+        }
+    }
+}
+
+/// What is said of a peer that was given up.
+pub(super) fn silence() -> String {
+    format!(
+        "the machine has been silent for {} s",
+        endpoint::GIVE_UP.as_secs()
+    )
+}
