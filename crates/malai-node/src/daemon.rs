@@ -90,7 +90,8 @@ impl Daemon {
         home.prepare()?;
         let lock = HomeLock::acquire(&home)?;
         let settings = check(&home)?;
-        let part = Part::new(true, settings.effective_reach()?);
+        let part = Part::new(true, settings.effective_reach()?, &home, settings.audit);
+        part.audit.open();
         let daemon = Arc::new(Self {
             home: home.clone(),
             lock,
@@ -118,6 +119,7 @@ impl Daemon {
             .tasks
             .spawn(socket.serve(daemon.clone(), daemon.stopping.clone()));
         daemon.tasks.spawn(daemon.clone().save_addresses());
+        daemon.tasks.spawn(daemon.clone().keep_count());
         Ok(daemon)
     }
 
@@ -153,6 +155,7 @@ impl Daemon {
         if tokio::time::timeout(END, ended).await.is_err() {
             tracing::error!("some commands did not end in time");
         }
+        self.part.audit.counted();
         tracing::info!("stopped");
     }
 
@@ -206,6 +209,10 @@ impl Daemon {
         true
     }
 
+    async fn keep_count(self: Arc<Self>) {
+        self.part.audit.keep_count(&self.stopping).await;
+    }
+
     async fn save_addresses(self: Arc<Self>) {
         while tokio::time::timeout(SAVE_EVERY, self.stopping.cancelled())
             .await
@@ -229,7 +236,7 @@ impl Daemon {
                 .iter()
                 .map(|service| facts::cluster_facts(service))
                 .collect(),
-            notices: Vec::new(),
+            notices: self.part.audit.notices(),
         };
         serde_json::to_string(&facts).unwrap_or_default()
     }

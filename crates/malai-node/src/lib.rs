@@ -1,11 +1,13 @@
 //! malai's IO: the home and its files, the daemon, peers, sessions.
 
 pub mod addresses;
+pub mod audit;
 pub mod configuration;
 pub mod control;
 pub mod daemon;
 pub mod descriptor;
 pub mod distribute;
+pub mod edit;
 pub mod endpoint;
 pub mod execute;
 pub mod flow;

@@ -4,6 +4,7 @@ use malai_wire::peer::exec::Exit;
 use malai_wire::{Refusal, RefusalCode};
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Origin;
 use crate::flow::FlowError;
 use crate::inbound::gate;
 use crate::member::Membership;
@@ -26,7 +27,8 @@ pub async fn run(
         machine: name.to_owned(),
         refusal,
     };
-    let granted = gate::exec(membership, membership.me, &caller.argv).map_err(refused)?;
+    let granted =
+        gate::exec(membership, membership.me, Origin::Here, &caller.argv).map_err(refused)?;
     started();
     let Caller {
         stdin,

@@ -10,6 +10,7 @@ use malai_cluster::{ClusterAlias, ClusterId, Header, MachineId, SecretSeed};
 use malai_wire::peer::hello::{Hello, InstanceId};
 use malai_wire::version::Versions;
 
+use crate::audit::Audit;
 use crate::configuration::Configuration;
 use crate::home::{ClusterDir, Role};
 use crate::moment::Moment;
@@ -42,6 +43,8 @@ pub struct Membership {
     pub heard: Mutex<HashMap<MachineId, Heard>>,
     /// What runs here now, of all clusters of this process.
     pub sessions: Arc<Sessions>,
+    /// Where that is recorded.
+    pub audit: Arc<Audit>,
     /// Keys that ask to be members.
     pub waiting: Mutex<WaitingList>,
     /// Whether no new session may begin: the daemon is stopping.
@@ -147,6 +150,7 @@ impl Membership {
 
     /// Takes note of a key that is not in the configuration.
     pub fn turned_away(&self, peer: MachineId, address: Option<SocketAddr>) {
+        self.audit.stranger(self);
         if self.role == Role::Manager {
             lock(&self.waiting).insert(peer, address, Instant::now());
         }

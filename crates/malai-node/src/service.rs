@@ -14,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::addresses::Addresses;
+use crate::audit::Audit;
 use crate::configuration::{Configuration, State};
 use crate::distribute;
 use crate::endpoint::{self, BindError, Ports, machine_id};
-use crate::home::{ClusterDir, Role};
+use crate::home::{ClusterDir, Home, Role};
 use crate::inbound::gate;
 use crate::keystore::{self, KeyError};
 use crate::mdns::Mdns;
@@ -26,7 +27,7 @@ use crate::membership::{self, MembershipError};
 use crate::moment::Moment;
 use crate::peers::Peers;
 use crate::session::Sessions;
-use crate::settings::Reach;
+use crate::settings::{AuditSettings, Reach};
 use crate::store::{self, StoreError};
 use crate::twin;
 
@@ -74,15 +75,19 @@ pub struct Part {
     pub born: Moment,
     /// What runs here now.
     pub sessions: Arc<Sessions>,
+    /// Where it is recorded.
+    pub audit: Arc<Audit>,
 }
 
 impl Part {
     /// A part that begins now.
-    pub fn new(serves: bool, reach: Reach) -> Self {
+    pub fn new(serves: bool, reach: Reach, home: &Home, audit: AuditSettings) -> Self {
+        let instance = rand::random();
         Self {
             serves,
             reach,
-            instance: rand::random(),
+            audit: Arc::new(Audit::new(home, &instance, audit)),
+            instance,
             born: Moment::now(),
             sessions: Arc::default(),
         }
@@ -309,6 +314,7 @@ fn assemble(
         instance: part.instance,
         born: part.born,
         sessions: part.sessions,
+        audit: part.audit,
         heard: Default::default(),
         waiting: Default::default(),
         stopping: Default::default(),

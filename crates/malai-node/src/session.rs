@@ -44,10 +44,15 @@ pub struct Listed {
 }
 
 impl Sessions {
+    /// A number for a session that is allowed: none has it yet.
+    pub fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// Lists a command that is about to run.
     pub fn begin(self: &Arc<Self>, alias: &ClusterAlias, command: &Command) -> Listed {
         let session = Arc::new(Session {
-            id: self.next.fetch_add(1, Ordering::Relaxed) + 1,
+            id: command.session,
             alias: alias.clone(),
             from: command.from,
             asked: command.asked.clone(),

@@ -1,5 +1,7 @@
 //! `malai.toml`: what this computer's owner has written down by hand. Strict, so that nothing in it is ignored.
 
+mod audit;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
@@ -13,6 +15,8 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use crate::home::Home;
 use crate::store::{self, StoreError};
+
+pub use audit::AuditSettings;
 
 /// The environment variable that decides the reach before `malai.toml` does.
 pub const REACH_VARIABLE: &str = "MALAI_NETWORK";
@@ -79,6 +83,8 @@ pub struct Settings {
     pub reach: Option<Reach>,
     /// `[aliases]`: short names of targets.
     pub aliases: BTreeMap<String, Target>,
+    /// `audit` and `audit_arguments`.
+    pub audit: AuditSettings,
 }
 
 /// Why `malai.toml` cannot be used.
@@ -166,7 +172,14 @@ impl Reader<'_> {
             match key.get_ref().as_ref() {
                 "network" => settings.reach = self.network(value),
                 "aliases" => settings.aliases = self.aliases(value),
-                _ => self.unknown(key, "malai.toml", &["network", "aliases"]),
+                "audit" => settings.audit.required = self.audit(value).unwrap_or_default(),
+                "audit_arguments" => {
+                    settings.audit.arguments = self.audit_arguments(value).unwrap_or_default();
+                }
+                _ => {
+                    let known = [&["network", "aliases"], &audit::KEYS[..]].concat();
+                    self.unknown(key, "malai.toml", &known);
+                }
             }
         }
         settings
@@ -272,6 +285,9 @@ impl Reader<'_> {
     fn unknown(&mut self, key: &Spanned<DeString<'_>>, place: &str, known: &[&str]) {
         let name = key.get_ref().as_ref();
         let help = match nearest(name, known.iter().copied()) {
+            _ if audit::KEYS.contains(&name) => {
+                "it belongs to the file as a whole: write it above the first [section]".to_owned()
+            }
             Some(near) => format!("did you mean {near}?"),
             None => format!("this version knows {}", known.join(" and ")),
         };

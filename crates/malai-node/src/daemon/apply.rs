@@ -126,6 +126,13 @@ impl Daemon {
         };
         let reach = settings.effective_reach();
         *lock(&self.aliases) = settings.aliases;
+        if self.part.audit.configure(settings.audit) {
+            tracing::info!(
+                required = settings.audit.required,
+                arguments = settings.audit.arguments,
+                "audit"
+            );
+        }
         match reach {
             Ok(reach) if reach == self.part.reach => None,
             Ok(reach) => Some(report(

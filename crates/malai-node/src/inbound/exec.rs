@@ -39,7 +39,12 @@ pub async fn serve(
             .await;
         }
     };
-    let granted = match gate::exec(&link.membership, link.peer, &open.argv) {
+    let granted = match gate::exec(
+        &link.membership,
+        link.peer,
+        link.address().into(),
+        &open.argv,
+    ) {
         Ok(granted) => granted,
         Err(refusal) => return refuse(&mut send, refusal).await,
     };
