@@ -30,6 +30,9 @@ pub const FRESH: Duration = Duration::from_millis(1_600);
 /// How long a peer that is not a member may keep its connection: enough to show a newer header.
 const STRANGER: Duration = Duration::from_secs(3);
 
+/// How long a peer that is cut off may take to hear why its commands were ended.
+const TELLING: Duration = Duration::from_secs(1);
+
 /// Requests that a member may have open at once on a connection.
 const SESSIONS: u32 = 1024;
 
@@ -60,6 +63,8 @@ pub struct Link {
     heard: Mutex<Instant>,
     used: Mutex<Instant>,
     sessions: watch::Sender<usize>,
+    /// Commands of the peer's, until it has been told of their end.
+    serving: watch::Sender<usize>,
     beating: AtomicBool,
     /// Why this side has closed the connection, if it has.
     closed_for: Mutex<Option<String>>,
@@ -77,6 +82,16 @@ impl Drop for InUse {
     fn drop(&mut self) {
         self.0.sessions.send_modify(|sessions| *sessions -= 1);
         *lock(&self.0.used) = Instant::now();
+    }
+}
+
+/// A command of the peer's that runs here, or whose end the peer has not been told yet.
+#[derive(Debug)]
+pub struct Serving(Arc<Link>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.serving.send_modify(|serving| *serving -= 1);
     }
 }
 
@@ -101,6 +116,7 @@ impl Link {
             heard: Mutex::new(now),
             used: Mutex::new(now),
             sessions: watch::Sender::new(0),
+            serving: watch::Sender::new(0),
             beating: AtomicBool::new(false),
             closed_for: Mutex::default(),
             turning_away: AtomicBool::new(false),
@@ -389,6 +405,12 @@ impl Link {
         InUse(self.clone())
     }
 
+    /// Marks the link as serving a command, until the peer has been told of its end.
+    pub fn serving(self: &Arc<Self>) -> Serving {
+        self.serving.send_modify(|serving| *serving += 1);
+        Serving(self.clone())
+    }
+
     /// Sessions of this side that use the link now.
     pub fn sessions(&self) -> usize {
         *self.sessions.borrow()
@@ -476,6 +498,16 @@ impl Link {
             }),
             _ => None,
         }
+    }
+
+    /// Closes the connection with a peer that is no member any more. Its commands have been ended; it
+    /// is told of each before the end of the connection overtakes that.
+    pub async fn cut_off(&self, refusal: &Refusal) {
+        self.turning_away.store(true, Ordering::Relaxed);
+        let mut serving = self.serving.subscribe();
+        let told = serving.wait_for(|serving| *serving == 0);
+        let _ = tokio::time::timeout(TELLING, told).await;
+        self.close(refusal);
     }
 
     /// Closes the connection with a code and a reason.

@@ -170,7 +170,7 @@ impl Service {
             self.membership.sessions.judge_again(&self.membership);
             for link in self.peers.all() {
                 if let Err(refusal) = gate::admit(&self.membership, &link.peer) {
-                    link.close(&refusal);
+                    self.own(async move { link.cut_off(&refusal).await });
                 }
             }
         }

@@ -48,6 +48,7 @@ pub async fn serve(
         Ok(granted) => granted,
         Err(refusal) => return refuse(&mut send, refusal).await,
     };
+    let serving = link.serving();
     if frames::write(&mut send, &FromServer::Accepted)
         .await
         .is_err()
@@ -61,6 +62,7 @@ pub async fn serve(
         let _ = send.finish();
         let _ = tokio::time::timeout(PATIENCE, send.stopped()).await;
     }
+    drop(serving);
     if let Some(remains) = remains {
         remains.end().await;
     }
