@@ -1,11 +1,13 @@
 //! The real binary with real daemons, in homes of their own on loopback, as people use it.
 
+mod audit;
 mod crash;
 mod descriptors;
 mod distribution;
 mod exactly_once;
 mod harness;
 mod house;
+mod manage;
 mod many;
 mod peer;
 mod quick_start;
