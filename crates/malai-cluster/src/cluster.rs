@@ -9,7 +9,7 @@ mod render;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::allow::Member;
+use crate::allow::{GroupIndex, Member};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::group::Group;
 use crate::identity::{ClusterId, MachineId};
@@ -17,7 +17,7 @@ use crate::machine::Machine;
 use crate::name::MachineName;
 
 pub use edit::{EditError, add_machine, remove_machine};
-pub use locate::{Location, locate};
+pub use locate::{Location, locate, locate_span};
 pub(crate) use render::key;
 pub use render::{initial_document, machine_section};
 
@@ -165,6 +165,22 @@ impl Cluster {
         self.0.groups.iter()
     }
 
+    /// The group with this name.
+    pub fn group_named(&self, name: &str) -> Option<&Group> {
+        let index = self.group_index(name)?;
+        self.0.groups.get(index as usize)
+    }
+
+    /// Everybody in a group of this cluster, through whatever groups: machines by name, then the
+    /// manager where it is none.
+    pub fn members_of<'c>(&'c self, group: &'c Group) -> impl Iterator<Item = MachineId> + 'c {
+        let machine = |member: &Member| self.0.machines.get(*member as usize);
+        group
+            .all()
+            .iter()
+            .map(move |member| machine(member).map_or(self.manager(), Machine::id))
+    }
+
     /// The machine whose name a mistyped one is probably meant to be.
     pub fn nearest_machine(&self, name: &str) -> Option<&MachineName> {
         let names = self.machines().map(|machine| machine.name.as_str());
@@ -181,6 +197,12 @@ impl Cluster {
 
     pub(crate) fn member(&self, id: &MachineId) -> Option<Member> {
         self.0.members.get(id).copied()
+    }
+
+    pub(crate) fn group_index(&self, name: &str) -> Option<GroupIndex> {
+        let groups = &self.0.groups;
+        let found = groups.binary_search_by(|group| group.name().as_str().cmp(name));
+        found.ok().map(|index| index as GroupIndex)
     }
 
     pub(crate) fn group_table(&self) -> &[Group] {

@@ -15,6 +15,8 @@ pub enum Severity {
     Error,
     /// The file can be used, but may not mean what its writer meant.
     Warning,
+    /// Nothing is wrong; something is worth knowing.
+    Note,
 }
 
 impl fmt::Display for Severity {
@@ -22,6 +24,7 @@ impl fmt::Display for Severity {
         f.pad(match self {
             Severity::Error => "error",
             Severity::Warning => "warning",
+            Severity::Note => "note",
         })
     }
 }

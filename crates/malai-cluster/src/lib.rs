@@ -2,6 +2,7 @@
 //!
 //! Everything here is a pure function of its arguments: no IO, no clock, no randomness.
 
+pub mod accept;
 pub mod address;
 pub mod allow;
 pub mod cluster;
@@ -19,11 +20,12 @@ pub mod words;
 #[cfg(test)]
 mod testing;
 
+pub use accept::{Accept, Admitted, Who, WhoError};
 pub use address::{AddressError, ClusterRef, MachineRef, Target};
 pub use allow::{AllowList, Entry};
 pub use cluster::{
     Checked, Cluster, ContentError, EditError, FORMAT, Location, MAX_CONTENT, add_machine, check,
-    initial_document, locate, machine_section, read_content, remove_machine,
+    initial_document, locate, locate_span, machine_section, read_content, remove_machine,
 };
 pub use command::Command;
 pub use diagnostic::{Diagnostic, SHOWN_LINE, Severity, nearest};
@@ -36,4 +38,4 @@ pub use name::{
 };
 pub use policy::{Action, Decision, Grant, Refusal, Request, Rule, decide};
 pub use snapshot::{Header, Snapshot, SnapshotError, Standing, next_revision, signed_bytes};
-pub use words::{NotPlain, escape, escape_bytes, is_unsafe, split_command, split_sole};
+pub use words::{NotPlain, escape, escape_bytes, is_unsafe, split_command, split_list, split_sole};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::accept::Accept;
 use crate::allow::{AllowList, Member};
 use crate::cluster::{Cluster, key};
 use crate::command::Command;
@@ -30,9 +31,16 @@ pub struct Request<'a> {
     pub action: Action<'a>,
 }
 
-/// Decides a request by the rules of product.md section 3. What nothing allows is refused.
-pub fn decide(cluster: &Cluster, request: &Request<'_>) -> Decision {
-    match grant(cluster, request) {
+/// Decides a request by the rules of product.md section 3. What nothing allows is refused, and what
+/// the owner of the computer that is asked does not accept is refused too.
+pub fn decide(cluster: &Cluster, request: &Request<'_>, accept: Option<&Accept>) -> Decision {
+    let narrowed = grant(cluster, request).and_then(|grant| match accept {
+        Some(accept) => accept
+            .narrow(cluster, &request.from, &grant)
+            .map(|()| grant),
+        None => Ok(grant),
+    });
+    match narrowed {
         Ok(grant) => Decision::Allow(grant),
         Err(refusal) => Decision::Refuse(refusal),
     }
@@ -120,6 +128,20 @@ pub enum Refusal {
         /// `machine.web01.allow_shell`, or its allow_from where it has none.
         rule: String,
     },
+    /// Allowed by the cluster, and not accepted by the owner of the computer.
+    #[error("{rule} on that computer does not accept you")]
+    NotAccepted {
+        /// `malai.toml accept.staging.from`.
+        rule: String,
+    },
+    /// Allowed by the cluster as a user whom the owner of the computer does not accept.
+    #[error("{rule} on that computer does not accept commands that run as {user}")]
+    UserNotAccepted {
+        /// `malai.toml accept.staging.users`.
+        rule: String,
+        /// "user `web`".
+        user: String,
+    },
     /// No command, or an empty one.
     #[error("the command is empty")]
     EmptyCommand,
@@ -136,7 +158,9 @@ impl Refusal {
             | Refusal::NotInMachine { rule }
             | Refusal::NotInCommand { rule }
             | Refusal::Arguments { rule }
-            | Refusal::NotInShell { rule } => Some(rule),
+            | Refusal::NotInShell { rule }
+            | Refusal::NotAccepted { rule }
+            | Refusal::UserNotAccepted { rule, .. } => Some(rule),
             Refusal::NotAMember | Refusal::NotAMachine | Refusal::EmptyCommand | Refusal::Nul => {
                 None
             }
@@ -251,5 +275,7 @@ impl Asked<'_> {
     }
 }
 
+#[cfg(test)]
+mod rules;
 #[cfg(test)]
 mod tests;

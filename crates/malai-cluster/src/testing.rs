@@ -42,7 +42,7 @@ pub(crate) mod model {
     use proptest::sample::{Index, select};
 
     use super::*;
-    use crate::{Action, Decision, Request, decide};
+    use crate::{Accept, Action, Decision, Request, decide};
 
     pub(crate) type List = Vec<String>;
 
@@ -162,6 +162,11 @@ pub(crate) mod model {
 
     /// What every member and a stranger may do everywhere.
     pub(crate) fn decisions(cluster: &Cluster) -> Vec<Decision> {
+        decisions_with(cluster, None)
+    }
+
+    /// The same where every computer's owner accepts this.
+    pub(crate) fn decisions_with(cluster: &Cluster, accept: Option<&Accept>) -> Vec<Decision> {
         let argvs = [
             vec![b"x".to_vec()],
             vec![b"x".to_vec(), b"y".to_vec()],
@@ -178,7 +183,7 @@ pub(crate) mod model {
                     .map(|argv| Action::Exec(argv))
                     .chain([Action::Shell]);
                 for action in actions {
-                    decisions.push(decide(cluster, &Request { from, to, action }));
+                    decisions.push(decide(cluster, &Request { from, to, action }, accept));
                 }
             }
         }

@@ -2,6 +2,7 @@
 //! safe to show.
 
 use std::fmt;
+use std::ops::Range;
 
 /// Splits a command's sole argument into words by POSIX quoting, as a client does before sending.
 ///
@@ -30,6 +31,38 @@ pub fn split_command(command: &str) -> Result<Vec<String>, String> {
         Some(program) if program.is_empty() => Err("its first word is empty".to_owned()),
         _ => Ok(words),
     }
+}
+
+/// Splits the text of a list as it is written in a configuration file: entries with commas between
+/// them, each with its place in the source. `span` is where the string stands, quotes included.
+pub fn split_list<'t>(
+    source: &str,
+    text: &'t str,
+    span: Range<usize>,
+) -> Vec<(&'t str, Range<usize>)> {
+    if text.trim().is_empty() {
+        return Vec::new();
+    }
+    // Where nothing is escaped, the text stands between the quotes as it is, and every entry has a
+    // place of its own.
+    let written = source.get(span.clone()).unwrap_or_default();
+    let start = written
+        .find(text)
+        .filter(|quote| *quote > 0 && written.len() == text.len() + 2 * quote)
+        .map(|quote| span.start + quote);
+    let mut entries = Vec::new();
+    let mut offset = 0;
+    for part in text.split(',') {
+        let value = part.trim();
+        let blanks = part.len() - part.trim_start().len();
+        let place = start.map(|start| {
+            let at = start + offset + blanks;
+            at..at + value.len()
+        });
+        entries.push((value, place.unwrap_or_else(|| span.clone())));
+        offset += part.len() + 1;
+    }
+    entries
 }
 
 /// Why a line cannot be run without a shell.

@@ -43,6 +43,8 @@ impl Addresses {
                 BTreeMap::new()
             }
         };
+        let mut known: BTreeMap<MachineId, Vec<SocketAddr>> = known;
+        known.values_mut().for_each(|list| list.truncate(MOST));
         Self {
             file: file.to_owned(),
             inner: Mutex::new(Inner {

@@ -23,6 +23,7 @@ use malai_wire::time::Timestamp;
 use malai_wire::{Refusal, RefusalCode};
 use tokio_util::sync::CancellationToken;
 
+use crate::account::Account;
 use crate::home::Home;
 use crate::member::{Membership, lock};
 use crate::settings::AuditSettings;
@@ -88,8 +89,6 @@ impl From<Option<SocketAddr>> for Origin {
 pub struct Audit {
     path: PathBuf,
     instance: String,
-    /// The user of this process, as which commands run for which no other is named.
-    own_user: String,
     settings: Mutex<AuditSettings>,
     state: Mutex<State>,
     strangers: Mutex<BTreeMap<String, u64>>,
@@ -116,11 +115,6 @@ impl Audit {
     /// The record of this home, as this run of malai takes part in it.
     pub fn new(home: &Home, instance: &InstanceId, settings: AuditSettings) -> Self {
         let path = home.audit();
-        let uid = uzers::get_effective_uid();
-        let own_user = match uzers::get_user_by_uid(uid) {
-            Some(user) => user.name().to_string_lossy().into_owned(),
-            None => format!("uid {uid}"),
-        };
         Self {
             state: Mutex::new(State {
                 appender: Appender::new(&path, MAX_FILE),
@@ -129,7 +123,6 @@ impl Audit {
             }),
             path,
             instance: instance.iter().map(|byte| format!("{byte:02x}")).collect(),
-            own_user,
             settings: Mutex::new(settings),
             strangers: Mutex::default(),
         }
@@ -184,23 +177,17 @@ impl Audit {
     pub fn decided(
         &self,
         request: &Request,
-        judged: Result<(&Grant, u64), &Refusal>,
+        judged: Result<(&Grant, &Account, u64), &Refusal>,
     ) -> Result<(), Refusal> {
-        let grant = judged.ok().map(|(grant, _)| grant);
+        let allowed = judged.ok();
         self.record(Event::Decision(Decision {
             request: request.clone(),
-            allowed: grant.is_some(),
-            rule: grant.map(|grant| grant.rule.to_string()),
+            allowed: allowed.is_some(),
+            rule: allowed.map(|(grant, ..)| grant.rule.to_string()),
             reason: judged.err().map(|refusal| refusal.message.clone()),
-            user: grant.map(|grant| self.user(grant)),
-            session: judged.ok().map(|(_, session)| session),
+            user: allowed.map(|(_, account, _)| account.to_string()),
+            session: allowed.map(|(.., session)| session),
         }))
-    }
-
-    /// The user that a command runs as.
-    fn user(&self, grant: &Grant) -> String {
-        let own = || self.own_user.clone();
-        grant.user.as_ref().map_or_else(own, ToString::to_string)
     }
 
     /// Counts a connection of a key that is in no configuration.

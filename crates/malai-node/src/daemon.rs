@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use malai_cluster::{ClusterAlias, Target};
+use malai_cluster::{ClusterAlias, Severity, Target};
 use malai_wire::status::DaemonFacts;
 use malai_wire::{Refusal, RefusalCode};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::control::server::Socket;
 use crate::home::{Home, HomeError};
+use crate::limits::Limiter;
 use crate::lock::{HomeLock, LockError};
 use crate::member::lock;
 use crate::service::{Part, Service};
@@ -75,6 +76,8 @@ pub struct Daemon {
     /// Commands of this computer's command lines.
     sessions: TaskTracker,
     stopping: CancellationToken,
+    /// Cancelled when it has stopped; until then command lines are told that it does.
+    stopped: CancellationToken,
     /// Cancelled when the grace period of a stop is over.
     ending: CancellationToken,
 }
@@ -90,7 +93,7 @@ impl Daemon {
         home.prepare()?;
         let lock = HomeLock::acquire(&home)?;
         let settings = check(&home)?;
-        let part = Part::new(true, settings.effective_reach()?, &home, settings.audit);
+        let part = Part::new(true, settings.effective_reach()?, &home, &settings);
         part.audit.open();
         let daemon = Arc::new(Self {
             home: home.clone(),
@@ -102,6 +105,7 @@ impl Daemon {
             tasks: TaskTracker::new(),
             sessions: TaskTracker::new(),
             stopping: CancellationToken::new(),
+            stopped: CancellationToken::new(),
             ending: CancellationToken::new(),
         });
         for dir in home.cluster_dirs()? {
@@ -117,7 +121,7 @@ impl Daemon {
         let socket = Socket::bind(&home)?;
         daemon
             .tasks
-            .spawn(socket.serve(daemon.clone(), daemon.stopping.clone()));
+            .spawn(socket.serve(daemon.clone(), daemon.stopped.clone()));
         daemon.tasks.spawn(daemon.clone().save_addresses());
         daemon.tasks.spawn(daemon.clone().keep_count());
         Ok(daemon)
@@ -157,6 +161,7 @@ impl Daemon {
         }
         self.part.audit.counted();
         tracing::info!("stopped");
+        self.stopped.cancel();
     }
 
     /// Tells the daemon to stop.
@@ -177,6 +182,11 @@ impl Daemon {
     /// Who runs tasks for the daemon.
     pub fn tasks(&self) -> &TaskTracker {
         &self.tasks
+    }
+
+    /// What counts for the limits.
+    pub fn limiter(&self) -> &Arc<Limiter> {
+        &self.part.limiter
     }
 
     /// All clusters at work.
@@ -244,11 +254,15 @@ impl Daemon {
 
 /// Everything hand-written has to be sound before anything is served.
 fn check(home: &Home) -> Result<Settings, StartError> {
-    let mut problems: Vec<String> = verify::verify_settings(home)
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    for report in verify::verify_home(home, None)? {
+    let reports = verify::verify_home(home, None)?;
+    let (errors, warnings): (Vec<_>, Vec<_>) = verify::verify_settings(home, &reports)
+        .into_iter()
+        .partition(|problem| problem.severity() == Severity::Error);
+    for warning in warnings {
+        tracing::warn!("{}", warning.brief());
+    }
+    let mut problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    for report in reports {
         if report.prevents_start() {
             problems.extend(report.problems.iter().map(ToString::to_string));
         }

@@ -19,8 +19,8 @@ const ASK_EVERY: Duration = Duration::from_secs(60);
 /// How often a machine without a configuration asks at first; then ever more slowly.
 const ASK_AT_FIRST: Duration = Duration::from_secs(5);
 
-/// Machines that a manager pushes to at once.
-const PUSH_AT_ONCE: usize = 64;
+/// Members that a starting manager asks at once whether they have seen newer.
+const ASK_AT_ONCE: usize = 64;
 
 /// What became of a push to one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +55,9 @@ pub fn push(
     );
     let (header, pushing) = (snapshot.header().clone(), service.clone());
     let all = targets.clone();
+    let at_once = membership.limiter.limits().pushes as usize;
     service.own(async move {
-        let permits = Arc::new(Semaphore::new(PUSH_AT_ONCE));
+        let permits = Arc::new(Semaphore::new(at_once));
         let mut pushes = JoinSet::new();
         for target in all {
             let (service, permits, sender, header) = (
@@ -82,13 +83,20 @@ async fn push_to(service: &Arc<Service>, target: MachineId, header: &Header) -> 
     };
     lock(&service.membership.waiting).remove(&target);
     match sync::compare(&link).await {
-        Ok(Some(theirs)) if theirs.revision >= header.revision => Pushed::Updated,
+        // It may have got a newer one from elsewhere meanwhile; both are the manager's word.
+        Ok(Some(theirs)) if theirs == *header || is_newer(service, &theirs, header) => {
+            Pushed::Updated
+        }
         Ok(_) => Pushed::Refused("it did not take the revision up".into()),
         Err(SyncError::Refused(refusal)) => {
             Pushed::Refused(malai_cluster::escape(&refusal.message))
         }
         Err(error) => Pushed::Unreachable(error.to_string()),
     }
+}
+
+fn is_newer(service: &Service, theirs: &Header, header: &Header) -> bool {
+    theirs.revision > header.revision && theirs.verify(&service.membership.cluster).is_ok()
 }
 
 /// Keeps a service's configuration up to date until it stops. A manager has nobody to ask: members
@@ -180,7 +188,7 @@ pub async fn ask_members_for_newer(
     let mut asked = JoinSet::new();
     for member in members
         .filter(|id| *id != service.membership.me)
-        .take(PUSH_AT_ONCE)
+        .take(ASK_AT_ONCE)
     {
         let service = service.clone();
         asked.spawn(async move { ask_one(&service, member).await });

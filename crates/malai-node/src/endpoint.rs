@@ -20,8 +20,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Streams that a peer may have open before it is known to be a member.
 pub const STREAMS_BEFORE_ADMISSION: u32 = 8;
 
-/// Bytes that a peer may have in flight before it is known to be a member.
-pub const WINDOW_BEFORE_ADMISSION: u32 = 1 << 20;
+/// Bytes that a peer may have in flight on a connection without sessions: what it sends then is small,
+/// or is read at once.
+pub const WINDOW: u32 = 1 << 18;
 
 /// Where an identity's endpoint listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +116,7 @@ fn transport() -> QuicTransportConfig {
     QuicTransportConfig::builder()
         .max_concurrent_bidi_streams(STREAMS_BEFORE_ADMISSION.into())
         .max_concurrent_uni_streams(STREAMS_BEFORE_ADMISSION.into())
-        .receive_window(WINDOW_BEFORE_ADMISSION.into())
+        .receive_window(WINDOW.into())
         .max_idle_timeout(GIVE_UP.try_into().ok())
         .keep_alive_interval(KEEP_ALIVE)
         .datagram_receive_buffer_size(None)

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::local;
 use crate::outbound::exec::{self, Caller, ExecError};
+use crate::process::Remains;
 use crate::service::Service;
 
 /// malai's own failures and refusals exit with this, as ssh's do.
@@ -38,7 +39,8 @@ impl Ending {
     }
 }
 
-/// Runs a command on a target and says how it ended. `gone` is cancelled when the caller goes.
+/// Runs a command on a target and says how it ended, and what is left of it here to be ended once the
+/// caller knows. `gone` is cancelled when the caller goes.
 pub async fn execute(
     services: Vec<Arc<Service>>,
     aliases: BTreeMap<String, Target>,
@@ -46,7 +48,7 @@ pub async fn execute(
     caller: Caller,
     gone: CancellationToken,
     started: impl FnOnce(),
-) -> Ending {
+) -> (Ending, Option<Remains>) {
     let found = resolve_target(target, &aliases).and_then(|target| {
         let service = find_service(&services, &target)?;
         let machine = find_machine(service, &target)?;
@@ -54,19 +56,22 @@ pub async fn execute(
     });
     let (target, service, machine) = match found {
         Ok(found) => found,
-        Err(message) => return Ending::failed(message),
+        Err(message) => return (Ending::failed(message), None),
     };
     let name = target.to_string();
+    let mut remains = None;
     let ended = if machine == service.membership.me {
-        local::run(&service.membership, &name, caller, gone, started).await
+        let (ended, left) = local::run(&service.membership, &name, caller, gone, started).await;
+        remains = left;
+        ended
     } else {
         tokio::select! {
             ended = exec::run(&service.peers, machine, &name, caller, started) => ended,
             // Dropping the session ends its streams, and with them the command there.
-            () = gone.cancelled() => return Ending::failed(STOPPED),
+            () = gone.cancelled() => return (Ending::failed(STOPPED), None),
         }
     };
-    match ended {
+    let ending = match ended {
         Ok(exit) => Ending {
             code: exit.status.exit_code(),
             message: None,
@@ -76,7 +81,8 @@ pub async fn execute(
             message: None,
         },
         Err(error) => Ending::failed(error.to_string()),
-    }
+    };
+    (ending, remains)
 }
 
 /// A target as typed, or what `malai.toml` calls so.

@@ -31,22 +31,55 @@ pub enum StreamError {
 ///
 /// A broken stream, a frame over `cap` bytes, or one that does not decode.
 pub async fn read<T: Tagged>(recv: &mut RecvStream, cap: usize) -> Result<Option<T>, StreamError> {
-    loop {
-        let mut head = [0; frame::HEAD];
-        match recv.read_exact(&mut head).await {
-            Ok(()) => {}
-            Err(ReadExactError::FinishedEarly(0)) => return Ok(None),
-            Err(ReadExactError::FinishedEarly(_)) => return Err(StreamError::Ended),
-            Err(ReadExactError::ReadError(error)) => {
-                return Err(StreamError::Broken(error.to_string()));
-            }
-        }
-        let (tag, length) = frame::parse_head(head, cap)?;
-        let body = read_body(recv, length).await?;
-        if let Some(message) = T::decode(tag, &body)? {
+    while let Some(announced) = announced(recv, cap).await? {
+        if let Some(message) = body(recv, announced).await? {
             return Ok(Some(message));
         }
     }
+    Ok(None)
+}
+
+/// A frame whose body is still to come.
+#[derive(Debug, Clone, Copy)]
+pub struct Announced {
+    tag: u8,
+    /// The length of its body in bytes, under the cap of the stream.
+    pub length: usize,
+}
+
+/// Reads the head of the next frame, or `None` at a clean end of the stream.
+///
+/// # Errors
+///
+/// A broken stream, or a frame over `cap` bytes.
+pub async fn announced(
+    recv: &mut RecvStream,
+    cap: usize,
+) -> Result<Option<Announced>, StreamError> {
+    let mut head = [0; frame::HEAD];
+    match recv.read_exact(&mut head).await {
+        Ok(()) => {}
+        Err(ReadExactError::FinishedEarly(0)) => return Ok(None),
+        Err(ReadExactError::FinishedEarly(_)) => return Err(StreamError::Ended),
+        Err(ReadExactError::ReadError(error)) => {
+            return Err(StreamError::Broken(error.to_string()));
+        }
+    }
+    let (tag, length) = frame::parse_head(head, cap)?;
+    Ok(Some(Announced { tag, length }))
+}
+
+/// Reads the rest of a frame; `None` if it is to be skipped.
+///
+/// # Errors
+///
+/// A broken stream, or a body that does not decode.
+pub async fn body<T: Tagged>(
+    recv: &mut RecvStream,
+    announced: Announced,
+) -> Result<Option<T>, StreamError> {
+    let body = read_body(recv, announced.length).await?;
+    Ok(T::decode(announced.tag, &body)?)
 }
 
 /// Reads `length` bytes; memory grows with what arrives, not with what was announced.
@@ -86,7 +119,15 @@ pub async fn expect<T: Tagged>(
 ///
 /// A stream or connection that broke off.
 pub async fn write<T: Tagged>(send: &mut SendStream, message: &T) -> Result<(), StreamError> {
-    let frame = message.to_frame().into();
+    write_frame(send, message.to_frame().into()).await
+}
+
+/// Writes a message that is encoded already.
+///
+/// # Errors
+///
+/// As [`write`].
+pub async fn write_frame(send: &mut SendStream, frame: bytes::Bytes) -> Result<(), StreamError> {
     send.write_chunk(frame)
         .await
         .map_err(|error| StreamError::Broken(error.to_string()))

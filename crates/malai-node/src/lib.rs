@@ -1,5 +1,7 @@
 //! malai's IO: the home and its files, the daemon, peers, sessions.
 
+pub mod accepting;
+pub mod account;
 pub mod addresses;
 pub mod audit;
 pub mod configuration;
@@ -16,6 +18,7 @@ pub mod home;
 pub mod inbound;
 pub mod init;
 pub mod keystore;
+pub mod limits;
 pub mod link;
 pub mod local;
 pub mod lock;
@@ -40,3 +43,4 @@ pub mod sync;
 pub mod twin;
 pub mod verify;
 pub mod waiting;
+pub mod why;

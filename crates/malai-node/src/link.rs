@@ -1,7 +1,7 @@
 //! One connection to one peer: greetings, heartbeat, raw streams; both sides may open requests.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -20,21 +20,19 @@ use crate::frames::{self, PATIENCE, StreamError};
 use crate::member::{Membership, Twin, lock};
 use crate::moment::Moment;
 use crate::router::Router;
-use crate::{inbound, sync};
+use crate::{endpoint, inbound, sync};
 
 mod heartbeat;
 
 /// Heard from within this time, a peer is taken to be there: a request is sent without asking first.
 pub const FRESH: Duration = Duration::from_millis(1_600);
 
-/// How long a peer that is not a member may keep its connection: enough to show a newer header.
-const STRANGER: Duration = Duration::from_secs(3);
+/// Bytes that each session adds to what a peer may have in flight: more than the windows of its
+/// streams, so that one that nobody reads does not hold up another.
+const WINDOW_OF_SESSION: u32 = 1 << 22;
 
 /// How long a peer that is cut off may take to hear why its commands were ended.
 const TELLING: Duration = Duration::from_secs(1);
-
-/// Requests that a member may have open at once on a connection.
-const SESSIONS: u32 = 1024;
 
 /// What the other side said first, and when it arrived here.
 #[derive(Debug, Clone)]
@@ -66,6 +64,10 @@ pub struct Link {
     /// Commands of the peer's, until it has been told of their end.
     serving: watch::Sender<usize>,
     beating: AtomicBool,
+    /// Requests under way, of either side.
+    occupied: AtomicUsize,
+    /// The most sessions that there were at once, for which there is a window.
+    most_sessions: Mutex<u32>,
     /// Why this side has closed the connection, if it has.
     closed_for: Mutex<Option<String>>,
     /// The peer is not a member, and the connection is about to be closed.
@@ -77,6 +79,16 @@ pub struct Link {
 /// Keeps a link from being closed as idle.
 #[derive(Debug)]
 pub struct InUse(Arc<Link>);
+
+/// Keeps a link from being closed to make room for others.
+#[derive(Debug)]
+pub struct Occupied(Arc<Link>);
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.0.occupied.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Drop for InUse {
     fn drop(&mut self) {
@@ -118,6 +130,8 @@ impl Link {
             sessions: watch::Sender::new(0),
             serving: watch::Sender::new(0),
             beating: AtomicBool::new(false),
+            occupied: AtomicUsize::new(0),
+            most_sessions: Mutex::new(0),
             closed_for: Mutex::default(),
             turning_away: AtomicBool::new(false),
             own_endpoint: Mutex::new(own_endpoint),
@@ -189,7 +203,8 @@ impl Link {
             stream.read_exact(&mut session).await.ok()?;
             Some((kind, u64::from_be_bytes(session), None, stream))
         };
-        match tokio::time::timeout(PATIENCE, read).await {
+        let patience = self.membership.limiter.limits().opening();
+        match tokio::time::timeout(patience, read).await {
             Ok(Some((_, _, Some(hello), _))) => self.meet(hello),
             Ok(Some((Uni::Stdin, session, None, stream))) => {
                 self.inbound.deliver(Uni::Stdin, session, stream)
@@ -237,6 +252,11 @@ impl Link {
         }
     }
 
+    /// Whether the peer is known to be a member.
+    pub fn is_admitted(&self) -> bool {
+        *self.admitted.borrow()
+    }
+
     /// Waits until the peer is known to be a member, or the connection has ended.
     pub async fn judged(&self) {
         let mut admitted = self.admitted.subscribe();
@@ -258,7 +278,8 @@ impl Link {
 
     /// Decides whether the peer is a member, and serves it while it is. Returns why it ends.
     async fn serve(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> Refusal {
-        let hello = match self.greeted(STRANGER).await {
+        let limits = self.membership.limiter.limits();
+        let hello = match self.greeted(limits.greeting()).await {
             Ok(greeted) => greeted.hello,
             Err(error) => {
                 return Refusal::new(RefusalCode::Protocol, format!("no greeting: {error}"));
@@ -290,7 +311,13 @@ impl Link {
         if let Some(header) = &hello.header {
             let compared = tokio::time::timeout(PATIENCE, sync::consider(self, header)).await;
             if let Ok(Err(error)) = compared {
-                tracing::warn!(peer = %self.peer.short(), cluster = %self.membership.alias(), "configuration of a peer not taken up: {error}");
+                let (peer, cluster) = (self.peer.short(), self.membership.alias());
+                // What strangers bring is not worth a line each.
+                if self.membership.knows(&self.peer) {
+                    tracing::warn!(%peer, %cluster, "configuration of a peer not taken up: {error}");
+                } else {
+                    tracing::debug!(%peer, %cluster, "configuration of a stranger not taken up: {error}");
+                }
             }
         }
         if inbound::gate::admit(&self.membership, &self.peer).is_err() {
@@ -308,11 +335,9 @@ impl Link {
         self.membership
             .heard_from(self.peer, Some(hello.instance), hello.header.as_ref());
         self.connection
-            .set_max_concurrent_bi_streams(SESSIONS.into());
+            .set_max_concurrent_bi_streams(limits.requests_per_peer.into());
         self.connection
-            .set_max_concurrent_uni_streams((4 * SESSIONS).into());
-        self.connection
-            .set_receive_window(iroh::endpoint::VarInt::MAX);
+            .set_max_concurrent_uni_streams((4 * limits.requests_per_peer).into());
         self.accept_bi(tasks).await
     }
 
@@ -331,13 +356,27 @@ impl Link {
         loop {
             tokio::select! {
                 stream = self.connection.accept_bi() => match stream {
+                    // What arrives after the end is not looked at: its sender may say so elsewhere.
+                    Ok(_) if self.is_closed() => return Refusal::new(RefusalCode::Done, ""),
                     Ok((send, recv)) => {
+                        let place = match self.membership.limiter.request(self.peer) {
+                            Ok(place) => place,
+                            Err(refusal) => {
+                                tasks.spawn(inbound::turn_away(send, recv, refusal));
+                                continue;
+                            }
+                        };
+                        let occupied = self.occupied();
                         let session = number(&send);
                         let stdin = self.inbound.expect(Uni::Stdin, session);
                         self.inbound.begun(session);
                         *lock(&self.heard) = Instant::now();
                         *lock(&self.used) = Instant::now();
-                        tasks.spawn(inbound::serve(self.clone(), send, recv, stdin));
+                        let serving = inbound::serve(self.clone(), send, recv, stdin);
+                        tasks.spawn(async move {
+                            serving.await;
+                            drop((place, occupied));
+                        });
                     }
                     Err(_) => return Refusal::new(RefusalCode::Done, ""),
                 },
@@ -398,9 +437,26 @@ impl Link {
         Ok(send)
     }
 
+    /// Marks that a request is under way, of either side.
+    pub fn occupied(self: &Arc<Self>) -> Occupied {
+        self.occupied.fetch_add(1, Ordering::Relaxed);
+        Occupied(self.clone())
+    }
+
+    /// Whether a request is under way, of either side, or a session uses the link.
+    pub fn is_occupied(&self) -> bool {
+        self.occupied.load(Ordering::Relaxed) > 0 || self.sessions() > 0
+    }
+
+    /// How long nobody has used the link.
+    pub fn unused_for(&self) -> Duration {
+        lock(&self.used).elapsed()
+    }
+
     /// Marks the link as used by a session, and sees to it that the peer's silence is noticed.
     pub fn in_use(self: &Arc<Self>) -> InUse {
         self.sessions.send_modify(|sessions| *sessions += 1);
+        self.widen();
         *lock(&self.used) = Instant::now();
         InUse(self.clone())
     }
@@ -409,6 +465,19 @@ impl Link {
     pub fn serving(self: &Arc<Self>) -> Serving {
         self.serving.send_modify(|serving| *serving += 1);
         Serving(self.clone())
+    }
+
+    /// Lets the peer send as much as its sessions need. The window is never made smaller again: QUIC
+    /// cannot take back what it has granted, and would grant more each time.
+    fn widen(&self) {
+        let sessions = u32::try_from(self.sessions()).unwrap_or(u32::MAX);
+        let mut most = lock(&self.most_sessions);
+        if sessions > *most {
+            *most = sessions;
+            let window = WINDOW_OF_SESSION.saturating_mul(sessions);
+            self.connection
+                .set_receive_window(window.saturating_add(endpoint::WINDOW).into());
+        }
     }
 
     /// Sessions of this side that use the link now.

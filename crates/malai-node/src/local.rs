@@ -5,30 +5,28 @@ use malai_wire::{Refusal, RefusalCode};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Origin;
-use crate::flow::FlowError;
 use crate::inbound::gate;
 use crate::member::Membership;
 use crate::outbound::exec::{Caller, ExecError};
-use crate::process::{self, Outcome, Streams};
+use crate::process::{self, Outcome, Remains, Streams};
 
-/// Runs a command here, if the policy allows this machine to command itself.
-///
-/// # Errors
-///
-/// As a command on another machine.
+/// Runs a command here, if the policy allows this machine to command itself. Returns what is left to
+/// end once the caller has been answered, too.
 pub async fn run(
     membership: &Membership,
     name: &str,
     caller: Caller,
     gone: CancellationToken,
     started: impl FnOnce(),
-) -> Result<Exit, ExecError> {
+) -> (Result<Exit, ExecError>, Option<Remains>) {
     let refused = |refusal: Refusal| ExecError::Refused {
         machine: name.to_owned(),
         refusal,
     };
-    let granted =
-        gate::exec(membership, membership.me, Origin::Here, &caller.argv).map_err(refused)?;
+    let granted = match gate::exec(membership, membership.me, Origin::Here, &caller.argv) {
+        Ok(granted) => granted,
+        Err(refusal) => return (Err(refused(refusal)), None),
+    };
     started();
     let Caller {
         stdin,
@@ -38,7 +36,7 @@ pub async fn run(
         signals,
         ..
     } = caller;
-    match process::run(
+    let outcome = process::run(
         membership,
         granted,
         Streams {
@@ -50,8 +48,8 @@ pub async fn run(
         signals,
         gone,
     )
-    .await
-    {
+    .await;
+    let ended = match outcome {
         Outcome::Exit(exit) => Ok(exit),
         Outcome::ReaderGone(_) => Err(ExecError::ReaderGone),
         Outcome::ClientGone => Err(ExecError::Lost {
@@ -59,9 +57,10 @@ pub async fn run(
             why: "the daemon of this computer is stopping; the command was ended".into(),
         }),
         Outcome::Ended(reason, remains) => {
-            remains.end().await;
-            Err(refused(Refusal::new(RefusalCode::NotAllowed, reason)))
+            let refusal = Refusal::new(RefusalCode::NotAllowed, reason);
+            return (Err(refused(refusal)), Some(remains));
         }
-        Outcome::Failed(why) => Err(ExecError::Local(FlowError::Broken(why))),
-    }
+        Outcome::Failed(why) => Err(refused(Refusal::new(RefusalCode::Failed, why))),
+    };
+    (ended, None)
 }

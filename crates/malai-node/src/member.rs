@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use malai_cluster::{ClusterAlias, ClusterId, Header, MachineId, SecretSeed};
+use malai_cluster::{Accept, ClusterAlias, ClusterId, Header, MachineId, SecretSeed};
 use malai_wire::peer::hello::{Hello, InstanceId};
 use malai_wire::version::Versions;
 
+use crate::accepting::Accepting;
 use crate::audit::Audit;
 use crate::configuration::Configuration;
 use crate::home::{ClusterDir, Role};
+use crate::inbound::sync::Given;
+use crate::limits::Limiter;
 use crate::moment::Moment;
 use crate::session::Sessions;
 use crate::waiting::WaitingList;
@@ -41,10 +44,16 @@ pub struct Membership {
     pub born: Moment,
     /// What other members were last heard to have.
     pub heard: Mutex<HashMap<MachineId, Heard>>,
+    /// What this computer's owner accepts, in all clusters of this process.
+    pub accepting: Arc<Accepting>,
     /// What runs here now, of all clusters of this process.
     pub sessions: Arc<Sessions>,
     /// Where that is recorded.
     pub audit: Arc<Audit>,
+    /// What counts for the limits, of all clusters of this process.
+    pub limiter: Arc<Limiter>,
+    /// The configuration as it is being given to others.
+    pub given: Given,
     /// Keys that ask to be members.
     pub waiting: Mutex<WaitingList>,
     /// Whether no new session may begin: the daemon is stopping.
@@ -86,6 +95,11 @@ impl Membership {
             .map(|snapshot| snapshot.header().clone())
     }
 
+    /// What this computer's owner accepts in the cluster; none is whatever its rules allow.
+    pub fn accept(&self) -> Option<Arc<Accept>> {
+        self.accepting.of(self.alias())
+    }
+
     /// The first words of this side on a connection.
     pub fn hello(&self) -> Hello {
         Hello {
@@ -114,7 +128,11 @@ impl Membership {
         instance: Option<InstanceId>,
         header: Option<&Header>,
     ) {
-        let mut revision = header.map_or(0, |header| header.revision);
+        // What nobody but the peer vouches for is no revision.
+        let own = self.header();
+        let mut revision = header
+            .filter(|header| own.as_ref() == Some(header) || header.verify(&self.cluster).is_ok())
+            .map_or(0, |header| header.revision);
         let mut heard = lock(&self.heard);
         if let Some(before) = heard.get(&peer)
             && before.instance == instance
@@ -138,6 +156,11 @@ impl Membership {
         }
     }
 
+    /// Forgets what was heard from keys that are not members any more.
+    pub fn forget_strangers(&self) {
+        lock(&self.heard).retain(|peer, _| self.knows(peer));
+    }
+
     /// Lets no new session begin.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
@@ -152,7 +175,8 @@ impl Membership {
     pub fn turned_away(&self, peer: MachineId, address: Option<SocketAddr>) {
         self.audit.stranger(self);
         if self.role == Role::Manager {
-            lock(&self.waiting).insert(peer, address, Instant::now());
+            let limits = self.limiter.limits();
+            lock(&self.waiting).insert(peer, address, Instant::now(), &limits);
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::mdns::Mdns;
 use crate::member::{Membership, lock};
 use crate::reach::{self, Tried};
 use crate::settings::Reach;
+use crate::settings::limits::busy;
 
 /// How long a machine is looked for and dialled, all in all.
 pub const DIAL: Duration = Duration::from_secs(10);
@@ -113,10 +114,50 @@ impl Peers {
             .push(link.clone());
         let (peers, driven) = (self.clone(), link.clone());
         self.tasks.spawn(async move {
-            tokio::join!(driven.clone().drive(), peers.remember(&driven));
+            let judged = async {
+                driven.judged().await;
+                peers.make_room(&driven);
+                peers.remember(&driven).await;
+            };
+            tokio::join!(driven.clone().drive(), judged);
             peers.forget(&driven);
         });
         link
+    }
+
+    /// Keeps to the limits of connections: with one more than that, the one that was unused for longest
+    /// is closed. Where all are in use the new one is, unless this side needs it itself.
+    ///
+    /// A connection that is closed for this carries no request that was received and not answered.
+    fn make_room(&self, new: &Arc<Link>) {
+        if new.is_closed() {
+            return;
+        }
+        let limits = self.membership.limiter.limits();
+        let of_peer = lock(&self.links).get(&new.peer).cloned();
+        let (one, all) = (limits.connections_per_peer, limits.connections);
+        for (links, name, most) in [
+            (of_peer.unwrap_or_default(), "connections_per_peer", one),
+            (self.all(), "connections", all),
+        ] {
+            let open = links
+                .into_iter()
+                .filter(|link| link.is_admitted() && !link.is_closed());
+            let mut open: Vec<_> = open.collect();
+            open.sort_by_key(|link| std::cmp::Reverse(link.unused_for()));
+            let too_many = open.len().saturating_sub(most as usize);
+            let idle = open
+                .iter()
+                .filter(|link| !link.is_occupied() && !Arc::ptr_eq(link, new));
+            let idle: Vec<_> = idle.take(too_many).collect();
+            for link in &idle {
+                link.close(&busy(name, most));
+            }
+            if idle.len() < too_many && !new.is_dialled() {
+                new.close(&self.membership.limiter.refused(name, most));
+                return;
+            }
+        }
     }
 
     /// What is learnt from a member's greeting: a member that serves is likely to be found again

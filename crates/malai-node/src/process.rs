@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +17,7 @@ use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::account::Become;
 use crate::audit::{Counts, Running};
 use crate::descriptor::{Descriptor, Way};
 use crate::flow::{self, Count, FlowError, Gate, Sink, Source};
@@ -30,10 +30,11 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// Where commands are looked for: what a login gives on Debian, root or not.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The name of the user that this process runs as; `None` if the system knows no name for it.
-pub fn own_user() -> Option<String> {
-    uzers::get_user_by_uid(uzers::get_effective_uid())
-        .map(|user| user.name().to_string_lossy().into_owned())
+/// Keeps descriptors that this process was started with to itself: a file that was open where somebody
+/// typed `malai daemon` is no business of the commands that run here. To be called before any other
+/// is opened; those that malai opens are not passed on anyway.
+pub fn keep_descriptors() {
+    close_fds::set_fds_cloexec(3, &[]);
 }
 
 /// The streams of a command.
@@ -112,9 +113,7 @@ async fn run_counted(
     counts: Arc<Counts>,
 ) -> Outcome {
     let argv = command.inner().grant.argv.clone();
-    let listed = membership
-        .sessions
-        .begin(membership.alias(), command.inner());
+    let listed = membership.sessions.begin(membership, command.inner());
     let mut child = match spawn(membership, command.inner(), &argv) {
         Ok(child) => child,
         Err(error) => return not_started(&argv, &error, &mut streams).await,
@@ -158,7 +157,7 @@ async fn run_counted(
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,
-            Some(signal) = signals.recv() => send_signal(group, number(signal)),
+            Some(signal) = signals.recv() => drop(send_signal(group, number(signal))),
             () = gone.cancelled() => {
                 feeding.abort();
                 out.abort();
@@ -204,35 +203,21 @@ async fn run_counted(
 }
 
 fn spawn(membership: &Membership, command: &Command, argv: &[Vec<u8>]) -> io::Result<Child> {
-    let user = uzers::get_user_by_uid(uzers::get_effective_uid());
+    let account = &command.account;
     let mut arguments = argv
         .iter()
         .map(|argument| OsString::from_vec(argument.clone()));
     let program = arguments.next().ok_or(io::ErrorKind::InvalidInput)?;
     let mut spawn = tokio::process::Command::new(program);
-    spawn
-        .args(arguments)
-        .env_clear()
-        .env("PATH", PATH)
-        .process_group(0);
+    spawn.args(arguments).env_clear().env("PATH", PATH);
     for kept in ["LANG", "TERM"] {
         spawn.envs(std::env::var_os(kept).map(|value| (kept, value)));
     }
-    let mut home = PathBuf::from("/");
-    if let Some(user) = user {
-        use uzers::os::unix::UserExt;
-        home = user.home_dir().to_owned();
-        spawn
-            .env("USER", user.name())
-            .env("LOGNAME", user.name())
-            .env("SHELL", user.shell());
+    if let Some(name) = &account.name {
+        spawn.env("USER", name).env("LOGNAME", name);
     }
-    spawn.env("HOME", &home);
-    spawn.current_dir(if home.is_dir() {
-        home.as_path()
-    } else {
-        std::path::Path::new("/")
-    });
+    spawn.envs(account.shell.iter().map(|shell| ("SHELL", shell)));
+    spawn.env("HOME", &account.home);
     spawn
         .env("MALAI_CLIENT_ID52", command.from.to_string())
         .env("MALAI_CLUSTER", membership.alias().as_str());
@@ -243,7 +228,38 @@ fn spawn(membership: &Membership, command: &Command, argv: &[Vec<u8>]) -> io::Re
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    match &account.switch {
+        Some(switch) => {
+            let change = Become::new(switch, &account.home);
+            // SAFETY: the closure only makes system calls with what was made before the fork: it
+            // allocates nothing, takes no lock and panics nowhere.
+            #[allow(unsafe_code)]
+            unsafe {
+                spawn.pre_exec(move || change.become_it())
+            };
+        }
+        None => {
+            let home = account.home.as_path();
+            let root = std::path::Path::new("/");
+            spawn.current_dir(if home.is_dir() { home } else { root });
+            if has_terminal() {
+                // A session of its own, so that it has no hold on the terminal of this process.
+                // SAFETY: one system call; nothing is allocated or locked.
+                #[allow(unsafe_code)]
+                unsafe {
+                    spawn.pre_exec(|| Ok(rustix::process::setsid().map(|_| ())?))
+                };
+            } else {
+                spawn.process_group(0);
+            }
+        }
+    }
     spawn.spawn()
+}
+
+/// Whether this process has a controlling terminal: a daemon in the foreground, a command line.
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
 }
 
 /// What a shell says and returns for a command that cannot be started.
@@ -357,19 +373,24 @@ async fn end_group(child: &mut Child, group: Option<Pid>) {
             _ => return,
         }
     }
-    send_signal(group, rustix::process::Signal::KILL);
-    let _ = child.wait().await;
+    if send_signal(group, rustix::process::Signal::KILL) {
+        let _ = child.wait().await;
+    }
 }
 
-fn send_signal(group: Option<Pid>, signal: rustix::process::Signal) {
-    if let Some(group) = group
-        && let Err(error) = rustix::process::kill_process_group(group, signal)
-        && error != rustix::io::Errno::SRCH
-    {
-        tracing::warn!(
-            group = group.as_raw_nonzero(),
-            "a process group cannot be signalled: {error}"
-        );
+/// Whether it could be sent, or nobody is left to send it to. What belongs to another user may not be
+/// signalled, and lives on; that is reported.
+fn send_signal(group: Option<Pid>, signal: rustix::process::Signal) -> bool {
+    let Some(group) = group else { return true };
+    match rustix::process::kill_process_group(group, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => true,
+        Err(error) => {
+            tracing::warn!(
+                group = group.as_raw_nonzero(),
+                "a process group cannot be signalled, and what is left of it lives on: {error}"
+            );
+            false
+        }
     }
 }
 

@@ -102,7 +102,9 @@ pub fn publish(membership: &Membership, typed: bool) -> Result<Published, Rescan
         store::write_atomic(&published, snapshot.to_file().as_bytes(), 0o600)
     })?;
     if state.newer.is_some() {
-        membership.configuration.note(|state| state.newer = None);
+        membership
+            .configuration
+            .note(|state| state.newer = state.newer.filter(|newer| *newer > revision));
         if let Err(error) = std::fs::remove_file(membership.dir.newer()) {
             tracing::warn!(
                 "{} is not needed any more and cannot be removed: {error}",

@@ -1,6 +1,6 @@
 //! One cluster at work in this process: its identity, endpoint, links and background tasks.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use iroh::endpoint::{Connection, ConnectionError, Incoming};
@@ -9,10 +9,11 @@ use malai_wire::peer::hello::InstanceId;
 use malai_wire::peer::probe::PROBE_TWIN;
 use malai_wire::version::PROBE_ALPN;
 use malai_wire::{Refusal, RefusalCode};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accepting::Accepting;
 use crate::addresses::Addresses;
 use crate::audit::Audit;
 use crate::configuration::{Configuration, State};
@@ -21,22 +22,21 @@ use crate::endpoint::{self, BindError, Ports, machine_id};
 use crate::home::{ClusterDir, Home, Role};
 use crate::inbound::gate;
 use crate::keystore::{self, KeyError};
+use crate::limits::{Limiter, Origin};
+use crate::link::Link;
 use crate::mdns::Mdns;
 use crate::member::Membership;
 use crate::membership::{self, MembershipError};
 use crate::moment::Moment;
 use crate::peers::Peers;
 use crate::session::Sessions;
-use crate::settings::{AuditSettings, Reach};
+use crate::settings::limits::busy;
+use crate::settings::{Reach, Settings};
 use crate::store::{self, StoreError};
 use crate::twin;
 
-/// Peers that may be in their handshake, or not yet known to be members, at once. Identities are
-/// free to mint, so this bounds what strangers cost; members wait in the same queue for milliseconds.
-const STRANGERS: usize = 256;
-
-/// How long a handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long a prober may take to say goodbye.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// How long an endpoint may take to close. Every peer is told at once; what follows is a wait for late
 /// packets, which is 3 s long after a connection with a path that was never measured (a short command's).
@@ -73,23 +73,29 @@ pub struct Part {
     pub instance: InstanceId,
     /// When it began.
     pub born: Moment,
+    /// What this computer's owner accepts.
+    pub accepting: Arc<Accepting>,
     /// What runs here now.
     pub sessions: Arc<Sessions>,
     /// Where it is recorded.
     pub audit: Arc<Audit>,
+    /// What counts for the limits.
+    pub limiter: Arc<Limiter>,
 }
 
 impl Part {
-    /// A part that begins now.
-    pub fn new(serves: bool, reach: Reach, home: &Home, audit: AuditSettings) -> Self {
+    /// A part that begins now, in this home.
+    pub fn new(serves: bool, reach: Reach, home: &Home, settings: &Settings) -> Self {
         let instance = rand::random();
         Self {
             serves,
             reach,
-            audit: Arc::new(Audit::new(home, &instance, audit)),
             instance,
             born: Moment::now(),
+            accepting: Arc::new(Accepting::new(&settings.accept)),
             sessions: Arc::default(),
+            limiter: Arc::new(Limiter::new(settings.limits.clone())),
+            audit: Arc::new(Audit::new(home, &instance, settings.audit)),
         }
     }
 }
@@ -168,6 +174,7 @@ impl Service {
         let mut news = self.membership.configuration.watch();
         while news.changed().await.is_ok() {
             self.membership.sessions.judge_again(&self.membership);
+            self.membership.forget_strangers();
             for link in self.peers.all() {
                 if let Err(refusal) = gate::admit(&self.membership, &link.peer) {
                     self.own(async move { link.cut_off(&refusal).await });
@@ -181,27 +188,39 @@ impl Service {
     }
 
     async fn accept(self: Arc<Self>) {
-        let strangers = Arc::new(Semaphore::new(STRANGERS));
+        let limiter = &self.membership.limiter;
         while let Some(incoming) = self.peers.endpoint().accept().await {
+            let origin = Origin::from(incoming.remote_addr());
             // When it gets crowded, an address has to prove itself before it may have a place.
-            if strangers.available_permits() < STRANGERS / 2 && !incoming.remote_addr_validated() {
+            if limiter.is_crowded(&origin) && !incoming.remote_addr_validated() {
                 let _ = incoming.retry();
                 continue;
             }
-            let Ok(permit) = strangers.clone().try_acquire_owned() else {
-                incoming.refuse();
-                continue;
-            };
+            // Identities are free to mint, so places are few; members need one for milliseconds.
+            let place = limiter.stranger(origin);
             let service = self.clone();
             self.own(async move {
-                service.welcome(incoming).await;
-                drop(permit);
+                let (link, gives_way) = (OnceLock::new(), place.gives_way.clone());
+                tokio::select! {
+                    () = service.welcome(incoming, &link) => {}
+                    () = gives_way.cancelled() => service.make_way(link.get()),
+                }
+                drop(place);
             });
         }
     }
 
+    /// Ends a connection that has to give way; one in its handshake has ended by being dropped.
+    fn make_way(&self, link: Option<&Arc<Link>>) {
+        if let Some(link) = link {
+            let most = self.membership.limiter.limits().strangers_per_address;
+            link.close(&busy("strangers_per_address", most));
+        }
+    }
+
     /// One handshake, and the wait until its peer is known or gone. One that fails ends nothing else.
-    async fn welcome(&self, incoming: Incoming) {
+    async fn welcome(&self, incoming: Incoming, link: &OnceLock<Arc<Link>>) {
+        let patience = self.membership.limiter.limits().handshake();
         let handshake = async {
             incoming
                 .accept()
@@ -209,7 +228,7 @@ impl Service {
                 .await
                 .map_err(|error| error.to_string())
         };
-        let connection = match tokio::time::timeout(HANDSHAKE, handshake).await {
+        let connection = match tokio::time::timeout(patience, handshake).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
                 return tracing::debug!(cluster = %self.membership.alias(), "a handshake failed: {error}");
@@ -222,7 +241,10 @@ impl Service {
             return self.probed(connection).await;
         }
         match machine_id(&connection.remote_id()) {
-            Some(peer) => self.peers.adopt(connection, peer, None).judged().await,
+            Some(peer) => {
+                let adopted = self.peers.adopt(connection, peer, None);
+                link.get_or_init(|| adopted).judged().await;
+            }
             None => connection.close(
                 u32::from(RefusalCode::NotAMember as u16).into(),
                 b"a weak key",
@@ -240,7 +262,7 @@ impl Service {
             }
             connection.closed().await
         };
-        match tokio::time::timeout(HANDSHAKE, serve).await {
+        match tokio::time::timeout(PROBE, serve).await {
             Ok(ConnectionError::ApplicationClosed(close))
                 if close.error_code == PROBE_TWIN.into() =>
             {
@@ -313,9 +335,12 @@ fn assemble(
         serves: part.serves,
         instance: part.instance,
         born: part.born,
+        accepting: part.accepting,
         sessions: part.sessions,
         audit: part.audit,
+        limiter: part.limiter,
         heard: Default::default(),
+        given: Default::default(),
         waiting: Default::default(),
         stopping: Default::default(),
         twin: Default::default(),

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use malai_cluster::{ClusterAlias, MachineId, UserName};
+use malai_cluster::{ClusterAlias, MachineId};
 use tokio::sync::watch;
 
+use crate::account::Account;
 use crate::inbound::gate::{self, Command};
 use crate::member::{Membership, lock};
 
@@ -29,8 +30,8 @@ pub struct Session {
     pub from: MachineId,
     /// The argument list as it was asked for.
     pub asked: Vec<Vec<u8>>,
-    /// The user it runs as; `None` is the daemon's own.
-    pub user: Option<UserName>,
+    /// The user it runs as.
+    pub account: Account,
     /// When it began.
     pub since: SystemTime,
     ended: watch::Sender<Option<String>>,
@@ -49,18 +50,21 @@ impl Sessions {
         self.next.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Lists a command that is about to run.
-    pub fn begin(self: &Arc<Self>, alias: &ClusterAlias, command: &Command) -> Listed {
+    /// Lists a command that is about to run, and judges it once more: what has changed between its
+    /// grant and its place in the list was not told to it.
+    pub fn begin(self: &Arc<Self>, membership: &Membership, command: &Command) -> Listed {
+        let alias = membership.alias();
         let session = Arc::new(Session {
             id: command.session,
             alias: alias.clone(),
             from: command.from,
             asked: command.asked.clone(),
-            user: command.grant.user.clone(),
+            account: command.account.clone(),
             since: SystemTime::now(),
             ended: watch::Sender::new(None),
         });
         lock(&self.live).insert(session.id, session.clone());
+        session.judge_again(membership);
         Listed {
             sessions: self.clone(),
             session,
@@ -80,19 +84,30 @@ impl Sessions {
             .into_iter()
             .filter(|session| session.alias == *membership.alias());
         for session in of_cluster {
-            let reason = match gate::judge(membership, session.from, &session.asked) {
-                Ok(grant) if grant.user == session.user => continue,
-                Ok(_) => "it would run as another user now".to_owned(),
-                Err(refusal) => refusal.message,
-            };
-            let reason = format!("ended, since the configuration has changed: {reason}");
-            tracing::info!(cluster = %session.alias, from = %session.from.short(), session = session.id, "{reason}");
-            session.end(reason);
+            session.judge_again(membership);
         }
     }
 }
 
 impl Session {
+    /// Judges the session again, under what is in force now.
+    pub fn judge_again(&self, membership: &Membership) {
+        let reason = match gate::judge(membership, self.from, &self.asked) {
+            Ok((_, account)) if account.uid == self.account.uid => return,
+            Ok((_, account)) => match &account.name {
+                Some(name) => format!(
+                    "it would run as user `{}` now",
+                    malai_cluster::escape(&name.to_string_lossy())
+                ),
+                None => "it would run as another user now".to_owned(),
+            },
+            Err(refusal) => refusal.message,
+        };
+        let reason = format!("ended, since the configuration has changed: {reason}");
+        tracing::info!(cluster = %self.alias, from = %self.from.short(), session = self.id, "{reason}");
+        self.end(reason);
+    }
+
     /// Ends the session, with a reason for its client.
     pub fn end(&self, reason: String) {
         self.ended.send_if_modified(|ended| {

@@ -16,6 +16,8 @@ use toml::de::{DeString, DeTable, DeValue};
 use crate::home::Home;
 use crate::store::{self, StoreError};
 
+pub mod accept;
+pub mod limits;
 pub use audit::AuditSettings;
 
 /// The environment variable that decides the reach before `malai.toml` does.
@@ -85,6 +87,10 @@ pub struct Settings {
     pub aliases: BTreeMap<String, Target>,
     /// `audit` and `audit_arguments`.
     pub audit: AuditSettings,
+    /// `[accept.<alias>]`: what this computer accepts in each cluster.
+    pub accept: accept::Sections,
+    /// `[limits]`.
+    pub limits: limits::Limits,
 }
 
 /// Why `malai.toml` cannot be used.
@@ -172,12 +178,18 @@ impl Reader<'_> {
             match key.get_ref().as_ref() {
                 "network" => settings.reach = self.network(value),
                 "aliases" => settings.aliases = self.aliases(value),
+                "accept" => settings.accept = self.accept(value),
+                "limits" => settings.limits = self.limits(value),
                 "audit" => settings.audit.required = self.audit(value).unwrap_or_default(),
                 "audit_arguments" => {
                     settings.audit.arguments = self.audit_arguments(value).unwrap_or_default();
                 }
                 _ => {
-                    let known = [&["network", "aliases"], &audit::KEYS[..]].concat();
+                    let known = [
+                        &["network", "aliases", "accept", "limits"],
+                        &audit::KEYS[..],
+                    ]
+                    .concat();
                     self.unknown(key, "malai.toml", &known);
                 }
             }
@@ -289,7 +301,7 @@ impl Reader<'_> {
                 "it belongs to the file as a whole: write it above the first [section]".to_owned()
             }
             Some(near) => format!("did you mean {near}?"),
-            None => format!("this version knows {}", known.join(" and ")),
+            None => format!("this version knows {}", known.join(", ")),
         };
         let message = format!("unknown key \"{name}\" in {place}");
         self.problem(key.span(), message, Some(help));

@@ -167,7 +167,10 @@ pub fn gather(home: &Home) -> Result<Facts, StatusError> {
 
 fn home_problems(home: &Home) -> Vec<String> {
     let mut problems = Vec::new();
-    let errors = verify::verify_settings(home).len();
+    let errors = verify::verify_settings(home, &[])
+        .iter()
+        .filter(|problem| problem.severity() == Severity::Error)
+        .count();
     if errors > 0 {
         problems.push(format!(
             "malai.toml has {errors} {}: `malai rescan --check` shows where",

@@ -70,6 +70,12 @@ pub async fn consider(link: &Arc<Link>, header: &Header) -> Result<(), SyncError
     if !membership.serves {
         return Ok(());
     }
+    // Each can be 16 MiB: few at a time, and strangers, who may only have heard of this header, take no
+    // member's turn.
+    let _turn = membership.limiter.fetch(membership.knows(&link.peer)).await;
+    if header.standing(membership.header().as_ref()) != Standing::Newer {
+        return Ok(());
+    }
     let snapshot = match fetch(link, header).await {
         Ok(snapshot) => Arc::new(snapshot),
         Err(error) => {
@@ -115,16 +121,17 @@ fn take_up(membership: &Membership, snapshot: Arc<Snapshot>) -> Result<(), SyncE
 fn note_newer(membership: &Membership, snapshot: &Snapshot) -> Result<(), SyncError> {
     let revision = snapshot.revision();
     let path = membership.dir.newer();
-    if membership
-        .configuration
-        .state()
-        .newer
-        .is_none_or(|known| known < revision)
-    {
+    let mut news = false;
+    membership.configuration.note(|state| {
+        // The administrator may have published past it while it was being fetched.
+        let own = state.snapshot.as_ref().map(|own| own.revision());
+        news = own.max(state.newer).is_none_or(|known| known < revision);
+        if news {
+            state.newer = Some(revision);
+        }
+    });
+    if news {
         store::write_atomic(&path, snapshot.to_file().as_bytes(), 0o600)?;
-        membership
-            .configuration
-            .note(|state| state.newer = Some(revision));
         tracing::error!(cluster = %membership.alias(), revision, "{}", newer_notice(membership, revision, &path));
     }
     Ok(())
@@ -142,6 +149,7 @@ pub fn newer_notice(membership: &Membership, revision: u64, kept: &Path) -> Stri
 
 /// Fetches and checks the content that goes with a verified header, or a newer one.
 async fn fetch(link: &Arc<Link>, header: &Header) -> Result<Snapshot, SyncError> {
+    let _occupied = link.occupied();
     let (mut send, mut recv) = link.open(Bidi::Fetch).await?;
     frames::write(&mut send, &Fetch::Revision(header.revision)).await?;
     let _ = send.finish();
@@ -170,6 +178,7 @@ async fn fetch(link: &Arc<Link>, header: &Header) -> Result<Snapshot, SyncError>
 ///
 /// The peer did not answer or refused, or what it has was not taken up.
 pub async fn compare(link: &Arc<Link>) -> Result<Option<Header>, SyncError> {
+    let _occupied = link.occupied();
     let (mut send, mut recv) = link.open(Bidi::Compare).await?;
     frames::write(&mut send, &Compare::Header(link.membership.header())).await?;
     let _ = send.finish();

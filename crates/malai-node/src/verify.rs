@@ -18,6 +18,10 @@ use crate::membership::{self, ManagerFile};
 use crate::settings::{Settings, SettingsError};
 use crate::store::{self, show};
 
+mod users;
+
+pub use users::note_users;
+
 /// Largest `machine.toml` that is read, in bytes: the content and its comment line.
 pub(crate) const MAX_MACHINE_TOML: u64 = MAX_CONTENT as u64 + 4096;
 
@@ -55,6 +59,20 @@ impl Problem {
         Problem::Whole {
             severity: Severity::Error,
             message: message.to_string(),
+        }
+    }
+
+    /// In one line, for the log.
+    pub fn brief(&self) -> String {
+        match self {
+            Problem::InFile(found) => format!(
+                "{}:{}:{}: {}",
+                escape(&found.file),
+                found.line,
+                found.column,
+                escape(&found.message)
+            ),
+            Problem::Whole { message, .. } => escape(message),
         }
     }
 
@@ -226,10 +244,28 @@ pub fn verify_home(home: &Home, only: Option<&str>) -> Result<Vec<ClusterReport>
     }
 }
 
-/// Every problem in `malai.toml`; none where there is no such file.
-pub fn verify_settings(home: &Home) -> Vec<Problem> {
+/// Every problem in `malai.toml`, given what was found of the clusters; none where there is no such
+/// file. What it accepts is held against those clusters that are sound.
+pub fn verify_settings(home: &Home, clusters: &[ClusterReport]) -> Vec<Problem> {
     match Settings::load(home) {
-        Ok(_) => Vec::new(),
+        Ok(settings) => {
+            let known = home.survey().map(|survey| {
+                let aliases = survey.dirs.into_iter().map(|dir| dir.alias);
+                aliases.collect::<Vec<_>>()
+            });
+            let accept = &settings.accept;
+            // A home that cannot be looked at is reported where its clusters are.
+            let mut found = known.map_or_else(|_| Vec::new(), |known| accept.check_aliases(&known));
+            for report in clusters {
+                if let (Ok(alias), Some(cluster)) =
+                    (ClusterAlias::parse(&report.alias), &report.cluster)
+                {
+                    found.extend(accept.check_names(&alias, cluster));
+                }
+            }
+            found.sort_by_key(|problem| (problem.severity, problem.line, problem.column));
+            found.into_iter().map(Problem::InFile).collect()
+        }
         Err(SettingsError::Invalid(diagnostics)) => {
             diagnostics.into_iter().map(Problem::InFile).collect()
         }

@@ -5,11 +5,7 @@ use std::time::{Duration, Instant};
 
 use malai_cluster::MachineId;
 
-/// How many are listed. Identities are free to mint, so whoever comes later is not listed.
-pub const MOST: usize = 32;
-
-/// How many are listed from one address.
-pub const MOST_PER_ADDRESS: usize = 4;
+use crate::settings::limits::Limits;
 
 /// One that has not asked again for this long is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
@@ -30,8 +26,15 @@ pub struct Waiting {
 }
 
 impl WaitingList {
-    /// Lists a key, or renews it. A full list stays as it is.
-    pub fn insert(&mut self, id: MachineId, address: Option<SocketAddr>, now: Instant) {
+    /// Lists a key, or renews it. A full list stays as it is: identities are free to mint, so whoever
+    /// comes later is not listed.
+    pub fn insert(
+        &mut self,
+        id: MachineId,
+        address: Option<SocketAddr>,
+        now: Instant,
+        limits: &Limits,
+    ) {
         self.0
             .retain(|waiting| now.duration_since(waiting.last) < FORGOTTEN_AFTER);
         if let Some(known) = self.0.iter_mut().find(|waiting| waiting.id == id) {
@@ -45,7 +48,11 @@ impl WaitingList {
             .iter()
             .filter(|waiting| waiting.address.map(|address| address.ip()) == ip)
             .count();
-        if self.0.len() < MOST && from_there < MOST_PER_ADDRESS {
+        if self.0.len() < limits.waiting as usize
+            && (from_there < limits.waiting_per_address as usize
+                // Through relays everybody comes from nowhere: half of the list is theirs.
+                || ip.is_none() && from_there < limits.waiting as usize / 2)
+        {
             self.0.push(Waiting {
                 id,
                 address,
@@ -72,7 +79,8 @@ mod tests {
 
     use malai_cluster::{MachineId, SecretSeed};
 
-    use super::{MOST, MOST_PER_ADDRESS, WaitingList};
+    use super::WaitingList;
+    use crate::settings::limits::Limits;
 
     fn id(n: u8) -> MachineId {
         SecretSeed::from_bytes([n; 32]).id()
@@ -82,19 +90,26 @@ mod tests {
     fn the_oldest_are_kept_and_one_address_cannot_fill_the_list() {
         let now = Instant::now();
         let mut list = WaitingList::default();
+        let limits = Limits {
+            waiting: 9,
+            waiting_per_address: 3,
+            ..Limits::default()
+        };
         for n in 0..20 {
-            list.insert(id(n), Some("10.0.0.1:1".parse().unwrap()), now);
+            list.insert(id(n), Some("10.0.0.1:1".parse().unwrap()), now, &limits);
         }
-        assert_eq!(list.iter().count(), MOST_PER_ADDRESS);
+        assert_eq!(list.iter().count(), 3);
         for n in 20..120 {
-            list.insert(id(n), Some(format!("10.0.1.{n}:1").parse().unwrap()), now);
+            let address = format!("10.0.1.{n}:1").parse().unwrap();
+            list.insert(id(n), Some(address), now, &limits);
         }
-        assert_eq!(list.iter().count(), MOST);
+        assert_eq!(list.iter().count(), 9);
         assert_eq!(list.iter().next().unwrap().id, id(0));
         list.insert(
             id(200),
             Some("10.9.9.9:1".parse().unwrap()),
             now + Duration::from_secs(7200),
+            &limits,
         );
         assert_eq!(
             list.iter().map(|waiting| waiting.id).collect::<Vec<_>>(),

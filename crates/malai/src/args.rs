@@ -90,6 +90,19 @@ pub enum Command {
         disable_help_subcommand = true
     )]
     Exec(ExecCommand),
+    /// Say whether somebody may do something, by which rule, and where it is written
+    Why {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// A machine, an id52 or a group
+        who: String,
+        /// The machine that is asked
+        target: String,
+        /// What would be run there; a shell without it
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
     /// Show malai at work: a throwaway cluster of real daemons, on this computer's loopback only
     Demo {
         /// Leave it running, and say how to go on by hand and how to end it
@@ -181,6 +194,8 @@ impl Command {
     pub fn failure(&self) -> Exit {
         match self {
             Command::Target(_) | Command::Exec(_) => Exit::MALAI,
+            // A question that has no answer is neither allowed nor refused.
+            Command::Why { .. } => Exit::USAGE,
             _ => Exit::FAILED,
         }
     }

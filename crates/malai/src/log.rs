@@ -41,7 +41,7 @@ pub fn to_stderr() {
     let colour = rustix::termios::isatty(io::stderr());
     tracing_subscriber::fmt()
         .with_env_filter(filter())
-        .with_writer(io::stderr)
+        .with_writer(|| Steady(io::stderr()))
         .with_ansi(colour)
         .init();
 }
@@ -67,7 +67,7 @@ pub fn to_file(home: &Home) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A writer whose failure (a full disk) must not end the daemon.
+/// A writer whose failure (a full disk, a reader that has gone) must not end the daemon.
 struct Steady<W>(W);
 
 impl<W: Write> Write for Steady<W> {

@@ -15,6 +15,7 @@ use exit::Exit;
 use printer::Printer;
 
 fn main() -> ExitCode {
+    malai_node::process::keep_descriptors();
     let printer = Printer::default();
     let exit = match args::parse() {
         Ok(command) => {

@@ -1,30 +1,10 @@
-//! Rules of the house that no compiler keeps: what each crate may touch, and how files are written.
+//! Rules of the house that no compiler keeps: the crates' one direction, how files are written, and that
+//! the page about the house speaks of the house that is there.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// What the pure crates may depend on: nothing here does IO, tells the time or draws random numbers.
-const PURE: [(&str, &[&str]); 2] = [
-    (
-        "malai-cluster",
-        &[
-            "blake3",
-            "data-encoding",
-            "ed25519-dalek",
-            "serde",
-            "strsim",
-            "thiserror",
-            "toml",
-            "toml_edit",
-        ],
-    ),
-    (
-        "malai-wire",
-        &["malai-cluster", "postcard", "serde", "thiserror"],
-    ),
-];
 
 /// The one direction in which the crates look.
 const DIRECTION: [(&str, &[&str]); 4] = [
@@ -66,22 +46,6 @@ fn dependencies() -> Vec<(String, BTreeSet<String>)> {
             )
         })
         .collect()
-}
-
-#[test]
-fn decisions_and_bytes_touch_nothing() {
-    let dependencies = dependencies();
-    for (name, allowed) in PURE {
-        let (_, found) = dependencies
-            .iter()
-            .find(|(found, _)| found == name)
-            .unwrap();
-        let more: Vec<_> = found
-            .iter()
-            .filter(|found| !allowed.contains(&found.as_str()))
-            .collect();
-        assert!(more.is_empty(), "{name} is pure and depends on {more:?}");
-    }
 }
 
 #[test]
@@ -130,5 +94,27 @@ fn every_file_says_what_it_is_and_is_short_and_no_test_is_ignored() {
         let lines = text.lines().count();
         assert!(lines <= LINES, "{shown} has {lines} lines");
         assert!(!text.contains(&ignored), "{shown} ignores a test");
+    }
+}
+
+/// A page that names a file which is gone leads newcomers astray.
+#[test]
+fn what_the_design_page_names_is_there() {
+    let files: Vec<String> = files()
+        .iter()
+        .map(|path| path.to_string_lossy().into_owned())
+        .collect();
+    let page = fs::read_to_string(root().join("DESIGN.md")).unwrap();
+    let named: Vec<_> = page
+        .split('`')
+        .filter(|word| word.ends_with(".rs") && !word.contains(char::is_whitespace))
+        .collect();
+    assert!(named.len() > 50, "{named:?}");
+    for name in named {
+        let end = format!("/{name}");
+        assert!(
+            files.iter().any(|file| file.ends_with(&end)),
+            "DESIGN.md names {name}, which is not there"
+        );
     }
 }

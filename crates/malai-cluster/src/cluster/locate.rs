@@ -1,5 +1,7 @@
 //! Where in a file a rule stands.
 
+use std::ops::Range;
+
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::Lines;
@@ -16,6 +18,13 @@ pub struct Location {
 /// Finds the key that a rule's path names (`machine.web01.allow_from`, as in
 /// [`Rule::path`](crate::Rule)) in a cluster.toml or in signed content.
 pub fn locate(source: &str, path: &str) -> Option<Location> {
+    let span = locate_span(source, path)?;
+    let (line, column) = Lines::new(source).position(span.start);
+    Some(Location { line, column })
+}
+
+/// The same as the bytes of the key.
+pub fn locate_span(source: &str, path: &str) -> Option<Range<usize>> {
     // A path is itself a dotted key, so it is read as one.
     let wanted = format!("{path} = 0");
     let (wanted, errors) = DeTable::parse_recoverable(&wanted);
@@ -30,11 +39,7 @@ pub fn locate(source: &str, path: &str) -> Option<Location> {
         match (rest.get_ref(), value.get_ref()) {
             (DeValue::Table(rest), DeValue::Table(inner)) => (wanted, table) = (rest, inner),
             (DeValue::Table(_), _) => return None,
-            _ => {
-                let lines = Lines::new(source);
-                let (line, column) = lines.position(key.span().start);
-                return Some(Location { line, column });
-            }
+            _ => return Some(key.span()),
         }
     }
 }

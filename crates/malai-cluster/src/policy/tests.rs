@@ -46,7 +46,7 @@ fn ask(from: &str, to: &str, words: &[&[u8]]) -> Decision {
     let argv: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
     let action = Action::Exec(&argv);
     let (from, to) = (id(from), id(to));
-    decide(&example(), &Request { from, to, action })
+    decide(&example(), &Request { from, to, action }, None)
 }
 
 fn exec(from: &str, to: &str, line: &str, expected: Expect) {
@@ -57,7 +57,10 @@ fn exec(from: &str, to: &str, line: &str, expected: Expect) {
 fn shell(from: &str, to: &str, expected: Expect) {
     let (from, to) = (id(from), id(to));
     let action = Action::Shell;
-    shown(&decide(&example(), &Request { from, to, action }), expected);
+    shown(
+        &decide(&example(), &Request { from, to, action }, None),
+        expected,
+    );
 }
 
 fn shown(decision: &Decision, expected: Expect) {
@@ -290,7 +293,7 @@ fn a_comment_opens_no_door() {
         action,
     };
     assert!(matches!(
-        decide(&cluster, &request),
+        decide(&cluster, &request, None),
         Decision::Refuse(Refusal::NoRule { .. })
     ));
 }
@@ -307,7 +310,10 @@ fn a_manager_that_is_a_machine_too() {
         to: id(MANAGER),
         action,
     };
-    assert!(matches!(decide(&cluster, &request), Decision::Allow(_)));
+    assert!(matches!(
+        decide(&cluster, &request, None),
+        Decision::Allow(_)
+    ));
     assert_eq!(cluster.members().collect::<Vec<_>>(), [id(MANAGER)]);
 }
 
@@ -385,7 +391,7 @@ proptest! {
                     let argv: Option<Vec<Vec<u8>>> = argv.map(|word| vec![word.as_bytes().to_vec()]);
                     let action = argv.as_deref().map_or(Action::Shell, Action::Exec);
                     let (from_id, to) = (model::machine_id(from), model::machine_id(to));
-                    let decision = decide(&cluster, &Request { from: from_id, to, action });
+                    let decision = decide(&cluster, &Request { from: from_id, to, action }, None);
                     let allowed = matches!(decision, Decision::Allow(_));
                     prop_assert_eq!(allowed, list.is_some_and(|list| names(&model, list, from)));
                 }

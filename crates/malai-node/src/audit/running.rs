@@ -44,7 +44,7 @@ impl Running {
     /// The refusal, if that cannot be recorded and has to be.
     pub fn begin(audit: &Arc<Audit>, command: &Command) -> Result<Self, Refusal> {
         let (request, session) = (command.request.clone(), command.session);
-        let user = audit.user(&command.grant);
+        let user = command.account.to_string();
         audit.record(Event::Start(Start {
             request: request.clone(),
             user: user.clone(),

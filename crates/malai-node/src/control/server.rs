@@ -1,5 +1,6 @@
 //! The daemon's side of the socket.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -21,6 +22,7 @@ use crate::descriptor::{Descriptor, Way};
 use crate::execute::{self, Ending};
 use crate::flow::{Gate, Sink, Source};
 use crate::home::Home;
+use crate::limits::Place;
 use crate::outbound::exec::Caller;
 
 /// How long a command line may take to say what it wants.
@@ -31,6 +33,10 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Pieces of terminal input that are waiting to be sent.
 const PIECES: usize = 16;
+
+/// Bytes of terminal input kept for a command that does not read them. Whoever types or pastes more
+/// than that is not heard until it does.
+const TYPED_AHEAD: usize = 16 << 20;
 
 /// The bound socket.
 #[derive(Debug)]
@@ -73,10 +79,13 @@ impl Socket {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) if permitted(&stream) => {
+                        let limiter = daemon.limiter();
+                        let most = limiter.limits().control_connections;
+                        let (place, _) = limiter.control.enter((), most as usize, usize::MAX);
                         let daemon = daemon.clone();
                         daemon.tasks().spawn({
                             let daemon = daemon.clone();
-                            async move { serve(stream, daemon).await }
+                            async move { admit(stream, daemon, place).await }
                         });
                     }
                     Ok(_) => tracing::warn!("another user tried the control socket and was turned away"),
@@ -123,7 +132,28 @@ fn permitted(stream: &UnixStream) -> bool {
         .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
-async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>) {
+/// Serves a command line, until it has to give way to another because it says nothing.
+async fn admit(mut stream: UnixStream, daemon: Arc<Daemon>, place: Option<Place<()>>) {
+    let limiter = daemon.limiter();
+    let most = limiter.limits().control_connections;
+    match place {
+        Some(place) => {
+            let gives_way = place.gives_way.clone();
+            tokio::select! {
+                () = serve(stream, daemon, place) => {}
+                () = gives_way.cancelled() => {}
+            }
+        }
+        None => {
+            let refusal = limiter.refused("control_connections", most);
+            let preamble = control::preamble(control::VERSION);
+            let failed = Reply::Failed(refusal.message).to_frame();
+            let _ = stream.write_all(&[&preamble[..], &failed].concat()).await;
+        }
+    }
+}
+
+async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, place: Place<()>) {
     let served = async {
         stream
             .write_all(&control::preamble(control::VERSION))
@@ -135,6 +165,7 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>) {
             Ok(Err(error)) => return reply(&mut stream, &Reply::Failed(error.to_string())).await,
             Err(_) => return Ok(()),
         };
+        place.stays();
         match request {
             Request::Status => reply(&mut stream, &Reply::Status(daemon.facts())).await,
             Request::Rescan(rescan) => {
@@ -150,8 +181,16 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>) {
             }
             Request::Exec(exec) => match daemon.session() {
                 Some(gone) => {
+                    let counted = match daemon.limiter().own_session() {
+                        Ok(counted) => counted,
+                        Err(refusal) => {
+                            return reply(&mut stream, &Reply::Failed(refusal.message)).await;
+                        }
+                    };
+                    drop(place);
                     let session = run(stream, daemon.clone(), exec, received, gone);
                     let _ = daemon.sessions().spawn(session).await;
+                    drop(counted);
                     Ok(())
                 }
                 None => reply(&mut stream, &Reply::Failed("the daemon is stopping".into())).await,
@@ -224,7 +263,7 @@ async fn run(
     let listening = listen(&mut read, &mut bytes, signals, pieces, hold);
     tokio::pin!(execution, listening);
     let mut listens = true;
-    let ending: Ending = loop {
+    let (ending, remains): (Ending, _) = loop {
         tokio::select! {
             ending = &mut execution => break ending,
             Some(()) = has_started.recv() => write.write_all(&Reply::Started.to_frame()).await?,
@@ -234,18 +273,20 @@ async fn run(
             }
         }
     };
-    if !listens {
-        return Ok(());
+    let mut told = Ok(());
+    if listens {
+        let exited = Reply::Exited(Exited {
+            code: ending.code,
+            message: ending.message,
+        });
+        told = write.write_all(&exited.to_frame()).await;
     }
-    write
-        .write_all(
-            &Reply::Exited(Exited {
-                code: ending.code,
-                message: ending.message,
-            })
-            .to_frame(),
-        )
-        .await
+    // Its end is the client's to see, whatever is left here.
+    drop(write);
+    if let Some(remains) = remains {
+        remains.end().await;
+    }
+    told
 }
 
 /// The caller's own descriptors, ready to be waited for; their flags stay as they are.
@@ -289,16 +330,36 @@ async fn listen(
     hold: watch::Sender<bool>,
 ) {
     let mut pieces = Some(pieces);
+    // What was typed and the command has not read yet. Signals and the end of the command line are
+    // heard all the while, so that a command that reads nothing can still be ended.
+    let mut typed = VecDeque::new();
+    let mut held_back = 0;
+    let mut ended = false;
     loop {
-        match next_message(read, bytes).await {
-            Ok(Some(FromCommand::Input(piece))) => {
-                let ends = piece.is_empty();
-                if let Some(sender) = &pieces {
-                    // A command that reads no more of its input is nothing unusual.
-                    let _ = sender.send(piece).await;
+        if ended {
+            pieces = None;
+            typed.clear();
+            held_back = 0;
+            ended = false;
+        }
+        let message = tokio::select! {
+            message = next_message(read, bytes), if held_back < TYPED_AHEAD => message,
+            room = room_for(&pieces), if !typed.is_empty() => {
+                let piece: Vec<u8> = typed.pop_front().unwrap_or_default();
+                held_back -= piece.len();
+                ended = piece.is_empty() || room.is_none();
+                // A command that reads no more of its input is nothing unusual.
+                if let Some(room) = room {
+                    room.send(piece);
                 }
-                if ends {
-                    pieces = None;
+                continue;
+            }
+        };
+        match message {
+            Ok(Some(FromCommand::Input(piece))) => {
+                if pieces.is_some() {
+                    held_back += piece.len();
+                    typed.push_back(piece);
                 }
             }
             Ok(Some(FromCommand::Signal(signal))) => drop(signals.send(signal).await),
@@ -306,6 +367,14 @@ async fn listen(
             Ok(Some(FromCommand::Resume)) => drop(hold.send_replace(false)),
             Ok(None) | Err(_) => return,
         }
+    }
+}
+
+/// Room for one more piece of input; `None` if the command reads no more of it.
+async fn room_for(pieces: &Option<mpsc::Sender<Vec<u8>>>) -> Option<mpsc::Permit<'_, Vec<u8>>> {
+    match pieces {
+        Some(pieces) => pieces.reserve().await.ok(),
+        None => None,
     }
 }
 

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use malai_cluster::{ClusterAlias, MachineId, escape};
+use malai_cluster::{ClusterAlias, MachineId, Severity, escape};
 use malai_wire::control::RescanReport;
 use malai_wire::{Refusal, RefusalCode};
 
 use super::Daemon;
 use crate::distribute::{self, Pushed};
-use crate::home::{ClusterDir, Role};
+use crate::home::{ClusterDir, Role, Survey};
 use crate::member::lock;
 use crate::rescan::{self, Published};
 use crate::service::{self, Service};
 use crate::settings::Settings;
 use crate::store;
-use crate::verify;
+use crate::verify::{self, ClusterReport};
 
 /// How long `rescan` waits for machines to take a new revision up.
 const RESCAN_WAIT: Duration = Duration::from_secs(10);
@@ -38,8 +38,10 @@ impl Daemon {
         let _one_at_a_time = self.rescanning.lock().await;
         let survey = self.home.survey().map_err(|error| error.to_string())?;
         let mut reports = Vec::new();
+        let settings = self.apply_settings(&survey, only);
+        let settings_sound = settings.as_ref().is_none_or(|report| report.ok);
+        reports.extend(settings);
         if only.is_none() {
-            reports.extend(self.apply_settings());
             for (path, problem) in &survey.problems {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 reports.push(report(&escape(&name), Err(problem.to_string())));
@@ -87,7 +89,7 @@ impl Daemon {
         let mut pushes = Vec::new();
         for dir in survey.dirs.into_iter().filter(|dir| wanted(&dir.alias)) {
             let alias = dir.alias.clone();
-            let applied = self.apply(dir, typed).await;
+            let applied = self.apply(dir, typed, settings_sound).await;
             let service = lock(&self.services).get(&alias).cloned();
             if let Some(service) = service
                 .filter(|service| applied.is_ok() && service.membership.role == Role::Manager)
@@ -118,36 +120,68 @@ impl Daemon {
         Ok(reports)
     }
 
-    /// Takes up `malai.toml`; where it is invalid, what was in force stays.
-    fn apply_settings(&self) -> Option<RescanReport> {
+    /// Takes up `malai.toml`: all of it, or only what it accepts in one cluster. Where it is invalid,
+    /// what was in force stays.
+    fn apply_settings(&self, survey: &Survey, only: Option<&str>) -> Option<RescanReport> {
+        const NAME: &str = "malai.toml";
         let settings = match Settings::load(&self.home) {
             Ok(settings) => settings,
-            Err(error) => return Some(report("malai.toml", Err(error.to_string()))),
+            Err(error) => return Some(report(NAME, Err(error.to_string()))),
         };
-        let reach = settings.effective_reach();
-        *lock(&self.aliases) = settings.aliases;
-        if self.part.audit.configure(settings.audit) {
-            tracing::info!(
-                required = settings.audit.required,
-                arguments = settings.audit.arguments,
-                "audit"
-            );
+        let known: Vec<ClusterAlias> = survey.dirs.iter().map(|dir| dir.alias.clone()).collect();
+        let found = settings.accept.check_aliases(&known);
+        let (errors, warnings): (Vec<_>, Vec<_>) = found
+            .iter()
+            .partition(|problem| problem.severity == Severity::Error);
+        if !errors.is_empty() {
+            let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            return Some(report(NAME, Err(errors.join("\n"))));
         }
-        match reach {
-            Ok(reach) if reach == self.part.reach => None,
-            Ok(reach) => Some(report(
-                "malai.toml",
-                Ok(vec![format!(
+        let mut lines = Vec::new();
+        for alias in self.part.accepting.replace(&settings.accept, only) {
+            tracing::info!(cluster = %alias, "what this computer accepts has changed");
+            lines.push(format!(
+                "what this computer accepts in `{alias}` has changed"
+            ));
+            let service = lock(&self.services).get(&alias).cloned();
+            if let Some(service) = service {
+                let membership = &service.membership;
+                membership.sessions.judge_again(membership);
+                if let Some(cluster) = membership.configuration.cluster() {
+                    let unknown = settings.accept.check_names(&alias, &cluster);
+                    lines.extend(unknown.iter().map(ToString::to_string));
+                }
+            }
+        }
+        if only.is_none() {
+            lines.extend(warnings.iter().map(ToString::to_string));
+            *lock(&self.aliases) = settings.aliases.clone();
+            if self.part.limiter.replace(settings.limits.clone()) {
+                tracing::info!("other limits hold from now on");
+            }
+            if self.part.audit.configure(settings.audit) {
+                let (required, arguments) = (settings.audit.required, settings.audit.arguments);
+                tracing::info!(required, arguments, "other audit settings hold from now on");
+            }
+            match settings.effective_reach() {
+                Ok(reach) if reach == self.part.reach => {}
+                Ok(reach) => lines.push(format!(
                     "reach `{reach}` takes effect when the daemon is started anew; it serves with `{}`",
                     self.part.reach
-                )]),
-            )),
-            Err(error) => Some(report("malai.toml", Err(error.to_string()))),
+                )),
+                Err(error) => return Some(report(NAME, Err(error.to_string()))),
+            }
         }
+        (!lines.is_empty()).then(|| report(NAME, Ok(lines)))
     }
 
     /// Applies one cluster's folder: opens it if it is new, otherwise takes up what has changed.
-    async fn apply(self: &Arc<Self>, dir: ClusterDir, typed: bool) -> Result<Vec<String>, String> {
+    async fn apply(
+        self: &Arc<Self>,
+        dir: ClusterDir,
+        typed: bool,
+        settings_sound: bool,
+    ) -> Result<Vec<String>, String> {
         let found = verify::verify_home(&self.home, Some(dir.alias.as_str()))
             .map_err(|error| error.to_string())?;
         let broken = found
@@ -157,9 +191,13 @@ impl Daemon {
         let problems: Vec<String> = broken.map(ToString::to_string).collect();
         let service = lock(&self.services).get(&dir.alias).cloned();
         match (service, problems.is_empty()) {
-            (None, true) => self.open(dir, typed).await,
+            // What would be accepted in it is not known.
+            (None, true) if !settings_sound => {
+                Err("it is not taken up while malai.toml is invalid".to_owned())
+            }
+            (None, true) => with_warnings(self.open(dir, typed).await, &found),
             (None, false) => Err(problems.join("\n")),
-            (Some(service), true) => rescan_one(&service, typed),
+            (Some(service), true) => with_warnings(rescan_one(&service, typed), &found),
             (Some(service), false) => {
                 let membership = &service.membership;
                 let alias = membership.alias();
@@ -262,6 +300,23 @@ fn rescan_one(service: &Arc<Service>, typed: bool) -> Result<Vec<String>, String
         Some(header) => format!("revision {}; only the manager changes it", header.revision),
         None => "this machine has no configuration yet; it keeps asking the manager".to_owned(),
     }])
+}
+
+/// Adds what the check warns of: it is legal, and surely not meant.
+fn with_warnings(
+    applied: Result<Vec<String>, String>,
+    found: &[ClusterReport],
+) -> Result<Vec<String>, String> {
+    let warnings = found
+        .iter()
+        .flat_map(|report| &report.problems)
+        .filter(|problem| problem.severity() == Severity::Warning);
+    applied.map(|lines| {
+        lines
+            .into_iter()
+            .chain(warnings.map(ToString::to_string))
+            .collect()
+    })
 }
 
 fn report(alias: &str, applied: Result<Vec<String>, String>) -> RescanReport {

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use iroh::endpoint::{RecvStream, SendStream};
+use malai_wire::frame::{self, FrameError};
 use malai_wire::peer::Uni;
 use malai_wire::peer::exec::{FromClient, FromServer, Open, Signal};
-use malai_wire::{Refusal, RefusalCode, frame};
+use malai_wire::{Refusal, RefusalCode};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{self, Command, Granted};
 use crate::flow::{Gate, Sink, Source, ToPeer};
-use crate::frames::{self, PATIENCE};
+use crate::frames::{self, StreamError};
+use crate::limits::Room;
 use crate::link::{Link, number};
 use crate::process::{self, Outcome, Remains, Streams};
 
@@ -22,21 +24,18 @@ pub async fn serve(
     mut recv: RecvStream,
     stdin: oneshot::Receiver<RecvStream>,
 ) {
-    let open = match frames::expect(&mut recv, frame::OPEN, PATIENCE).await {
-        Ok(FromClient::Open(open)) => open,
-        Ok(FromClient::Signal(_)) => {
-            return refuse(
-                &mut send,
-                Refusal::new(RefusalCode::Protocol, "a signal before the command"),
-            )
-            .await;
-        }
-        Err(error) => {
-            return refuse(
-                &mut send,
-                Refusal::new(RefusalCode::Protocol, error.to_string()),
-            )
-            .await;
+    let limiter = &link.membership.limiter;
+    let begun = match opened(link, &mut recv).await {
+        // Counted before it is judged, so that what was allowed also runs.
+        Ok((open, room)) => limiter.session(link.peer).map(|place| (open, room, place)),
+        Err(refusal) => Err(refusal),
+    };
+    let (open, room, _place) = match begun {
+        Ok(begun) => begun,
+        Err(refusal) => {
+            // What is still to come of a long one is not wanted; its sender looks for the answer then.
+            let _ = recv.stop(0u32.into());
+            return refuse(&mut send, refusal).await;
         }
     };
     let granted = match gate::exec(
@@ -48,6 +47,7 @@ pub async fn serve(
         Ok(granted) => granted,
         Err(refusal) => return refuse(&mut send, refusal).await,
     };
+    drop(room);
     let serving = link.serving();
     if frames::write(&mut send, &FromServer::Accepted)
         .await
@@ -60,11 +60,49 @@ pub async fn serve(
         && frames::write(&mut send, &answer).await.is_ok()
     {
         let _ = send.finish();
-        let _ = tokio::time::timeout(PATIENCE, send.stopped()).await;
     }
-    drop(serving);
-    if let Some(remains) = remains {
-        remains.end().await;
+    let end = async {
+        if let Some(remains) = remains {
+            remains.end().await;
+        }
+    };
+    // Until the answer has arrived, or never can: a connection with an answer under way must not
+    // make room for others, or the client would take the request for one that nobody looked at.
+    let told = async {
+        let _ = send.stopped().await;
+        drop(serving);
+    };
+    tokio::join!(told, end);
+}
+
+/// Reads the open, in its time and with room for it.
+async fn opened(link: &Arc<Link>, recv: &mut RecvStream) -> Result<(Open, Room), Refusal> {
+    let limiter = &link.membership.limiter;
+    let limits = limiter.limits();
+    let most = limits.argument_bytes as usize + frame::SMALL;
+    let read = async {
+        loop {
+            let announced = frames::announced(recv, most).await?;
+            let announced = announced.ok_or(StreamError::Ended)?;
+            let room = limiter.room(link.peer, announced.length).await;
+            if let Some(message) = frames::body(recv, announced).await? {
+                return Ok((message, room));
+            }
+        }
+    };
+    match tokio::time::timeout(limits.opening(), read).await {
+        Ok(Ok((FromClient::Open(open), room))) => Ok((open, room)),
+        Ok(Ok((FromClient::Signal(_), _))) => Err(Refusal::new(
+            RefusalCode::Protocol,
+            "a signal before the command",
+        )),
+        Ok(Err(StreamError::Frame(FrameError::TooLarge { length, .. })))
+            if length <= frame::OPEN =>
+        {
+            Err(limiter.refused("argument_bytes", limits.argument_bytes))
+        }
+        Ok(Err(error)) => Err(Refusal::new(RefusalCode::Protocol, error.to_string())),
+        Err(_) => Err(limiter.refused("opening_seconds", limits.opening_seconds)),
     }
 }
 

@@ -10,6 +10,7 @@ use malai_cluster::{
 };
 use malai_wire::{Refusal, RefusalCode, audit};
 
+use crate::account::Account;
 use crate::audit::Origin;
 use crate::member::Membership;
 
@@ -38,6 +39,8 @@ pub struct Command {
     pub asked: Vec<Vec<u8>>,
     /// What to run and by which rule.
     pub grant: Grant,
+    /// The user it runs as.
+    pub account: Account,
     /// The configuration under which it was decided.
     pub cluster: Arc<Cluster>,
     /// The number of its session.
@@ -88,7 +91,7 @@ pub fn exec(
     };
     let (cluster, shown) = (membership.alias(), shown(membership, argv));
     match &judged {
-        Ok(grant) => {
+        Ok((grant, _)) => {
             tracing::info!(%cluster, from = %from.short(), rule = %grant.rule, "allowed: {shown}");
         }
         Err(refusal) => {
@@ -96,15 +99,18 @@ pub fn exec(
         }
     }
     let session = membership.sessions.number();
-    let decided = judged.as_ref().map(|grant| (grant, session));
+    let decided = judged
+        .as_ref()
+        .map(|(grant, account)| (grant, account, session));
     let recorded = membership.audit.decided(&request, decided);
     let cluster = in_force(membership)?;
-    let grant = judged?;
+    let (grant, account) = judged?;
     recorded?;
     Ok(Granted(Command {
         from,
         asked: argv.to_vec(),
         grant,
+        account,
         cluster,
         session,
         request,
@@ -123,19 +129,27 @@ fn may_begin(membership: &Membership) -> Result<(), Refusal> {
 }
 
 /// The decision alone, under what is in force now: for a request, and again for what runs already.
+/// It includes the user whom it is for this computer to run it as.
 ///
 /// # Errors
 ///
 /// The refusal, with the rule that made it.
-pub fn judge(membership: &Membership, from: MachineId, argv: &[Vec<u8>]) -> Result<Grant, Refusal> {
+pub fn judge(
+    membership: &Membership,
+    from: MachineId,
+    argv: &[Vec<u8>],
+) -> Result<(Grant, Account), Refusal> {
     let cluster = in_force(membership)?;
     let request = Request {
         from,
         to: membership.me,
         action: Action::Exec(argv),
     };
-    match decide(&cluster, &request) {
-        Decision::Allow(grant) => may_run_as(grant.user.as_ref()).map(|()| grant),
+    match decide(&cluster, &request, membership.accept().as_deref()) {
+        Decision::Allow(grant) => {
+            let account = may_run_as(grant.user.as_ref())?;
+            Ok((grant, account))
+        }
         Decision::Refuse(refusal) => {
             Err(Refusal::new(RefusalCode::NotAllowed, refusal.to_string()))
         }
@@ -158,18 +172,20 @@ fn in_force(membership: &Membership) -> Result<Arc<Cluster>, Refusal> {
     })
 }
 
-/// A command runs as the daemon's user; where the configuration names another, it does not run.
-fn may_run_as(user: Option<&UserName>) -> Result<(), Refusal> {
-    let Some(user) = user else { return Ok(()) };
-    if crate::process::own_user().is_some_and(|own| own == user.as_str()) {
-        return Ok(());
-    }
-    Err(Refusal::new(
-        RefusalCode::Failed,
-        format!(
-            "the configuration says that this runs as user `{user}`, and this daemon may not switch users; nothing was run"
-        ),
-    ))
+/// The user to run as, for every kind of request: the one that the configuration names, else the
+/// daemon's own. Where this daemon cannot run as it, nothing runs: never as somebody else.
+fn may_run_as(user: Option<&UserName>) -> Result<Account, Refusal> {
+    let Some(user) = user else {
+        return Ok(Account::own());
+    };
+    Account::named(user).map_err(|error| {
+        Refusal::new(
+            RefusalCode::Failed,
+            format!(
+                "the configuration says that this runs as user `{user}`, and {error}; nothing was run"
+            ),
+        )
+    })
 }
 
 /// Whether a peer may have the configuration in force: content is given only to members of it.

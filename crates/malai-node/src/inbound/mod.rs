@@ -2,15 +2,17 @@
 
 pub mod exec;
 pub mod gate;
-mod sync;
+pub mod sync;
 
 use std::sync::Arc;
 
 use iroh::endpoint::{RecvStream, SendStream};
+use malai_wire::Refusal;
 use malai_wire::peer::Bidi;
+use malai_wire::peer::exec::FromServer;
 use tokio::sync::oneshot;
 
-use crate::frames::PATIENCE;
+use crate::frames;
 use crate::link::Link;
 
 /// Serves one request stream of a member.
@@ -21,7 +23,8 @@ pub async fn serve(
     stdin: oneshot::Receiver<RecvStream>,
 ) {
     let mut kind = [0; 1];
-    let Ok(Ok(())) = tokio::time::timeout(PATIENCE, recv.read_exact(&mut kind)).await else {
+    let patience = link.membership.limiter.limits().opening();
+    let Ok(Ok(())) = tokio::time::timeout(patience, recv.read_exact(&mut kind)).await else {
         return;
     };
     match Bidi::from_byte(kind[0]) {
@@ -37,4 +40,19 @@ pub async fn serve(
             let _ = send.reset(0u32.into());
         }
     }
+}
+
+/// Answers a request that is one too many, whatever it is: a refusal looks alike in all of them.
+pub async fn turn_away(mut send: SendStream, mut recv: RecvStream, refusal: Refusal) {
+    let _ = recv.stop(0u32.into());
+    let answer = async {
+        if frames::write(&mut send, &FromServer::Refused(refusal))
+            .await
+            .is_ok()
+        {
+            let _ = send.finish();
+            let _ = send.stopped().await;
+        }
+    };
+    let _ = tokio::time::timeout(frames::PATIENCE, answer).await;
 }

@@ -17,9 +17,6 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long after its last use a connection is still asked every [`HEARTBEAT`].
 const IN_USE: Duration = Duration::from_secs(60);
 
-/// A pooled connection that nobody used for this long is closed.
-const IDLE: Duration = Duration::from_secs(600);
-
 /// How long after the network is back a connection may take to be heard of again.
 const RECOVERY: Duration = Duration::from_secs(4);
 
@@ -37,6 +34,7 @@ impl Link {
     /// Asks whether the peer is there.
     pub async fn ping(self: &Arc<Self>, patience: Duration) -> bool {
         let ask = async {
+            let _occupied = self.occupied();
             let (mut send, mut recv) = self.open(Bidi::Ping).await.ok()?;
             send.write_all(&[0]).await.ok()?;
             send.finish().ok()?;
@@ -63,8 +61,9 @@ impl Link {
                 _ = self.connection.closed() => return,
             }
             let idle = lock(&self.used).elapsed();
-            let busy = self.sessions() > 0 || idle < IN_USE;
-            if !busy && idle > IDLE {
+            let most = self.membership.limiter.limits().idle();
+            let busy = self.sessions() > 0 || idle < IN_USE.min(most);
+            if !busy && idle > most && !self.is_occupied() {
                 self.close(&Refusal::new(RefusalCode::Idle, "the connection was idle"));
                 return;
             }

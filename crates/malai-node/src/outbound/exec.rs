@@ -119,6 +119,7 @@ async fn open(
     caller: &Caller,
 ) -> Result<Session, ExecError> {
     let mut link = peers.session_link(target).await?;
+    let mut made_way = false;
     loop {
         let sent = Moment::now();
         let mut session = match send_open(&link, caller).await {
@@ -164,11 +165,19 @@ async fn open(
             }
             Err(error) => {
                 if let Some(refusal) = link.refused() {
+                    // A connection that made room for others carried no request that was not answered.
+                    if refusal.known_code() == Some(malai_wire::RefusalCode::Busy) && !made_way {
+                        made_way = true;
+                        link = peers.fresh_link(target).await?;
+                        continue;
+                    }
                     // A peer that turns us away as a whole has not looked at the request.
                     if matches!(
                         refusal.known_code(),
                         Some(
-                            malai_wire::RefusalCode::NotAMember | malai_wire::RefusalCode::Version
+                            malai_wire::RefusalCode::NotAMember
+                                | malai_wire::RefusalCode::Version
+                                | malai_wire::RefusalCode::Busy
                         )
                     ) {
                         return Err(ExecError::Refused {
@@ -196,7 +205,12 @@ async fn send_open(link: &Arc<Link>, caller: &Caller) -> Result<Session, StreamE
         argv: caller.argv.clone(),
         stdin: !matches!(caller.stdin, Source::Empty),
     };
-    frames::write(&mut control, &FromClient::Open(open)).await?;
+    // One that is refused for its length is not read to its end: the answer says so.
+    if let Err(error) = frames::write(&mut control, &FromClient::Open(open)).await
+        && link.is_closed()
+    {
+        return Err(error);
+    }
     Ok(Session {
         link: link.clone(),
         number,
@@ -384,8 +398,14 @@ async fn feed(link: &Arc<Link>, number: u64, stdin: &mut Source) -> Result<(), F
         return Ok(());
     }
     let mut sink = Sink::Stream(crate::flow::ToPeer::new(link.clone(), Uni::Stdin, number));
-    match flow::pump(stdin, &mut sink, &mut Gate::open(), &mut 0).await {
+    let mut moved = 0;
+    match flow::pump(stdin, &mut sink, &mut Gate::open(), &mut moved).await {
         Ok(()) => sink.finish_even_if_empty().await,
+        // Not open for reading (nohup leaves such), or a folder: there is no input, as with ssh.
+        Err(FlowError::Read(error)) if moved == 0 => {
+            tracing::debug!("standard input cannot be read and counts as empty: {error}");
+            sink.finish_even_if_empty().await
+        }
         Err(FlowError::ReaderGone) => Ok(()),
         // The control stream says what became of the command.
         Err(FlowError::Broken(_)) => std::future::pending().await,

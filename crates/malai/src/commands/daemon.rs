@@ -75,6 +75,13 @@ pub fn run_foreground(home: &Home, in_background: bool, printer: &Printer) -> an
             signal(SignalKind::interrupt())?,
             signal(SignalKind::hangup())?,
         );
+        // Whatever the starter ignored: a signal that is caught here is at its default in commands.
+        let _for_commands = (
+            signal(SignalKind::quit())?,
+            signal(SignalKind::user_defined1())?,
+            signal(SignalKind::user_defined2())?,
+        );
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let daemon = Daemon::start(home.clone()).await?;
         tracing::info!(home = %home.root().display(), clusters = daemon.cluster_count(), "ready");
         if let Some(mut starter) = starter.take() {
@@ -87,7 +94,7 @@ pub fn run_foreground(home: &Home, in_background: bool, printer: &Printer) -> an
                     _ = signals.0.recv() => return,
                     _ = signals.1.recv() => return,
                     _ = signals.2.recv() => {
-                        if let Err(error) = daemon.rescan(None, true).await {
+                        if let Err(error) = daemon.rescan(None, false).await {
                             tracing::error!("rescan on SIGHUP: {error}");
                         }
                     }

@@ -51,7 +51,7 @@ pub fn run(home: &Home, words: &[OsString], printer: &Printer) -> anyhow::Result
 }
 
 /// The argument list as it travels: as typed, but for a sole argument with blanks in it.
-fn argument_list(arguments: &[OsString]) -> Result<Vec<Vec<u8>>, NotPlain> {
+pub(super) fn argument_list(arguments: &[OsString]) -> Result<Vec<Vec<u8>>, NotPlain> {
     if let [sole] = arguments
         && let Some(line) = sole.to_str()
         && line.contains([' ', '\t', '\n'])

@@ -13,6 +13,7 @@ mod status;
 mod stop;
 mod target;
 mod tell;
+mod why;
 
 use malai_node::home::Home;
 
@@ -54,6 +55,12 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
         } => rescan_check::run(&home, cluster.as_deref(), json, printer),
         Command::Rescan { cluster, .. } => rescan::run(&home, cluster.as_deref(), printer),
         Command::Audit(args) => audit::run(&home, &args, printer),
+        Command::Why {
+            who,
+            target,
+            command,
+            json,
+        } => why::run(&home, &who, &target, &command, json, printer),
         Command::Exec(ExecCommand::Target(words)) => exec::run(&home, &words, printer),
         Command::Target(words) => target::run(&home, &words, printer),
         Command::Demo { keep } => demo::run(keep, printer),

@@ -1,8 +1,9 @@
 //! `malai rescan --check [cluster]`: checks everything written by hand, the keys and what was received.
 
+use malai_cluster::Severity;
 use malai_node::home::Home;
 use malai_node::store::show;
-use malai_node::verify::{ClusterReport, verify_home, verify_settings};
+use malai_node::verify::{ClusterReport, Problem, note_users, verify_home, verify_settings};
 use serde::Serialize;
 
 use crate::exit::Exit;
@@ -13,7 +14,7 @@ use crate::render;
 #[derive(Serialize)]
 struct Findings<'a> {
     ok: bool,
-    settings: &'a [malai_node::verify::Problem],
+    settings: &'a [Problem],
     clusters: &'a [ClusterReport],
 }
 
@@ -24,9 +25,11 @@ pub fn run(
     json: bool,
     printer: &Printer,
 ) -> anyhow::Result<Exit> {
-    let clusters = verify_home(home, cluster)?;
-    let settings = verify_settings(home);
-    let ok = settings.is_empty() && clusters.iter().all(ClusterReport::is_sound);
+    let mut clusters = verify_home(home, cluster)?;
+    note_users(home, &mut clusters);
+    let settings = verify_settings(home, &clusters);
+    let is_error = |problem: &Problem| problem.severity() == Severity::Error;
+    let ok = !settings.iter().any(is_error) && clusters.iter().all(ClusterReport::is_sound);
     if json {
         let findings = Findings {
             ok,

@@ -13,8 +13,16 @@ pub fn render(settings: &[Problem], reports: &[ClusterReport]) -> String {
     for problem in settings.iter().chain(found) {
         out.push_str(&format!("{problem}\n\n"));
     }
-    if !settings.is_empty() {
-        out.push_str(&format!("❌ malai.toml: {}\n", problems(settings.len(), 0)));
+    let count = |severity| {
+        let of_it = |problem: &&Problem| problem.severity() == severity;
+        settings.iter().filter(of_it).count()
+    };
+    match (count(Severity::Error), count(Severity::Warning)) {
+        (0, 0) => {}
+        (0, warnings) => out.push_str(&format!("⚠️  malai.toml: {}\n", problems(0, warnings))),
+        (errors, warnings) => {
+            out.push_str(&format!("❌ malai.toml: {}\n", problems(errors, warnings)));
+        }
     }
     for report in reports {
         out.push_str(&summary(report));

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod check;
 pub mod init;
 pub mod status;
+pub mod why;
 
 /// A count with its noun, in the plural where it is not one.
 fn counted(count: usize, noun: &str) -> String {

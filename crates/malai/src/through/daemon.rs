@@ -3,7 +3,6 @@
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -14,6 +13,9 @@ use malai_wire::frame::Tagged;
 use malai_wire::peer::exec::Signal;
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
+
+use super::ignored::Ignored;
+use super::started::Started;
 
 /// Runs a command and waits for its end.
 pub fn run(mut control: Control, target: &str, argv: Vec<Vec<u8>>) -> Result<Ending, ControlError> {
@@ -30,7 +32,7 @@ pub fn run(mut control: Control, target: &str, argv: Vec<Vec<u8>>) -> Result<End
         argv,
         stdin,
     });
-    let started = Arc::new(AtomicBool::new(false));
+    let started = Started::default();
     let voice = Arc::new(Mutex::new(
         control
             .stream()
@@ -54,7 +56,7 @@ pub fn run(mut control: Control, target: &str, argv: Vec<Vec<u8>>) -> Result<End
     }
     loop {
         match control.answer() {
-            Ok(Reply::Started) => started.store(true, Ordering::Relaxed),
+            Ok(Reply::Started) => started.set(),
             Ok(Reply::Exited(exited)) => {
                 return Ok(Ending {
                     code: exited.code,
@@ -100,10 +102,12 @@ fn pass_input(voice: &Mutex<UnixStream>) {
 
 /// Passes signals on from the moment the command runs; before that they end this process, and with
 /// its connection the attempt.
-fn pass_signals(voice: Arc<Mutex<UnixStream>>, started: Arc<AtomicBool>) -> std::io::Result<()> {
-    let mut signals = Signals::new([
+fn pass_signals(voice: Arc<Mutex<UnixStream>>, started: Started) -> std::io::Result<()> {
+    const PASSED: [i32; 8] = [
         SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT,
-    ])?;
+    ];
+    let ignored = Ignored::at_start();
+    let mut signals = Signals::new(PASSED.iter().filter(|signal| !ignored.contains(**signal)))?;
     thread::spawn(move || {
         for number in signals.forever() {
             let message = match number {
@@ -113,7 +117,7 @@ fn pass_signals(voice: Arc<Mutex<UnixStream>>, started: Arc<AtomicBool>) -> std:
                     continue;
                 }
                 SIGCONT => FromCommand::Resume,
-                _ if !started.load(Ordering::Relaxed) => std::process::exit(128 + number),
+                _ if !started.is_set() => std::process::exit(128 + number),
                 SIGINT => FromCommand::Signal(Signal::Int),
                 SIGTERM => FromCommand::Signal(Signal::Term),
                 SIGHUP => FromCommand::Signal(Signal::Hup),

@@ -2,8 +2,6 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use malai_cluster::{ClusterRef, Target};
@@ -21,10 +19,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::ignored::Ignored;
+use super::started::Started;
+
 /// Runs a command and waits for its end. Nothing in the home is changed by it.
 pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Ending> {
     let settings = Settings::load(home)?;
-    let part = Part::new(false, settings.effective_reach()?, home, settings.audit);
+    let part = Part::new(false, settings.effective_reach()?, home, &settings);
     let audit = part.audit.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -35,7 +36,8 @@ pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Endi
             Ok(found) => found,
             Err(message) => return Ok(Ending::failed(message)),
         };
-        let dirs = home.cluster_dirs()?;
+        // Another cluster's broken folder is no reason to fail here.
+        let dirs = home.survey()?.dirs;
         let mut services = Vec::new();
         for dir in dirs.iter().filter(|dir| is_cluster_of(dir, &found)) {
             services.push(Service::start(dir.clone(), part.clone()).await?);
@@ -44,7 +46,7 @@ pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Endi
             let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
             return Ok(Ending::failed(execute::unknown_cluster(&found, &known)));
         }
-        let started = Arc::new(AtomicBool::new(false));
+        let started = Started::default();
         let (caller, gone) = match caller(argv, started.clone()) {
             Ok(caller) => (caller, CancellationToken::new()),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -56,10 +58,14 @@ pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Endi
             Err(error) => return Err(error).context("the command's own streams cannot be used"),
         };
         let all = services.clone();
-        let ending = execute::execute(services, settings.aliases, target, caller, gone, || {
-            started.store(true, Ordering::Relaxed)
-        })
-        .await;
+        let (ending, remains) =
+            execute::execute(services, settings.aliases, target, caller, gone, || {
+                started.set()
+            })
+            .await;
+        if let Some(remains) = remains {
+            remains.end().await;
+        }
         for service in all {
             service.stop(&Refusal::new(RefusalCode::Done, "")).await;
         }
@@ -87,7 +93,7 @@ fn is_cluster_of(dir: &ClusterDir, target: &Target) -> bool {
     }
 }
 
-fn caller(argv: Vec<Vec<u8>>, started: Arc<AtomicBool>) -> io::Result<Caller> {
+fn caller(argv: Vec<Vec<u8>>, started: Started) -> io::Result<Caller> {
     let (signals, receiver) = mpsc::channel(16);
     pass_signals(&signals, &started)?;
     let adopt =
@@ -103,7 +109,8 @@ fn caller(argv: Vec<Vec<u8>>, started: Arc<AtomicBool>) -> io::Result<Caller> {
 }
 
 /// Passes signals on from the moment the command runs; before that they end this process.
-fn pass_signals(sender: &mpsc::Sender<Signal>, started: &Arc<AtomicBool>) -> io::Result<()> {
+fn pass_signals(sender: &mpsc::Sender<Signal>, started: &Started) -> io::Result<()> {
+    let ignored = Ignored::at_start();
     for (kind, name) in [
         (SignalKind::interrupt(), Signal::Int),
         (SignalKind::terminate(), Signal::Term),
@@ -112,11 +119,17 @@ fn pass_signals(sender: &mpsc::Sender<Signal>, started: &Arc<AtomicBool>) -> io:
         (SignalKind::user_defined1(), Signal::Usr1),
         (SignalKind::user_defined2(), Signal::Usr2),
     ] {
+        if ignored.contains(kind.as_raw_value()) {
+            continue;
+        }
         let (mut arrivals, sender, started) = (signal(kind)?, sender.clone(), started.clone());
         // Ends with the runtime.
         tokio::spawn(async move {
             while arrivals.recv().await.is_some() {
-                if !started.load(Ordering::Relaxed) {
+                let waiting = started.clone();
+                // Aside, since this thread is the one that would hear of it.
+                let set = tokio::task::spawn_blocking(move || waiting.is_set());
+                if !set.await.unwrap_or(false) {
                     std::process::exit(128 + kind.as_raw_value());
                 }
                 let _ = sender.send(name).await;

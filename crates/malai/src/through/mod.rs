@@ -2,3 +2,5 @@
 
 pub mod daemon;
 pub mod direct;
+mod ignored;
+mod started;

@@ -165,3 +165,233 @@ fn findings_as_json_say_the_same() {
     assert_eq!(problem["severity"], "error");
     assert!(problem["line"].as_u64().unwrap() > 5, "{problem}");
 }
+
+#[test]
+fn ten_mistakes_in_one_file() {
+    let world = world();
+    append(
+        &world,
+        r#"
+[machine.web01]
+id52 = "g4sne3l8fkblull3ahjc6j3upj5or2khmjn3f8ituo7ln3u9mea0"
+allow_from = "admin,laptop"
+allow_shell = true
+alow_shell = "laptop"
+
+[machine.web01.command.restart]
+command = "systemctl restart nginx && echo done"
+username = "0"
+
+[machine.laptop]
+id52 = "g4sne3l8fkblull3ahjc6j3upj5or2khmjn3f8ituo7ln3u9mea0"
+
+[machine.Desk]
+allow_from = "laptop"
+
+[group.admins]
+members = "on-call"
+
+[group.on-call]
+members = "admins,*"
+
+[group.laptop]
+members = ""
+"#,
+    );
+    expect![[r#"
+        exit code: 1
+        ----- stdout -----
+        error: there is no machine or group `admin`
+           --> [HOME]/clusters/company/cluster.toml:19:15
+            |
+         19 | allow_from = "admin,laptop"
+            |               ^^^^^
+            = help: did you mean `admins`?
+
+        error: `allow_shell` must be a list, like "laptop,admins"; this is true or false
+           --> [HOME]/clusters/company/cluster.toml:20:15
+            |
+         20 | allow_shell = true
+            |               ^^^^
+
+        error: unknown key `alow_shell`
+           --> [HOME]/clusters/company/cluster.toml:21:1
+            |
+         21 | alow_shell = "laptop"
+            | ^^^^^^^^^^
+            = help: did you mean `allow_shell`?
+
+        error: the command cannot be run as it is written: `&` outside quotes means something to a shell, and no shell is involved
+           --> [HOME]/clusters/company/cluster.toml:24:11
+            |
+         24 | command = "systemctl restart nginx && echo done"
+            |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+            = help: quote it, or give it to a shell: `sh -c '…'`
+
+        error: "0" cannot be a user name: it must start with a-z or "_", not "0"
+           --> [HOME]/clusters/company/cluster.toml:25:12
+            |
+         25 | username = "0"
+            |            ^^^
+
+        error: this id52 is already that of machine `web01`, on line 17
+           --> [HOME]/clusters/company/cluster.toml:28:8
+            |
+         28 | id52 = "[ID52]"
+            |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+            = help: every machine has a key of its own: run `malai machine init` on it
+
+        error: machine `Desk` has no `id52`
+           --> [HOME]/clusters/company/cluster.toml:30:1
+            |
+         30 | [machine.Desk]
+            | ^^^^^^^^^^^^^^
+            = help: `malai machine init` on that machine prints it
+
+        error: "Desk" cannot be a machine name: only a-z, 0-9 and "-" may be in it, not "D"
+           --> [HOME]/clusters/company/cluster.toml:30:10
+            |
+         30 | [machine.Desk]
+            |          ^^^^
+
+        error: group `admins` is inside itself: admins → on-call → admins
+           --> [HOME]/clusters/company/cluster.toml:37:12
+            |
+         37 | members = "admins,*"
+            |            ^^^^^^
+            = help: take one of them out of the next
+
+        error: `*` cannot be in a group
+           --> [HOME]/clusters/company/cluster.toml:37:19
+            |
+         37 | members = "admins,*"
+            |                   ^
+            = help: write `allow_from = "*"` where everybody is meant
+
+        error: `laptop` is a machine too, on line 27
+           --> [HOME]/clusters/company/cluster.toml:39:8
+            |
+         39 | [group.laptop]
+            |        ^^^^^^
+            = help: a list could mean either: rename one of them
+
+        ❌ company: 3 machines, 11 errors
+    "#]].assert_eq(&world.picture(&["rescan", "--check", "company"]));
+
+    let output = world.output(&["rescan", "--check", "--json", "company"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.stderr, b"");
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let problems = found["clusters"][0]["problems"].as_array().unwrap();
+    assert!(problems.len() >= 10, "{problems:#?}");
+    for problem in problems {
+        assert_eq!(problem["severity"], "error");
+        for key in ["file", "message", "source_line"] {
+            assert!(problem[key].is_string(), "{key} of {problem}");
+        }
+        for key in ["line", "column", "width"] {
+            assert!(problem[key].as_u64().unwrap() > 0, "{key} of {problem}");
+        }
+    }
+    // A daemon says the same and does not start.
+    let daemon = world.output(&["daemon"]);
+    assert_eq!(daemon.status.code(), Some(1));
+    let said = String::from_utf8(daemon.stderr).unwrap();
+    assert_eq!(said.matches("error: ").count(), problems.len(), "{said}");
+}
+
+#[test]
+fn what_is_legal_and_surely_not_meant() {
+    let world = world();
+    append(
+        &world,
+        r#"
+[machine.web01]
+id52 = "g4sne3l8fkblull3ahjc6j3upj5or2khmjn3f8ituo7ln3u9mea0"
+allow_from = "laptop"
+allow_shell = "nobody"
+
+[machine.web01.command.restart]
+allow_from = "admins"
+
+[machine.laptop]
+id52 = "tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g"
+
+[group.admins]
+members = "web01"
+
+[group.nobody]
+members = []
+
+[group.unused]
+members = "laptop"
+"#,
+    );
+    fs::write(
+        world.home().join("malai.toml"),
+        "[accept.company]\nfrom = \"admin\"\n[accept.later]\nfrom = []\n",
+    )
+    .unwrap();
+    expect![[r#"
+        exit code: 0
+        ----- stdout -----
+        warning: cluster `company` has no machine or group `admin`
+          --> [HOME]/malai.toml:2:9
+           |
+         2 | from = "admin"
+           |         ^^^^^
+           = help: did you mean `admins`? This entry accepts nobody
+
+        warning: this home is in no cluster `later`
+          --> [HOME]/malai.toml:3:9
+           |
+         3 | [accept.later]
+           |         ^^^^^
+           = help: it takes effect when this home is in a cluster of that name
+
+        warning: this allows nobody
+           --> [HOME]/clusters/company/cluster.toml:20:1
+            |
+         20 | allow_shell = "nobody"
+            | ^^^^^^^^^^^
+            = help: add a machine, a group or `*`
+
+        warning: this keeps nobody from a shell: whoever is in the machine's `allow_from` can run `sh`
+           --> [HOME]/clusters/company/cluster.toml:20:1
+            |
+         20 | allow_shell = "nobody"
+            | ^^^^^^^^^^^
+            = help: narrow the machine's `allow_from`, and grant single commands by `command` sections
+
+        warning: this protects nothing: whoever is in the allow_from of machine `web01` can run the same by its own name
+           --> [HOME]/clusters/company/cluster.toml:23:1
+            |
+         23 | allow_from = "admins"
+            | ^^^^^^^^^^
+            = help: narrow the machine's `allow_from`: a command's grants, it does not protect
+
+        warning: nobody uses group `unused`
+           --> [HOME]/clusters/company/cluster.toml:34:8
+            |
+         34 | [group.unused]
+            |        ^^^^^^
+            = help: write it in an `allow_from`, or remove it
+
+        note: on `web01` commands run as the daemon's user there, who can read that machine's keys: whoever may run them can act as that machine, and is root where its daemon is
+           --> [HOME]/clusters/company/cluster.toml:19:1
+            |
+         19 | allow_from = "laptop"
+            | ^^^^^^^^^^
+            = help: write `username` where that matters
+
+        ⚠️  malai.toml: 2 warnings
+        ⚠️  company: 2 machines, 4 warnings
+        ⏳ work: waiting for its first configuration, no problems
+    "#]].assert_eq(&world.picture(&["rescan", "--check"]));
+    let output = world.output(&["rescan", "--check", "--json"]);
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["ok"], true);
+    assert_eq!(found["settings"][0]["severity"], "warning");
+    let problems = found["clusters"][0]["problems"].as_array().unwrap();
+    assert_eq!(problems.last().unwrap()["severity"], "note");
+}

@@ -3,4 +3,5 @@
 mod check;
 mod init;
 mod status;
+mod why;
 mod world;

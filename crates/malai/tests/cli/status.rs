@@ -135,9 +135,9 @@ fn mistyped_commands_are_told_from_targets() {
     expect![[r#"
         exit code: 2
         ----- stderr -----
-        malai: the command why is not in this version of malai; see: malai --help
+        malai: the command doctor is not in this version of malai; see: malai --help
     "#]]
-    .assert_eq(&world.picture(&["why", "x", "web01.company"]));
+    .assert_eq(&world.picture(&["doctor"]));
     expect![[r#"
         exit code: 2
         ----- stderr -----

@@ -1,10 +1,13 @@
 //! How configurations reach every machine, and what holds while they have not.
 
+use std::io::Read;
+use std::process::Stdio;
+
 use malai_cluster::{MachineId, SecretSeed};
 use malai_wire::RefusalCode;
 use malai_wire::peer::exec::FromServer;
 
-use crate::harness::{ALIAS, Cluster, Home, section, until};
+use crate::harness::{ALIAS, Cluster, Home, Route, finish, section, until};
 use crate::peer::{self, Peer};
 
 /// Who may command whom is what these tests change.
@@ -85,7 +88,10 @@ fn a_machine_that_slept_through_an_update_gets_it_from_whom_it_meets() {
     web01.start();
     let commanding = sleeper.run(&["web01.company", "echo", "met"]);
     assert_eq!(commanding.clean(), "met\n");
-    assert_eq!(sleeper.revision(), revision);
+    // The command may come to its end while the update is still on its way back.
+    until("the update on the sleeper", || {
+        sleeper.revision() == revision
+    });
     assert_eq!(
         sleeper.run(&["sleeper.company", "echo", "me"]).clean(),
         "me\n"
@@ -165,6 +171,53 @@ fn a_machine_that_was_removed_commands_nobody_any_more() {
         .manager
         .run(&["laptop.company", "true"])
         .refused("unknown machine `laptop`");
+}
+
+/// A session that would not get the same answer ends, with the reason; the others go on.
+#[test]
+fn a_new_configuration_judges_live_sessions_again() {
+    let cluster = Cluster::with_routes();
+    let [daemon, direct, here, _] = cluster.routes();
+    let begun = |route: &Route<'_>| {
+        let script = "echo begun; read line; echo \"went on: $line\"";
+        let mut client = route.home.command(&route.args(&["sh", "-c", script]));
+        let mut child = client.stdin(Stdio::piped()).spawn().unwrap();
+        let mut first = [0; 6];
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut first)
+            .unwrap();
+        assert_eq!(&first, b"begun\n");
+        child
+    };
+    let (boss, laptop, web01) = (begun(&daemon), begun(&direct), begun(&here));
+    // From now on web01 may be commanded by the manager's machine alone.
+    cluster.edit(|text| {
+        let (before, after) = text.split_once("\n[machine.web01]\n").unwrap();
+        let after = after.replacen("allow_from = \"*\"", "allow_from = \"boss\"", 1);
+        format!("{before}\n[machine.web01]\n{after}")
+    });
+    cluster.manager.succeed(&["rescan", ALIAS]);
+    for (name, mut child) in [("laptop", laptop), ("web01", web01)] {
+        // Open as long as it is waited for: it does not end by itself.
+        let _input = child.stdin.take();
+        let ended = finish(child, Vec::new());
+        assert_eq!(
+            (ended.code, ended.out()),
+            (255, ""),
+            "{name}: {}",
+            ended.shown()
+        );
+        assert!(
+            ended.stderr.contains("allow_from"),
+            "{name}: {}",
+            ended.shown()
+        );
+    }
+    let ended = finish(boss, b"on\n".to_vec());
+    assert_eq!(ended.clean(), "went on: on\n");
 }
 
 #[test]

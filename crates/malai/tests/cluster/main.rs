@@ -1,12 +1,15 @@
 //! The real binary with real daemons, in homes of their own on loopback, as people use it.
 
+mod accept;
 mod audit;
 mod crash;
 mod descriptors;
 mod distribution;
 mod exactly_once;
+mod floods;
 mod harness;
 mod house;
+mod limits;
 mod manage;
 mod many;
 mod peer;
@@ -16,3 +19,4 @@ mod restored;
 mod signals;
 mod streams;
 mod strict_start;
+mod username;

@@ -63,6 +63,14 @@ impl Peer {
             .await;
     }
 
+    /// Greets as a command without a daemon. One that serves would be taken for a new run of its daemon,
+    /// which ends what the last one had.
+    pub async fn greet_as_command(&self) {
+        let mut hello = Peer::hello(None);
+        hello.serves = false;
+        self.say_first(&Greeting::Hello(hello).to_frame()).await;
+    }
+
     /// Sends this on the stream that is for the greeting. The daemon may have had enough before.
     pub async fn say_first(&self, bytes: &[u8]) {
         if let Ok(mut send) = self.connection.open_uni().await {

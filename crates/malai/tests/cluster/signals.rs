@@ -1,7 +1,9 @@
 //! Signals to the client reach the remote process group, and a client that dies takes it along.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -15,31 +17,27 @@ fn line(path: &PathBuf) -> String {
     fs::read_to_string(path).unwrap().trim().to_owned()
 }
 
-/// Starts a script that says its process ids in a file; returns its client, and the ids.
-fn started(
-    route: &Route<'_>,
-    script: &str,
-    said: &PathBuf,
-    marker: &PathBuf,
-) -> (std::process::Child, Vec<u32>) {
-    let _ = (fs::remove_file(said), fs::remove_file(marker));
-    let files = [said.to_str().unwrap(), marker.to_str().unwrap()];
-    let words = ["sh", "-c", script, "sh", files[0], files[1]];
-    let child = route.home.spawn(&route.args(&words));
-    let ids = line(said)
-        .split(' ')
-        .map(|id| id.parse().unwrap())
-        .collect();
-    (child, ids)
+/// Starts a script that prints its process ids, and waits until the client has passed them on: from
+/// then on it passes signals on. Returns the client and the ids.
+fn started(route: &Route<'_>, script: &str, marker: &Path) -> (Child, Vec<u32>) {
+    let _ = fs::remove_file(marker);
+    let words = ["sh", "-c", script, "sh", marker.to_str().unwrap()];
+    let mut child = route.home.spawn(&route.args(&words));
+    let mut ids = String::new();
+    let mut byte = [0; 1];
+    while !ids.ends_with('\n') {
+        let out = child.stdout.as_mut().unwrap();
+        out.read_exact(&mut byte).expect("its process ids");
+        ids.push(byte[0].into());
+    }
+    let ids = ids.split_whitespace().map(|id| id.parse().unwrap());
+    (child, ids.collect())
 }
 
 #[test]
 fn signals_reach_the_whole_process_group() {
     let cluster = Cluster::with_routes();
-    let (said, marker) = (
-        cluster.folder().join("said"),
-        cluster.folder().join("marker"),
-    );
+    let marker = cluster.folder().join("marker");
     for route in cluster.routes() {
         for (kind, name, code) in [
             (Signal::INT, "INT", 42),
@@ -49,11 +47,12 @@ fn signals_reach_the_whole_process_group() {
             (Signal::USR1, "USR1", 42),
             (Signal::USR2, "USR2", 42),
         ] {
-            // The sleep is of the same group: were it not reached, the shell would wait for it.
+            // The sleep is of the same group. It is there before the trap: a child that has not begun
+            // yet would fall into it.
             let script = format!(
-                "trap 'echo {name} >\"$2\"; exit 42' {name}; sleep 321 & echo $$ $! >\"$1\"; wait; exit 1"
+                "sleep 321 & trap 'echo {name} >\"$1\"; exit 42' {name}; echo $$ $!; wait; exit 1"
             );
-            let (child, ids) = started(&route, &script, &said, &marker);
+            let (child, ids) = started(&route, &script, &marker);
             signal(child.id(), kind);
             let output = finish(child, Vec::new());
             assert_eq!(
@@ -77,13 +76,10 @@ fn signals_reach_the_whole_process_group() {
 #[test]
 fn a_command_that_a_signal_ends_says_so() {
     let cluster = Cluster::with_routes();
-    let (said, marker) = (
-        cluster.folder().join("said"),
-        cluster.folder().join("marker"),
-    );
+    let marker = cluster.folder().join("marker");
     for route in cluster.routes() {
         for (kind, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
-            let (child, _) = started(&route, "echo $$ >\"$1\"; exec sleep 322", &said, &marker);
+            let (child, _) = started(&route, "echo $$; exec sleep 322", &marker);
             signal(child.id(), kind);
             let output = finish(child, Vec::new());
             assert_eq!(
@@ -97,15 +93,15 @@ fn a_command_that_a_signal_ends_says_so() {
 }
 
 /// A command that HUP ends, and one that only KILL ends. Both have a second process in their group.
-const MEEK: &str = "sleep 323 & echo $$ $! >\"$1\"; wait; sleep 323";
+const MEEK: &str = "sleep 323 & echo $$ $!; wait; sleep 323";
 const STUBBORN: &str =
-    "trap 'echo HUP >\"$2\"' HUP; sleep 324 & echo $$ $! >\"$1\"; while :; do wait; sleep 1; done";
+    "sleep 324 & trap 'echo HUP >\"$1\"' HUP; echo $$ $!; while :; do wait; sleep 1; done";
 
 /// The client is killed outright: the group gets HUP, then KILL after the grace period.
 fn killed(route: &Route<'_>, folder: &Path, scripts: &[&str], patience: u64) {
-    let (said, marker) = (folder.join("said"), folder.join("marker"));
+    let marker = folder.join("marker");
     for script in scripts {
-        let (child, ids) = started(route, script, &said, &marker);
+        let (child, ids) = started(route, script, &marker);
         signal(child.id(), Signal::KILL);
         assert_eq!(finish(child, Vec::new()).code, 1000 + 9);
         let limit = Duration::from_secs(patience);

@@ -6,11 +6,15 @@ use toml::de::{DeTable, DeValue};
 
 use super::{At, Key, List, Reader, Value};
 use crate::diagnostic::{did_you_mean, quoted};
+use crate::words::split_list;
 
 impl<'t> Reader<'t, '_, '_> {
     pub(super) fn list(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<List<'t>> {
         let entries = match value.get_ref() {
-            DeValue::String(text) => self.comma_separated(text, value.span()),
+            DeValue::String(text) => split_list(self.source, text, value.span())
+                .into_iter()
+                .map(|(value, span)| At { value, span })
+                .collect(),
             DeValue::Array(array) => {
                 let mut entries = Vec::with_capacity(array.len());
                 for element in array.iter() {
@@ -39,37 +43,6 @@ impl<'t> Reader<'t, '_, '_> {
         }
         let key = key.span();
         Some(List { key, entries })
-    }
-
-    pub(super) fn comma_separated(
-        &mut self,
-        text: &'t str,
-        span: Range<usize>,
-    ) -> Vec<At<&'t str>> {
-        if text.trim().is_empty() {
-            return Vec::new();
-        }
-        // Where nothing is escaped, the text stands between the quotes as it is, and every entry
-        // has a place of its own.
-        let written = &self.source[span.clone()];
-        let start = written
-            .find(text)
-            .filter(|quote| *quote > 0 && written.len() == text.len() + 2 * quote)
-            .map(|quote| span.start + quote);
-        let mut entries = Vec::new();
-        let mut offset = 0;
-        for part in text.split(',') {
-            let value = part.trim();
-            let blanks = part.len() - part.trim_start().len();
-            let place = start.map(|start| {
-                let at = start + offset + blanks;
-                at..at + value.len()
-            });
-            let span = place.unwrap_or_else(|| span.clone());
-            entries.push(At { value, span });
-            offset += part.len() + 1;
-        }
-        entries
     }
 
     pub(super) fn text(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<&'t str> {

@@ -1,0 +1,273 @@
+//! `[limits]` in `malai.toml`: how much of this computer others may take up, and how long they may take.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use malai_wire::{Refusal, RefusalCode};
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::Reader;
+
+/// One limit, as the table of them shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Its key in `[limits]`.
+    pub name: &'static str,
+    /// What it counts.
+    pub unit: &'static str,
+    /// What holds where nothing is written.
+    pub default: u32,
+    /// The least that may be written.
+    pub least: u32,
+    /// The most that may be written.
+    pub most: u32,
+    /// What it bounds, and what happens when it is reached.
+    pub what: &'static str,
+}
+
+macro_rules! limits {
+    ($($name:ident: $unit:literal = $default:expr, $least:expr => $most:expr; $what:literal)+) => {
+        /// The limits in force. Each is documented, with its unit, in [`Limits::ALL`] and `docs/limits.md`.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Limits {
+            $(#[doc = concat!($what, " Unit: ", $unit, ".")] pub $name: u32,)+
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($name: $default,)+ }
+            }
+        }
+
+        impl Limits {
+            /// All limits, in the order of the documentation.
+            pub const ALL: &[Limit] = &[$(Limit {
+                name: stringify!($name),
+                unit: $unit,
+                default: $default,
+                least: $least,
+                most: $most,
+                what: $what,
+            },)+];
+
+            fn field(&mut self, name: &str) -> Option<&mut u32> {
+                match name {
+                    $(stringify!($name) => Some(&mut self.$name),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+limits! {
+    strangers: "connections" = 256, 8 => 65_536;
+        "Connections, of all clusters, that are in their handshake or whose peer is not known to be a member yet. When all places are taken, the oldest of the address that has most of them gives way."
+    strangers_per_address: "connections" = 64, 4 => 65_536;
+        "The same from one source address (IPv6: from one /64; relayed: through one relay). When they are taken, the oldest gives way. From half of them on an address has to prove itself first (a QUIC retry)."
+    handshake_seconds: "seconds" = 5, 1 => 60;
+        "How long a handshake may take."
+    greeting_seconds: "seconds" = 3, 1 => 60;
+        "How long the hello may take after the handshake."
+    connections: "connections" = 512, 8 => 65_536;
+        "Connections with members of one cluster. When there are as many, the one that was unused for longest is closed; where all are in use, the new one is refused."
+    connections_per_peer: "connections" = 64, 2 => 65_536;
+        "The same with one member. A command without a daemon has a connection of its own."
+    requests_per_peer: "streams" = 256, 8 => 16_384;
+        "Requests (commands, comparisons, questions whether this side is there) that one member may have open here, on all its connections. One more is refused."
+    sessions: "commands" = 512, 1 => 65_536;
+        "Commands of other machines that run here, of all clusters. One more is refused."
+    sessions_per_peer: "commands" = 128, 1 => 65_536;
+        "The same of one member."
+    own_sessions: "commands" = 512, 1 => 65_536;
+        "Commands of this computer's own command lines that run through the daemon. One more is refused."
+    control_connections: "connections" = 128, 4 => 65_536;
+        "Command lines on the control socket that have no command running. When there are as many, the one that has said nothing for longest gives way."
+    argument_bytes: "bytes" = 6_291_456, 1_024 => 6_291_456;
+        "The largest argument list that is accepted, as it travels (a few bytes an argument more than the arguments). A longer one is refused."
+    arriving_bytes: "bytes" = 25_165_824, 8_388_608 => 1_073_741_824;
+        "Argument lists over 16 KiB that are arriving at once: no more is kept of them than this. Further ones wait for their turn."
+    arriving_bytes_per_peer: "bytes" = 8_388_608, 6_307_840 => 1_073_741_824;
+        "The same of one member."
+    opening_seconds: "seconds" = 10, 1 => 120;
+        "How long a member may take to say what a stream is for, its argument list included."
+    fetches: "downloads" = 2, 1 => 64;
+        "Configurations that are fetched from members at once (each up to 16 MiB); one more from peers that are not known to be members."
+    idle_seconds: "seconds" = 600, 5 => 86_400;
+        "A connection that this side keeps for reuse is closed when nobody used it for this long."
+    waiting: "keys" = 32, 0 => 1_024;
+        "Keys that a manager lists as asking to join; the oldest are kept."
+    waiting_per_address: "keys" = 4, 1 => 1_024;
+        "The same from one address."
+    pushes: "machines" = 64, 1 => 1_024;
+        "Machines that a manager brings a new configuration at once."
+}
+
+impl Limits {
+    /// How long a handshake may take.
+    pub fn handshake(&self) -> Duration {
+        seconds(self.handshake_seconds)
+    }
+
+    /// How long the hello may take.
+    pub fn greeting(&self) -> Duration {
+        seconds(self.greeting_seconds)
+    }
+
+    /// How long the beginning of a stream may take.
+    pub fn opening(&self) -> Duration {
+        seconds(self.opening_seconds)
+    }
+
+    /// After how long an unused connection is closed.
+    pub fn idle(&self) -> Duration {
+        seconds(self.idle_seconds)
+    }
+
+    /// The table of all limits, in Markdown.
+    pub fn table() -> String {
+        let mut table =
+            "| name | default | from | to | unit | what |\n|---|---|---|---|---|---|\n".to_owned();
+        for limit in Self::ALL {
+            let Limit {
+                name,
+                unit,
+                default,
+                least,
+                most,
+                what,
+            } = limit;
+            let _ = writeln!(
+                table,
+                "| `{name}` | {default} | {least} | {most} | {unit} | {what} |"
+            );
+        }
+        table
+    }
+}
+
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
+}
+
+/// What is said where a limit is reached: its name, its value, and where it is written.
+pub fn reached(name: &str, value: u32) -> String {
+    debug_assert!(Limits::ALL.iter().any(|limit| limit.name == name));
+    format!(
+        "a limit of this machine is reached: {name} = {value}; its owner can change it under [limits] in malai.toml"
+    )
+}
+
+/// The refusal where a limit is reached.
+pub fn busy(name: &str, value: u32) -> Refusal {
+    Refusal::new(RefusalCode::Busy, reached(name, value))
+}
+
+impl Reader<'_> {
+    /// `[limits]`.
+    pub(super) fn limits(&mut self, value: &Spanned<DeValue<'_>>) -> Limits {
+        let mut limits = Limits::default();
+        for (key, value) in self.table(value, "limits").into_iter().flatten() {
+            let name = key.get_ref().as_ref();
+            let (Some(limit), Some(field)) = (
+                Limits::ALL.iter().find(|limit| limit.name == name),
+                limits.field(name),
+            ) else {
+                let known: Vec<_> = Limits::ALL.iter().map(|limit| limit.name).collect();
+                self.unknown(key, "[limits]", &known);
+                continue;
+            };
+            let Some(number) = value.get_ref().as_integer() else {
+                let help = format!("write it without quotes, as in {name} = {}", limit.default);
+                self.wrong_type(value, name, "a whole number", &help);
+                continue;
+            };
+            let number = i64::from_str_radix(number.as_str(), number.radix());
+            match number.ok().and_then(|number| u32::try_from(number).ok()) {
+                Some(number) if (limit.least..=limit.most).contains(&number) => *field = number,
+                _ => {
+                    let (least, most, unit) = (limit.least, limit.most, limit.unit);
+                    self.problem(
+                        value.span(),
+                        format!("{name} is a number from {least} to {most} ({unit})"),
+                        Some(format!("the default is {}", limit.default)),
+                    );
+                }
+            }
+        }
+        limits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::Settings;
+    use super::*;
+
+    fn problems(source: &str) -> Vec<(usize, usize, String)> {
+        let problems = Settings::parse("malai.toml", source).expect_err("accepted");
+        let shown = problems.into_iter().map(|problem| {
+            let help = problem.help.unwrap_or_default();
+            (
+                problem.line,
+                problem.column,
+                format!("{} | {help}", problem.message),
+            )
+        });
+        shown.collect()
+    }
+
+    #[test]
+    fn defaults_are_in_their_ranges_and_every_limit_can_be_written() {
+        for limit in Limits::ALL {
+            assert!(
+                (limit.least..=limit.most).contains(&limit.default),
+                "{limit:?}"
+            );
+            for number in [limit.least, limit.most] {
+                let source = format!("[limits]\n{} = {number}\n", limit.name);
+                let mut limits = Settings::parse("malai.toml", &source).unwrap().limits;
+                assert_eq!(*limits.field(limit.name).unwrap(), number, "{limit:?}");
+                *limits.field(limit.name).unwrap() = limit.default;
+                assert_eq!(limits, Limits::default());
+            }
+            for number in [i64::from(limit.least) - 1, i64::from(limit.most) + 1] {
+                let found = problems(&format!("[limits]\n{} = {number}\n", limit.name));
+                assert_eq!((found.len(), found[0].0), (1, 2), "{found:?}");
+                assert!(found[0].2.contains(limit.name), "{found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn mistakes_are_shown_where_they_stand() {
+        let found = problems(
+            "[limits]\nsesions = 3\nsessions = \"3\"\nwaiting = 99999999999\nstrangers = 1\n",
+        );
+        let places: Vec<_> = found
+            .iter()
+            .map(|(line, column, _)| (*line, *column))
+            .collect();
+        assert_eq!(places, [(2, 1), (3, 12), (4, 11), (5, 13)], "{found:#?}");
+        assert!(found[0].2.contains("did you mean sessions?"), "{found:#?}");
+        assert!(found[1].2.contains("a whole number"), "{found:#?}");
+        assert!(found[2].2.contains("from 0 to 1024 (keys)"), "{found:#?}");
+        assert!(found[3].2.contains("from 8 to 65536"), "{found:#?}");
+        assert_eq!(problems("limits = 3\n").len(), 1);
+    }
+
+    #[test]
+    fn the_page_shows_the_limits_that_hold() {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/limits.md");
+        let text = std::fs::read_to_string(&page).unwrap_or_default();
+        assert!(
+            text.contains(&Limits::table()),
+            "{} does not have the table of the code:\n\n{}",
+            page.display(),
+            Limits::table()
+        );
+    }
+}

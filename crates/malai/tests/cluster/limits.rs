@@ -1,0 +1,310 @@
+//! Each limit, set low in malai.toml, is reached: what is one too many is told which limit it was.
+
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use malai_cluster::{MachineId, SecretSeed};
+use malai_wire::RefusalCode;
+use malai_wire::peer::Bidi;
+use malai_wire::peer::exec::FromServer;
+
+use crate::harness::{Cluster, Home, finish, until};
+use crate::peer::{self, Peer, open, stranger};
+
+/// A running cluster in which `web01` has these limits, and the seed of another member.
+fn cluster_with(limits: &str) -> (Cluster, MachineId, SecretSeed) {
+    let cluster = Cluster::running(&["web01", "rogue"]);
+    cluster.machine("rogue").stop();
+    limit(cluster.machine("web01"), limits);
+    let seed = cluster.machine("rogue").read("machine.private-key");
+    let target = cluster.id_of("web01").parse().unwrap();
+    (cluster, target, SecretSeed::parse_file(&seed).unwrap())
+}
+
+/// Puts limits in force while the daemon runs.
+fn limit(home: &Home, limits: &str) {
+    std::fs::write(home.path.join("malai.toml"), format!("[limits]\n{limits}")).unwrap();
+    home.succeed(&["rescan"]);
+}
+
+async fn member(seed: &SecretSeed, target: &MachineId) -> Peer {
+    let peer = Peer::connect(seed, target).await;
+    peer.greet_as_command().await;
+    peer
+}
+
+/// Starts a command that runs until its input ends, and waits until it runs.
+fn begun(home: &Home, target: &str) -> Child {
+    let script = "echo begun; cat";
+    let mut command = home.command(&[target, "sh", "-c", script]);
+    let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 6];
+    let out = child.stdout.as_mut().unwrap();
+    out.read_exact(&mut first).unwrap();
+    child
+}
+
+#[test]
+fn sessions_in_all_and_of_one_member() {
+    let (cluster, target, rogue) = cluster_with("sessions_per_peer = 2\nsessions = 3\n");
+    let boss = &cluster.manager;
+    let (one, two) = (begun(boss, "web01.company"), begun(boss, "web01.company"));
+    boss.run(&["web01.company", "true"])
+        .refused("sessions_per_peer = 2; its owner can change it under [limits] in malai.toml");
+    peer::run(async {
+        let peer = member(&rogue, &target).await;
+        let sleep = [vec![Bidi::Exec as u8], open(&["sleep", "60"])].concat();
+        let _third = peer.ask(&sleep).await.unwrap();
+        until_async(async || refusal(peer.exec(&["true"]).await, "sessions = 3")).await;
+        peer.close().await;
+    });
+    for child in [one, two] {
+        assert_eq!(finish(child, Vec::new()).code, 0);
+    }
+    // Places of what has ended are free again.
+    until("a free place", || {
+        boss.run(&["web01.company", "true"]).code == 0
+    });
+}
+
+/// Whether an answer is the refusal that names this limit.
+fn refusal(answer: Result<FromServer, String>, limit: &str) -> bool {
+    match answer {
+        Ok(FromServer::Refused(refusal)) => {
+            assert_eq!(refusal.known_code(), Some(RefusalCode::Busy));
+            assert!(refusal.message.contains(limit), "{refusal:?}");
+            true
+        }
+        Ok(_) => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn until_async(mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + crate::harness::PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "waited in vain");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn sessions_of_this_computers_own_command_lines() {
+    let cluster = Cluster::running(&["web01"]);
+    limit(&cluster.manager, "own_sessions = 1\n");
+    let one = begun(&cluster.manager, "web01.company");
+    let second = cluster.manager.run(&["web01.company", "true"]);
+    assert_eq!(second.code, 255, "{}", second.shown());
+    assert!(
+        second.stderr.contains("own_sessions = 1"),
+        "{}",
+        second.shown()
+    );
+    assert_eq!(finish(one, Vec::new()).code, 0);
+}
+
+#[test]
+fn requests_arguments_and_the_time_to_open() {
+    let (cluster, target, rogue) =
+        cluster_with("requests_per_peer = 8\nargument_bytes = 2000\nopening_seconds = 1\n");
+    let long = "x".repeat(100_000);
+    let refused = cluster.manager.run(&["web01.company", "true", &long]);
+    refused.refused("argument_bytes = 2000");
+    peer::run(async {
+        let peer = member(&rogue, &target).await;
+        let first = peer.ask(&[Bidi::Exec as u8, 0, 0]).await.unwrap();
+        // What is never said is answered in time.
+        let (_send, mut recv) = first;
+        let answer = recv.read_to_end(10_000).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.contains("opening_seconds = 1"), "{answer:?}");
+        // Two connections have the places of one.
+        let other = member(&rogue, &target).await;
+        let mut held = Vec::new();
+        for peer in [&peer, &other] {
+            for _ in 0..4 {
+                held.push(peer.ask(&[Bidi::Exec as u8, 0, 0]).await.unwrap());
+            }
+        }
+        let answer = other.exec(&["true"]).await;
+        assert!(refusal(answer, "requests_per_peer = 8"));
+    });
+    assert_eq!(cluster.manager.run(&["web01.company", "true"]).clean(), "");
+}
+
+#[test]
+fn connections_of_members() {
+    let (cluster, target, rogue) = cluster_with("connections_per_peer = 2\nconnections = 8\n");
+    peer::run(async {
+        let sleep = [vec![Bidi::Exec as u8], open(&["sleep", "60"])].concat();
+        let first = member(&rogue, &target).await;
+        assert_eq!(first.exec(&["true"]).await, Ok(FromServer::Accepted));
+        let second = member(&rogue, &target).await;
+        assert_eq!(second.exec(&["true"]).await, Ok(FromServer::Accepted));
+        // The one that was unused for longest makes room.
+        let third = member(&rogue, &target).await;
+        let farewell = first.turned_away().await;
+        assert_eq!(farewell.known_code(), Some(RefusalCode::Busy));
+        assert!(
+            farewell.message.contains("connections_per_peer = 2"),
+            "{farewell:?}"
+        );
+        // Those that are in use do not.
+        let _second = second.ask(&sleep).await.unwrap();
+        let _third = third.ask(&sleep).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let fourth = member(&rogue, &target).await;
+        let farewell = fourth.turned_away().await;
+        assert!(
+            farewell.message.contains("connections_per_peer = 2"),
+            "{farewell:?}"
+        );
+        assert!(second.connection.close_reason().is_none());
+        second.close().await;
+        third.close().await;
+    });
+    assert_eq!(cluster.manager.run(&["web01.company", "true"]).clean(), "");
+    limit(cluster.machine("web01"), "connections = 8\n");
+    peer::run(async {
+        let mut many = Vec::new();
+        for _ in 0..10 {
+            many.push(member(&rogue, &target).await);
+        }
+        let mut farewells = 0;
+        until_async(async || {
+            farewells = many
+                .iter()
+                .filter(|peer| peer.connection.close_reason().is_some())
+                .count();
+            farewells >= 2
+        })
+        .await;
+    });
+    // A link of this side's that made room is no obstacle.
+    assert_eq!(cluster.manager.run(&["web01.company", "true"]).clean(), "");
+}
+
+#[test]
+fn strangers_and_their_times() {
+    let limits = "strangers_per_address = 4\nhandshake_seconds = 1\ngreeting_seconds = 30\n";
+    let (cluster, target, rogue) = cluster_with(limits);
+    peer::run(async {
+        let mut silent = Vec::new();
+        for _ in 0..5 {
+            silent.push(Peer::connect(&stranger(), &target).await);
+        }
+        let farewell = silent[0].turned_away().await;
+        assert_eq!(farewell.known_code(), Some(RefusalCode::Busy));
+        assert!(
+            farewell.message.contains("strangers_per_address = 4"),
+            "{farewell:?}"
+        );
+        // A member from the same address comes through.
+        let peer = member(&rogue, &target).await;
+        assert_eq!(peer.exec(&["true"]).await, Ok(FromServer::Accepted));
+        peer.close().await;
+    });
+    limit(cluster.machine("web01"), "greeting_seconds = 1\n");
+    peer::run(async {
+        let began = Instant::now();
+        let silent = Peer::connect(&stranger(), &target).await;
+        let farewell = silent.turned_away().await;
+        assert_eq!(farewell.known_code(), Some(RefusalCode::Protocol));
+        assert!(
+            began.elapsed() < Duration::from_millis(2900),
+            "{:?}",
+            began.elapsed()
+        );
+    });
+}
+
+#[test]
+fn keys_that_wait_and_connections_that_idle() {
+    let cluster = Cluster::running(&["web01"]);
+    limit(
+        &cluster.manager,
+        "waiting_per_address = 2\nidle_seconds = 5\n",
+    );
+    let target = cluster.id.parse().unwrap();
+    peer::run(async {
+        for _ in 0..4 {
+            let peer = Peer::connect(&stranger(), &target).await;
+            peer.greet(None).await;
+            peer.turned_away().await;
+        }
+    });
+    let asking = cluster.manager.status().matches("asks to join").count();
+    assert_eq!(asking, 2);
+    assert_eq!(cluster.manager.run(&["web01.company", "true"]).clean(), "");
+    until("the idle connection's end", || {
+        cluster.manager.log().contains("the connection was idle")
+    });
+    assert_eq!(cluster.manager.run(&["web01.company", "true"]).clean(), "");
+}
+
+#[test]
+fn command_lines_that_say_nothing() {
+    let cluster = Cluster::running(&[]);
+    let home = &cluster.manager;
+    limit(home, "control_connections = 4\n");
+    let connect = || UnixStream::connect(home.path.join("malai.socket")).unwrap();
+    let mut silent: Vec<_> = (0..5).map(|_| connect()).collect();
+    let mut heard = Vec::new();
+    // The end, far sooner than its time is over.
+    let first = &mut silent[0];
+    first
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    first.read_to_end(&mut heard).unwrap();
+    assert!(heard.len() <= 8, "{heard:?}");
+    assert!(home.status().contains("RUNNING"));
+}
+
+/// Only the handshake says who asks: what a peer says of itself is not even looked at.
+#[test]
+fn who_asks_is_who_the_handshake_proved() {
+    let cluster = Cluster::running(&["web01", "rogue"]);
+    cluster.machine("rogue").stop();
+    let rogue = SecretSeed::parse_file(&cluster.machine("rogue").read("machine.private-key"));
+    let (rogue, target) = (rogue.unwrap(), cluster.id_of("web01").parse().unwrap());
+    // A comment is no rule: it names the key and grants nothing.
+    cluster.edit(|text| {
+        let (before, after) = text.split_once("\n[machine.web01]\n").unwrap();
+        let after = after.replacen(
+            "allow_from = \"*\"",
+            &format!(
+                "# allow_from = \"rogue,{}\"\nallow_from = \"boss\"",
+                rogue.id()
+            ),
+            1,
+        );
+        format!("{before}\n[machine.web01]\n{after}")
+    });
+    cluster.rescan_except(&["rogue"]);
+    let marker = cluster.folder().join("marker");
+    peer::run(async {
+        let peer = member(&rogue, &target).await;
+        let touch = ["touch", marker.to_str().unwrap()];
+        match peer.exec(&touch).await {
+            Ok(FromServer::Refused(refusal)) => {
+                assert_eq!(
+                    refusal.known_code(),
+                    Some(RefusalCode::NotAllowed),
+                    "{refusal:?}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        peer.close().await;
+    });
+    assert!(!marker.exists());
+    let asked = cluster.manager.run(&[
+        "web01.company",
+        "sh",
+        "-c",
+        "echo $MALAI_CLIENT_ID52 $MALAI_CLIENT_MACHINE",
+    ]);
+    assert_eq!(asked.clean(), format!("{} boss\n", cluster.id));
+}
