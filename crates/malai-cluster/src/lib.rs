@@ -38,4 +38,4 @@ pub use name::{
 };
 pub use policy::{Action, Decision, Grant, Refusal, Request, Rule, decide};
 pub use snapshot::{Header, Snapshot, SnapshotError, Standing, next_revision, signed_bytes};
-pub use words::{NotPlain, escape, escape_bytes, split_command, split_list, split_sole};
+pub use words::{NotPlain, escape, escape_bytes, is_unsafe, split_command, split_list, split_sole};

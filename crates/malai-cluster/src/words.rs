@@ -230,7 +230,7 @@ fn push_escaped(safe: &mut String, character: char) {
 }
 
 /// Whether a terminal would obey the character, or show others in another place or not at all.
-fn is_unsafe(character: char) -> bool {
+pub fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(
             character,

@@ -1,6 +1,7 @@
 //! Users of this computer: whom a command can run as, and becoming one of them.
 
 use std::ffi::{CString, OsString};
+use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -41,6 +42,16 @@ pub enum AccountError {
     /// The daemon is not root.
     #[error("the daemon does not run as `{0}` and may not switch users")]
     MayNot(UserName),
+}
+
+/// For people and records.
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => f.write_str(&malai_cluster::escape(&name.to_string_lossy())),
+            None => write!(f, "uid {}", self.uid),
+        }
+    }
 }
 
 impl Account {

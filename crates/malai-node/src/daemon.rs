@@ -14,7 +14,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accepting::Accepting;
 use crate::control::server::Socket;
 use crate::home::{Home, HomeError};
 use crate::limits::Limiter;
@@ -97,9 +96,8 @@ impl Daemon {
         home.prepare()?;
         let lock = HomeLock::acquire(&home)?;
         let settings = check(&home)?;
-        let accepting = Accepting::new(&settings.accept);
-        let reach = settings.effective_reach()?;
-        let part = Part::new(true, reach, accepting, settings.limits.clone());
+        let part = Part::new(true, settings.effective_reach()?, &home, &settings);
+        part.audit.open();
         let daemon = Arc::new(Self {
             home: home.clone(),
             lock,
@@ -128,6 +126,7 @@ impl Daemon {
         let serving = socket.serve(daemon.clone(), daemon.stopped.clone());
         *crate::member::lock(&daemon.socket) = Some(tokio::spawn(serving));
         daemon.tasks.spawn(daemon.clone().save_addresses());
+        daemon.tasks.spawn(daemon.clone().keep_count());
         Ok(daemon)
     }
 
@@ -163,6 +162,7 @@ impl Daemon {
         if tokio::time::timeout(END, ended).await.is_err() {
             tracing::error!("some commands did not end in time");
         }
+        self.part.audit.counted();
         tracing::info!("stopped");
         self.stopped.cancel();
         let socket = lock(&self.socket).take();
@@ -226,6 +226,10 @@ impl Daemon {
         true
     }
 
+    async fn keep_count(self: Arc<Self>) {
+        self.part.audit.keep_count(&self.stopping).await;
+    }
+
     async fn save_addresses(self: Arc<Self>) {
         while tokio::time::timeout(SAVE_EVERY, self.stopping.cancelled())
             .await
@@ -249,7 +253,7 @@ impl Daemon {
                 .iter()
                 .map(|service| facts::cluster_facts(service))
                 .collect(),
-            notices: Vec::new(),
+            notices: self.part.audit.notices(),
         };
         serde_json::to_string(&facts).unwrap_or_default()
     }

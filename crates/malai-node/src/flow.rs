@@ -6,6 +6,7 @@ use bytes::Bytes;
 use iroh::endpoint::{RecvStream, SendStream, WriteError};
 use malai_wire::peer::Uni;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::descriptor::Descriptor;
@@ -200,6 +201,25 @@ impl Gate {
     }
 }
 
+/// Where moved bytes are counted.
+pub trait Count {
+    /// So many more.
+    fn add(&mut self, bytes: u64);
+}
+
+impl Count for u64 {
+    fn add(&mut self, bytes: u64) {
+        *self += bytes;
+    }
+}
+
+/// Counted for whoever looks meanwhile, or after the flow was broken off.
+impl Count for &AtomicU64 {
+    fn add(&mut self, bytes: u64) {
+        self.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
 /// Moves bytes until the source ends, and counts them in `moved`.
 ///
 /// # Errors
@@ -209,7 +229,7 @@ pub async fn pump(
     source: &mut Source,
     sink: &mut Sink,
     gate: &mut Gate,
-    moved: &mut u64,
+    moved: &mut impl Count,
 ) -> Result<(), FlowError> {
     loop {
         let bytes = source.next(usize::MAX).await?;
@@ -219,7 +239,7 @@ pub async fn pump(
         gate.pass().await;
         let length = bytes.len() as u64;
         sink.write(bytes).await?;
-        *moved += length;
+        moved.add(length);
     }
 }
 
@@ -232,7 +252,7 @@ pub async fn pump_exactly(
     source: &mut Source,
     sink: &mut Sink,
     count: usize,
-    moved: &mut u64,
+    moved: &mut impl Count,
 ) -> Result<(), FlowError> {
     let mut left = count;
     while left > 0 {
@@ -243,7 +263,7 @@ pub async fn pump_exactly(
         left -= bytes.len();
         let length = bytes.len() as u64;
         sink.write(bytes).await?;
-        *moved += length;
+        moved.add(length);
     }
     Ok(())
 }

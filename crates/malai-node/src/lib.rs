@@ -3,11 +3,13 @@
 pub mod accepting;
 pub mod account;
 pub mod addresses;
+pub mod audit;
 pub mod configuration;
 pub mod control;
 pub mod daemon;
 pub mod descriptor;
 pub mod distribute;
+pub mod edit;
 pub mod endpoint;
 pub mod execute;
 pub mod flow;

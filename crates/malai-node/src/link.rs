@@ -31,6 +31,9 @@ pub const FRESH: Duration = Duration::from_millis(1_600);
 /// streams, so that one that nobody reads does not hold up another.
 const WINDOW_OF_SESSION: u32 = 1 << 22;
 
+/// How long a peer that is cut off may take to hear why its commands were ended.
+const TELLING: Duration = Duration::from_secs(1);
+
 /// What the other side said first, and when it arrived here.
 #[derive(Debug, Clone)]
 pub struct Greeted {
@@ -58,6 +61,8 @@ pub struct Link {
     heard: Mutex<Instant>,
     used: Mutex<Instant>,
     sessions: watch::Sender<usize>,
+    /// Commands of the peer's, until it has been told of their end.
+    serving: watch::Sender<usize>,
     beating: AtomicBool,
     /// Requests under way, of either side.
     occupied: AtomicUsize,
@@ -92,6 +97,16 @@ impl Drop for InUse {
     }
 }
 
+/// A command of the peer's that runs here, or whose end the peer has not been told yet.
+#[derive(Debug)]
+pub struct Serving(Arc<Link>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.serving.send_modify(|serving| *serving -= 1);
+    }
+}
+
 impl Link {
     /// Wraps a connection. Nothing happens until [`Link::drive`] runs.
     pub fn new(
@@ -113,6 +128,7 @@ impl Link {
             heard: Mutex::new(now),
             used: Mutex::new(now),
             sessions: watch::Sender::new(0),
+            serving: watch::Sender::new(0),
             beating: AtomicBool::new(false),
             occupied: AtomicUsize::new(0),
             most_sessions: Mutex::new(0),
@@ -445,6 +461,12 @@ impl Link {
         InUse(self.clone())
     }
 
+    /// Marks the link as serving a command, until the peer has been told of its end.
+    pub fn serving(self: &Arc<Self>) -> Serving {
+        self.serving.send_modify(|serving| *serving += 1);
+        Serving(self.clone())
+    }
+
     /// Lets the peer send as much as its sessions need. The window is never made smaller again: QUIC
     /// cannot take back what it has granted, and would grant more each time.
     fn widen(&self) {
@@ -545,6 +567,16 @@ impl Link {
             }),
             _ => None,
         }
+    }
+
+    /// Closes the connection with a peer that is no member any more. Its commands have been ended; it
+    /// is told of each before the end of the connection overtakes that.
+    pub async fn cut_off(&self, refusal: &Refusal) {
+        self.turning_away.store(true, Ordering::Relaxed);
+        let mut serving = self.serving.subscribe();
+        let told = serving.wait_for(|serving| *serving == 0);
+        let _ = tokio::time::timeout(TELLING, told).await;
+        self.close(refusal);
     }
 
     /// Closes the connection with a code and a reason.

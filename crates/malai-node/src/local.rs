@@ -4,7 +4,7 @@ use malai_wire::peer::exec::Exit;
 use malai_wire::{Refusal, RefusalCode};
 use tokio_util::sync::CancellationToken;
 
-use crate::flow::FlowError;
+use crate::audit::Origin;
 use crate::inbound::gate;
 use crate::member::Membership;
 use crate::outbound::exec::{Caller, ExecError};
@@ -23,7 +23,7 @@ pub async fn run(
         machine: name.to_owned(),
         refusal,
     };
-    let granted = match gate::exec(membership, membership.me, &caller.argv) {
+    let granted = match gate::exec(membership, membership.me, Origin::Here, &caller.argv) {
         Ok(granted) => granted,
         Err(refusal) => return (Err(refused(refusal)), None),
     };
@@ -60,7 +60,7 @@ pub async fn run(
             let refusal = Refusal::new(RefusalCode::NotAllowed, reason);
             return (Err(refused(refusal)), Some(remains));
         }
-        Outcome::Failed(why) => Err(ExecError::Local(FlowError::Broken(why))),
+        Outcome::Failed(why) => Err(refused(Refusal::new(RefusalCode::Failed, why))),
     };
     (ended, None)
 }

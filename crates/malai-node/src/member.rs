@@ -11,6 +11,7 @@ use malai_wire::peer::hello::{Hello, InstanceId};
 use malai_wire::version::Versions;
 
 use crate::accepting::Accepting;
+use crate::audit::Audit;
 use crate::configuration::Configuration;
 use crate::home::{ClusterDir, Role};
 use crate::inbound::sync::Given;
@@ -47,6 +48,8 @@ pub struct Membership {
     pub accepting: Arc<Accepting>,
     /// What runs here now, of all clusters of this process.
     pub sessions: Arc<Sessions>,
+    /// Where that is recorded.
+    pub audit: Arc<Audit>,
     /// What counts for the limits, of all clusters of this process.
     pub limiter: Arc<Limiter>,
     /// The configuration as it is being given to others.
@@ -170,6 +173,7 @@ impl Membership {
 
     /// Takes note of a key that is not in the configuration.
     pub fn turned_away(&self, peer: MachineId, address: Option<SocketAddr>) {
+        self.audit.stranger(self);
         if self.role == Role::Manager {
             let limits = self.limiter.limits();
             lock(&self.waiting).insert(peer, address, Instant::now(), &limits);

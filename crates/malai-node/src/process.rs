@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,8 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Become;
+use crate::audit::{Counts, Running};
 use crate::descriptor::{Descriptor, Way};
-use crate::flow::{self, FlowError, Gate, Sink, Source};
+use crate::flow::{self, Count, FlowError, Gate, Sink, Source};
 use crate::inbound::gate::{Command, Granted};
 use crate::member::Membership;
 
@@ -82,12 +85,32 @@ impl Remains {
 /// It gets a process group of its own. When `gone` is cancelled the group gets SIGHUP, then SIGKILL
 /// after [`GRACE`]. A command that ends by itself ends the session: what is in its pipes then is
 /// passed on, and what it left in the background lives on, no longer read.
+///
+/// Start and end are recorded; where the start cannot be and has to be, nothing is run.
 pub async fn run(
+    membership: &Membership,
+    command: Granted<Command>,
+    streams: Streams,
+    signals: mpsc::Receiver<Signal>,
+    gone: CancellationToken,
+) -> Outcome {
+    let running = match Running::begin(&membership.audit, command.inner()) {
+        Ok(running) => running,
+        Err(refusal) => return Outcome::Failed(refusal.message),
+    };
+    let counts = running.counts.clone();
+    let outcome = run_counted(membership, command, streams, signals, gone, counts).await;
+    running.end(&outcome);
+    outcome
+}
+
+async fn run_counted(
     membership: &Membership,
     command: Granted<Command>,
     mut streams: Streams,
     mut signals: mpsc::Receiver<Signal>,
     gone: CancellationToken,
+    counts: Arc<Counts>,
 ) -> Outcome {
     let argv = command.inner().grant.argv.clone();
     let listed = membership.sessions.begin(membership, command.inner());
@@ -115,11 +138,21 @@ pub async fn run(
         stderr: err_sink,
         gate,
     } = streams;
-    let feeding = tokio::spawn(feed(input, stdin));
+    counts.started.store(true, Ordering::Relaxed);
+    let feeding = tokio::spawn(feed(input, stdin, counts.clone()));
     let (out_ended, out_end) = oneshot::channel();
     let (err_ended, err_end) = oneshot::channel();
-    let out = tokio::spawn(drain(stdout, out_sink, gate.clone(), out_end));
-    let err = tokio::spawn(drain(stderr, err_sink, gate, err_end));
+    let out = tokio::spawn(drain(
+        stdout,
+        out_sink,
+        gate.clone(),
+        out_end,
+        counts.clone(),
+        |counts| &counts.stdout,
+    ));
+    let err = tokio::spawn(drain(stderr, err_sink, gate, err_end, counts, |counts| {
+        &counts.stderr
+    }));
 
     let status = loop {
         tokio::select! {
@@ -251,12 +284,19 @@ async fn not_started(argv: &[Vec<u8>], error: &io::Error, streams: &mut Streams)
 }
 
 /// Feeds a command until its input ends or it reads no more.
-async fn feed(mut source: Source, pipe: OwnedFd) {
+async fn feed(mut source: Source, pipe: OwnedFd, counts: Arc<Counts>) {
     let Ok(pipe) = Descriptor::adopt(pipe, Way::Write) else {
         return;
     };
     let mut sink = Sink::Descriptor(pipe);
-    if let Err(error) = flow::pump(&mut source, &mut sink, &mut Gate::open(), &mut 0).await {
+    if let Err(error) = flow::pump(
+        &mut source,
+        &mut sink,
+        &mut Gate::open(),
+        &mut &counts.stdin,
+    )
+    .await
+    {
         // A command that does not read its input to the end is nothing unusual.
         tracing::debug!("standard input ended early: {error}");
         if matches!(error, FlowError::Broken(_)) {
@@ -274,13 +314,15 @@ async fn drain(
     mut sink: Sink,
     mut gate: Gate,
     ended: oneshot::Receiver<()>,
+    counts: Arc<Counts>,
+    which: fn(&Counts) -> &AtomicU64,
 ) -> (u64, Result<(), FlowError>) {
-    let mut moved = 0;
+    let mut moved = which(&counts);
     let result = drain_into(pipe, &mut sink, &mut gate, ended, &mut moved).await;
     if result.is_ok() {
         sink.finish();
     }
-    (moved, result)
+    (moved.load(Ordering::Relaxed), result)
 }
 
 async fn drain_into(
@@ -288,7 +330,7 @@ async fn drain_into(
     sink: &mut Sink,
     gate: &mut Gate,
     ended: oneshot::Receiver<()>,
-    moved: &mut u64,
+    moved: &mut impl Count,
 ) -> Result<(), FlowError> {
     let again = pipe.try_clone().map_err(FlowError::Read)?;
     let mut source =
@@ -309,7 +351,7 @@ async fn drain_into(
         }
         let length = bytes.len() as u64;
         gate_then_write(gate, sink, bytes).await?;
-        *moved += length;
+        moved.add(length);
     }
 }
 

@@ -15,10 +15,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::accepting::Accepting;
 use crate::addresses::Addresses;
+use crate::audit::Audit;
 use crate::configuration::{Configuration, State};
 use crate::distribute;
 use crate::endpoint::{self, BindError, Ports, machine_id};
-use crate::home::{ClusterDir, Role};
+use crate::home::{ClusterDir, Home, Role};
 use crate::inbound::gate;
 use crate::keystore::{self, KeyError};
 use crate::limits::{Limiter, Origin};
@@ -29,8 +30,8 @@ use crate::membership::{self, MembershipError};
 use crate::moment::Moment;
 use crate::peers::Peers;
 use crate::session::Sessions;
-use crate::settings::Reach;
-use crate::settings::limits::{Limits, busy};
+use crate::settings::limits::busy;
+use crate::settings::{Reach, Settings};
 use crate::store::{self, StoreError};
 use crate::twin;
 
@@ -76,21 +77,25 @@ pub struct Part {
     pub accepting: Arc<Accepting>,
     /// What runs here now.
     pub sessions: Arc<Sessions>,
+    /// Where it is recorded.
+    pub audit: Arc<Audit>,
     /// What counts for the limits.
     pub limiter: Arc<Limiter>,
 }
 
 impl Part {
-    /// A part that begins now.
-    pub fn new(serves: bool, reach: Reach, accepting: Accepting, limits: Limits) -> Self {
+    /// A part that begins now, in this home.
+    pub fn new(serves: bool, reach: Reach, home: &Home, settings: &Settings) -> Self {
+        let instance = rand::random();
         Self {
             serves,
             reach,
-            instance: rand::random(),
+            instance,
             born: Moment::now(),
-            accepting: Arc::new(accepting),
+            accepting: Arc::new(Accepting::new(&settings.accept)),
             sessions: Arc::default(),
-            limiter: Arc::new(Limiter::new(limits)),
+            limiter: Arc::new(Limiter::new(settings.limits.clone())),
+            audit: Arc::new(Audit::new(home, &instance, settings.audit)),
         }
     }
 }
@@ -172,7 +177,7 @@ impl Service {
             self.membership.forget_strangers();
             for link in self.peers.all() {
                 if let Err(refusal) = gate::admit(&self.membership, &link.peer) {
-                    link.close(&refusal);
+                    self.own(async move { link.cut_off(&refusal).await });
                 }
             }
         }
@@ -332,6 +337,7 @@ fn assemble(
         born: part.born,
         accepting: part.accepting,
         sessions: part.sessions,
+        audit: part.audit,
         limiter: part.limiter,
         heard: Default::default(),
         given: Default::default(),

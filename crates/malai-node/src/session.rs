@@ -45,12 +45,17 @@ pub struct Listed {
 }
 
 impl Sessions {
+    /// A number for a session that is allowed: none has it yet.
+    pub fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// Lists a command that is about to run, and judges it once more: what has changed between its
     /// grant and its place in the list was not told to it.
     pub fn begin(self: &Arc<Self>, membership: &Membership, command: &Command) -> Listed {
         let alias = membership.alias();
         let session = Arc::new(Session {
-            id: self.next.fetch_add(1, Ordering::Relaxed) + 1,
+            id: command.session,
             alias: alias.clone(),
             from: command.from,
             asked: command.asked.clone(),

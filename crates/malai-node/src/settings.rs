@@ -1,5 +1,7 @@
 //! `malai.toml`: what this computer's owner has written down by hand. Strict, so that nothing in it is ignored.
 
+mod audit;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
@@ -16,6 +18,7 @@ use crate::store::{self, StoreError};
 
 pub mod accept;
 pub mod limits;
+pub use audit::AuditSettings;
 
 /// The environment variable that decides the reach before `malai.toml` does.
 pub const REACH_VARIABLE: &str = "MALAI_NETWORK";
@@ -82,6 +85,8 @@ pub struct Settings {
     pub reach: Option<Reach>,
     /// `[aliases]`: short names of targets.
     pub aliases: BTreeMap<String, Target>,
+    /// `audit` and `audit_arguments`.
+    pub audit: AuditSettings,
     /// `[accept.<alias>]`: what this computer accepts in each cluster.
     pub accept: accept::Sections,
     /// `[limits]`.
@@ -175,11 +180,18 @@ impl Reader<'_> {
                 "aliases" => settings.aliases = self.aliases(value),
                 "accept" => settings.accept = self.accept(value),
                 "limits" => settings.limits = self.limits(value),
-                _ => self.unknown(
-                    key,
-                    "malai.toml",
-                    &["network", "aliases", "accept", "limits"],
-                ),
+                "audit" => settings.audit.required = self.audit(value).unwrap_or_default(),
+                "audit_arguments" => {
+                    settings.audit.arguments = self.audit_arguments(value).unwrap_or_default();
+                }
+                _ => {
+                    let known = [
+                        &["network", "aliases", "accept", "limits"],
+                        &audit::KEYS[..],
+                    ]
+                    .concat();
+                    self.unknown(key, "malai.toml", &known);
+                }
             }
         }
         settings
@@ -285,6 +297,9 @@ impl Reader<'_> {
     fn unknown(&mut self, key: &Spanned<DeString<'_>>, place: &str, known: &[&str]) {
         let name = key.get_ref().as_ref();
         let help = match nearest(name, known.iter().copied()) {
+            _ if audit::KEYS.contains(&name) => {
+                "it belongs to the file as a whole: write it above the first [section]".to_owned()
+            }
             Some(near) => format!("did you mean {near}?"),
             None => format!("this version knows {}", known.join(", ")),
         };

@@ -3,11 +3,13 @@
 //! `PROTOCOL.md` at the root of the repository describes every stream, frame, cap and code in
 //! prose; the types here are that page as code.
 
+pub mod audit;
 pub mod control;
 pub mod frame;
 pub mod peer;
 pub mod refusal;
 pub mod status;
+pub mod time;
 pub mod version;
 
 pub use frame::{FrameError, Tagged};

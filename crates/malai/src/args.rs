@@ -47,7 +47,7 @@ struct Args {
 /// The first word.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create a cluster that is managed here
+    /// Create a cluster that is managed here; add and remove its machines
     #[command(subcommand)]
     Cluster(ClusterCommand),
     /// Join a cluster that is managed elsewhere
@@ -81,6 +81,8 @@ pub enum Command {
         /// Only this cluster, by its alias
         cluster: Option<String>,
     },
+    /// Show the audit record: what was asked of this computer, what was decided, and how it ended
+    Audit(AuditArgs),
     /// Run a command on a target: the same as `malai <target> <command>...`
     #[command(
         subcommand,
@@ -112,6 +114,32 @@ pub enum Command {
     Target(Vec<OsString>),
 }
 
+/// What to show of the audit record.
+#[derive(Debug, clap::Args)]
+pub struct AuditArgs {
+    /// Stay, and show what comes (after the last 10 lines, unless -n says otherwise)
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only of this cluster: its alias or id52
+    #[arg(long)]
+    pub cluster: Option<String>,
+    /// Only what this machine asked for: its name or id52
+    #[arg(long, visible_alias = "machine")]
+    pub from: Option<String>,
+    /// Only what was refused
+    #[arg(long)]
+    pub refused: bool,
+    /// Only from then on: 30m, 12h, 7d (ago), 2026-11-23 or 2026-11-23T07:22:48Z (times are UTC)
+    #[arg(long)]
+    pub since: Option<String>,
+    /// The records as they are in the file, one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Only the last so many lines
+    #[arg(short = 'n', long)]
+    pub lines: Option<usize>,
+}
+
 /// What can be done with clusters.
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
@@ -119,6 +147,25 @@ pub enum ClusterCommand {
     Init {
         /// Its local name: lower-case letters, digits and -
         alias: String,
+    },
+    /// Add a machine to a cluster that is managed here, and publish that
+    Add {
+        /// The cluster's local name
+        alias: String,
+        /// The machine's new name: lower-case letters, digits and -
+        name: String,
+        /// The machine's id52, as `malai machine init` has printed it there
+        id52: String,
+        /// Who may run commands on it: machines, id52s, groups, or "*" for every member
+        #[arg(long, value_name = "LIST")]
+        allow_from: Vec<String>,
+    },
+    /// Remove a machine from a cluster that is managed here: it is cut off everywhere
+    Remove {
+        /// The cluster's local name
+        alias: String,
+        /// The machine's name
+        name: String,
     },
 }
 

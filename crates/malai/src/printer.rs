@@ -30,6 +30,11 @@ impl Printer {
         }
     }
 
+    /// Whether standard output can be written no more: its reader may have gone.
+    pub fn has_failed(&self) -> bool {
+        self.failed.borrow().is_some()
+    }
+
     /// Writes a message to standard error, with malai's name before it and a newline after it.
     pub fn say(&self, message: &str) {
         // Where even this cannot be written there is nobody left to tell.

@@ -67,7 +67,8 @@ pub fn add_machine(
 
 /// Removes a machine's section, and its name and id52 from every list.
 ///
-/// A list that becomes empty stays, since without it something wider could apply.
+/// A list that becomes empty stays, since without it something wider could apply. The comment right
+/// above the section goes with it; what is set off from it by a blank line stays.
 ///
 /// # Errors
 ///
@@ -85,6 +86,7 @@ pub fn remove_machine(source: &str, name: &MachineName) -> Result<String, EditEr
         .get("id52")
         .and_then(Item::as_str)
         .unwrap_or_default();
+    let apart = comments_apart(&removed);
     let gone = |entry: &str| entry == name.as_str() || (!id.is_empty() && entry == id);
     for (_, machine) in machines.iter_mut() {
         let Some(machine) = machine.as_table_like_mut() else {
@@ -106,6 +108,9 @@ pub fn remove_machine(source: &str, name: &MachineName) -> Result<String, EditEr
         if let Some(group) = group.as_table_like_mut() {
             drop_from(group, &["members"], &gone);
         }
+    }
+    for (position, comments) in apart {
+        put_back(&mut document, position, &comments);
     }
     Ok(with_line_ends_of(source, document.to_string()))
 }
@@ -149,6 +154,67 @@ fn with_line_ends_of(source: &str, text: String) -> String {
         text.insert(0, '\u{feff}');
     }
     text
+}
+
+/// Comments above the headers of a section and what is in it, as far as a blank line sets them off: they
+/// are about the file. With the place of each header among the others.
+fn comments_apart(section: &Item) -> Vec<(isize, String)> {
+    let mut found = Vec::new();
+    for table in tables(section) {
+        let prefix = table.decor().prefix().and_then(|prefix| prefix.as_str());
+        let (Some(position), Some(prefix)) = (table.position(), prefix) else {
+            continue;
+        };
+        let lines: Vec<&str> = prefix.split_inclusive('\n').collect();
+        let blank = lines.iter().rposition(|line| line.trim().is_empty());
+        let apart = lines[..blank.map_or(0, |blank| blank + 1)].concat();
+        if !apart.trim().is_empty() {
+            found.push((position, apart));
+        }
+    }
+    found.sort_by_key(|(position, _)| *position);
+    found
+}
+
+/// Puts comments before the next header after this place, or at the end of the file.
+fn put_back(document: &mut DocumentMut, position: isize, comments: &str) {
+    let next = tables(document.as_item())
+        .filter_map(Table::position)
+        .filter(|other| *other > position)
+        .min();
+    let joined = |after: &str| match after.starts_with('\n') || next.is_none() && after.is_empty() {
+        true => format!("{}\n{after}", comments.trim_end()),
+        false => format!("{comments}{after}"),
+    };
+    let Some(next) = next else {
+        let after = document.trailing().as_str().unwrap_or_default().to_owned();
+        return document.set_trailing(joined(&after));
+    };
+    let mut waiting = vec![document.as_item_mut()];
+    while let Some(item) = waiting.pop() {
+        if let Item::Table(table) = item {
+            if table.position() == Some(next) {
+                let prefix = table.decor().prefix().and_then(|prefix| prefix.as_str());
+                let prefix = joined(prefix.unwrap_or_default());
+                return table.decor_mut().set_prefix(prefix);
+            }
+            waiting.extend(table.iter_mut().map(|(_, item)| item));
+        }
+    }
+}
+
+/// A table and all those in it that have headers.
+fn tables(item: &Item) -> impl Iterator<Item = &Table> {
+    let mut waiting = vec![item];
+    std::iter::from_fn(move || {
+        while let Some(item) = waiting.pop() {
+            if let Item::Table(table) = item {
+                waiting.extend(table.iter().map(|(_, item)| item));
+                return Some(table);
+            }
+        }
+        None
+    })
 }
 
 /// Takes entries out of the lists under these keys; lists without them stay as they are written.

@@ -159,6 +159,10 @@ impl Daemon {
             if self.part.limiter.replace(settings.limits.clone()) {
                 tracing::info!("other limits hold from now on");
             }
+            if self.part.audit.configure(settings.audit) {
+                let (required, arguments) = (settings.audit.required, settings.audit.arguments);
+                tracing::info!(required, arguments, "other audit settings hold from now on");
+            }
             match settings.effective_reach() {
                 Ok(reach) if reach == self.part.reach => {}
                 Ok(reach) => lines.push(format!(

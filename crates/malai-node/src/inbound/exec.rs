@@ -38,11 +38,17 @@ pub async fn serve(
             return refuse(&mut send, refusal).await;
         }
     };
-    let granted = match gate::exec(&link.membership, link.peer, &open.argv) {
+    let granted = match gate::exec(
+        &link.membership,
+        link.peer,
+        link.address().into(),
+        &open.argv,
+    ) {
         Ok(granted) => granted,
         Err(refusal) => return refuse(&mut send, refusal).await,
     };
     drop(room);
+    let serving = link.serving();
     if frames::write(&mut send, &FromServer::Accepted)
         .await
         .is_err()
@@ -62,7 +68,11 @@ pub async fn serve(
     };
     // Until the answer has arrived, or never can: a connection with an answer under way must not
     // make room for others, or the client would take the request for one that nobody looked at.
-    let _ = tokio::join!(send.stopped(), end);
+    let told = async {
+        let _ = send.stopped().await;
+        drop(serving);
+    };
+    tokio::join!(told, end);
 }
 
 /// Reads the open, in its time and with room for it.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use malai_cluster::{
     Action, Cluster, Decision, Grant, MachineId, Request, Snapshot, UserName, decide,
 };
-use malai_wire::{Refusal, RefusalCode};
+use malai_wire::{Refusal, RefusalCode, audit};
 
 use crate::account::Account;
+use crate::audit::Origin;
 use crate::member::Membership;
 
 /// Work that the gate has allowed. It cannot be made anywhere else.
@@ -42,6 +43,10 @@ pub struct Command {
     pub account: Account,
     /// The configuration under which it was decided.
     pub cluster: Arc<Cluster>,
+    /// The number of its session.
+    pub session: u64,
+    /// The request as it is recorded.
+    pub request: audit::Request,
 }
 
 /// Whether a peer may stay connected: it is a member under the configuration in force, or the manager.
@@ -59,7 +64,7 @@ pub fn admit(membership: &Membership, peer: &MachineId) -> Result<(), Refusal> {
     ))
 }
 
-/// Whether a command may run here: the decision, and work that is allowed.
+/// Whether a command may run here: the decision, which is recorded, and work that is allowed.
 ///
 /// # Errors
 ///
@@ -67,6 +72,7 @@ pub fn admit(membership: &Membership, peer: &MachineId) -> Result<(), Refusal> {
 pub fn exec(
     membership: &Membership,
     from: MachineId,
+    origin: Origin,
     argv: &[Vec<u8>],
 ) -> Result<Granted<Command>, Refusal> {
     if !membership.serves && from != membership.me {
@@ -75,14 +81,15 @@ pub fn exec(
             "this side only dials: it is a command that runs without a daemon",
         ));
     }
-    if membership.is_stopping() {
-        return Err(Refusal::new(
-            RefusalCode::Stopping,
-            "the daemon of this machine is stopping",
-        ));
-    }
-    let judged = judge(membership, from, argv);
-    let (cluster, shown) = (membership.alias(), shown(argv));
+    let (judged, request) = loop {
+        let request = membership.audit.request(membership, from, origin, argv);
+        let judged = may_begin(membership).and_then(|()| judge(membership, from, argv));
+        // The revision that is recorded is the one that was judged by.
+        if request.revision == membership.header().map(|header| header.revision) {
+            break (judged, request);
+        }
+    };
+    let (cluster, shown) = (membership.alias(), shown(membership, argv));
     match &judged {
         Ok((grant, _)) => {
             tracing::info!(%cluster, from = %from.short(), rule = %grant.rule, "allowed: {shown}");
@@ -91,15 +98,34 @@ pub fn exec(
             tracing::info!(%cluster, from = %from.short(), "refused: {shown}: {}", refusal.message);
         }
     }
+    let session = membership.sessions.number();
+    let decided = judged
+        .as_ref()
+        .map(|(grant, account)| (grant, account, session));
+    let recorded = membership.audit.decided(&request, decided);
     let cluster = in_force(membership)?;
     let (grant, account) = judged?;
+    recorded?;
     Ok(Granted(Command {
         from,
         asked: argv.to_vec(),
         grant,
         account,
         cluster,
+        session,
+        request,
     }))
+}
+
+/// Whether anything may begin here any more.
+fn may_begin(membership: &Membership) -> Result<(), Refusal> {
+    match membership.is_stopping() {
+        false => Ok(()),
+        true => Err(Refusal::new(
+            RefusalCode::Stopping,
+            "the daemon of this machine is stopping",
+        )),
+    }
 }
 
 /// The decision alone, under what is in force now: for a request, and again for what runs already.
@@ -190,10 +216,15 @@ pub fn compare(membership: &Membership, peer: &MachineId) -> Result<Granted<()>,
     admit(membership, peer).map(Granted)
 }
 
-/// An argument list for the log: escaped, and bounded.
-fn shown(argv: &[Vec<u8>]) -> String {
+/// An argument list for the log: escaped, and bounded; only its first word if the owner keeps
+/// arguments out of the record.
+fn shown(membership: &Membership, argv: &[Vec<u8>]) -> String {
     const MOST: usize = 200;
     let mut text = String::new();
+    let argv = match membership.audit.settings().arguments {
+        true => argv,
+        false => &argv[..argv.len().min(1)],
+    };
     for argument in argv {
         if text.len() > MOST {
             text.push('…');

@@ -291,6 +291,8 @@ impl Session {
             let (mut fed, mut out_done, mut err_done) = (false, false, false);
             let exit = loop {
                 tokio::select! {
+                    // First: an answer that has arrived counts, whatever has broken since.
+                    biased;
                     answer = &mut answer => break answer,
                     result = &mut out, if !out_done => { out_done = true; if let Err(error) = result { break Err(Broken::Flow(error)) } }
                     result = &mut err, if !err_done => { err_done = true; if let Err(error) = result { break Err(Broken::Flow(error)) } }

@@ -1,5 +1,7 @@
 //! One file per verb, and the way from what was typed to the file that does it.
 
+mod audit;
+mod cluster_edit;
 mod cluster_init;
 mod daemon;
 mod demo;
@@ -26,6 +28,15 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
         Command::Cluster(ClusterCommand::Init { alias }) => {
             cluster_init::run(&home, &alias, printer)
         }
+        Command::Cluster(ClusterCommand::Add {
+            alias,
+            name,
+            id52,
+            allow_from,
+        }) => cluster_edit::add(&home, [&alias, &name, &id52], &allow_from, printer),
+        Command::Cluster(ClusterCommand::Remove { alias, name }) => {
+            cluster_edit::remove(&home, [&alias, &name], printer)
+        }
         Command::Machine(MachineCommand::Init {
             manager_id52,
             alias,
@@ -43,6 +54,7 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
             cluster,
         } => rescan_check::run(&home, cluster.as_deref(), json, printer),
         Command::Rescan { cluster, .. } => rescan::run(&home, cluster.as_deref(), printer),
+        Command::Audit(args) => audit::run(&home, &args, printer),
         Command::Why {
             who,
             target,

@@ -2,7 +2,7 @@
 
 use malai_node::control::client;
 use malai_node::home::Home;
-use malai_wire::control::{Reply, Request, Rescan};
+use malai_wire::control::{Reply, Request, Rescan, RescanReport};
 
 use crate::exit::Exit;
 use crate::printer::Printer;
@@ -22,7 +22,12 @@ pub fn run(home: &Home, cluster: Option<&str>, printer: &Printer) -> anyhow::Res
             "the daemon answered with something else; is it another version? `malai status` says"
         ),
     };
-    for report in &reports {
+    Ok(show(&reports, printer))
+}
+
+/// Prints what became of each cluster; fails if any of them is not in order.
+pub fn show(reports: &[RescanReport], printer: &Printer) -> Exit {
+    for report in reports {
         let mark = if report.ok { "✅" } else { "❌" };
         let mut lines = report.lines.iter();
         let first = lines.next().map_or("", String::as_str);
@@ -34,9 +39,9 @@ pub fn run(home: &Home, cluster: Option<&str>, printer: &Printer) -> anyhow::Res
     if reports.is_empty() {
         printer.out("no clusters here yet: malai cluster init <alias>, or malai machine init <manager-id52> <alias>\n");
     }
-    Ok(if reports.iter().all(|report| report.ok) {
+    if reports.iter().all(|report| report.ok) {
         Exit::OK
     } else {
         Exit::FAILED
-    })
+    }
 }

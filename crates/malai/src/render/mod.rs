@@ -1,5 +1,6 @@
 //! Values to text. Pure: nothing here reads or writes anything.
 
+pub mod audit;
 pub mod check;
 pub mod init;
 pub mod status;

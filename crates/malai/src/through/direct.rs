@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 
 use anyhow::Context;
 use malai_cluster::{ClusterRef, Target};
-use malai_node::accepting::Accepting;
 use malai_node::descriptor::{Descriptor, Way};
 use malai_node::execute::{self, Ending, READER_GONE};
 use malai_node::flow::{Gate, Sink, Source};
@@ -26,9 +25,8 @@ use super::started::Started;
 /// Runs a command and waits for its end. Nothing in the home is changed by it.
 pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Ending> {
     let settings = Settings::load(home)?;
-    let accepting = Accepting::new(&settings.accept);
-    let reach = settings.effective_reach()?;
-    let part = Part::new(false, reach, accepting, settings.limits.clone());
+    let part = Part::new(false, settings.effective_reach()?, home, &settings);
+    let audit = part.audit.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -73,9 +71,19 @@ pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Endi
         }
         Ok(ending)
     });
+    let ending = ending.map(|ending| with_notices(ending, audit.notices()));
     // A read from a terminal may still be under way on a thread; nobody waits for it.
     runtime.shutdown_background();
     ending
+}
+
+/// Beside how a command ended, what stands in the way of its record: nobody else would say it.
+fn with_notices(ending: Ending, notices: Vec<String>) -> Ending {
+    let message: Vec<String> = ending.message.into_iter().chain(notices).collect();
+    Ending {
+        message: (!message.is_empty()).then(|| message.join("\nmalai: ")),
+        ..ending
+    }
 }
 
 fn is_cluster_of(dir: &ClusterDir, target: &Target) -> bool {

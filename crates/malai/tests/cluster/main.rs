@@ -1,6 +1,7 @@
 //! The real binary with real daemons, in homes of their own on loopback, as people use it.
 
 mod accept;
+mod audit;
 mod crash;
 mod descriptors;
 mod distribution;
@@ -9,6 +10,7 @@ mod floods;
 mod harness;
 mod house;
 mod limits;
+mod manage;
 mod many;
 mod peer;
 mod quick_start;

@@ -211,3 +211,36 @@ fn a_file_from_windows_stays_one() {
         assert!(super::super::check("f", &edited).cluster.is_some());
     }
 }
+
+#[test]
+fn comments_that_are_set_off_from_a_removed_section_stay() {
+    let manager = format!("[cluster_manager]\nid52 = \"{MANAGER}\"\n");
+    let section = |name: &str, id: &str| format!("[machine.{name}]\nid52 = \"{id}\"\n");
+    let (laptop, web) = (section("laptop", LAPTOP), section("web", STRANGER));
+    for (source, after) in [
+        // About the file, and about the section.
+        (
+            format!("{manager}\n# all machines\n\n# mine\n{laptop}\n# theirs\n{web}"),
+            format!("{manager}\n# all machines\n\n# theirs\n{web}"),
+        ),
+        (
+            format!("{manager}\n# a\n\n# b\n\n{laptop}{web}"),
+            format!("{manager}\n# a\n\n# b\n\n{web}"),
+        ),
+        (
+            format!("{manager}\n# a\n# b\n\n{laptop}"),
+            format!("{manager}\n# a\n# b\n"),
+        ),
+        (
+            format!("{manager}\n# a\n\n{laptop}\n# the end\n"),
+            format!("{manager}\n# a\n\n# the end\n"),
+        ),
+        (
+            format!("# the file\n\n{laptop}\n[machine.laptop.command.x]\n\n# last\n\n{manager}"),
+            format!("# the file\n\n# last\n\n{manager}"),
+        ),
+    ] {
+        let name = MachineName::parse("laptop").unwrap();
+        assert_eq!(remove_machine(&source, &name).unwrap(), after);
+    }
+}

@@ -1,0 +1,298 @@
+//! The audit record, `audit.jsonl`: one JSON object a line, and how lines are read again.
+//!
+//! A line is a whole object and a newline and at most [`MAX_LINE`] bytes, so that it is written with
+//! one system call. It always begins with [`START`], which no JSON string can hold: whoever reads finds
+//! a record even behind the remains of one that was torn. Readers skip keys and events that they don't
+//! know.
+
+mod argument;
+
+use std::io;
+
+use malai_cluster::{ClusterId, MachineId, is_unsafe};
+use serde::{Deserialize, Serialize};
+use serde_json::ser::{CompactFormatter, Formatter};
+
+pub use argument::Argument;
+
+use crate::time::Timestamp;
+
+/// The most bytes of a line, its newline included.
+pub const MAX_LINE: usize = 4096;
+
+/// What every line begins with.
+pub const START: &[u8] = b"{\"time\":\"";
+
+/// The most bytes of a text that is not an argument, as it is encoded.
+const MAX_TEXT: usize = 512;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// When. Its place is first: see [`START`].
+    pub time: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub event: Event,
+    /// Which run of malai wrote it: 32 hex digits. A session's number counts within a run.
+    pub instance: String,
+}
+
+/// What is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Event {
+    /// A request was allowed or refused.
+    Decision(Decision),
+    /// A session is about to start its command.
+    Start(Start),
+    /// A session has ended.
+    End(End),
+    /// Connections of keys that are in no configuration were turned away: counted.
+    Strangers(Strangers),
+    /// Records that could not be written.
+    Lost(Lost),
+    /// An event of a newer malai.
+    #[serde(other)]
+    Other,
+}
+
+/// Who asked for what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// The cluster's alias here.
+    pub cluster: String,
+    /// Which cluster.
+    pub cluster_id: ClusterId,
+    /// The revision by which it was decided; none before there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// Who asked: the key that the connection's handshake proved, or this machine's own.
+    pub peer: MachineId,
+    /// Its name in the cluster, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// Where from: an address, `relay`, or `here` for a command line of this computer.
+    pub from: String,
+    /// What: the argument list, as far as it has room and may be recorded.
+    pub argv: Vec<Argument>,
+    /// Arguments that are not in `argv`, for want of room or because they are kept out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub argv_left_out: u64,
+}
+
+/// A decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Who asked for what.
+    #[serde(flatten)]
+    pub request: Request,
+    /// Whether it was allowed.
+    pub allowed: bool,
+    /// The rule that allowed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Why it was refused, with the rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The user it runs as, if it was allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The number of its session, if it was allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
+}
+
+/// The beginning of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Who asked for what.
+    #[serde(flatten)]
+    pub request: Request,
+    /// The user it runs as.
+    pub user: String,
+    /// Its number in this run of malai.
+    pub session: u64,
+}
+
+/// The end of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Who asked for what.
+    #[serde(flatten)]
+    pub request: Request,
+    /// The user it ran as.
+    pub user: String,
+    /// Its number in this run of malai.
+    pub session: u64,
+    /// The code it exited with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<u8>,
+    /// The signal that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<u8>,
+    /// Why it ended.
+    pub why: String,
+    /// Bytes that it was given.
+    pub bytes_in: u64,
+    /// Bytes of its output that were passed on.
+    pub bytes_out: u64,
+    /// Bytes of its complaints that were passed on.
+    pub bytes_err: u64,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// Keys that are in no configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Strangers {
+    /// The cluster's alias here.
+    pub cluster: String,
+    /// Connections turned away since the last such record.
+    pub refused: u64,
+}
+
+/// Records that are missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// How many.
+    pub records: u64,
+    /// Since when.
+    pub since: Timestamp,
+    /// What stood in the way.
+    pub why: String,
+}
+
+impl Record {
+    /// The line, with its newline: at most [`MAX_LINE`] bytes, of which no terminal obeys any.
+    pub fn to_line(&self) -> Vec<u8> {
+        let mut line = encode(&self.bounded());
+        line.push(b'\n');
+        debug_assert!(line.len() <= MAX_LINE && line.starts_with(START));
+        line
+    }
+
+    /// With all texts but arguments (which are bounded where they are made) cut to their room.
+    fn bounded(&self) -> Record {
+        let mut record = self.clone();
+        match &mut record.event {
+            Event::Decision(decision) => {
+                for text in [&mut decision.rule, &mut decision.reason, &mut decision.user] {
+                    text.iter_mut().for_each(bound);
+                }
+            }
+            Event::Start(start) => bound(&mut start.user),
+            Event::End(end) => {
+                bound(&mut end.user);
+                bound(&mut end.why);
+            }
+            Event::Lost(lost) => bound(&mut lost.why),
+            Event::Strangers(_) | Event::Other => {}
+        }
+        record
+    }
+
+    /// The record of a line without its newline.
+    ///
+    /// # Errors
+    ///
+    /// [`Torn`] if the line is not a whole record.
+    pub fn from_line(line: &[u8]) -> Result<Record, Torn> {
+        serde_json::from_slice(line).map_err(|_| Torn)
+    }
+
+    /// What a line without its newline holds: a record, or one behind the remains of a torn one, or
+    /// nothing that can be read. Also whether there were remains.
+    pub fn recover(line: &[u8]) -> (Option<Record>, bool) {
+        if let Ok(record) = Record::from_line(line) {
+            return (Some(record), false);
+        }
+        let behind = line
+            .windows(START.len())
+            .rposition(|window| window == START)
+            .filter(|at| *at > 0);
+        (
+            behind.and_then(|at| Record::from_line(&line[at..]).ok()),
+            true,
+        )
+    }
+
+    /// Who asked for what, where the event has that.
+    pub fn request(&self) -> Option<&Request> {
+        match &self.event {
+            Event::Decision(decision) => Some(&decision.request),
+            Event::Start(start) => Some(&start.request),
+            Event::End(end) => Some(&end.request),
+            Event::Strangers(_) | Event::Lost(_) | Event::Other => None,
+        }
+    }
+
+    /// The alias of the cluster, where the event is of one.
+    pub fn cluster(&self) -> Option<&str> {
+        match &self.event {
+            Event::Strangers(strangers) => Some(&strangers.cluster),
+            _ => self.request().map(|request| request.cluster.as_str()),
+        }
+    }
+}
+
+/// A line that is not a whole record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the line is no whole record")]
+pub struct Torn;
+
+/// Cuts a text to [`MAX_TEXT`] encoded bytes, and shows that it was cut.
+fn bound(text: &mut String) {
+    if encoded_length(text) > MAX_TEXT {
+        let mut cut = argument::start_of(text, MAX_TEXT - 8).to_owned();
+        cut.push('…');
+        *text = cut;
+    }
+}
+
+/// The bytes of a text in a line, with its quotes.
+fn encoded_length(text: &str) -> usize {
+    encode(text).len()
+}
+
+fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Safe(CompactFormatter));
+    // Everything recorded is made of plain values, which JSON always has a form for.
+    let _ = value.serialize(&mut serializer);
+    bytes
+}
+
+/// Compact JSON in which also those characters are escaped that a terminal obeys and JSON allows: the
+/// file may be looked at with any tool.
+struct Safe(CompactFormatter);
+
+impl Formatter for Safe {
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        if !fragment.contains(is_unsafe) {
+            return self.0.write_string_fragment(writer, fragment);
+        }
+        for character in fragment.chars() {
+            let mut units = [0; 2];
+            if is_unsafe(character) {
+                for unit in character.encode_utf16(&mut units) {
+                    write!(writer, "\\u{unit:04x}")?;
+                }
+            } else {
+                write!(writer, "{character}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+#[cfg(test)]
+mod tests;

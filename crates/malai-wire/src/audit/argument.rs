@@ -1,0 +1,129 @@
+//! An argument in the audit record: text where it is text, otherwise its bytes, and cut where it is long.
+
+use serde::{Deserialize, Serialize};
+
+use super::{encode, encoded_length};
+
+/// The most bytes of a record's arguments, as they are encoded.
+const MAX_ARGUMENTS: usize = 2048;
+
+/// One argument.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Argument {
+    /// All of it.
+    Text(String),
+    /// All of one that is not UTF-8: two hex digits a byte.
+    Bytes {
+        /// The digits.
+        hex: String,
+        /// If it is cut: how many bytes it has.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<u64>,
+    },
+    /// The beginning of a long one.
+    Cut {
+        /// The beginning.
+        text: String,
+        /// How many bytes it has.
+        of: u64,
+    },
+}
+
+impl Argument {
+    /// An argument list as far as it has room, and how many of its arguments have none. Only the name
+    /// of the command, if `arguments` are kept out.
+    pub fn list(argv: &[Vec<u8>], arguments: bool) -> (Vec<Argument>, u64) {
+        let mut room = MAX_ARGUMENTS;
+        let mut list = Vec::new();
+        for argument in &argv[..if arguments {
+            argv.len()
+        } else {
+            argv.len().min(1)
+        }] {
+            // Brackets, quotes, keys and a count.
+            const AROUND: usize = 48;
+            if room < AROUND {
+                break;
+            }
+            let argument = Argument::new(argument, room - AROUND);
+            room = room.saturating_sub(encode(&argument).len() + 1);
+            list.push(argument);
+        }
+        let left_out = (argv.len() - list.len()) as u64;
+        (list, left_out)
+    }
+
+    fn new(bytes: &[u8], room: usize) -> Argument {
+        let of = bytes.len() as u64;
+        match std::str::from_utf8(bytes) {
+            // Never shorter when encoded, so that the long ones need not be encoded at all.
+            Ok(text) if text.len() <= room && encoded_length(text) <= room => {
+                Argument::Text(text.to_owned())
+            }
+            Ok(text) => Argument::Cut {
+                text: start_of(text, room).to_owned(),
+                of,
+            },
+            Err(_) => {
+                let shown = &bytes[..bytes.len().min(room / 2)];
+                Argument::Bytes {
+                    hex: shown.iter().map(|byte| format!("{byte:02x}")).collect(),
+                    of: (shown.len() < bytes.len()).then_some(of),
+                }
+            }
+        }
+    }
+
+    /// For people: escaped for a terminal, quoted where blanks would hide where it ends.
+    pub fn shown(&self) -> String {
+        match self {
+            Argument::Text(text) => quoted(text, malai_cluster::escape(text)),
+            Argument::Cut { text, of } => {
+                let shown = quoted(text, malai_cluster::escape(text));
+                format!("{shown}…({of} bytes)")
+            }
+            Argument::Bytes { hex, of } => {
+                let bytes: Vec<u8> = hex
+                    .as_bytes()
+                    .chunks(2)
+                    .filter_map(|digits| {
+                        u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+                    })
+                    .collect();
+                let lossy = String::from_utf8_lossy(&bytes);
+                let shown = quoted(&lossy, malai_cluster::escape_bytes(&bytes));
+                match of {
+                    Some(of) => format!("{shown}…({of} bytes)"),
+                    None => shown,
+                }
+            }
+        }
+    }
+}
+
+/// In single quotes, where a shell would want some.
+fn quoted(text: &str, shown: String) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return shown;
+    }
+    format!("'{}'", shown.replace('\'', r"'\''"))
+}
+
+/// As much of the beginning of a text as has room when it is encoded.
+pub(super) fn start_of(text: &str, room: usize) -> &str {
+    let mut end = text.len().min(room);
+    loop {
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let start = &text[..end];
+        let over = encoded_length(start).saturating_sub(room.max(2));
+        if over == 0 {
+            return start;
+        }
+        // A byte takes at most 6 when it is encoded, so that this cuts too little rather than too much.
+        end -= over.div_ceil(6).min(end);
+    }
+}

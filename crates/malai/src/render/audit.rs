@@ -1,0 +1,134 @@
+//! A line of `malai audit` for each record.
+
+use malai_cluster::escape;
+use malai_wire::audit::{Event, Record, Request};
+
+/// The record in one line, with its newline.
+pub fn line(record: &Record) -> String {
+    let time = record.time;
+    let text = match &record.event {
+        Event::Decision(decision) if decision.allowed => {
+            let session = decision.session.unwrap_or_default();
+            format!(
+                "{} · as {} · {} · from {}",
+                head(&decision.request, "allowed", &number(record, session)),
+                escape(decision.user.as_deref().unwrap_or("?")),
+                escape(decision.rule.as_deref().unwrap_or("?")),
+                escape(&decision.request.from),
+            )
+        }
+        Event::Decision(decision) => format!(
+            "{} · {} · from {}",
+            head(&decision.request, "refused", "-"),
+            escape(decision.reason.as_deref().unwrap_or("?")),
+            escape(&decision.request.from),
+        ),
+        Event::Start(start) => format!(
+            "{} · as {}",
+            head(&start.request, "started", &number(record, start.session)),
+            escape(&start.user),
+        ),
+        Event::End(end) => {
+            let how = match (end.exit, end.signal) {
+                (Some(code), _) => format!("exit code {code}"),
+                (None, Some(signal)) => format!("signal {signal}"),
+                (None, None) => "no exit code".to_owned(),
+            };
+            format!(
+                "{} · {how} · {} · {} · bytes in {}, out {}, err {}",
+                head(&end.request, "ended", &number(record, end.session)),
+                escape(&end.why),
+                seconds(end.duration_ms),
+                end.bytes_in,
+                end.bytes_out,
+                end.bytes_err,
+            )
+        }
+        Event::Strangers(strangers) => format!(
+            "{} - {:7} {} connections of unknown keys",
+            escape(&strangers.cluster),
+            "refused",
+            strangers.refused,
+        ),
+        Event::Lost(lost) => format!(
+            "- - {:7} {} records could not be written since {}: {}",
+            "missing",
+            lost.records,
+            lost.since,
+            escape(&lost.why),
+        ),
+        Event::Other => "- - unknown an event of a newer malai; --json shows it".to_owned(),
+    };
+    format!("{time} {text}\n")
+}
+
+/// Cluster, who, what happened, the session, the command.
+fn head(request: &Request, what: &str, session: &str) -> String {
+    let who = match &request.machine {
+        Some(machine) => escape(machine),
+        None => request.peer.short(),
+    };
+    let mut words: Vec<String> = request.argv.iter().map(|word| word.shown()).collect();
+    if request.argv_left_out > 0 {
+        words.push(format!("…(+{} arguments)", request.argv_left_out));
+    }
+    format!(
+        "{} {who} {what:7} {session} {}",
+        escape(&request.cluster),
+        words.join(" ")
+    )
+}
+
+/// A session's number counts within one run of malai: the run's beginning is shown before it.
+fn number(record: &Record, session: u64) -> String {
+    let run: String = record.instance.chars().take(4).collect();
+    format!("{}/{session}", escape(&run))
+}
+
+fn seconds(millis: u64) -> String {
+    format!("{}.{:03} s", millis / 1000, millis % 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use malai_wire::audit::Record;
+
+    #[test]
+    fn one_line_each_and_nothing_that_a_terminal_obeys() {
+        let id = "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60";
+        let request = format!(
+            r#""cluster":"company","cluster_id":"{id}","revision":7,"peer":"{id}","machine":"laptop","from":"127.0.0.1:4000","argv":["ps","\u001b[2J x",{{"hex":"ff0a"}},{{"text":"aa","of":9000}}],"argv_left_out":2"#
+        );
+        let own = format!(
+            r#""cluster":"c","cluster_id":"{id}","peer":"{id}","from":"here","argv":["x"]"#
+        );
+        let lines = [
+            format!(
+                r#""event":"decision",{request},"allowed":true,"rule":"machine.web01.allow_from: admins → ops","user":"web","session":3"#
+            ),
+            format!(r#""event":"decision",{own},"allowed":false,"reason":"no\nrule""#),
+            format!(r#""event":"start",{request},"user":"web","session":3"#),
+            format!(
+                r#""event":"end",{request},"user":"web","session":3,"exit":0,"why":"the command ended","bytes_in":1,"bytes_out":2,"bytes_err":3,"duration_ms":61005"#
+            ),
+            format!(
+                r#""event":"end",{own},"user":"web","session":4,"signal":9,"why":"w","bytes_in":0,"bytes_out":0,"bytes_err":0,"duration_ms":7"#
+            ),
+            r#""event":"strangers","cluster":"company","refused":17"#.to_owned(),
+            r#""event":"lost","records":2,"since":"2026-03-25T00:00:00Z","why":"no room""#
+                .to_owned(),
+            r#""event":"moon""#.to_owned(),
+        ];
+        let shown: String = lines
+            .iter()
+            .map(|line| {
+                let line = format!(
+                    r#"{{"time":"2026-03-26T00:00:00.000Z",{line},"instance":"00112233"}}"#
+                );
+                super::line(&Record::from_line(line.as_bytes()).expect(&line))
+            })
+            .collect();
+        expect![[""]].assert_eq(&shown);
+    }
+}

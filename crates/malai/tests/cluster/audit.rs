@@ -1,0 +1,519 @@
+//! The audit record: every way of a command in it, what people see of it, and what happens when it cannot
+//! be written.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use malai_cluster::SecretSeed;
+use malai_wire::audit::{Argument, Decision, End, Event, Record, Request};
+
+use crate::harness::{Cluster, Home, finish, until};
+use crate::peer::{self, Peer, stranger};
+
+fn path(home: &Home) -> PathBuf {
+    home.path.join("audit.jsonl")
+}
+
+/// All records of a home; every line has to be whole.
+#[track_caller]
+fn records(home: &Home) -> Vec<Record> {
+    let text = std::fs::read_to_string(path(home)).unwrap_or_default();
+    assert!(text.is_empty() || text.ends_with('\n'), "{text}");
+    let read = |line: &str| Record::from_line(line.as_bytes());
+    text.lines()
+        .map(|line| read(line).unwrap_or_else(|_| panic!("{line}")))
+        .collect()
+}
+
+/// Decision, start and end of the last command.
+#[track_caller]
+fn last_command(home: &Home) -> (Decision, Request, End) {
+    let all = records(home);
+    let [decision, start, end] = &all[all.len().saturating_sub(3)..] else {
+        panic!("{all:?}");
+    };
+    match (&decision.event, &start.event, &end.event) {
+        (Event::Decision(decision), Event::Start(start), Event::End(end)) => {
+            assert_eq!(decision.session, Some(start.session));
+            assert_eq!((start.session, &start.user), (end.session, &end.user));
+            assert_eq!(start.request, end.request);
+            assert_eq!(start.request, decision.request);
+            (decision.clone(), start.request.clone(), end.clone())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn text(argument: &str) -> Argument {
+    Argument::Text(argument.to_owned())
+}
+
+fn id(home: &Home) -> malai_cluster::MachineId {
+    let file = match home.file("cluster.private-key").exists() {
+        true => "cluster.private-key",
+        false => "machine.private-key",
+    };
+    SecretSeed::parse_file(&home.read(file)).unwrap().id()
+}
+
+#[test]
+fn every_way_of_a_command_is_recorded_where_it_runs() {
+    let cluster = Cluster::with_routes();
+    let (web01, laptop) = (cluster.machine("web01"), cluster.machine("laptop"));
+    let script = "cat >/dev/null; echo out; echo worse >&2; exit 3";
+    let user = Command::new("id").arg("-un").output().unwrap().stdout;
+    let user = String::from_utf8(user).unwrap().trim().to_owned();
+    let of = |name: &str, home: &Home| (name.to_owned(), id(home));
+    let served = [
+        (web01, of("boss", &cluster.manager), false),
+        (web01, of("laptop", laptop), false),
+        (web01, of("web01", web01), true),
+        (laptop, of("laptop", laptop), true),
+    ];
+    for (route, (home, (name, id), here)) in cluster.routes().into_iter().zip(served) {
+        let before: Vec<usize> = [&cluster.manager, web01, laptop]
+            .map(|home| records(home).len())
+            .to_vec();
+        let output = route.run_with(&["sh", "-c", script], b"12345");
+        assert_eq!(output.code, 3, "{}", output.shown());
+        until("the record of the end", || {
+            matches!(records(home).last().unwrap().event, Event::End(_))
+        });
+        let (decision, request, end) = last_command(home);
+        assert!(decision.allowed && decision.reason.is_none());
+        let rule = decision.rule.unwrap();
+        assert!(rule.ends_with(".allow_from: *"), "{rule}");
+        assert_eq!(decision.user.as_deref(), Some(&*user));
+        assert_eq!(request.cluster, "company");
+        assert_eq!(request.cluster_id.to_string(), cluster.id);
+        assert_eq!(request.revision, Some(cluster.manager.revision()));
+        assert_eq!((request.machine, request.peer), (Some(name), id));
+        assert_eq!(request.from == "here", here, "{}", request.from);
+        assert!(
+            here || request.from.starts_with("127.0.0.1:") || request.from.starts_with("[::1]:")
+        );
+        assert_eq!(request.argv, ["sh", "-c", script].map(text));
+        assert_eq!((end.exit, end.signal), (Some(3), None));
+        assert_eq!(end.why, "the command ended");
+        assert_eq!((end.bytes_in, end.bytes_out, end.bytes_err), (5, 4, 6));
+        let after: Vec<usize> = [&cluster.manager, web01, laptop]
+            .map(|home| records(home).len())
+            .to_vec();
+        let grown: usize = after.iter().sum::<usize>() - before.iter().sum::<usize>();
+        assert_eq!(grown, 3, "{}: recorded once, where it ran", route.name);
+    }
+    // Each run of malai counts its sessions anew, and says which run it was.
+    let runs: std::collections::BTreeSet<_> = records(web01)
+        .into_iter()
+        .map(|record| record.instance)
+        .collect();
+    assert_eq!(runs.len(), 1);
+}
+
+#[test]
+fn other_ends_of_sessions_are_recorded_too() {
+    use std::os::unix::ffi::OsStrExt;
+    let cluster = Cluster::with_routes();
+    let web01 = cluster.machine("web01");
+    let ended = |words: &str| {
+        until(words, || {
+            records(web01)
+                .iter()
+                .any(|record| matches!(&record.event, Event::End(end) if end.why.contains(words)))
+        });
+    };
+    // A client that goes.
+    let mut child = cluster
+        .manager
+        .spawn(&["web01.company", "sh", "-c", "echo on; sleep 600"]);
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut first)
+        .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    ended("the client went before the end");
+    // A program that does not exist, and an argument that is no text.
+    let odd = std::ffi::OsStr::from_bytes(b"a\xffb\n");
+    let words = [
+        std::ffi::OsStr::new("web01.company"),
+        "no-such-program".as_ref(),
+        odd,
+    ];
+    assert_eq!(cluster.manager.run(&words).code, 127);
+    ended("could not be started");
+    let (_, request, end) = last_command(web01);
+    assert_eq!(end.exit, Some(127));
+    let hex = "61ff620a".to_owned();
+    assert_eq!(request.argv[1], Argument::Bytes { hex, of: None });
+    // A signal, and a reader that goes.
+    let _ = cluster
+        .manager
+        .run(&["web01.company", "sh", "-c", "kill -KILL $$"]);
+    assert_eq!(last_command(web01).2.signal, Some(9));
+    // A session that a new configuration ends.
+    let child = cluster.manager.spawn(&["web01.company", "sleep", "600"]);
+    until("the session", || {
+        matches!(records(web01).last().unwrap().event, Event::Start(_))
+    });
+    cluster.edit(|text| text.replace("allow_from = \"*\"", "allow_from = \"laptop\""));
+    cluster.rescan_everywhere();
+    let output = finish(child, Vec::new());
+    assert_eq!(output.code, 255, "{}", output.shown());
+    ended("the configuration has changed: machine.web01.allow_from does not allow you");
+    // A daemon that stops.
+    cluster.edit(|text| text.replace("allow_from = \"laptop\"", "allow_from = \"*\""));
+    cluster.rescan_everywhere();
+    let child = cluster.manager.spawn(&["web01.company", "sleep", "600"]);
+    until("the session", || {
+        matches!(records(web01).last().unwrap().event, Event::Start(_))
+    });
+    web01.stop();
+    finish(child, Vec::new());
+    assert!(matches!(
+        records(web01).last().unwrap().event,
+        Event::End(_)
+    ));
+}
+
+#[test]
+fn refusals_are_recorded_and_unknown_keys_counted() {
+    let cluster = Cluster::running(&["web01"]);
+    let web01 = cluster.machine("web01");
+    cluster.edit(|text| {
+        let (before, after) = text.split_once("[machine.web01]").unwrap();
+        let after = after.replace("\"*\"", "\"web01\"");
+        format!("{before}[machine.web01]{after}")
+    });
+    cluster.rescan_everywhere();
+    let output = cluster.manager.run(&["web01.company", "echo", "a\nb"]);
+    output.refused("machine.web01.allow_from does not allow you");
+    match &records(web01).last().unwrap().event {
+        Event::Decision(decision) => {
+            assert!(!decision.allowed && decision.session.is_none());
+            let reason = decision.reason.as_deref().unwrap();
+            assert!(reason.contains("machine.web01.allow_from does not allow"));
+            assert_eq!(decision.request.machine.as_deref(), Some("boss"));
+            assert_eq!(decision.request.argv, ["echo", "a\nb"].map(text));
+        }
+        other => panic!("{other:?}"),
+    }
+    let before = records(web01).len();
+    let target = id(web01);
+    peer::run(async {
+        for _ in 0..3 {
+            let peer = Peer::connect(&stranger(), &target).await;
+            peer.greet(None).await;
+            peer.turned_away().await;
+        }
+    });
+    assert_eq!(records(web01).len(), before, "not one by one");
+    web01.stop();
+    let last = records(web01).pop().unwrap();
+    assert!(
+        matches!(&last.event, Event::Strangers(strangers) if strangers.refused >= 3 && strangers.cluster == "company"),
+        "{last:?}"
+    );
+}
+
+#[test]
+fn what_people_see_of_it() {
+    let cluster = Cluster::running(&["web01"]);
+    let (web01, manager) = (cluster.machine("web01"), &cluster.manager);
+    let nothing = Home::at(cluster.folder().join("nothing"));
+    let empty = nothing.run(&["audit"]);
+    assert_eq!((empty.code, empty.out()), (0, ""), "{}", empty.shown());
+    assert!(
+        empty.stderr.contains("no audit record yet"),
+        "{}",
+        empty.stderr
+    );
+
+    manager.succeed(&["web01.company", "echo", "from boss", "\x1b[2J"]);
+    web01.succeed(&["web01.company", "true"]);
+    web01.run(&["boss.company", "false"]);
+    until("six lines", || records(web01).len() == 6);
+    let show = |args: &[&str]| {
+        let output = web01.run(&[&["audit"], args].concat());
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+        output.out().to_owned()
+    };
+    let all = show(&[]);
+    assert_eq!(all.lines().count(), 6, "{all}");
+    assert!(all.contains(" company boss allowed "), "{all}");
+    assert!(all.contains(r"echo 'from boss' '\u{1b}[2J' · as "), "{all}");
+    assert!(
+        all.contains(" · exit code 0 · the command ended · "),
+        "{all}"
+    );
+    for (args, lines) in [
+        (&["-n", "2"][..], 2),
+        (&["--from", "boss"], 3),
+        (&["--machine", &cluster.id], 3),
+        (&["--from", "nobody"], 0),
+        (&["--cluster", "company"], 6),
+        (&["--cluster", &cluster.id, "--from", "web01"], 3),
+        (&["--cluster", "other"], 0),
+        (&["--refused"], 0),
+        (&["--since", "1h"], 6),
+        (&["--since", "2100-01-01"], 0),
+    ] {
+        assert_eq!(show(args).lines().count(), lines, "{args:?}");
+    }
+    let json = show(&["--json"]);
+    assert_eq!(json, std::fs::read_to_string(path(web01)).unwrap());
+    let wrong = web01.run(&["audit", "--since", "yesterday"]);
+    assert_eq!(wrong.code, 2, "{}", wrong.shown());
+
+    // Whoever follows sees what comes, and ends when nobody reads any more.
+    let mut child = web01.spawn(&["audit", "--follow", "-n", "1"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    assert!(next().contains(" ended "));
+    manager.succeed(&["web01.company", "echo", "followed"]);
+    for what in ["allowed", "started", "ended"] {
+        let line = next();
+        assert!(
+            line.contains(what) && line.contains("echo followed"),
+            "{line}"
+        );
+    }
+    std::fs::rename(path(web01), web01.path.join("audit.jsonl.1")).unwrap();
+    manager.succeed(&["web01.company", "echo", "in the next file"]);
+    assert!(next().contains("echo 'in the next file'"));
+    drop(lines);
+    let output = finish(child, Vec::new());
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    assert_eq!(show(&[]).lines().count(), 12, "through both files");
+}
+
+#[test]
+fn a_killed_daemon_leaves_a_record_that_reads() {
+    let cluster = Cluster::running(&["web01"]);
+    let web01 = cluster.machine("web01");
+    let child = cluster.manager.spawn(&["web01.company", "sleep", "600"]);
+    until("the session", || {
+        matches!(
+            records(web01).last().map(|last| &last.event),
+            Some(Event::Start(_))
+        )
+    });
+    web01.kill();
+    let whole = records(web01).len();
+    // What a crash of the computer or a full disk may leave.
+    let torn = &std::fs::read(path(web01)).unwrap()[..100];
+    let text = [&std::fs::read(path(web01)).unwrap()[..], torn].concat();
+    std::fs::write(path(web01), text).unwrap();
+    web01.start();
+    assert_eq!(finish(child, Vec::new()).code, 255);
+    until("a command", || {
+        cluster
+            .manager
+            .run(&["web01.company", "echo", "again"])
+            .code
+            == 0
+    });
+    let output = web01.run(&["audit"]);
+    assert_eq!(output.code, 0);
+    assert!(
+        output.out().lines().count() >= whole + 3,
+        "{}",
+        output.out()
+    );
+    assert!(
+        output
+            .stderr
+            .contains("no whole records and were left out: 1"),
+        "{}",
+        output.stderr
+    );
+    assert!(output.out().lines().last().unwrap().contains("echo again"));
+}
+
+#[test]
+fn arguments_can_be_kept_out() {
+    let cluster = Cluster::running(&["web01"]);
+    let web01 = cluster.machine("web01");
+    std::fs::write(web01.path.join("malai.toml"), "audit_arguments = false\n").unwrap();
+    web01.succeed(&["rescan"]);
+    let output = cluster
+        .manager
+        .run(&["web01.company", "echo", "-psecret", "geheim"]);
+    assert_eq!(output.clean(), "-psecret geheim\n");
+    let (_, request, _) = last_command(web01);
+    assert_eq!(
+        (request.argv, request.argv_left_out),
+        (vec![text("echo")], 2)
+    );
+    let log = web01.log();
+    assert!(
+        !log.contains("secret") && log.contains("allowed: echo"),
+        "{log}"
+    );
+    let shown = web01.succeed(&["audit", "-n", "1"]);
+    assert!(shown.contains(" echo …(+2 arguments) "), "{shown}");
+}
+
+#[test]
+fn a_removed_record_is_said_and_begun_anew() {
+    let cluster = Cluster::running(&["web01"]);
+    let web01 = cluster.machine("web01");
+    cluster.manager.succeed(&["web01.company", "true"]);
+    std::fs::remove_file(path(web01)).unwrap();
+    cluster.manager.succeed(&["web01.company", "echo", "after"]);
+    until("its records", || records(web01).len() == 3);
+    let status = web01.status();
+    assert!(status.contains("was removed while malai ran"), "{status}");
+    assert!(web01.log().contains("was removed while malai ran"));
+}
+
+/// A file system of the test's own, until dropped.
+struct Mount(PathBuf);
+
+impl Mount {
+    /// Mounts, if this may: else says that the test is left out.
+    fn new(arguments: &[&str], at: &Path) -> Option<Mount> {
+        let mut mount = Command::new("mount");
+        mount.args(arguments).arg(at).stderr(Stdio::piped());
+        match mount.output() {
+            Ok(output) if output.status.success() => Some(Mount(at.to_owned())),
+            other => {
+                eprintln!("left out, since nothing can be mounted here: {other:?}");
+                None
+            }
+        }
+    }
+
+    /// What is at this path, without the right to change it.
+    fn read_only(at: &Path) -> Option<Mount> {
+        let shown = at.to_str().unwrap();
+        let mount = Mount::new(&["--bind", shown], at)?;
+        // The same mount, no other: it is forgotten here rather than unmounted twice.
+        let remounted = Mount::new(&["-o", "remount,bind,ro"], at)?;
+        std::mem::forget(remounted);
+        Some(mount)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_full_disk() {
+    let mut cluster = Cluster::running(&[]);
+    let folder = cluster.folder().join("db");
+    std::fs::create_dir(&folder).unwrap();
+    let Some(_mount) = Mount::new(
+        &["-t", "tmpfs", "-o", "size=512k,mode=700", "none"],
+        &folder,
+    ) else {
+        return;
+    };
+    let section = cluster.join("db");
+    cluster.edit(|text| format!("{text}\n{section}"));
+    let db = cluster.machine("db");
+    // Elsewhere, since it is written while the disk is full.
+    let settings = cluster.folder().join("db.toml");
+    std::fs::write(&settings, "").unwrap();
+    std::os::unix::fs::symlink(&settings, folder.join("malai.toml")).unwrap();
+    db.start();
+    cluster.rescan_everywhere();
+    let run = || cluster.manager.run(&["db.company", "echo", "on"]);
+    run().clean();
+
+    let filler = folder.join("filler");
+    let fill = || {
+        let mut file = std::fs::File::create(&filler).unwrap();
+        while std::io::Write::write(&mut file, &[0; 4096]).is_ok_and(|written| written > 0) {}
+    };
+    fill();
+    // There is room in pages that are begun; then there is none.
+    until("the notice", || {
+        run().clean();
+        db.status().contains("cannot be written")
+    });
+    let status = db.status();
+    assert!(status.to_lowercase().contains("no space left"), "{status}");
+    assert!(status.contains("commands run all the same"), "{status}");
+
+    std::fs::write(&settings, "audit = \"required\"\n").unwrap();
+    db.succeed(&["rescan"]);
+    fill();
+    let marker = cluster.folder().join("marker");
+    let touch = || {
+        cluster
+            .manager
+            .run(&["db.company", "touch", marker.to_str().unwrap()])
+    };
+    let refused = touch();
+    refused.refused("the audit record of this machine cannot be written");
+    refused.refused("audit = \"required\"");
+    refused.refused("nothing was run");
+    assert!(!marker.exists());
+    assert!(db.status().contains("what cannot be recorded is refused"));
+
+    std::fs::remove_file(&filler).unwrap();
+    let again = touch();
+    assert_eq!(again.clean(), "");
+    assert!(marker.exists());
+    let status = db.status();
+    assert!(!status.contains("cannot be written"), "{status}");
+    let output = db.run(&["audit"]);
+    assert!(output.out().contains(" missing "), "{}", output.shown());
+    assert!(output.out().lines().last().unwrap().contains("touch"));
+}
+
+#[test]
+fn a_read_only_record_and_a_read_only_home() {
+    let cluster = Cluster::running(&["web01", "laptop"]);
+    let (web01, laptop) = (cluster.machine("web01"), cluster.machine("laptop"));
+    web01.stop();
+    laptop.stop();
+    let Some(_file) = Mount::read_only(&path(web01)) else {
+        return;
+    };
+    web01.start();
+    let status = web01.status();
+    assert!(
+        status.contains("cannot be written"),
+        "known from the start: {status}"
+    );
+    let run = || cluster.manager.run(&["web01.company", "echo", "on"]);
+    assert_eq!(run().clean(), "on\n");
+    assert!(web01.log().contains("cannot be written"));
+    std::fs::write(web01.path.join("malai.toml"), "audit = \"required\"\n").unwrap();
+    web01.succeed(&["rescan"]);
+    run().refused("cannot be written");
+
+    // Without a daemon: whoever typed the command is told.
+    let settings = laptop.path.join("malai.toml");
+    for (text, required) in [("", false), ("audit = \"required\"\n", true)] {
+        std::fs::write(&settings, text).unwrap();
+        let Some(_home) = Mount::read_only(&laptop.path) else {
+            return;
+        };
+        let output = laptop.run(&["laptop.company", "echo", "on"]);
+        assert!(output.stderr.starts_with("malai: "), "{}", output.shown());
+        assert!(
+            output.stderr.contains("cannot be written"),
+            "{}",
+            output.shown()
+        );
+        match required {
+            true => output.refused("nothing was run"),
+            false => assert_eq!(
+                (output.code, output.out()),
+                (0, "on\n"),
+                "{}",
+                output.shown()
+            ),
+        }
+        // What runs elsewhere is recorded there.
+        let elsewhere = laptop.run(&["boss.company", "echo", "on"]);
+        assert_eq!(elsewhere.clean(), "on\n");
+    }
+}
