@@ -581,6 +581,10 @@ impl Link {
 
     /// Closes the connection with a code and a reason.
     pub fn close(&self, refusal: &Refusal) {
+        // Closing what the peer has closed would put this side's reason in place of the peer's.
+        if self.is_closed() {
+            return;
+        }
         lock(&self.closed_for).get_or_insert_with(|| refusal.message.clone());
         tracing::debug!(peer = %self.peer.short(), cluster = %self.membership.alias(), code = refusal.code, "closing the connection: {}", refusal.message);
         let mut end = refusal.message.len().min(512);

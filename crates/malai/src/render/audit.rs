@@ -129,6 +129,15 @@ mod tests {
                 super::line(&Record::from_line(line.as_bytes()).expect(&line))
             })
             .collect();
-        expect![[""]].assert_eq(&shown);
+        expect![[r#"
+            2026-03-26T00:00:00.000Z company laptop allowed 0011/3 ps '\u{1b}[2J x' '\xff\u{a}' aa…(9000 bytes) …(+2 arguments) · as web · machine.web01.allow_from: admins → ops · from 127.0.0.1:4000
+            2026-03-26T00:00:00.000Z c i66fo538… refused - x · no\u{a}rule · from here
+            2026-03-26T00:00:00.000Z company laptop started 0011/3 ps '\u{1b}[2J x' '\xff\u{a}' aa…(9000 bytes) …(+2 arguments) · as web
+            2026-03-26T00:00:00.000Z company laptop ended   0011/3 ps '\u{1b}[2J x' '\xff\u{a}' aa…(9000 bytes) …(+2 arguments) · exit code 0 · the command ended · 61.005 s · bytes in 1, out 2, err 3
+            2026-03-26T00:00:00.000Z c i66fo538… ended   0011/4 x · signal 9 · w · 0.007 s · bytes in 0, out 0, err 0
+            2026-03-26T00:00:00.000Z company - refused 17 connections of unknown keys
+            2026-03-26T00:00:00.000Z - - missing 2 records could not be written since 2026-03-25T00:00:00.000Z: no room
+            2026-03-26T00:00:00.000Z - - unknown an event of a newer malai; --json shows it
+        "#]].assert_eq(&shown);
     }
 }

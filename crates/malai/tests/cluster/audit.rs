@@ -114,7 +114,7 @@ fn every_way_of_a_command_is_recorded_where_it_runs() {
 #[test]
 fn other_ends_of_sessions_are_recorded_too() {
     use std::os::unix::ffi::OsStrExt;
-    let cluster = Cluster::with_routes();
+    let cluster = Cluster::running(&["web01"]);
     let web01 = cluster.machine("web01");
     let ended = |words: &str| {
         until(words, || {
@@ -157,13 +157,13 @@ fn other_ends_of_sessions_are_recorded_too() {
     until("the session", || {
         matches!(records(web01).last().unwrap().event, Event::Start(_))
     });
-    cluster.edit(|text| text.replace("allow_from = \"*\"", "allow_from = \"laptop\""));
+    cluster.edit(|text| text.replace("allow_from = \"*\"", "allow_from = \"web01\""));
     cluster.rescan_everywhere();
     let output = finish(child, Vec::new());
     assert_eq!(output.code, 255, "{}", output.shown());
     ended("the configuration has changed: machine.web01.allow_from does not allow you");
     // A daemon that stops.
-    cluster.edit(|text| text.replace("allow_from = \"laptop\"", "allow_from = \"*\""));
+    cluster.edit(|text| text.replace("allow_from = \"web01\"", "allow_from = \"*\""));
     cluster.rescan_everywhere();
     let child = cluster.manager.spawn(&["web01.company", "sleep", "600"]);
     until("the session", || {

@@ -128,7 +128,7 @@ fn of_two_edits_at_once_none_is_lost() {
     });
     let text = manager.read("cluster.toml");
     assert!(ids.iter().all(|id| text.contains(id)), "{text}");
-    assert!(manager.succeed(&["rescan", "--check"]).contains("✅"));
+    manager.succeed(&["rescan", "--check"]);
     until("all of it is published", || {
         let facts = manager.facts().to_string();
         ids.iter().all(|id| facts.contains(id))
