@@ -10,6 +10,7 @@ use std::time::Duration;
 use malai_cluster::{ClusterAlias, Severity, Target};
 use malai_wire::status::DaemonFacts;
 use malai_wire::{Refusal, RefusalCode};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -76,6 +77,8 @@ pub struct Daemon {
     /// Commands of this computer's command lines.
     sessions: TaskTracker,
     stopping: CancellationToken,
+    /// The task that serves the control socket; it takes the socket away when it ends.
+    socket: Mutex<Option<JoinHandle<()>>>,
     /// Cancelled when it has stopped; until then command lines are told that it does.
     stopped: CancellationToken,
     /// Cancelled when the grace period of a stop is over.
@@ -105,6 +108,7 @@ impl Daemon {
             tasks: TaskTracker::new(),
             sessions: TaskTracker::new(),
             stopping: CancellationToken::new(),
+            socket: Mutex::default(),
             stopped: CancellationToken::new(),
             ending: CancellationToken::new(),
         });
@@ -119,9 +123,8 @@ impl Daemon {
                 })?;
         }
         let socket = Socket::bind(&home)?;
-        daemon
-            .tasks
-            .spawn(socket.serve(daemon.clone(), daemon.stopped.clone()));
+        let serving = socket.serve(daemon.clone(), daemon.stopped.clone());
+        *crate::member::lock(&daemon.socket) = Some(tokio::spawn(serving));
         daemon.tasks.spawn(daemon.clone().save_addresses());
         daemon.tasks.spawn(daemon.clone().keep_count());
         Ok(daemon)
@@ -162,6 +165,10 @@ impl Daemon {
         self.part.audit.counted();
         tracing::info!("stopped");
         self.stopped.cancel();
+        let socket = lock(&self.socket).take();
+        if let Some(Err(error)) = async { Some(socket?.await) }.await {
+            tracing::error!("the control socket failed: {error}");
+        }
     }
 
     /// Tells the daemon to stop.
