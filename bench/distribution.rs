@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use malai_cluster::ClusterAlias;
-use malai_node::accepting::Accepting;
 use malai_node::home::Home;
 use malai_node::init::{init_cluster, init_machine};
 use malai_node::service::{Part, Service};
@@ -99,12 +98,7 @@ async fn run(malai: &Path, count: usize, folder: &Path) {
             made.id
         );
         let settings = Settings::default();
-        let part = Part::new(
-            true,
-            Reach::Loopback,
-            Accepting::new(&settings.accept),
-            settings.limits,
-        );
+        let part = Part::new(true, Reach::Loopback, &home, &settings);
         machines.push(Service::start(made.dir, part).await.expect("a service"));
     }
     let write =
