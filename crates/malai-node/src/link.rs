@@ -22,6 +22,7 @@ use crate::moment::Moment;
 use crate::router::Router;
 use crate::{endpoint, inbound, sync};
 
+mod farewell;
 mod heartbeat;
 
 /// Heard from within this time, a peer is taken to be there: a request is sent without asking first.
@@ -30,9 +31,6 @@ pub const FRESH: Duration = Duration::from_millis(1_600);
 /// Bytes that each session adds to what a peer may have in flight: more than the windows of its
 /// streams, so that one that nobody reads does not hold up another.
 const WINDOW_OF_SESSION: u32 = 1 << 22;
-
-/// How long a peer that is cut off may take to hear why its commands were ended.
-const TELLING: Duration = Duration::from_secs(1);
 
 /// What the other side said first, and when it arrived here.
 #[derive(Debug, Clone)]
@@ -94,16 +92,6 @@ impl Drop for InUse {
     fn drop(&mut self) {
         self.0.sessions.send_modify(|sessions| *sessions -= 1);
         *lock(&self.0.used) = Instant::now();
-    }
-}
-
-/// A command of the peer's that runs here, or whose end the peer has not been told yet.
-#[derive(Debug)]
-pub struct Serving(Arc<Link>);
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        self.0.serving.send_modify(|serving| *serving -= 1);
     }
 }
 
@@ -341,17 +329,6 @@ impl Link {
         self.accept_bi(tasks).await
     }
 
-    /// Waits until the peer has received the greeting: its acknowledgement is not visible here, so
-    /// a round trip's worth of time has to do.
-    async fn await_farewell(&self) {
-        let pause = self
-            .round_trip()
-            .unwrap_or_default()
-            .max(Duration::from_millis(20))
-            * 3;
-        let _ = tokio::time::timeout(pause, self.connection.closed()).await;
-    }
-
     async fn accept_bi(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> Refusal {
         loop {
             tokio::select! {
@@ -461,12 +438,6 @@ impl Link {
         InUse(self.clone())
     }
 
-    /// Marks the link as serving a command, until the peer has been told of its end.
-    pub fn serving(self: &Arc<Self>) -> Serving {
-        self.serving.send_modify(|serving| *serving += 1);
-        Serving(self.clone())
-    }
-
     /// Lets the peer send as much as its sessions need. The window is never made smaller again: QUIC
     /// cannot take back what it has granted, and would grant more each time.
     fn widen(&self) {
@@ -567,16 +538,6 @@ impl Link {
             }),
             _ => None,
         }
-    }
-
-    /// Closes the connection with a peer that is no member any more. Its commands have been ended; it
-    /// is told of each before the end of the connection overtakes that.
-    pub async fn cut_off(&self, refusal: &Refusal) {
-        self.turning_away.store(true, Ordering::Relaxed);
-        let mut serving = self.serving.subscribe();
-        let told = serving.wait_for(|serving| *serving == 0);
-        let _ = tokio::time::timeout(TELLING, told).await;
-        self.close(refusal);
     }
 
     /// Closes the connection with a code and a reason.

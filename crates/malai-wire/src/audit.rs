@@ -7,11 +7,8 @@
 
 mod argument;
 
-use std::io;
-
 use malai_cluster::{ClusterId, MachineId, is_unsafe};
 use serde::{Deserialize, Serialize};
-use serde_json::ser::{CompactFormatter, Formatter};
 
 pub use argument::Argument;
 
@@ -255,39 +252,25 @@ fn encoded_length(text: &str) -> usize {
     encode(text).len()
 }
 
+/// JSON in which also those characters are escaped that a terminal obeys and JSON allows: the file may be
+/// looked at with any tool. They stand in strings only.
 fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Safe(CompactFormatter));
     // Everything recorded is made of plain values, which JSON always has a form for.
-    let _ = value.serialize(&mut serializer);
-    bytes
-}
-
-/// Compact JSON in which also those characters are escaped that a terminal obeys and JSON allows: the
-/// file may be looked at with any tool.
-struct Safe(CompactFormatter);
-
-impl Formatter for Safe {
-    fn write_string_fragment<W: io::Write + ?Sized>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        if !fragment.contains(is_unsafe) {
-            return self.0.write_string_fragment(writer, fragment);
-        }
-        for character in fragment.chars() {
-            let mut units = [0; 2];
-            if is_unsafe(character) {
-                for unit in character.encode_utf16(&mut units) {
-                    write!(writer, "\\u{unit:04x}")?;
-                }
-            } else {
-                write!(writer, "{character}")?;
-            }
-        }
-        Ok(())
+    let text = serde_json::to_string(value).unwrap_or_default();
+    if !text.contains(is_unsafe) {
+        return text.into_bytes();
     }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_unsafe(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                safe.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            safe.push(character);
+        }
+    }
+    safe.into_bytes()
 }
 
 fn is_zero(count: &u64) -> bool {
