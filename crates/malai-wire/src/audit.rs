@@ -252,18 +252,19 @@ fn encoded_length(text: &str) -> usize {
     encode(text).len()
 }
 
-/// JSON in which also those characters are escaped that a terminal obeys and JSON allows: the file may be
-/// looked at with any tool. They stand in strings only.
+/// Compact JSON in which also those characters are escaped that a terminal obeys and JSON allows: the
+/// file may be looked at with any tool. Such characters occur within strings only.
 fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     // Everything recorded is made of plain values, which JSON always has a form for.
-    let text = serde_json::to_string(value).unwrap_or_default();
-    if !text.contains(is_unsafe) {
-        return text.into_bytes();
+    let plain = serde_json::to_string(value).unwrap_or_default();
+    if !plain.contains(is_unsafe) {
+        return plain.into_bytes();
     }
-    let mut safe = String::with_capacity(text.len() + 16);
-    for character in text.chars() {
+    let mut safe = String::with_capacity(plain.len() + 64);
+    for character in plain.chars() {
+        let mut units = [0; 2];
         if is_unsafe(character) {
-            for unit in character.encode_utf16(&mut [0; 2]) {
+            for unit in character.encode_utf16(&mut units) {
                 safe.push_str(&format!("\\u{unit:04x}"));
             }
         } else {
