@@ -89,6 +89,13 @@ pub fn exec(
             break (judged, request);
         }
     };
+    let session = membership.sessions.number();
+    let decided = judged
+        .as_ref()
+        .map(|(grant, account)| (grant, account, session));
+    // A refusal stays one, whether or not it could be recorded.
+    let recorded = membership.audit.decided(&request, decided);
+    let judged = judged.and_then(|allowed| recorded.map(|()| allowed));
     let (cluster, shown) = (membership.alias(), shown(membership, argv));
     match &judged {
         Ok((grant, _)) => {
@@ -98,14 +105,8 @@ pub fn exec(
             tracing::info!(%cluster, from = %from.short(), "refused: {shown}: {}", refusal.message);
         }
     }
-    let session = membership.sessions.number();
-    let decided = judged
-        .as_ref()
-        .map(|(grant, account)| (grant, account, session));
-    let recorded = membership.audit.decided(&request, decided);
     let cluster = in_force(membership)?;
     let (grant, account) = judged?;
-    recorded?;
     Ok(Granted(Command {
         from,
         asked: argv.to_vec(),
