@@ -109,6 +109,13 @@ pub enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Started by a process that runs commands, to end them should that be killed
+    #[command(hide = true)]
+    Keeper {
+        /// What it has to say goes to malai.log
+        #[arg(long)]
+        in_background: bool,
+    },
     /// A target and what to run there.
     #[command(external_subcommand)]
     Target(Vec<OsString>),

@@ -6,6 +6,7 @@ mod cluster_init;
 mod daemon;
 mod demo;
 mod exec;
+pub mod keeper;
 mod machine_init;
 mod rescan;
 mod rescan_check;
@@ -63,6 +64,7 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
         } => why::run(&home, &who, &target, &command, json, printer),
         Command::Exec(ExecCommand::Target(words)) => exec::run(&home, &words, printer),
         Command::Target(words) => target::run(&home, &words, printer),
+        Command::Keeper { in_background } => keeper::run(&home, in_background),
         Command::Demo { keep } => demo::run(keep, printer),
     }
 }
