@@ -1,17 +1,18 @@
 //! Commands on this machine: spawned in a clean environment, fed and drained, signalled as a group.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use malai_wire::peer::exec::{Exit, Signal, Status};
+use malai_wire::peer::exec::{Action, Exit, Signal, Size, Status, Terminal};
 use rustix::process::Pid;
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
@@ -48,6 +49,17 @@ pub struct Streams {
     pub stderr: Sink,
     /// Holds both back while the one who looks is stopped.
     pub gate: Gate,
+    /// The terminal that it is given; without one it has pipes.
+    pub terminal: Option<Terminal>,
+}
+
+/// What reaches a running command beside its streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nudge {
+    /// A signal.
+    Signal(Signal),
+    /// A new size of its terminal.
+    Resize(Size),
 }
 
 /// How running a command ended.
@@ -91,7 +103,7 @@ pub async fn run(
     membership: &Membership,
     command: Granted<Command>,
     streams: Streams,
-    signals: mpsc::Receiver<Signal>,
+    nudges: mpsc::Receiver<Nudge>,
     gone: CancellationToken,
 ) -> Outcome {
     let running = match Running::begin(&membership.audit, command.inner()) {
@@ -99,7 +111,7 @@ pub async fn run(
         Err(refusal) => return Outcome::Failed(refusal.message),
     };
     let counts = running.counts.clone();
-    let outcome = run_counted(membership, command, streams, signals, gone, counts).await;
+    let outcome = run_counted(membership, command, streams, nudges, gone, counts).await;
     running.end(&outcome);
     outcome
 }
@@ -108,11 +120,11 @@ async fn run_counted(
     membership: &Membership,
     command: Granted<Command>,
     mut streams: Streams,
-    mut signals: mpsc::Receiver<Signal>,
+    mut nudges: mpsc::Receiver<Nudge>,
     gone: CancellationToken,
     counts: Arc<Counts>,
 ) -> Outcome {
-    let argv = command.inner().grant.argv.clone();
+    let argv = argument_list(command.inner());
     let listed = membership.sessions.begin(membership, command.inner());
     let mut child = match spawn(membership, command.inner(), &argv) {
         Ok(child) => child,
@@ -137,6 +149,7 @@ async fn run_counted(
         stdout: out_sink,
         stderr: err_sink,
         gate,
+        ..
     } = streams;
     counts.started.store(true, Ordering::Relaxed);
     let feeding = tokio::spawn(feed(input, stdin, counts.clone()));
@@ -157,7 +170,10 @@ async fn run_counted(
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,
-            Some(signal) = signals.recv() => drop(send_signal(group, number(signal))),
+            Some(nudge) = nudges.recv() => match nudge {
+                Nudge::Signal(signal) => drop(send_signal(group, number(signal))),
+                Nudge::Resize(_) => {}
+            },
             () = gone.cancelled() => {
                 feeding.abort();
                 out.abort();
@@ -202,13 +218,32 @@ async fn run_counted(
     }
 }
 
+/// What is run: what the policy says, or the shell.
+fn argument_list(command: &Command) -> Vec<Vec<u8>> {
+    match (&command.asked, command.account.login_shell()) {
+        (Action::Shell, Ok(shell)) => vec![shell.as_os_str().as_bytes().to_vec()],
+        _ => command.grant.argv.clone(),
+    }
+}
+
+/// What a shell is called so that it is a login's: its name with a dash before it.
+fn login_name(program: &OsStr) -> OsString {
+    let name = Path::new(program).file_name().unwrap_or(program);
+    let mut login = OsString::from("-");
+    login.push(name);
+    login
+}
+
 fn spawn(membership: &Membership, command: &Command, argv: &[Vec<u8>]) -> io::Result<Child> {
     let account = &command.account;
     let mut arguments = argv
         .iter()
         .map(|argument| OsString::from_vec(argument.clone()));
     let program = arguments.next().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut spawn = tokio::process::Command::new(program);
+    let mut spawn = tokio::process::Command::new(&program);
+    if command.asked == Action::Shell {
+        spawn.arg0(login_name(&program));
+    }
     spawn.args(arguments).env_clear().env("PATH", PATH);
     for kept in ["LANG", "TERM"] {
         spawn.envs(std::env::var_os(kept).map(|value| (kept, value)));
