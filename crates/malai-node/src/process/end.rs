@@ -14,7 +14,7 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// A command whose session has ended and which may still be running.
 #[derive(Debug)]
 pub struct Remains {
-    pub(super) child: Child,
+    pub(super) child: Box<Child>,
     pub(super) group: Option<Pid>,
     /// None where the command itself has ended, and with it its session.
     pub(super) kept: Option<Kept>,
@@ -24,7 +24,9 @@ impl Remains {
     /// Ends the process group.
     pub async fn end(mut self) {
         end_group(&mut self.child, self.group).await;
-        self.kept.map(Kept::ended);
+        if let Some(kept) = self.kept {
+            kept.ended();
+        }
     }
 }
 

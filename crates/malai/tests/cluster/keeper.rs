@@ -60,7 +60,9 @@ fn a_killed_daemon_leaves_nothing_running() {
     let [daemon, _, here, _] = cluster.routes();
     for route in [daemon, here] {
         let keeper = keeper(web01.pid());
-        let again = || drop(web01.start());
+        let again = || {
+            web01.start();
+        };
         killed(&route, cluster.folder(), |_| web01.kill(), again);
         until("the keeper's end", || !lives(keeper));
         let log = web01.log();
