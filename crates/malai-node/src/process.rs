@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use malai_wire::peer::exec::{Exit, Signal, Status};
+use malai_wire::peer::exec::{Exit, Signal, Size, Status, Terminal};
 use rustix::process::Pid;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,17 @@ pub struct Streams {
     pub stderr: Sink,
     /// Holds both back while the one who looks is stopped.
     pub gate: Gate,
+    /// The terminal that it is given; without one it has pipes.
+    pub terminal: Option<Terminal>,
+}
+
+/// What reaches a running command beside its streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nudge {
+    /// A signal.
+    Signal(Signal),
+    /// A new size of its terminal.
+    Resize(Size),
 }
 
 /// How running a command ended.
@@ -66,7 +77,7 @@ pub async fn run(
     membership: &Membership,
     command: Granted<Command>,
     streams: Streams,
-    signals: mpsc::Receiver<Signal>,
+    nudges: mpsc::Receiver<Nudge>,
     gone: CancellationToken,
 ) -> Outcome {
     let running = match Running::begin(&membership.audit, command.inner()) {
@@ -74,7 +85,7 @@ pub async fn run(
         Err(refusal) => return Outcome::Failed(refusal.message),
     };
     let counts = running.counts.clone();
-    let outcome = run_counted(membership, command, streams, signals, gone, counts).await;
+    let outcome = run_counted(membership, command, streams, nudges, gone, counts).await;
     running.end(&outcome);
     outcome
 }
@@ -83,11 +94,11 @@ async fn run_counted(
     membership: &Membership,
     command: Granted<Command>,
     mut streams: Streams,
-    mut signals: mpsc::Receiver<Signal>,
+    mut nudges: mpsc::Receiver<Nudge>,
     gone: CancellationToken,
     counts: Arc<Counts>,
 ) -> Outcome {
-    let argv = command.inner().grant.argv.clone();
+    let argv = spawn::argument_list(command.inner());
     let listed = membership.sessions.begin(membership, command.inner());
     let mut child = match spawn(membership, command.inner(), &argv) {
         Ok(child) => child,
@@ -112,6 +123,7 @@ async fn run_counted(
         stdout: out_sink,
         stderr: err_sink,
         gate,
+        ..
     } = streams;
     counts.started.store(true, Ordering::Relaxed);
     let feeding = tokio::spawn(feed(input, stdin, counts.clone()));
@@ -132,7 +144,10 @@ async fn run_counted(
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,
-            Some(signal) = signals.recv() => drop(send_signal(group, number(signal))),
+            Some(nudge) = nudges.recv() => match nudge {
+                Nudge::Signal(signal) => drop(send_signal(group, number(signal))),
+                Nudge::Resize(_) => {}
+            },
             () = gone.cancelled() => {
                 feeding.abort();
                 out.abort();

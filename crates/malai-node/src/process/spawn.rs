@@ -1,10 +1,12 @@
 //! How a command starts: a clean environment, the right user, a process group of its own.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::process::Stdio;
 
+use malai_wire::peer::exec::Action;
 use tokio::process::Child;
 
 use crate::account::Become;
@@ -21,6 +23,22 @@ pub fn keep_descriptors() {
     close_fds::set_fds_cloexec(3, &[]);
 }
 
+/// What is run: what the policy says, or the shell.
+pub(super) fn argument_list(command: &Command) -> Vec<Vec<u8>> {
+    match (&command.asked, command.account.login_shell()) {
+        (Action::Shell, Ok(shell)) => vec![shell.as_os_str().as_bytes().to_vec()],
+        _ => command.grant.argv.clone(),
+    }
+}
+
+/// What a shell is called so that it is a login's: its name with a dash before it.
+fn login_name(program: &OsStr) -> OsString {
+    let name = Path::new(program).file_name().unwrap_or(program);
+    let mut login = OsString::from("-");
+    login.push(name);
+    login
+}
+
 /// Starts a command that was allowed.
 pub(super) fn spawn(
     membership: &Membership,
@@ -32,7 +50,10 @@ pub(super) fn spawn(
         .iter()
         .map(|argument| OsString::from_vec(argument.clone()));
     let program = arguments.next().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut spawn = tokio::process::Command::new(program);
+    let mut spawn = tokio::process::Command::new(&program);
+    if command.asked == Action::Shell {
+        spawn.arg0(login_name(&program));
+    }
     spawn.args(arguments).env_clear().env("PATH", PATH);
     for kept in ["LANG", "TERM"] {
         spawn.envs(std::env::var_os(kept).map(|value| (kept, value)));
@@ -64,7 +85,7 @@ pub(super) fn spawn(
         }
         None => {
             let home = account.home.as_path();
-            let root = std::path::Path::new("/");
+            let root = Path::new("/");
             spawn.current_dir(if home.is_dir() { home } else { root });
             if has_terminal() {
                 // A session of its own, so that it has no hold on the terminal of this process.
