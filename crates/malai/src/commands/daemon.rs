@@ -12,6 +12,7 @@ use malai_node::home::Home;
 use malai_node::supervisor::{self, Supervisor};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::keeper;
 use crate::exit::Exit;
 use crate::log::{self, Log};
 use crate::printer::Printer;
@@ -89,7 +90,7 @@ pub fn run_foreground(home: &Home, in_background: bool, printer: &Printer) -> an
             signal(SignalKind::user_defined2())?,
         );
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-        let daemon = Daemon::start(home.clone()).await?;
+        let daemon = Daemon::start(home.clone(), keeper::program(in_background, true)).await?;
         let supervisor = (!in_background).then(Supervisor::of_environment).flatten();
         let summary = daemon.summary().borrow().clone();
         tracing::info!(home = %home.root().display(), version = env!("CARGO_PKG_VERSION"), "ready, {summary}");
