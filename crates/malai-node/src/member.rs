@@ -15,6 +15,7 @@ use crate::audit::Audit;
 use crate::configuration::Configuration;
 use crate::home::{ClusterDir, Role};
 use crate::inbound::sync::Given;
+use crate::keeper::Keeper;
 use crate::limits::Limiter;
 use crate::moment::Moment;
 use crate::session::Sessions;
@@ -52,6 +53,8 @@ pub struct Membership {
     pub audit: Arc<Audit>,
     /// What counts for the limits, of all clusters of this process.
     pub limiter: Arc<Limiter>,
+    /// Who ends what runs here if this process cannot.
+    pub keeper: Arc<Keeper>,
     /// The configuration as it is being given to others.
     pub given: Given,
     /// Keys that ask to be members.
@@ -86,6 +89,12 @@ impl Membership {
     /// The alias of the cluster here.
     pub fn alias(&self) -> &ClusterAlias {
         &self.dir.alias
+    }
+
+    /// The name of a machine, where the configuration has one for it.
+    pub fn name_of(&self, machine: &MachineId) -> Option<String> {
+        let names = self.configuration.names()?;
+        names.machine(machine).map(|found| found.name().to_string())
     }
 
     /// The header of the configuration in force.

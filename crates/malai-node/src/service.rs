@@ -12,6 +12,7 @@ use malai_wire::{Refusal, RefusalCode};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::accepting::Accepting;
 use crate::addresses::Addresses;
@@ -21,6 +22,7 @@ use crate::distribute;
 use crate::endpoint::{self, BindError, Ports, machine_id};
 use crate::home::{ClusterDir, Home, Role};
 use crate::inbound::gate;
+use crate::keeper::Keeper;
 use crate::keystore::{self, KeyError};
 use crate::limits::{Limiter, Origin};
 use crate::link::Link;
@@ -81,6 +83,8 @@ pub struct Part {
     pub audit: Arc<Audit>,
     /// What counts for the limits.
     pub limiter: Arc<Limiter>,
+    /// Who ends what runs here if this process cannot. None unless it is set.
+    pub keeper: Arc<Keeper>,
 }
 
 impl Part {
@@ -96,6 +100,7 @@ impl Part {
             sessions: Arc::default(),
             limiter: Arc::new(Limiter::new(settings.limits.clone())),
             audit: Arc::new(Audit::new(home, &instance, settings.audit)),
+            keeper: Arc::default(),
         }
     }
 }
@@ -160,12 +165,14 @@ impl Service {
     /// Runs a task until it ends or the service stops.
     pub fn own(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
-        self.tasks.spawn(async move {
+        let span = tracing::info_span!("cluster", cluster = %self.membership.alias());
+        let until_stopped = async move {
             tokio::select! {
                 () = task => {}
                 () = stop.cancelled() => {}
             }
-        });
+        };
+        self.tasks.spawn(until_stopped.instrument(span));
     }
 
     /// Under a new configuration, judges what runs here again and closes the connections of whoever
@@ -339,6 +346,7 @@ fn assemble(
         sessions: part.sessions,
         audit: part.audit,
         limiter: part.limiter,
+        keeper: part.keeper,
         heard: Default::default(),
         given: Default::default(),
         waiting: Default::default(),

@@ -6,6 +6,7 @@ mod cluster_init;
 mod daemon;
 mod demo;
 mod exec;
+pub mod keeper;
 mod machine_init;
 mod rescan;
 mod rescan_check;
@@ -40,7 +41,8 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
         Command::Machine(MachineCommand::Init {
             manager_id52,
             alias,
-        }) => machine_init::run(&home, &manager_id52, &alias, printer),
+            replace,
+        }) => machine_init::run(&home, [&manager_id52, &alias], replace, printer),
         Command::Daemon(args) if args.foreground => {
             daemon::run_foreground(&home, args.in_background, printer)
         }
@@ -56,5 +58,6 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
         Command::Exec(ExecCommand::Target(words)) => exec::run(&home, &words, printer),
         Command::Target(words) => target::run(&home, &words, printer),
         Command::Demo(args) => demo::run(args.keep, printer),
+        Command::Keeper(args) => keeper::run(&home, args.in_background),
     }
 }
