@@ -59,11 +59,13 @@ pub enum RefusalCode {
     Failed = 10,
     /// The connection was idle for too long.
     Idle = 11,
+    /// Whoever administers the machine has ended the session.
+    Ended = 12,
 }
 
 impl RefusalCode {
     /// All codes.
-    pub const ALL: [RefusalCode; 12] = [
+    pub const ALL: [RefusalCode; 13] = [
         RefusalCode::Done,
         RefusalCode::NotAMember,
         RefusalCode::NotAllowed,
@@ -76,6 +78,7 @@ impl RefusalCode {
         RefusalCode::Snapshot,
         RefusalCode::Failed,
         RefusalCode::Idle,
+        RefusalCode::Ended,
     ];
 }
 
