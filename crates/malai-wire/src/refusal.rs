@@ -22,6 +22,11 @@ impl Refusal {
         }
     }
 
+    /// Whether it is the end of what had been allowed and ran, by whoever administers the machine.
+    pub fn is_end(&self) -> bool {
+        self.known_code() == Some(RefusalCode::Ended)
+    }
+
     /// The code, if this version knows it.
     pub fn known_code(&self) -> Option<RefusalCode> {
         RefusalCode::ALL

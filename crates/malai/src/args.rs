@@ -9,6 +9,7 @@ mod help;
 mod keeper;
 mod machine;
 mod rescan;
+mod sessions;
 mod status;
 mod why;
 
@@ -24,6 +25,7 @@ pub use exec::ExecCommand;
 pub use keeper::KeeperArgs;
 pub use machine::MachineCommand;
 pub use rescan::RescanArgs;
+pub use sessions::{SessionsArgs, SessionsCommand};
 pub use status::StatusArgs;
 pub use why::WhyArgs;
 
@@ -60,6 +62,8 @@ pub enum Command {
     Stop,
     /// Show whether the daemon runs, and this computer's clusters
     Status(StatusArgs),
+    /// List what runs here now, for whom and by which rule; end one of these
+    Sessions(SessionsArgs),
     /// Apply edited configuration files, or only check them
     Rescan(RescanArgs),
     /// Show the audit record: what was asked of this computer, what was decided, and how it ended
