@@ -3,11 +3,15 @@
 mod audit;
 mod cluster_edit;
 mod cluster_init;
+mod completions;
 mod daemon;
 mod demo;
 mod exec;
 pub mod keeper;
+mod logs;
 mod machine_init;
+mod man;
+mod reading;
 mod rescan;
 mod rescan_check;
 mod sessions;
@@ -56,6 +60,9 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
         }
         Command::Rescan(args) => rescan::run(&home, args.cluster.as_deref(), printer),
         Command::Audit(args) => audit::run(&home, &args, printer),
+        Command::Logs(args) => logs::run(&home, &args, printer),
+        Command::Completions(args) => completions::run(&home, &args, printer),
+        Command::Man(args) => man::run(&args, printer),
         Command::Why(args) => why::run(&home, &args, printer),
         Command::Exec(ExecCommand::Target(words)) => exec::run(&home, &words, printer),
         Command::Target(words) => target::run(&home, &words, printer),
