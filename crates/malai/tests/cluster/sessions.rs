@@ -24,7 +24,7 @@ fn each_session_is_listed_and_can_be_ended() {
         let (child, ids) = started(&route, MEEK, &marker);
         let printed: u64 = ids.iter().map(|id| id.to_string().len() as u64 + 1).sum();
         until("its output to be counted", || {
-            listed(web01, "here")[0]["bytes_out"] == Value::from(printed)
+            listed(web01, "here")[0]["bytes_out"] == printed
         });
         let session = listed(web01, "here").remove(0);
         assert_eq!(session["machine"], machine, "{session}");
