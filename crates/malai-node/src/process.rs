@@ -10,10 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use malai_wire::Refusal;
 use malai_wire::peer::exec::{Exit, Signal, Size, Status, Terminal};
 use rustix::process::Pid;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::audit::{Counts, Running};
 use crate::flow::{FlowError, Gate, Sink, Source};
@@ -62,7 +64,7 @@ pub enum Outcome {
     ClientGone,
     /// The session was ended from this side, for the reason. The client is told before what is left
     /// of the command is waited for.
-    Ended(String, Remains),
+    Ended(Refusal, Remains),
     /// Passing its output on failed.
     Failed(String),
 }
@@ -86,7 +88,14 @@ pub async fn run(
         Err(refusal) => return Outcome::Failed(refusal.message),
     };
     let counts = running.counts.clone();
-    let outcome = run_counted(membership, command, streams, nudges, gone, counts).await;
+    let span = {
+        let Command { from, session, .. } = command.inner();
+        let (cluster, machine) = (membership.alias(), membership.name_of(from));
+        tracing::info_span!("session", %cluster, peer = %from.short(), machine, session)
+    };
+    let outcome = run_counted(membership, command, streams, nudges, gone, counts)
+        .instrument(span)
+        .await;
     running.end(&outcome);
     outcome
 }
@@ -100,7 +109,10 @@ async fn run_counted(
     counts: Arc<Counts>,
 ) -> Outcome {
     let argv = spawn::argument_list(command.inner());
-    let listed = membership.sessions.begin(membership, command.inner());
+    let link = streams.stdout.link();
+    let listed = membership
+        .sessions
+        .begin(membership, command.inner(), link, counts.clone());
     let mut child = match spawn(membership, command.inner(), &argv) {
         Ok(child) => child,
         Err(error) => return not_started(&argv, &error, &mut streams).await,
