@@ -13,6 +13,7 @@ mod logs;
 mod machine;
 mod man;
 mod rescan;
+mod sessions;
 mod status;
 mod why;
 
@@ -32,6 +33,7 @@ pub use logs::LogsArgs;
 pub use machine::MachineCommand;
 pub use man::ManArgs;
 pub use rescan::RescanArgs;
+pub use sessions::{SessionsArgs, SessionsCommand};
 pub use status::StatusArgs;
 pub use why::WhyArgs;
 
@@ -68,6 +70,8 @@ pub enum Command {
     Stop,
     /// Show whether the daemon runs, and this computer's clusters
     Status(StatusArgs),
+    /// List what runs here now, for whom and by which rule; end one of these
+    Sessions(SessionsArgs),
     /// Apply edited configuration files, or only check them
     Rescan(RescanArgs),
     /// Show the audit record: what was asked of this computer, what was decided, and how it ended
