@@ -33,6 +33,7 @@ pub mod nearby;
 pub mod outbound;
 pub mod peers;
 pub mod probe;
+pub mod probers;
 pub mod process;
 pub mod reach;
 pub mod rescan;
