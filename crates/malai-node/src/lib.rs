@@ -9,6 +9,7 @@ pub mod control;
 pub mod daemon;
 pub mod descriptor;
 pub mod distribute;
+pub mod doctor;
 pub mod edit;
 pub mod endpoint;
 pub mod execute;
