@@ -1,41 +1,30 @@
 //! Commands on this machine: spawned in a clean environment, fed and drained, signalled as a group.
 
-use std::ffi::OsString;
+mod end;
+mod pipes;
+mod spawn;
+
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use malai_wire::peer::exec::{Exit, Signal, Status};
 use rustix::process::Pid;
-use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::account::Become;
 use crate::audit::{Counts, Running};
-use crate::descriptor::{Descriptor, Way};
-use crate::flow::{self, Count, FlowError, Gate, Sink, Source};
+use crate::flow::{FlowError, Gate, Sink, Source};
 use crate::inbound::gate::{Command, Granted};
 use crate::member::Membership;
+use end::{end_group, number, send_signal};
+use pipes::{drain, feed};
+use spawn::spawn;
 
-/// How long a command whose client has gone may take to clean up after SIGHUP, before SIGKILL.
-pub const GRACE: Duration = Duration::from_secs(5);
-
-/// Where commands are looked for: what a login gives on Debian, root or not.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Keeps descriptors that this process was started with to itself: a file that was open where somebody
-/// typed `malai daemon` is no business of the commands that run here. To be called before any other
-/// is opened; those that malai opens are not passed on anyway.
-pub fn keep_descriptors() {
-    close_fds::set_fds_cloexec(3, &[]);
-}
+pub use end::{GRACE, Remains};
+pub use spawn::keep_descriptors;
 
 /// The streams of a command.
 #[derive(Debug)]
@@ -64,20 +53,6 @@ pub enum Outcome {
     Ended(String, Remains),
     /// Passing its output on failed.
     Failed(String),
-}
-
-/// A command whose session has ended and which may still be running.
-#[derive(Debug)]
-pub struct Remains {
-    child: Child,
-    group: Option<Pid>,
-}
-
-impl Remains {
-    /// Ends the process group.
-    pub async fn end(mut self) {
-        end_group(&mut self.child, self.group).await;
-    }
 }
 
 /// Runs a command to its end.
@@ -202,66 +177,6 @@ async fn run_counted(
     }
 }
 
-fn spawn(membership: &Membership, command: &Command, argv: &[Vec<u8>]) -> io::Result<Child> {
-    let account = &command.account;
-    let mut arguments = argv
-        .iter()
-        .map(|argument| OsString::from_vec(argument.clone()));
-    let program = arguments.next().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut spawn = tokio::process::Command::new(program);
-    spawn.args(arguments).env_clear().env("PATH", PATH);
-    for kept in ["LANG", "TERM"] {
-        spawn.envs(std::env::var_os(kept).map(|value| (kept, value)));
-    }
-    if let Some(name) = &account.name {
-        spawn.env("USER", name).env("LOGNAME", name);
-    }
-    spawn.envs(account.shell.iter().map(|shell| ("SHELL", shell)));
-    spawn.env("HOME", &account.home);
-    spawn
-        .env("MALAI_CLIENT_ID52", command.from.to_string())
-        .env("MALAI_CLUSTER", membership.alias().as_str());
-    if let Some(machine) = command.cluster.machine(&command.from) {
-        spawn.env("MALAI_CLIENT_MACHINE", machine.name().as_str());
-    }
-    spawn
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    match &account.switch {
-        Some(switch) => {
-            let change = Become::new(switch, &account.home);
-            // SAFETY: the closure only makes system calls with what was made before the fork: it
-            // allocates nothing, takes no lock and panics nowhere.
-            #[allow(unsafe_code)]
-            unsafe {
-                spawn.pre_exec(move || change.become_it())
-            };
-        }
-        None => {
-            let home = account.home.as_path();
-            let root = std::path::Path::new("/");
-            spawn.current_dir(if home.is_dir() { home } else { root });
-            if has_terminal() {
-                // A session of its own, so that it has no hold on the terminal of this process.
-                // SAFETY: one system call; nothing is allocated or locked.
-                #[allow(unsafe_code)]
-                unsafe {
-                    spawn.pre_exec(|| Ok(rustix::process::setsid().map(|_| ())?))
-                };
-            } else {
-                spawn.process_group(0);
-            }
-        }
-    }
-    spawn.spawn()
-}
-
-/// Whether this process has a controlling terminal: a daemon in the foreground, a command line.
-fn has_terminal() -> bool {
-    std::fs::File::open("/dev/tty").is_ok()
-}
-
 /// What a shell says and returns for a command that cannot be started.
 async fn not_started(argv: &[Vec<u8>], error: &io::Error, streams: &mut Streams) -> Outcome {
     let name = malai_cluster::escape_bytes(argv.first().map_or(&[][..], Vec::as_slice));
@@ -281,129 +196,6 @@ async fn not_started(argv: &[Vec<u8>], error: &io::Error, streams: &mut Streams)
         stdout: 0,
         stderr,
     })
-}
-
-/// Feeds a command until its input ends or it reads no more.
-async fn feed(mut source: Source, pipe: OwnedFd, counts: Arc<Counts>) {
-    let Ok(pipe) = Descriptor::adopt(pipe, Way::Write) else {
-        return;
-    };
-    let mut sink = Sink::Descriptor(pipe);
-    if let Err(error) = flow::pump(
-        &mut source,
-        &mut sink,
-        &mut Gate::open(),
-        &mut &counts.stdin,
-    )
-    .await
-    {
-        // A command that does not read its input to the end is nothing unusual.
-        tracing::debug!("standard input ended early: {error}");
-        if matches!(error, FlowError::Broken(_)) {
-            // Half of an input must not look like all of it: the pipe stays open until the session,
-            // which knows of the break as well, ends the command.
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// Passes on what a command writes, until the end of its output; or, once the command has ended, what
-/// is in the pipe at that moment.
-async fn drain(
-    pipe: OwnedFd,
-    mut sink: Sink,
-    mut gate: Gate,
-    ended: oneshot::Receiver<()>,
-    counts: Arc<Counts>,
-    which: fn(&Counts) -> &AtomicU64,
-) -> (u64, Result<(), FlowError>) {
-    let mut moved = which(&counts);
-    let result = drain_into(pipe, &mut sink, &mut gate, ended, &mut moved).await;
-    if result.is_ok() {
-        sink.finish();
-    }
-    (moved.load(Ordering::Relaxed), result)
-}
-
-async fn drain_into(
-    pipe: OwnedFd,
-    sink: &mut Sink,
-    gate: &mut Gate,
-    ended: oneshot::Receiver<()>,
-    moved: &mut impl Count,
-) -> Result<(), FlowError> {
-    let again = pipe.try_clone().map_err(FlowError::Read)?;
-    let mut source =
-        Source::Descriptor(Descriptor::adopt(pipe, Way::Read).map_err(FlowError::Read)?);
-    tokio::pin!(ended);
-    loop {
-        let bytes = tokio::select! {
-            // First, so that what lives on in the background cannot hold the session by writing.
-            biased;
-            _ = &mut ended => {
-                let rest = rustix::io::ioctl_fionread(again.as_fd()).map_err(|error| FlowError::Read(error.into()))?;
-                return flow::pump_exactly(&mut source, sink, usize::try_from(rest).unwrap_or(usize::MAX), moved).await;
-            }
-            bytes = source.next(usize::MAX) => bytes?,
-        };
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let length = bytes.len() as u64;
-        gate_then_write(gate, sink, bytes).await?;
-        moved.add(length);
-    }
-}
-
-async fn gate_then_write(gate: &mut Gate, sink: &mut Sink, bytes: Bytes) -> Result<(), FlowError> {
-    gate.pass().await;
-    sink.write(bytes).await
-}
-
-/// Ends a process group: SIGHUP, and SIGKILL for what is left after [`GRACE`].
-async fn end_group(child: &mut Child, group: Option<Pid>) {
-    send_signal(group, rustix::process::Signal::HUP);
-    let deadline = tokio::time::Instant::now() + GRACE;
-    let _ = tokio::time::timeout_at(deadline, child.wait()).await;
-    // The leader may be gone and others of its group not. The group's number is not given to
-    // anybody else while one of them lives.
-    while tokio::time::Instant::now() < deadline {
-        match group.map(rustix::process::test_kill_process_group) {
-            Some(Ok(())) => tokio::time::sleep(Duration::from_millis(20)).await,
-            _ => return,
-        }
-    }
-    if send_signal(group, rustix::process::Signal::KILL) {
-        let _ = child.wait().await;
-    }
-}
-
-/// Whether it could be sent, or nobody is left to send it to. What belongs to another user may not be
-/// signalled, and lives on; that is reported.
-fn send_signal(group: Option<Pid>, signal: rustix::process::Signal) -> bool {
-    let Some(group) = group else { return true };
-    match rustix::process::kill_process_group(group, signal) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => true,
-        Err(error) => {
-            tracing::warn!(
-                group = group.as_raw_nonzero(),
-                "a process group cannot be signalled, and what is left of it lives on: {error}"
-            );
-            false
-        }
-    }
-}
-
-fn number(signal: Signal) -> rustix::process::Signal {
-    use rustix::process::Signal as Number;
-    match signal {
-        Signal::Hup => Number::HUP,
-        Signal::Int => Number::INT,
-        Signal::Quit => Number::QUIT,
-        Signal::Term => Number::TERM,
-        Signal::Usr1 => Number::USR1,
-        Signal::Usr2 => Number::USR2,
-    }
 }
 
 fn to_status(status: std::process::ExitStatus) -> Status {

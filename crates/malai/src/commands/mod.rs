@@ -41,28 +41,20 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
             manager_id52,
             alias,
         }) => machine_init::run(&home, &manager_id52, &alias, printer),
-        Command::Daemon {
-            foreground: true,
-            in_background,
-        } => daemon::run_foreground(&home, in_background, printer),
-        Command::Daemon { .. } => daemon::run_background(&home, printer),
+        Command::Daemon(args) if args.foreground => {
+            daemon::run_foreground(&home, args.in_background, printer)
+        }
+        Command::Daemon(_) => daemon::run_background(&home, printer),
         Command::Stop => stop::run(&home, printer),
-        Command::Status { json } => status::run(&home, json, printer),
-        Command::Rescan {
-            check: true,
-            json,
-            cluster,
-        } => rescan_check::run(&home, cluster.as_deref(), json, printer),
-        Command::Rescan { cluster, .. } => rescan::run(&home, cluster.as_deref(), printer),
+        Command::Status(args) => status::run(&home, args.json, printer),
+        Command::Rescan(args) if args.check => {
+            rescan_check::run(&home, args.cluster.as_deref(), args.json, printer)
+        }
+        Command::Rescan(args) => rescan::run(&home, args.cluster.as_deref(), printer),
         Command::Audit(args) => audit::run(&home, &args, printer),
-        Command::Why {
-            who,
-            target,
-            command,
-            json,
-        } => why::run(&home, &who, &target, &command, json, printer),
+        Command::Why(args) => why::run(&home, &args, printer),
         Command::Exec(ExecCommand::Target(words)) => exec::run(&home, &words, printer),
         Command::Target(words) => target::run(&home, &words, printer),
-        Command::Demo { keep } => demo::run(keep, printer),
+        Command::Demo(args) => demo::run(args.keep, printer),
     }
 }

@@ -1,0 +1,89 @@
+//! A command's pipes: what it is fed, and what it writes, to the last byte.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::audit::Counts;
+use crate::descriptor::{Descriptor, Way};
+use crate::flow::{self, Count, FlowError, Gate, Sink, Source};
+
+/// Feeds a command until its input ends or it reads no more.
+pub(super) async fn feed(mut source: Source, pipe: OwnedFd, counts: Arc<Counts>) {
+    let Ok(pipe) = Descriptor::adopt(pipe, Way::Write) else {
+        return;
+    };
+    let mut sink = Sink::Descriptor(pipe);
+    if let Err(error) = flow::pump(
+        &mut source,
+        &mut sink,
+        &mut Gate::open(),
+        &mut &counts.stdin,
+    )
+    .await
+    {
+        // A command that does not read its input to the end is nothing unusual.
+        tracing::debug!("standard input ended early: {error}");
+        if matches!(error, FlowError::Broken(_)) {
+            // Half of an input must not look like all of it: the pipe stays open until the session,
+            // which knows of the break as well, ends the command.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Passes on what a command writes, until the end of its output; or, once the command has ended, what
+/// is in the pipe at that moment.
+pub(super) async fn drain(
+    pipe: OwnedFd,
+    mut sink: Sink,
+    mut gate: Gate,
+    ended: oneshot::Receiver<()>,
+    counts: Arc<Counts>,
+    which: fn(&Counts) -> &AtomicU64,
+) -> (u64, Result<(), FlowError>) {
+    let mut moved = which(&counts);
+    let result = drain_into(pipe, &mut sink, &mut gate, ended, &mut moved).await;
+    if result.is_ok() {
+        sink.finish();
+    }
+    (moved.load(Ordering::Relaxed), result)
+}
+
+async fn drain_into(
+    pipe: OwnedFd,
+    sink: &mut Sink,
+    gate: &mut Gate,
+    ended: oneshot::Receiver<()>,
+    moved: &mut impl Count,
+) -> Result<(), FlowError> {
+    let again = pipe.try_clone().map_err(FlowError::Read)?;
+    let mut source =
+        Source::Descriptor(Descriptor::adopt(pipe, Way::Read).map_err(FlowError::Read)?);
+    tokio::pin!(ended);
+    loop {
+        let bytes = tokio::select! {
+            // First, so that what lives on in the background cannot hold the session by writing.
+            biased;
+            _ = &mut ended => {
+                let rest = rustix::io::ioctl_fionread(again.as_fd()).map_err(|error| FlowError::Read(error.into()))?;
+                return flow::pump_exactly(&mut source, sink, usize::try_from(rest).unwrap_or(usize::MAX), moved).await;
+            }
+            bytes = source.next(usize::MAX) => bytes?,
+        };
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let length = bytes.len() as u64;
+        gate_then_write(gate, sink, bytes).await?;
+        moved.add(length);
+    }
+}
+
+async fn gate_then_write(gate: &mut Gate, sink: &mut Sink, bytes: Bytes) -> Result<(), FlowError> {
+    gate.pass().await;
+    sink.write(bytes).await
+}

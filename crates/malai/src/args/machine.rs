@@ -1,0 +1,20 @@
+//! What follows `machine`.
+
+use clap::Subcommand;
+
+pub(super) const EXAMPLES: &str = "\
+Example:
+  malai machine init <manager-id52> company";
+
+/// What can be done with this computer as a machine.
+#[derive(Debug, Subcommand)]
+pub enum MachineCommand {
+    /// Create this computer's identity in a cluster
+    #[command(before_help = EXAMPLES)]
+    Init {
+        /// The cluster manager's id52, as its `malai status` shows it
+        manager_id52: String,
+        /// The local name of the cluster: lower-case letters, digits and -
+        alias: String,
+    },
+}

@@ -1,0 +1,98 @@
+//! Tests of what was typed.
+
+use super::*;
+use malai_cluster::VERBS;
+
+fn words(line: &[&str]) -> Vec<OsString> {
+    line.iter().map(OsString::from).collect()
+}
+
+fn target(line: &[&str]) -> Vec<OsString> {
+    match read(line).unwrap() {
+        Command::Target(words) | Command::Exec(ExecCommand::Target(words)) => words,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_declaration_is_sound_and_every_verb_is_reserved() {
+    let mut command = declaration();
+    command.build();
+    command.clone().debug_assert();
+    for verb in command.get_subcommands() {
+        assert!(VERBS.contains(&verb.get_name()), "{}", verb.get_name());
+    }
+}
+
+#[test]
+fn nothing_after_the_target_is_touched() {
+    for rest in [
+        &["ls", "--help"][..],
+        &["--help"],
+        &["-h"],
+        &["--version"],
+        &["--", "x"],
+        &["a b", "", "--json", "--", "--"],
+        &["status"],
+        &["exec", "x"],
+        &[],
+    ] {
+        let expected = words(&[&["web01.company"], rest].concat());
+        assert_eq!(
+            target(&[&["malai", "web01.company"], rest].concat()),
+            expected
+        );
+        let spelled_out = [&["malai", "exec", "web01.company"], rest].concat();
+        assert_eq!(target(&spelled_out), expected);
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_reach_the_target_too() {
+    use std::os::unix::ffi::OsStringExt;
+    let raw = OsString::from_vec(b"a\xffb".to_vec());
+    let line = [words(&["malai", "web01.company", "cat"]), vec![raw.clone()]].concat();
+    match read(line).unwrap() {
+        Command::Target(words) => assert_eq!(words[2], raw),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn json_findings_need_a_check() {
+    assert!(read(["malai", "rescan", "--json"]).is_err());
+    assert!(read(["malai", "rescan", "--check", "--json", "a"]).is_ok());
+}
+
+#[test]
+fn every_verb_has_a_line_about_it_and_an_example_that_can_be_typed() {
+    fn look(command: &clap::Command, path: &str) {
+        let path = format!("{path} {}", command.get_name()).trim().to_owned();
+        assert!(command.get_about().is_some(), "{path} says nothing");
+        let examples = command.get_before_help().map(ToString::to_string);
+        let examples = examples.unwrap_or_else(|| panic!("{path} has no example"));
+        let typed = examples.lines().filter_map(|line| line.strip_prefix("  "));
+        let typed: Vec<_> = typed.filter(|line| line.contains("malai ")).collect();
+        assert!(!typed.is_empty(), "{path}: {examples}");
+        for line in typed {
+            let line = line.split("   ").next().unwrap_or(line);
+            let words = line.split(' ').skip_while(|word| *word != "malai");
+            read(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        command
+            .get_subcommands()
+            .filter(|command| command.get_name() != "help")
+            .for_each(|command| look(command, &path));
+    }
+    look(&declaration(), "");
+}
+
+#[test]
+fn help_begins_with_examples_and_fits_a_terminal() {
+    let help = declaration().render_help().to_string();
+    let examples = help.find("Examples:").unwrap();
+    assert!(examples < help.find("Usage:").unwrap(), "{help}");
+    assert!(help.lines().count() <= 40, "{help}");
+    let wide = help.lines().find(|line| line.chars().count() > 110);
+    assert_eq!(wide, None);
+}
