@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -80,45 +81,47 @@ impl Descriptor {
         }
     }
 
-    /// Reads into `buffer`; 0 is the end.
+    /// Reads at most about `most` bytes (what an allocation of that size has room for); none is the end.
     ///
     /// # Errors
     ///
     /// As `read(2)`.
-    pub async fn read(&mut self, mut buffer: Vec<u8>, most: usize) -> io::Result<Vec<u8>> {
-        buffer.resize(most, 0);
-        let count = match self {
+    pub async fn read(&mut self, most: usize) -> io::Result<Vec<u8>> {
+        // Not zeroed first: that would cost as much as a copy.
+        let mut buffer = Vec::with_capacity(most);
+        match self {
             Self::File(file) => {
                 let file = file.clone();
-                let (count, filled) = blocking(move || {
-                    let count = retry(|| rustix::io::read(&*file, &mut buffer[..]))?;
-                    Ok((count, buffer))
+                return blocking(move || {
+                    retry(|| rustix::io::read(&*file, spare_capacity(&mut buffer)))?;
+                    Ok(buffer)
                 })
-                .await?;
-                buffer = filled;
-                count
+                .await;
             }
             Self::Pollable(fd, manner) => loop {
                 let mut guard = fd.readable().await?;
+                let (fd, space) = (fd.get_ref(), spare_capacity(&mut buffer));
                 let result = match manner {
-                    Manner::Own => rustix::io::read(fd.get_ref(), &mut buffer[..]),
+                    Manner::Own => rustix::io::read(fd, space),
                     Manner::Socket => {
-                        rustix::net::recv(fd.get_ref(), &mut buffer[..], RecvFlags::DONTWAIT)
-                            .map(|(count, _)| count)
+                        rustix::net::recv(fd, space, RecvFlags::DONTWAIT).map(|(count, _)| count)
                     }
-                    Manner::Shared => ready(fd.get_ref(), PollFlags::IN)
-                        .and_then(|()| rustix::io::read(fd.get_ref(), &mut buffer[..])),
+                    Manner::Shared => {
+                        ready(fd, PollFlags::IN).and_then(|()| rustix::io::read(fd, space))
+                    }
                 };
                 match result {
                     Err(Errno::AGAIN) => guard.clear_ready(),
                     Err(Errno::INTR) => {}
                     // The far side of a terminal has hung up.
-                    Err(Errno::IO) => break 0,
-                    other => break other?,
+                    Err(Errno::IO) => break,
+                    other => {
+                        other?;
+                        break;
+                    }
                 }
             },
-        };
-        buffer.truncate(count);
+        }
         Ok(buffer)
     }
 
@@ -162,6 +165,16 @@ impl Descriptor {
         }
         Ok(())
     }
+}
+
+/// Whether a descriptor is /dev/null, which needs neither a thread nor waiting.
+pub fn is_null(fd: &OwnedFd) -> bool {
+    // Numbered so on Linux since its beginning. Elsewhere it is a device like others.
+    cfg!(target_os = "linux")
+        && rustix::fs::fstat(fd).is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+                && stat.st_rdev == rustix::fs::makedev(1, 3)
+        })
 }
 
 /// Opens the same file anew, with flags of its own. A terminal does not become ours by that.
