@@ -4,7 +4,8 @@ use std::ffi::{CString, OsString};
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use malai_cluster::UserName;
 use rustix::process::{Gid, Uid};
@@ -44,6 +45,31 @@ pub enum AccountError {
     MayNot(UserName),
 }
 
+/// Why a user gets no shell here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoShell {
+    /// Its shell is one that lets nobody in.
+    #[error(
+        "{user} may not log in there: the shell of that user is {shell}; commands can be run as before"
+    )]
+    Closed {
+        /// The user.
+        user: String,
+        /// Its shell.
+        shell: String,
+    },
+    /// Its shell is no program.
+    #[error("the shell of {user} there, {shell}, cannot be run: {why}")]
+    Broken {
+        /// The user.
+        user: String,
+        /// Its shell.
+        shell: String,
+        /// The system's words.
+        why: String,
+    },
+}
+
 /// For people and records.
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,6 +81,43 @@ impl fmt::Display for Account {
 }
 
 impl Account {
+    /// The shell that a login as this user gets.
+    ///
+    /// # Errors
+    ///
+    /// The user is one that does not log in, or its shell is not there.
+    pub fn login_shell(&self) -> Result<&Path, NoShell> {
+        // What passwd(5) says of an empty field.
+        let fallback = Path::new("/bin/sh");
+        let shell = self
+            .shell
+            .as_deref()
+            .filter(|shell| !shell.as_os_str().is_empty());
+        let shell = shell.unwrap_or(fallback);
+        let shown = || malai_cluster::escape(&shell.to_string_lossy());
+        let user = || format!("user {self}");
+        let closed = ["false", "nologin", "true"];
+        if closed
+            .iter()
+            .any(|name| shell.file_name() == Some(name.as_ref()))
+        {
+            return Err(NoShell::Closed {
+                user: user(),
+                shell: shown(),
+            });
+        }
+        let broken = |why: String| NoShell::Broken {
+            user: user(),
+            shell: shown(),
+            why,
+        };
+        let found = std::fs::metadata(shell).map_err(|error| broken(error.to_string()))?;
+        if !found.is_file() || found.permissions().mode() & 0o111 == 0 {
+            return Err(broken("it is no program".to_owned()));
+        }
+        Ok(shell)
+    }
+
     /// The user whom this process runs as.
     pub fn own() -> Self {
         let uid = uzers::get_effective_uid();
@@ -144,7 +207,7 @@ pub struct Become {
 
 impl Become {
     /// Becoming this user.
-    pub fn new(switch: &Switch, home: &std::path::Path) -> Self {
+    pub fn new(switch: &Switch, home: &Path) -> Self {
         Become {
             groups: switch.groups.iter().copied().map(Gid::from_raw).collect(),
             gid: Gid::from_raw(switch.gid),

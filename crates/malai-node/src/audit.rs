@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use malai_cluster::{Grant, MachineId};
 use malai_wire::audit::{Argument, Decision, Event, Lost, Record, Request, Strangers};
+use malai_wire::peer::exec::Action;
 use malai_wire::peer::hello::InstanceId;
 use malai_wire::time::Timestamp;
 use malai_wire::{Refusal, RefusalCode};
@@ -152,9 +153,9 @@ impl Audit {
         membership: &Membership,
         peer: MachineId,
         from: Origin,
-        argv: &[Vec<u8>],
+        action: &Action,
     ) -> Request {
-        let (argv, argv_left_out) = Argument::list(argv, self.settings().arguments);
+        let (argv, argv_left_out) = Argument::list(action.argv(), self.settings().arguments);
         let cluster = membership.configuration.names();
         let machine = cluster.as_ref().and_then(|cluster| cluster.machine(&peer));
         Request {
@@ -164,6 +165,7 @@ impl Audit {
             peer,
             machine: machine.map(|machine| machine.name().to_string()),
             from: from.to_string(),
+            shell: *action == Action::Shell,
             argv,
             argv_left_out,
         }

@@ -23,7 +23,7 @@ pub async fn run(
         machine: name.to_owned(),
         refusal,
     };
-    let granted = match gate::exec(membership, membership.me, Origin::Here, &caller.argv) {
+    let granted = match gate::exec(membership, membership.me, Origin::Here, &caller.action) {
         Ok(granted) => granted,
         Err(refusal) => return (Err(refused(refusal)), None),
     };
@@ -33,7 +33,8 @@ pub async fn run(
         stdout,
         stderr,
         gate,
-        signals,
+        nudges,
+        terminal,
         ..
     } = caller;
     let outcome = process::run(
@@ -44,8 +45,9 @@ pub async fn run(
             stdout,
             stderr,
             gate,
+            terminal,
         },
-        signals,
+        nudges,
         gone,
     )
     .await;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use malai_wire::peer::exec::{Exit, Signal, Status};
+use malai_wire::peer::exec::{Exit, Signal, Size, Status, Terminal};
 use rustix::process::Pid;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::{Counts, Running};
 use crate::flow::{FlowError, Gate, Sink, Source};
 use crate::inbound::gate::{Command, Granted};
+use crate::keeper::Kind;
 use crate::member::Membership;
 use end::{end_group, number, send_signal};
 use pipes::{drain, feed};
@@ -37,6 +38,17 @@ pub struct Streams {
     pub stderr: Sink,
     /// Holds both back while the one who looks is stopped.
     pub gate: Gate,
+    /// The terminal that it is given; without one it has pipes.
+    pub terminal: Option<Terminal>,
+}
+
+/// What reaches a running command beside its streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nudge {
+    /// A signal.
+    Signal(Signal),
+    /// A new size of its terminal.
+    Resize(Size),
 }
 
 /// How running a command ended.
@@ -66,7 +78,7 @@ pub async fn run(
     membership: &Membership,
     command: Granted<Command>,
     streams: Streams,
-    signals: mpsc::Receiver<Signal>,
+    nudges: mpsc::Receiver<Nudge>,
     gone: CancellationToken,
 ) -> Outcome {
     let running = match Running::begin(&membership.audit, command.inner()) {
@@ -74,7 +86,7 @@ pub async fn run(
         Err(refusal) => return Outcome::Failed(refusal.message),
     };
     let counts = running.counts.clone();
-    let outcome = run_counted(membership, command, streams, signals, gone, counts).await;
+    let outcome = run_counted(membership, command, streams, nudges, gone, counts).await;
     running.end(&outcome);
     outcome
 }
@@ -83,17 +95,21 @@ async fn run_counted(
     membership: &Membership,
     command: Granted<Command>,
     mut streams: Streams,
-    mut signals: mpsc::Receiver<Signal>,
+    mut nudges: mpsc::Receiver<Nudge>,
     gone: CancellationToken,
     counts: Arc<Counts>,
 ) -> Outcome {
-    let argv = command.inner().grant.argv.clone();
+    let argv = spawn::argument_list(command.inner());
     let listed = membership.sessions.begin(membership, command.inner());
     let mut child = match spawn(membership, command.inner(), &argv) {
         Ok(child) => child,
         Err(error) => return not_started(&argv, &error, &mut streams).await,
     };
-    let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let Some(id) = child.id() else {
+        return Outcome::Failed("the command was started and has no number".into());
+    };
+    let kept = membership.keeper.begun(id, Kind::Group);
+    let group = Pid::from_raw(id.cast_signed());
     let (Some(stdin), Some(stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
@@ -112,6 +128,7 @@ async fn run_counted(
         stdout: out_sink,
         stderr: err_sink,
         gate,
+        ..
     } = streams;
     counts.started.store(true, Ordering::Relaxed);
     let feeding = tokio::spawn(feed(input, stdin, counts.clone()));
@@ -132,29 +149,35 @@ async fn run_counted(
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,
-            Some(signal) = signals.recv() => drop(send_signal(group, number(signal))),
+            Some(nudge) = nudges.recv() => match nudge {
+                Nudge::Signal(signal) => drop(send_signal(group, number(signal))),
+                Nudge::Resize(_) => {}
+            },
             () = gone.cancelled() => {
                 feeding.abort();
                 out.abort();
                 err.abort();
                 end_group(&mut child, group).await;
+                kept.ended();
                 return Outcome::ClientGone;
             }
             reason = listed.ended() => {
                 feeding.abort();
                 out.abort();
                 err.abort();
-                return Outcome::Ended(reason, Remains { child, group });
+                return Outcome::Ended(reason, Remains { child: Box::new(child), group, kept: Some(kept) });
             }
         }
     };
     feeding.abort();
+    // What it left in the background is nobody's to end, from now on.
+    kept.ended();
     // Both ends are told at the same moment, after the exit: what is in the pipes now is the rest.
     let _ = (out_ended.send(()), err_ended.send(()));
     let (out, err) = tokio::select! {
         both = async { tokio::join!(out, err) } => both,
         () = gone.cancelled() => return Outcome::ClientGone,
-        reason = listed.ended() => return Outcome::Ended(reason, Remains { child, group: None }),
+        reason = listed.ended() => return Outcome::Ended(reason, Remains { child: Box::new(child), group: None, kept: None }),
     };
     let status = match status {
         Ok(status) => status,

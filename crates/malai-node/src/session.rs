@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use malai_cluster::{ClusterAlias, MachineId};
+use malai_wire::peer::exec::Action;
 use tokio::sync::watch;
 
 use crate::account::Account;
@@ -28,8 +29,8 @@ pub struct Session {
     pub alias: ClusterAlias,
     /// Who asked for it.
     pub from: MachineId,
-    /// The argument list as it was asked for.
-    pub asked: Vec<Vec<u8>>,
+    /// What was asked for: an argument list, or a shell.
+    pub asked: Action,
     /// The user it runs as.
     pub account: Account,
     /// When it began.

@@ -71,6 +71,9 @@ pub struct Request {
     pub machine: Option<String>,
     /// Where from: an address, `relay`, or `here` for a command line of this computer.
     pub from: String,
+    /// Whether it is a shell that was asked for; `argv` is empty then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shell: bool,
     /// What: the argument list, as far as it has room and may be recorded.
     pub argv: Vec<Argument>,
     /// Arguments that are not in `argv`, for want of room or because they are kept out.

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::peer::exec::Signal;
+use crate::peer::exec::{Action, Signal, Size, Terminal};
 
 /// The version of what is said over the socket. The two programs are usually one binary; they differ
 /// only while an upgrade is under way.
@@ -38,10 +38,12 @@ pub const CAP: usize = 16 * 1024 * 1024;
 pub struct Exec {
     /// The target as typed, `<machine>.<cluster>`.
     pub target: String,
-    /// The argument list.
-    pub argv: Vec<Vec<u8>>,
+    /// What is to be run.
+    pub action: Action,
     /// How standard input reaches the daemon.
     pub stdin: Stdin,
+    /// The terminal that the command is to be given; without one it has pipes.
+    pub terminal: Option<Terminal>,
 }
 
 /// How a command's standard input reaches the daemon.
@@ -91,9 +93,17 @@ pub enum FromCommand {
     Pause,
     /// It goes on.
     Resume,
+    /// The terminal has another size now.
+    Resize(Size),
 }
 
-crate::tagged!(FromCommand { 1 => Input(Vec<u8>), 2 => Signal(Signal), 3 => Pause, 4 => Resume });
+crate::tagged!(FromCommand {
+    1 => Input(Vec<u8>),
+    2 => Signal(Signal),
+    3 => Pause,
+    4 => Resume,
+    5 => Resize(Size),
+});
 
 /// What became of one cluster in a rescan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

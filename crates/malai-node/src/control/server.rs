@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use malai_wire::control::{self, Exec, Exited, FromCommand, PREAMBLE, Reply, Request, Stdin};
 use malai_wire::frame::{self, HEAD, Tagged};
-use malai_wire::peer::exec::Signal;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
@@ -23,6 +22,7 @@ use crate::flow::{Gate, Sink, Source};
 use crate::home::Home;
 use crate::limits::Place;
 use crate::outbound::exec::Caller;
+use crate::process::Nudge;
 
 /// How long a command line may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -214,17 +214,16 @@ async fn run(
     gone: CancellationToken,
 ) -> io::Result<()> {
     let (mut read, mut write) = stream.into_split();
-    let (signals, signal_receiver) = mpsc::channel(16);
+    let (nudges, nudge_receiver) = mpsc::channel(16);
     let (pieces, piece_receiver) = mpsc::channel(PIECES);
     let (hold, held) = watch::channel(false);
     let mut bytes = received.bytes;
     let caller = match caller(
-        exec.argv,
-        exec.stdin,
+        &exec,
         received.descriptors,
         piece_receiver,
         held,
-        signal_receiver,
+        nudge_receiver,
     ) {
         Ok(caller) => caller,
         // Output that nobody reads: a pipe whose reader has gone already.
@@ -259,7 +258,7 @@ async fn run(
             let _ = started.try_send(());
         },
     );
-    let listening = listen(&mut read, &mut bytes, signals, pieces, hold);
+    let listening = listen(&mut read, &mut bytes, nudges, pieces, hold);
     tokio::pin!(execution, listening);
     let mut listens = true;
     let (ending, remains): (Ending, _) = loop {
@@ -290,12 +289,11 @@ async fn run(
 
 /// The caller's own descriptors, ready to be waited for; their flags stay as they are.
 fn caller(
-    argv: Vec<Vec<u8>>,
-    stdin: Stdin,
+    exec: &Exec,
     descriptors: Vec<OwnedFd>,
     pieces: mpsc::Receiver<Vec<u8>>,
     held: watch::Receiver<bool>,
-    signals: mpsc::Receiver<Signal>,
+    nudges: mpsc::Receiver<Nudge>,
 ) -> io::Result<Caller> {
     let mut descriptors = descriptors.into_iter();
     let mut next = || {
@@ -303,20 +301,26 @@ fn caller(
             .next()
             .ok_or_else(|| io::Error::other("a descriptor is missing"))
     };
+<<<<<<< HEAD
     let stdin = match stdin {
         Stdin::Descriptor => Source::adopt(next()?)?,
+=======
+    let stdin = match exec.stdin {
+        Stdin::Descriptor => Source::Descriptor(Descriptor::adopt(next()?, Way::Read)?),
+>>>>>>> main
         Stdin::Streamed => Source::Pieces(pieces),
         Stdin::Empty => Source::Empty,
     };
     let stdout = Sink::adopt(next()?)?;
     let stderr = Sink::adopt(next()?)?;
     Ok(Caller {
-        argv,
+        action: exec.action.clone(),
+        terminal: exec.terminal.clone(),
         stdin,
         stdout,
         stderr,
         gate: Gate::new(held),
-        signals,
+        nudges,
     })
 }
 
@@ -324,7 +328,7 @@ fn caller(
 async fn listen(
     read: &mut tokio::net::unix::OwnedReadHalf,
     bytes: &mut Vec<u8>,
-    signals: mpsc::Sender<Signal>,
+    nudges: mpsc::Sender<Nudge>,
     pieces: mpsc::Sender<Vec<u8>>,
     hold: watch::Sender<bool>,
 ) {
@@ -361,7 +365,12 @@ async fn listen(
                     typed.push_back(piece);
                 }
             }
-            Ok(Some(FromCommand::Signal(signal))) => drop(signals.send(signal).await),
+            Ok(Some(FromCommand::Signal(signal))) => {
+                let _ = nudges.send(Nudge::Signal(signal)).await;
+            }
+            Ok(Some(FromCommand::Resize(size))) => {
+                let _ = nudges.send(Nudge::Resize(size)).await;
+            }
             Ok(Some(FromCommand::Pause)) => drop(hold.send_replace(true)),
             Ok(Some(FromCommand::Resume)) => drop(hold.send_replace(false)),
             Ok(None) | Err(_) => return,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use iroh::endpoint::{RecvStream, SendStream};
 use malai_wire::frame::{self, FrameError};
 use malai_wire::peer::Uni;
-use malai_wire::peer::exec::{FromClient, FromServer, Open, Signal};
+use malai_wire::peer::exec::{FromClient, FromServer, Open};
 use malai_wire::{Refusal, RefusalCode};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use crate::flow::{Gate, Sink, Source, ToPeer};
 use crate::frames::{self, StreamError};
 use crate::limits::Room;
 use crate::link::{Link, number};
-use crate::process::{self, Outcome, Remains, Streams};
+use crate::process::{self, Nudge, Outcome, Remains, Streams};
 
 /// Serves one control stream.
 pub async fn serve(
@@ -42,7 +42,7 @@ pub async fn serve(
         &link.membership,
         link.peer,
         link.address().into(),
-        &open.argv,
+        &open.action,
     ) {
         Ok(granted) => granted,
         Err(refusal) => return refuse(&mut send, refusal).await,
@@ -92,9 +92,9 @@ async fn opened(link: &Arc<Link>, recv: &mut RecvStream) -> Result<(Open, Room),
     };
     match tokio::time::timeout(limits.opening(), read).await {
         Ok(Ok((FromClient::Open(open), room))) => Ok((open, room)),
-        Ok(Ok((FromClient::Signal(_), _))) => Err(Refusal::new(
+        Ok(Ok((FromClient::Signal(_) | FromClient::Resize(_), _))) => Err(Refusal::new(
             RefusalCode::Protocol,
-            "a signal before the command",
+            "a signal or a size before the command",
         )),
         Ok(Err(StreamError::Frame(FrameError::TooLarge { length, .. })))
             if length <= frame::OPEN =>
@@ -126,15 +126,16 @@ async fn execute(
         stdout: Sink::Stream(ToPeer::new(link.clone(), Uni::Stdout, session)),
         stderr: Sink::Stream(ToPeer::new(link.clone(), Uni::Stderr, session)),
         gate: Gate::open(),
+        terminal: open.terminal.clone(),
     };
-    let (signal_sender, signals) = mpsc::channel(16);
+    let (nudge_sender, nudges) = mpsc::channel(16);
     let gone = CancellationToken::new();
     let _in_use = link.in_use();
-    let run = process::run(&link.membership, granted, streams, signals, gone.clone());
+    let run = process::run(&link.membership, granted, streams, nudges, gone.clone());
     tokio::pin!(run);
     let outcome = tokio::select! {
         outcome = &mut run => outcome,
-        () = listen(link, recv, signal_sender) => {
+        () = listen(link, recv, nudge_sender) => {
             gone.cancel();
             run.await
         }
@@ -156,17 +157,17 @@ async fn execute(
     }
 }
 
-/// Passes signals on until the client goes.
-async fn listen(link: &Arc<Link>, mut recv: RecvStream, signals: mpsc::Sender<Signal>) {
+/// Passes signals and sizes on until the client goes.
+async fn listen(link: &Arc<Link>, mut recv: RecvStream, nudges: mpsc::Sender<Nudge>) {
     loop {
-        match frames::read(&mut recv, frame::SMALL).await {
-            Ok(Some(FromClient::Signal(signal))) => {
-                link.heard_now();
-                if signals.send(signal).await.is_err() {
-                    return;
-                }
-            }
+        let nudge = match frames::read(&mut recv, frame::SMALL).await {
+            Ok(Some(FromClient::Signal(signal))) => Nudge::Signal(signal),
+            Ok(Some(FromClient::Resize(size))) => Nudge::Resize(size),
             Ok(Some(FromClient::Open(_)) | None) | Err(_) => return,
+        };
+        link.heard_now();
+        if nudges.send(nudge).await.is_err() {
+            return;
         }
     }
 }

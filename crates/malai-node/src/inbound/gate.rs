@@ -5,9 +5,8 @@
 
 use std::sync::Arc;
 
-use malai_cluster::{
-    Action, Cluster, Decision, Grant, MachineId, Request, Snapshot, UserName, decide,
-};
+use malai_cluster::{Cluster, Decision, Grant, MachineId, Request, Snapshot, UserName, decide};
+use malai_wire::peer::exec::Action;
 use malai_wire::{Refusal, RefusalCode, audit};
 
 use crate::account::Account;
@@ -35,8 +34,8 @@ impl<T> Granted<T> {
 pub struct Command {
     /// Who asked: the key that the handshake proved, or this machine itself.
     pub from: MachineId,
-    /// The argument list as it was asked for.
-    pub asked: Vec<Vec<u8>>,
+    /// What was asked for: an argument list, or a shell.
+    pub asked: Action,
     /// What to run and by which rule.
     pub grant: Grant,
     /// The user it runs as.
@@ -64,7 +63,7 @@ pub fn admit(membership: &Membership, peer: &MachineId) -> Result<(), Refusal> {
     ))
 }
 
-/// Whether a command may run here: the decision, which is recorded, and work that is allowed.
+/// Whether a command, or a shell, may run here: the decision, which is recorded, and work that is allowed.
 ///
 /// # Errors
 ///
@@ -73,7 +72,7 @@ pub fn exec(
     membership: &Membership,
     from: MachineId,
     origin: Origin,
-    argv: &[Vec<u8>],
+    action: &Action,
 ) -> Result<Granted<Command>, Refusal> {
     if !membership.serves && from != membership.me {
         return Err(Refusal::new(
@@ -82,8 +81,8 @@ pub fn exec(
         ));
     }
     let (judged, request) = loop {
-        let request = membership.audit.request(membership, from, origin, argv);
-        let judged = may_begin(membership).and_then(|()| judge(membership, from, argv));
+        let request = membership.audit.request(membership, from, origin, action);
+        let judged = may_begin(membership).and_then(|()| judge(membership, from, action));
         // The revision that is recorded is the one that was judged by.
         if request.revision == membership.header().map(|header| header.revision) {
             break (judged, request);
@@ -96,7 +95,7 @@ pub fn exec(
     // A refusal stays one, whether or not it could be recorded.
     let recorded = membership.audit.decided(&request, decided);
     let judged = judged.and_then(|allowed| recorded.map(|()| allowed));
-    let (cluster, shown) = (membership.alias(), shown(membership, argv));
+    let (cluster, shown) = (membership.alias(), shown(membership, action));
     match &judged {
         Ok((grant, _)) => {
             tracing::info!(%cluster, from = %from.short(), rule = %grant.rule, "allowed: {shown}");
@@ -109,7 +108,7 @@ pub fn exec(
     let (grant, account) = judged?;
     Ok(Granted(Command {
         from,
-        asked: argv.to_vec(),
+        asked: action.clone(),
         grant,
         account,
         cluster,
@@ -138,17 +137,22 @@ fn may_begin(membership: &Membership) -> Result<(), Refusal> {
 pub fn judge(
     membership: &Membership,
     from: MachineId,
-    argv: &[Vec<u8>],
+    action: &Action,
 ) -> Result<(Grant, Account), Refusal> {
     let cluster = in_force(membership)?;
     let request = Request {
         from,
         to: membership.me,
-        action: Action::Exec(argv),
+        action: action.asked(),
     };
     match decide(&cluster, &request, membership.accept().as_deref()) {
         Decision::Allow(grant) => {
             let account = may_run_as(grant.user.as_ref())?;
+            if *action == Action::Shell {
+                account
+                    .login_shell()
+                    .map_err(|error| Refusal::new(RefusalCode::Failed, error.to_string()))?;
+            }
             Ok((grant, account))
         }
         Decision::Refuse(refusal) => {
@@ -219,11 +223,14 @@ pub fn compare(membership: &Membership, peer: &MachineId) -> Result<Granted<()>,
 
 /// An argument list for the log: escaped, and bounded; only its first word if the owner keeps
 /// arguments out of the record.
-fn shown(membership: &Membership, argv: &[Vec<u8>]) -> String {
+fn shown(membership: &Membership, action: &Action) -> String {
     const MOST: usize = 200;
+    let Action::Exec(argv) = action else {
+        return "a shell".to_owned();
+    };
     let mut text = String::new();
     let argv = match membership.audit.settings().arguments {
-        true => argv,
+        true => &argv[..],
         false => &argv[..argv.len().min(1)],
     };
     for argument in argv {

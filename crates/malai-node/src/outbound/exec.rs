@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use iroh::endpoint::{RecvStream, SendStream};
 use malai_cluster::MachineId;
-use malai_wire::peer::exec::{Exit, FromClient, FromServer, Open, Signal};
+use malai_wire::peer::exec::{Action, Exit, FromClient, FromServer, Open, Terminal};
 use malai_wire::peer::{Bidi, Uni};
 use malai_wire::{Refusal, frame};
 use tokio::sync::{mpsc, oneshot};
@@ -15,6 +15,7 @@ use crate::frames::{self, StreamError};
 use crate::link::{InUse, Link, number};
 use crate::moment::Moment;
 use crate::peers::{Peers, ReachError};
+use crate::process::Nudge;
 
 /// How long an open may go unanswered on a healthy connection before the peer is looked for anew.
 const UNANSWERED: Duration = Duration::from_millis(150);
@@ -26,8 +27,10 @@ const CLOCK_DRIFT: u32 = 500;
 /// What the caller wants run, and its own ends of the streams.
 #[derive(Debug)]
 pub struct Caller {
-    /// The argument list.
-    pub argv: Vec<Vec<u8>>,
+    /// What is to be run.
+    pub action: Action,
+    /// The terminal that it is to be given; without one it has pipes.
+    pub terminal: Option<Terminal>,
     /// Where the command's input comes from.
     pub stdin: Source,
     /// Where its output goes.
@@ -36,8 +39,8 @@ pub struct Caller {
     pub stderr: Sink,
     /// Holds output back while the caller is stopped.
     pub gate: Gate,
-    /// Signals for the command.
-    pub signals: mpsc::Receiver<Signal>,
+    /// Signals for the command, and sizes for its terminal.
+    pub nudges: mpsc::Receiver<Nudge>,
 }
 
 /// Why a command did not come to a known end.
@@ -202,8 +205,9 @@ async fn send_open(link: &Arc<Link>, caller: &Caller) -> Result<Session, StreamE
     let stdout = link.outbound.expect(Uni::Stdout, number);
     let stderr = link.outbound.expect(Uni::Stderr, number);
     let open = Open {
-        argv: caller.argv.clone(),
+        action: caller.action.clone(),
         stdin: !matches!(caller.stdin, Source::Empty),
+        terminal: caller.terminal.clone(),
     };
     // One that is refused for its length is not read to its end: the answer says so.
     if let Err(error) = frames::write(&mut control, &FromClient::Open(open)).await
@@ -278,7 +282,7 @@ impl Session {
             stdout: out_sink,
             stderr: err_sink,
             gate,
-            signals,
+            nudges,
             ..
         } = caller;
         let mut err_gate = gate.clone();
@@ -286,7 +290,7 @@ impl Session {
             let feeding = feed(&link, number, stdin);
             let out = pass(stdout, out_sink, gate, &mut out_bytes);
             let err = pass(stderr, err_sink, &mut err_gate, &mut err_bytes);
-            let answer = answered(&mut answers, &mut control, signals);
+            let answer = answered(&mut answers, &mut control, nudges);
             tokio::pin!(feeding, out, err, answer);
             let (mut fed, mut out_done, mut err_done) = (false, false, false);
             let exit = loop {
@@ -367,11 +371,11 @@ fn end_or(link: &Link, why: String) -> String {
     if link.is_closed() { link.end() } else { why }
 }
 
-/// Waits for the exit, and sends signals meanwhile.
+/// Waits for the exit, and sends signals and sizes meanwhile.
 async fn answered(
     answers: &mut RecvStream,
     control: &mut SendStream,
-    signals: &mut mpsc::Receiver<Signal>,
+    nudges: &mut mpsc::Receiver<Nudge>,
 ) -> Result<Exit, Broken> {
     let read = frames::read(answers, frame::SMALL);
     tokio::pin!(read);
@@ -383,8 +387,12 @@ async fn answered(
                 Ok(Some(FromServer::Accepted) | None) => Err(Broken::Stream(StreamError::Ended)),
                 Err(error) => Err(Broken::Stream(error)),
             },
-            Some(signal) = signals.recv() => {
-                if let Err(error) = frames::write(control, &FromClient::Signal(signal)).await {
+            Some(nudge) = nudges.recv() => {
+                let message = match nudge {
+                    Nudge::Signal(signal) => FromClient::Signal(signal),
+                    Nudge::Resize(size) => FromClient::Resize(size),
+                };
+                if let Err(error) = frames::write(control, &message).await {
                     return Err(Broken::Stream(error));
                 }
             }

@@ -1,14 +1,17 @@
 //! How a command starts: a clean environment, the right user, a process group of its own.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::process::Stdio;
 
+use malai_wire::peer::exec::Action;
 use tokio::process::Child;
 
 use crate::account::Become;
 use crate::inbound::gate::Command;
+use crate::keeper::Kind;
 use crate::member::Membership;
 
 /// Where commands are looked for: what a login gives on Debian, root or not.
@@ -21,18 +24,39 @@ pub fn keep_descriptors() {
     close_fds::set_fds_cloexec(3, &[]);
 }
 
+/// What is run: what the policy says, or the shell.
+pub(super) fn argument_list(command: &Command) -> Vec<Vec<u8>> {
+    match (&command.asked, command.account.login_shell()) {
+        (Action::Shell, Ok(shell)) => vec![shell.as_os_str().as_bytes().to_vec()],
+        _ => command.grant.argv.clone(),
+    }
+}
+
+/// What a shell is called so that it is a login's: its name with a dash before it.
+fn login_name(program: &OsStr) -> OsString {
+    let name = Path::new(program).file_name().unwrap_or(program);
+    let mut login = OsString::from("-");
+    login.push(name);
+    login
+}
+
 /// Starts a command that was allowed.
 pub(super) fn spawn(
     membership: &Membership,
     command: &Command,
     argv: &[Vec<u8>],
 ) -> io::Result<Child> {
+    // Before the command, so that nobody has to wait for it after.
+    membership.keeper.start();
     let account = &command.account;
     let mut arguments = argv
         .iter()
         .map(|argument| OsString::from_vec(argument.clone()));
     let program = arguments.next().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut spawn = tokio::process::Command::new(program);
+    let mut spawn = tokio::process::Command::new(&program);
+    if command.asked == Action::Shell {
+        spawn.arg0(login_name(&program));
+    }
     spawn.args(arguments).env_clear().env("PATH", PATH);
     for kept in ["LANG", "TERM"] {
         spawn.envs(std::env::var_os(kept).map(|value| (kept, value)));
@@ -55,23 +79,33 @@ pub(super) fn spawn(
     match &account.switch {
         Some(switch) => {
             let change = Become::new(switch, &account.home);
+            let announcement = membership.keeper.announcement(Kind::Group);
             // SAFETY: the closure only makes system calls with what was made before the fork: it
             // allocates nothing, takes no lock and panics nowhere.
             #[allow(unsafe_code)]
             unsafe {
-                spawn.pre_exec(move || change.become_it())
+                spawn.pre_exec(move || {
+                    change.become_it()?;
+                    announcement.make();
+                    Ok(())
+                })
             };
         }
         None => {
             let home = account.home.as_path();
-            let root = std::path::Path::new("/");
+            let root = Path::new("/");
             spawn.current_dir(if home.is_dir() { home } else { root });
             if has_terminal() {
+                let announcement = membership.keeper.announcement(Kind::Group);
                 // A session of its own, so that it has no hold on the terminal of this process.
-                // SAFETY: one system call; nothing is allocated or locked.
+                // SAFETY: system calls only; nothing is allocated or locked.
                 #[allow(unsafe_code)]
                 unsafe {
-                    spawn.pre_exec(|| Ok(rustix::process::setsid().map(|_| ())?))
+                    spawn.pre_exec(move || {
+                        rustix::process::setsid()?;
+                        announcement.make();
+                        Ok(())
+                    })
                 };
             } else {
                 spawn.process_group(0);

@@ -17,6 +17,7 @@ fn request(argv: &[&[u8]], arguments: bool) -> Request {
         peer: ID.parse().unwrap(),
         machine: Some("laptop".into()),
         from: "127.0.0.1:4000".into(),
+        shell: false,
         argv,
         argv_left_out,
     }

@@ -3,7 +3,7 @@
 use malai_wire::FrameError;
 use malai_wire::control::{self, FromCommand, Reply, Request};
 use malai_wire::frame::{CONTENT, HEAD, OPEN, SKIPPABLE, SMALL, Tagged, parse_head};
-use malai_wire::peer::exec::{FromClient, FromServer, Open};
+use malai_wire::peer::exec::{Action, FromClient, FromServer, Open, Term};
 use malai_wire::peer::hello::Greeting;
 use malai_wire::peer::sync::{Compare, Fetch, Fetched};
 
@@ -43,8 +43,9 @@ fn the_longest_argument_list_fits_and_a_longer_one_does_not() {
     // Linux allows 6 MiB of arguments at most, each with its end and its pointer counted in.
     let open = |bytes: usize| {
         FromClient::Open(Open {
-            argv: vec![vec![b'x'; 128 * 1024]; bytes / (128 * 1024)],
+            action: Action::Exec(vec![vec![b'x'; 128 * 1024]; bytes / (128 * 1024)]),
             stdin: true,
+            terminal: None,
         })
         .to_frame()
     };
@@ -61,7 +62,10 @@ fn the_longest_argument_list_fits_and_a_longer_one_does_not() {
 fn announced_counts_are_not_believed() {
     // A list of 2^62 arguments; a string of 2^62 bytes.
     let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f];
-    assert_eq!(FromClient::decode(1, &huge), Err(FrameError::Body(1)));
+    assert_eq!(
+        FromClient::decode(1, &[&[0], &huge[..]].concat()),
+        Err(FrameError::Body(1))
+    );
     assert_eq!(
         Fetched::decode(2, &[&[0], &huge[..]].concat()),
         Err(FrameError::Body(2))
@@ -92,13 +96,13 @@ fn tags<T: Tagged + PartialEq + std::fmt::Debug>(known: u8) {
 #[test]
 fn only_marked_tags_are_skipped() {
     tags::<Greeting>(1);
-    tags::<FromClient>(2);
+    tags::<FromClient>(3);
     tags::<FromServer>(3);
     tags::<Compare>(2);
     tags::<Fetch>(1);
     tags::<Fetched>(2);
     tags::<Request>(4);
-    tags::<FromCommand>(4);
+    tags::<FromCommand>(5);
     tags::<Reply>(7);
 }
 
@@ -107,6 +111,30 @@ fn a_body_with_bytes_left_over_is_malformed() {
     assert_eq!(FromServer::decode(1, b"\0"), Err(FrameError::Body(1)));
     assert_eq!(Fetch::decode(1, b"\x07"), Ok(Some(Fetch::Revision(7))));
     assert_eq!(Fetch::decode(1, b"\x07\0"), Err(FrameError::Body(1)));
+}
+
+/// It becomes an environment variable, and part of a path where terminals are looked up.
+#[test]
+fn a_terminals_kind_is_a_plain_name() {
+    let long = "x".repeat(65);
+    for name in [
+        "xterm-256color",
+        "xterm+256color",
+        "8bit",
+        "a.b_c",
+        &long[..64],
+    ] {
+        assert_eq!(Term::parse(name).unwrap().as_str(), name);
+    }
+    for name in [
+        "", "-x", ".", "..", "a/b", "../x", "a b", "a\n", "a=b", "é", "\0", &long,
+    ] {
+        assert!(Term::parse(name).is_err(), "{name:?}");
+        // An open that names it so is malformed: a shell, its input, a terminal.
+        let length = u8::try_from(name.len()).unwrap();
+        let body = [&[1, 1, 1, length], name.as_bytes(), &[80, 24, 0, 0]].concat();
+        assert_eq!(FromClient::decode(1, &body), Err(FrameError::Body(1)));
+    }
 }
 
 #[test]

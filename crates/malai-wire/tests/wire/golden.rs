@@ -8,7 +8,9 @@ use malai_wire::control::{
     self, Exec, Exited, FromCommand, Reply, Request, Rescan, RescanReport, Stdin,
 };
 use malai_wire::frame::{HEAD, Tagged};
-use malai_wire::peer::exec::{Exit, FromClient, FromServer, Open, Signal, Status};
+use malai_wire::peer::exec::{
+    Action, Exit, FromClient, FromServer, Open, Signal, Size, Status, Term, Terminal,
+};
 use malai_wire::peer::hello::{Greeting, Hello};
 use malai_wire::peer::sync::{Compare, Content, Fetch, Fetched};
 use malai_wire::peer::{Bidi, Uni, raw_head};
@@ -61,6 +63,22 @@ fn check_lines(lines: &str, expected: &Expect) {
 
 fn refusal() -> Refusal {
     Refusal::new(RefusalCode::NotAllowed, "no")
+}
+
+fn size() -> Size {
+    Size {
+        columns: 80,
+        rows: 24,
+        width_pixels: 0,
+        height_pixels: 300,
+    }
+}
+
+fn terminal() -> Terminal {
+    Terminal {
+        term: Term::parse("xterm").unwrap(),
+        size: size(),
+    }
 }
 
 fn hello(header: Option<malai_cluster::Header>) -> Greeting {
@@ -128,30 +146,44 @@ fn the_hello() {
 fn a_command() {
     let open = |argv: &[&[u8]], stdin| {
         FromClient::Open(Open {
-            argv: argv.iter().map(|word| word.to_vec()).collect(),
+            action: Action::Exec(argv.iter().map(|word| word.to_vec()).collect()),
             stdin,
+            terminal: None,
+        })
+    };
+    let shell = |terminal| {
+        FromClient::Open(Open {
+            action: Action::Shell,
+            stdin: true,
+            terminal,
         })
     };
     check(
         &[
             ("Open", open(&[b"ps", b"aux"], true)),
             ("Open, no stdin", open(&[b"a\xff"], false)),
+            ("Open, shell", shell(None)),
+            ("Open, terminal", shell(Some(terminal()))),
             ("Signal Hup", FromClient::Signal(Signal::Hup)),
             ("Signal Int", FromClient::Signal(Signal::Int)),
             ("Signal Quit", FromClient::Signal(Signal::Quit)),
             ("Signal Term", FromClient::Signal(Signal::Term)),
             ("Signal Usr1", FromClient::Signal(Signal::Usr1)),
             ("Signal Usr2", FromClient::Signal(Signal::Usr2)),
+            ("Resize", FromClient::Resize(size())),
         ],
         &expect![[r#"
-            Open               0000000a 01 020270730361757801
-            Open, no stdin     00000006 01 010261ff00
+            Open               0000000c 01 0002027073036175780100
+            Open, no stdin     00000008 01 00010261ff0000
+            Open, shell        00000004 01 010100
+            Open, terminal     0000000f 01 01010105787465726d501800ac02
             Signal Hup         00000002 02 00
             Signal Int         00000002 02 01
             Signal Quit        00000002 02 02
             Signal Term        00000002 02 03
             Signal Usr1        00000002 02 04
             Signal Usr2        00000002 02 05
+            Resize             00000006 03 501800ac02
         "#]],
     );
     let exit = |status| {
@@ -218,10 +250,17 @@ fn the_control_socket() {
     let exec = |stdin| {
         Request::Exec(Exec {
             target: "web01.demo".to_owned(),
-            argv: vec![b"true".to_vec()],
+            action: Action::Exec(vec![b"true".to_vec()]),
             stdin,
+            terminal: None,
         })
     };
+    let shell = Request::Exec(Exec {
+        target: "web01.demo".to_owned(),
+        action: Action::Shell,
+        stdin: Stdin::Streamed,
+        terminal: Some(terminal()),
+    });
     let rescan = |cluster: Option<&str>| {
         Request::Rescan(Rescan {
             cluster: cluster.map(str::to_owned),
@@ -235,17 +274,19 @@ fn the_control_socket() {
             ("ask Rescan demo", rescan(Some("demo"))),
             ("ask Stop", Request::Stop),
             ("ask Exec", exec(Stdin::Descriptor)),
-            ("ask Exec, terminal", exec(Stdin::Streamed)),
+            ("ask Exec, streamed", exec(Stdin::Streamed)),
             ("ask Exec, no stdin", exec(Stdin::Empty)),
+            ("ask Exec, shell", shell),
         ],
         &expect![[r#"
             ask Status         00000001 01
             ask Rescan, all    00000003 02 0001
             ask Rescan demo    00000008 02 010464656d6f01
             ask Stop           00000001 03
-            ask Exec           00000013 04 0a77656230312e64656d6f01047472756500
-            ask Exec, terminal 00000013 04 0a77656230312e64656d6f01047472756501
-            ask Exec, no stdin 00000013 04 0a77656230312e64656d6f01047472756502
+            ask Exec           00000015 04 0a77656230312e64656d6f000104747275650000
+            ask Exec, streamed 00000015 04 0a77656230312e64656d6f000104747275650100
+            ask Exec, no stdin 00000015 04 0a77656230312e64656d6f000104747275650200
+            ask Exec, shell    0000001a 04 0a77656230312e64656d6f01010105787465726d501800ac02
         "#]],
     );
     check(
@@ -255,6 +296,7 @@ fn the_control_socket() {
             ("pass Signal Int", FromCommand::Signal(Signal::Int)),
             ("Pause", FromCommand::Pause),
             ("Resume", FromCommand::Resume),
+            ("pass Resize", FromCommand::Resize(size())),
         ],
         &expect![[r#"
             Input              00000004 01 026869
@@ -262,6 +304,7 @@ fn the_control_socket() {
             pass Signal Int    00000002 02 01
             Pause              00000001 03
             Resume             00000001 04
+            pass Resize        00000006 05 501800ac02
         "#]],
     );
     let report = RescanReport {

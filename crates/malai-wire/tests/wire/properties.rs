@@ -5,7 +5,9 @@ use malai_wire::control::{
     self, Exec, Exited, FromCommand, Reply, Request, Rescan, RescanReport, Stdin,
 };
 use malai_wire::frame::{CONTENT, HEAD, Tagged, parse_head};
-use malai_wire::peer::exec::{Exit, FromClient, FromServer, Open, Signal, Status};
+use malai_wire::peer::exec::{
+    Action, Exit, FromClient, FromServer, Open, Signal, Size, Status, Term, Terminal,
+};
 use malai_wire::peer::hello::{Greeting, Hello};
 use malai_wire::peer::sync::{Compare, Content, Fetch, Fetched};
 use malai_wire::version::Versions;
@@ -44,6 +46,28 @@ fn argv() -> impl Strategy<Value = Vec<Vec<u8>>> {
     vec(vec(any::<u8>(), 0..40), 0..6)
 }
 
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![argv().prop_map(Action::Exec), Just(Action::Shell)]
+}
+
+fn size() -> impl Strategy<Value = Size> {
+    any::<[u16; 4]>().prop_map(|[columns, rows, width_pixels, height_pixels]| Size {
+        columns,
+        rows,
+        width_pixels,
+        height_pixels,
+    })
+}
+
+fn terminal() -> impl Strategy<Value = Option<Terminal>> {
+    let names = ["dumb", "xterm-256color", "xterm+256color", "8", "a.b_c"];
+    let term = prop::sample::select(names.to_vec());
+    prop::option::of((term, size()).prop_map(|(term, size)| Terminal {
+        term: Term::parse(term).unwrap(),
+        size,
+    }))
+}
+
 fn signal() -> impl Strategy<Value = Signal> {
     use Signal::{Hup, Int, Quit, Term, Usr1, Usr2};
     prop::sample::select(vec![Hup, Int, Quit, Term, Usr1, Usr2])
@@ -67,8 +91,15 @@ fn greeting() -> impl Strategy<Value = Greeting> {
 
 fn from_client() -> impl Strategy<Value = FromClient> {
     prop_oneof![
-        (argv(), any::<bool>()).prop_map(|(argv, stdin)| FromClient::Open(Open { argv, stdin })),
+        (action(), any::<bool>(), terminal()).prop_map(|(action, stdin, terminal)| {
+            FromClient::Open(Open {
+                action,
+                stdin,
+                terminal,
+            })
+        }),
         signal().prop_map(FromClient::Signal),
+        size().prop_map(FromClient::Resize),
     ]
 }
 
@@ -112,13 +143,16 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::Stop),
         any::<(Option<String>, bool)>()
             .prop_map(|(cluster, typed)| Request::Rescan(Rescan { cluster, typed })),
-        (any::<String>(), argv(), stdin).prop_map(|(target, argv, stdin)| {
-            Request::Exec(Exec {
-                target,
-                argv,
-                stdin,
-            })
-        }),
+        (any::<String>(), action(), stdin, terminal()).prop_map(
+            |(target, action, stdin, terminal)| {
+                Request::Exec(Exec {
+                    target,
+                    action,
+                    stdin,
+                    terminal,
+                })
+            }
+        ),
     ]
 }
 
@@ -128,6 +162,7 @@ fn from_command() -> impl Strategy<Value = FromCommand> {
         signal().prop_map(FromCommand::Signal),
         Just(FromCommand::Pause),
         Just(FromCommand::Resume),
+        size().prop_map(FromCommand::Resize),
     ]
 }
 

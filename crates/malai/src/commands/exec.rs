@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use malai_cluster::{NotPlain, escape, split_sole};
 use malai_node::home::Home;
 
+use malai_wire::peer::exec::Action;
+
 use crate::exit::Exit;
 use crate::printer::Printer;
 use crate::route::Route;
@@ -22,13 +24,9 @@ pub fn run(home: &Home, words: &[OsString], printer: &Printer) -> anyhow::Result
             escape(&target.to_string_lossy())
         );
     };
-    let argv = match argument_list(arguments) {
-        Ok(argv) if argv.is_empty() => {
-            anyhow::bail!(
-                "what is to be run on {target}? malai {target} <command>…; interactive shells are not in this version"
-            )
-        }
-        Ok(argv) => argv,
+    let action = match argument_list(arguments) {
+        Ok(_) if arguments.is_empty() => Action::Shell,
+        Ok(argv) => Action::Exec(argv),
         Err(error) => {
             let line = arguments
                 .first()
@@ -41,8 +39,8 @@ pub fn run(home: &Home, words: &[OsString], printer: &Printer) -> anyhow::Result
         }
     };
     let ending = match Route::of(home)? {
-        Route::Daemon(control) => daemon::run(*control, target, argv)?,
-        Route::Direct => direct::run(home, target, argv)?,
+        Route::Daemon(control) => daemon::run(*control, target, action)?,
+        Route::Direct => direct::run(home, target, action)?,
     };
     if let Some(message) = &ending.message {
         printer.say(message);

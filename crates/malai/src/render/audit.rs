@@ -69,6 +69,9 @@ fn head(request: &Request, what: &str, session: &str) -> String {
         None => request.peer.short(),
     };
     let mut words: Vec<String> = request.argv.iter().map(|word| word.shown()).collect();
+    if request.shell {
+        words.push("(a shell)".to_owned());
+    }
     if request.argv_left_out > 0 {
         words.push(format!("…(+{} arguments)", request.argv_left_out));
     }

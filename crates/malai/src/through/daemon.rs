@@ -10,7 +10,7 @@ use malai_node::control::client::{Control, ControlError};
 use malai_node::execute::Ending;
 use malai_wire::control::{Exec, FromCommand, Reply, Request, Stdin};
 use malai_wire::frame::Tagged;
-use malai_wire::peer::exec::Signal;
+use malai_wire::peer::exec::{Action, Signal};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
@@ -18,7 +18,7 @@ use super::ignored::Ignored;
 use super::started::Started;
 
 /// Runs a command and waits for its end.
-pub fn run(mut control: Control, target: &str, argv: Vec<Vec<u8>>) -> Result<Ending, ControlError> {
+pub fn run(mut control: Control, target: &str, action: Action) -> Result<Ending, ControlError> {
     let (input, output, complaints) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     // A terminal stays here, so that the shell's job control keeps working.
     let terminal = rustix::termios::isatty(&input);
@@ -29,8 +29,9 @@ pub fn run(mut control: Control, target: &str, argv: Vec<Vec<u8>>) -> Result<End
     };
     let request = Request::Exec(Exec {
         target: target.to_owned(),
-        argv,
+        action,
         stdin,
+        terminal: None,
     });
     let started = Started::default();
     let voice = Arc::new(Mutex::new(

@@ -8,11 +8,13 @@ use malai_cluster::{ClusterRef, Target};
 use malai_node::execute::{self, Ending, READER_GONE};
 use malai_node::flow::{Gate, Sink, Source};
 use malai_node::home::{ClusterDir, Home};
+use malai_node::keeper::Keeper;
 use malai_node::membership;
 use malai_node::outbound::exec::Caller;
+use malai_node::process::Nudge;
 use malai_node::service::{Part, Service};
 use malai_node::settings::Settings;
-use malai_wire::peer::exec::Signal;
+use malai_wire::peer::exec::{Action, Signal};
 use malai_wire::{Refusal, RefusalCode};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -20,11 +22,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::ignored::Ignored;
 use super::started::Started;
+use crate::commands::keeper;
 
 /// Runs a command and waits for its end. Nothing in the home is changed by it.
-pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Ending> {
+pub fn run(home: &Home, target: &str, action: Action) -> anyhow::Result<Ending> {
     let settings = Settings::load(home)?;
-    let part = Part::new(false, settings.effective_reach()?, home, &settings);
+    let mut part = Part::new(false, settings.effective_reach()?, home, &settings);
+    // Its process is started if the command turns out to run here.
+    part.keeper =
+        Keeper::new(keeper::program(false, false)).context("cannot make a pipe to the keeper")?;
     let audit = part.audit.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -46,7 +52,7 @@ pub fn run(home: &Home, target: &str, argv: Vec<Vec<u8>>) -> anyhow::Result<Endi
             return Ok(Ending::failed(execute::unknown_cluster(&found, &known)));
         }
         let started = Started::default();
-        let (caller, gone) = match caller(argv, started.clone()) {
+        let (caller, gone) = match caller(action, started.clone()) {
             Ok(caller) => (caller, CancellationToken::new()),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return Ok(Ending {
@@ -92,21 +98,22 @@ fn is_cluster_of(dir: &ClusterDir, target: &Target) -> bool {
     }
 }
 
-fn caller(argv: Vec<Vec<u8>>, started: Started) -> io::Result<Caller> {
-    let (signals, receiver) = mpsc::channel(16);
-    pass_signals(&signals, &started)?;
+fn caller(action: Action, started: Started) -> io::Result<Caller> {
+    let (nudges, receiver) = mpsc::channel(16);
+    pass_signals(&nudges, &started)?;
     Ok(Caller {
-        argv,
+        action,
+        terminal: None,
         stdin: Source::adopt(io::stdin().as_fd().try_clone_to_owned()?)?,
         stdout: Sink::adopt(io::stdout().as_fd().try_clone_to_owned()?)?,
         stderr: Sink::adopt(io::stderr().as_fd().try_clone_to_owned()?)?,
         gate: Gate::open(),
-        signals: receiver,
+        nudges: receiver,
     })
 }
 
 /// Passes signals on from the moment the command runs; before that they end this process.
-fn pass_signals(sender: &mpsc::Sender<Signal>, started: &Started) -> io::Result<()> {
+fn pass_signals(sender: &mpsc::Sender<Nudge>, started: &Started) -> io::Result<()> {
     let ignored = Ignored::at_start();
     for (kind, name) in [
         (SignalKind::interrupt(), Signal::Int),
@@ -129,7 +136,7 @@ fn pass_signals(sender: &mpsc::Sender<Signal>, started: &Started) -> io::Result<
                 if !set.await.unwrap_or(false) {
                     std::process::exit(128 + kind.as_raw_value());
                 }
-                let _ = sender.send(name).await;
+                let _ = sender.send(Nudge::Signal(name)).await;
             }
         });
     }

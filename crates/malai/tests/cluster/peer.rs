@@ -13,7 +13,7 @@ use malai_node::frames;
 use malai_node::settings::Reach;
 use malai_wire::Refusal;
 use malai_wire::frame::{self, Tagged};
-use malai_wire::peer::exec::{FromClient, FromServer, Open};
+use malai_wire::peer::exec::{Action, FromClient, FromServer, Open};
 use malai_wire::peer::hello::{Greeting, Hello};
 use malai_wire::peer::sync::{Compare, Content, Fetch, Fetched};
 use malai_wire::peer::{Bidi, Uni};
@@ -172,8 +172,9 @@ impl Peer {
 /// The frame that opens a command.
 pub fn open(argv: &[&str]) -> Vec<u8> {
     FromClient::Open(Open {
-        argv: argv.iter().map(|word| word.as_bytes().to_vec()).collect(),
+        action: Action::Exec(argv.iter().map(|word| word.as_bytes().to_vec()).collect()),
         stdin: false,
+        terminal: None,
     })
     .to_frame()
 }

@@ -1,0 +1,138 @@
+//! Many machines of one cluster in one process: services with homes, keys and endpoints of their own, on loopback.
+//!
+//! For benchmarks and tests that run one command on very many machines. The manager is a real daemon.
+
+use std::fmt::Write;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use malai_cluster::{ClusterAlias, ClusterId};
+use malai_node::home::{ClusterDir, Home};
+use malai_node::init::init_machine;
+use malai_node::service::{Part, Service};
+use malai_node::settings::{Reach, Settings};
+use malai_wire::{Refusal, RefusalCode};
+
+const USAGE: &str = "\
+usage: bench-machines <folder> <number of machines> <the manager's id52> [<number that stay dead>]
+
+Makes the machines m001, m002, … in the folder, writes <folder>/sections.toml for the manager's cluster.toml,
+serves all but the last ones, which stay dead, and prints
+  ready <number> machines           when they accept connections: now start the manager's daemon, or rescan
+  revision <number> everywhere      whenever all that are served have that configuration
+It ends when its standard input does.";
+
+/// The clusters' local name on the machines.
+const ALIAS: &str = "many";
+
+/// How long saying goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+fn main() {
+    malai_node::process::keep_descriptors();
+    let mut args = std::env::args().skip(1);
+    let (Some(folder), Some(count), Some(manager)) = (args.next(), args.next(), args.next()) else {
+        panic!("{USAGE}");
+    };
+    let count: usize = count.parse().expect("a number of machines");
+    let dead: usize = args
+        .next()
+        .map_or(0, |dead| dead.parse().expect("a number"));
+    let manager = ClusterId::parse(&manager).expect("the manager's id52");
+    let folder = PathBuf::from(folder);
+    // One thread, as a daemon has.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let dirs = make(&folder, count, &manager);
+        let served = count
+            .checked_sub(dead)
+            .expect("no more dead than there are");
+        let mut machines = Vec::new();
+        for (number, (home, dir)) in dirs.into_iter().take(served).enumerate() {
+            let part = Part::new(true, Reach::Loopback, &home, &Settings::default());
+            part.audit.open();
+            let service = Service::start(dir, part).await;
+            machines.push(service.unwrap_or_else(|error| panic!("machine {number}: {error}")));
+        }
+        for machine in &machines {
+            machine.serve();
+        }
+        println!("ready {served} machines");
+        let (ended, end) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            let _ = ended.send(());
+        });
+        tokio::select! {
+            () = tell_revisions(&machines) => {}
+            _ = end => {}
+        }
+        let mut ending = tokio::task::JoinSet::new();
+        for machine in machines {
+            ending.spawn(async move {
+                let refusal = Refusal::new(RefusalCode::Stopping, "the machines are stopping");
+                machine.stop(&refusal).await
+            });
+        }
+        let _ = tokio::time::timeout(GOODBYE, ending.join_all()).await;
+    });
+    runtime.shutdown_background();
+}
+
+/// Makes the homes, or takes those of a former run; writes the sections for cluster.toml.
+fn make(folder: &Path, count: usize, manager: &ClusterId) -> Vec<(Home, ClusterDir)> {
+    let alias = ClusterAlias::parse(ALIAS).expect("an alias");
+    let (mut sections, mut made) = (String::new(), Vec::new());
+    for number in 1..=count {
+        let name = format!("m{number:03}");
+        let home = Home::at(folder.join(&name));
+        let (id, dir) = match home
+            .survey()
+            .ok()
+            .and_then(|survey| survey.dirs.into_iter().next())
+        {
+            Some(dir) => (
+                malai_node::keystore::load(&dir.machine_key())
+                    .expect("a key")
+                    .id(),
+                dir,
+            ),
+            None => {
+                let machine = init_machine(&home, &alias, manager, &[]).expect("a machine");
+                (machine.id, machine.dir)
+            }
+        };
+        let _ = writeln!(
+            sections,
+            "\n[machine.{name}]\nid52 = \"{id}\"\nallow_from = \"*\""
+        );
+        made.push((home, dir));
+    }
+    std::fs::write(folder.join("sections.toml"), sections).expect("sections.toml");
+    made
+}
+
+/// Says whenever all machines have a newer configuration than before.
+async fn tell_revisions(machines: &[Arc<Service>]) {
+    let revision = |machine: &Arc<Service>| {
+        machine
+            .membership
+            .header()
+            .map_or(0, |header| header.revision)
+    };
+    let mut told = 0;
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        look.tick().await;
+        let everywhere = machines.iter().map(revision).min().unwrap_or(0);
+        if everywhere > told {
+            println!("revision {everywhere} everywhere");
+            told = everywhere;
+        }
+    }
+}
