@@ -301,13 +301,8 @@ fn caller(
             .next()
             .ok_or_else(|| io::Error::other("a descriptor is missing"))
     };
-<<<<<<< HEAD
-    let stdin = match stdin {
-        Stdin::Descriptor => Source::adopt(next()?)?,
-=======
     let stdin = match exec.stdin {
-        Stdin::Descriptor => Source::Descriptor(Descriptor::adopt(next()?, Way::Read)?),
->>>>>>> main
+        Stdin::Descriptor => Source::adopt(next()?)?,
         Stdin::Streamed => Source::Pieces(pieces),
         Stdin::Empty => Source::Empty,
     };
