@@ -57,28 +57,42 @@ impl Descriptor {
     /// It cannot be examined, or a pipe whose other end is gone.
     pub fn adopt(fd: OwnedFd, way: Way) -> io::Result<Self> {
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);
-        let interest = match way {
-            Way::Read => Interest::READABLE,
-            Way::Write => Interest::WRITABLE,
-        };
-        // Deprecated because a type may lie about its descriptor; an OwnedFd does not.
-        #[expect(deprecated, reason = "its successor is unsafe code")]
-        let pollable =
-            |fd, manner| AsyncFd::with_interest(fd, interest).map(|fd| Self::Pollable(fd, manner));
         match kind {
             FileType::Fifo => match reopen(&fd, way) {
-                Ok(own) => pollable(own, Manner::Own),
+                Ok(own) => pollable(own, way, Manner::Own),
                 // A pipe for writing that nobody reads any more.
                 Err(Errno::NXIO) => Err(io::ErrorKind::BrokenPipe.into()),
-                Err(_) => pollable(fd, Manner::Shared),
+                Err(_) => pollable(fd, way, Manner::Shared),
             },
             FileType::CharacterDevice if rustix::termios::isatty(&fd) => match reopen(&fd, way) {
-                Ok(own) => pollable(own, Manner::Own),
-                Err(_) => pollable(fd, Manner::Shared),
+                Ok(own) => pollable(own, way, Manner::Own),
+                Err(_) => pollable(fd, way, Manner::Shared),
             },
-            FileType::Socket => pollable(fd, Manner::Socket),
+            FileType::Socket => pollable(fd, way, Manner::Socket),
             _ => Ok(Self::File(Arc::new(fd))),
         }
+    }
+
+    /// A descriptor of this process's own that has O_NONBLOCK already: its end of a command's pipe.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be waited for.
+    pub fn own(fd: OwnedFd, way: Way) -> io::Result<Self> {
+        pollable(fd, way, Manner::Own)
+    }
+
+    /// How many bytes can be read from a pipe without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As `ioctl(2)`.
+    pub fn waiting(&self) -> io::Result<usize> {
+        let count = match self {
+            Self::Pollable(fd, _) => rustix::io::ioctl_fionread(fd.get_ref())?,
+            Self::File(file) => rustix::io::ioctl_fionread(file)?,
+        };
+        Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
     /// Reads at most about `most` bytes (what an allocation of that size has room for); none is the end.
@@ -165,6 +179,16 @@ impl Descriptor {
         }
         Ok(())
     }
+}
+
+fn pollable(fd: OwnedFd, way: Way, manner: Manner) -> io::Result<Descriptor> {
+    let interest = match way {
+        Way::Read => Interest::READABLE,
+        Way::Write => Interest::WRITABLE,
+    };
+    // Deprecated because a type may lie about its descriptor; an OwnedFd does not.
+    #[expect(deprecated, reason = "its successor is unsafe code")]
+    AsyncFd::with_interest(fd, interest).map(|fd| Descriptor::Pollable(fd, manner))
 }
 
 /// Whether a descriptor is /dev/null, which needs neither a thread nor waiting.

@@ -106,6 +106,18 @@ impl Source {
         }
     }
 
+    /// How many bytes a pipe holds now.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be asked.
+    pub fn waiting(&self) -> io::Result<usize> {
+        match self {
+            Self::Descriptor(descriptor) => descriptor.waiting(),
+            _ => Ok(0),
+        }
+    }
+
     /// The next bytes, at most `most`; empty at the end.
     ///
     /// # Errors
