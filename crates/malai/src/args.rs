@@ -2,12 +2,15 @@
 
 mod audit;
 mod cluster;
+mod completions;
 mod daemon;
 mod demo;
 mod exec;
 mod help;
 mod keeper;
+mod logs;
 mod machine;
+mod man;
 mod rescan;
 mod status;
 mod why;
@@ -19,11 +22,14 @@ use malai_cluster::VERBS;
 
 pub use audit::AuditArgs;
 pub use cluster::ClusterCommand;
+pub use completions::{CompletionsArgs, Shell};
 pub use daemon::DaemonArgs;
 pub use demo::DemoArgs;
 pub use exec::ExecCommand;
 pub use keeper::KeeperArgs;
+pub use logs::LogsArgs;
 pub use machine::MachineCommand;
+pub use man::ManArgs;
 pub use rescan::RescanArgs;
 pub use status::StatusArgs;
 pub use why::WhyArgs;
@@ -75,6 +81,12 @@ pub enum Command {
     Exec(ExecCommand),
     /// Say whether somebody may do something, by which rule, and where it is written
     Why(WhyArgs),
+    /// Show the log of the daemon that runs in the background
+    Logs(LogsArgs),
+    /// Print what a shell needs to complete commands, targets and names
+    Completions(CompletionsArgs),
+    /// Show a manual page
+    Man(ManArgs),
     /// Show malai at work: a throwaway cluster of real daemons, on this computer's loopback only
     Demo(DemoArgs),
     /// Started by a process that runs commands, to end them should that be killed

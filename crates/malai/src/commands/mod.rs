@@ -3,11 +3,15 @@
 mod audit;
 mod cluster_edit;
 mod cluster_init;
+mod completions;
 mod daemon;
 mod demo;
 mod exec;
 pub mod keeper;
+mod logs;
 mod machine_init;
+mod man;
+mod reading;
 mod rescan;
 mod rescan_check;
 mod status;
@@ -41,7 +45,8 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
         Command::Machine(MachineCommand::Init {
             manager_id52,
             alias,
-        }) => machine_init::run(&home, &manager_id52, &alias, printer),
+            replace,
+        }) => machine_init::run(&home, [&manager_id52, &alias], replace, printer),
         Command::Daemon(args) if args.foreground => {
             daemon::run_foreground(&home, args.in_background, printer)
         }
@@ -53,6 +58,9 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
         }
         Command::Rescan(args) => rescan::run(&home, args.cluster.as_deref(), printer),
         Command::Audit(args) => audit::run(&home, &args, printer),
+        Command::Logs(args) => logs::run(&home, &args, printer),
+        Command::Completions(args) => completions::run(&home, &args, printer),
+        Command::Man(args) => man::run(&args, printer),
         Command::Why(args) => why::run(&home, &args, printer),
         Command::Exec(ExecCommand::Target(words)) => exec::run(&home, &words, printer),
         Command::Target(words) => target::run(&home, &words, printer),
