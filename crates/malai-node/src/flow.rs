@@ -164,6 +164,14 @@ impl Sink {
         }
     }
 
+    /// The connection that it goes over, if any.
+    pub fn link(&self) -> Option<&Arc<Link>> {
+        match self {
+            Self::Stream(stream) => Some(&stream.link),
+            Self::Descriptor(_) | Self::Null => None,
+        }
+    }
+
     /// Writes all of it.
     ///
     /// # Errors

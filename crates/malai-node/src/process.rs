@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use malai_wire::Refusal;
 use malai_wire::peer::exec::{Exit, Signal, Size, Status, Terminal};
 use rustix::process::Pid;
 use tokio::sync::{mpsc, oneshot};
@@ -63,7 +64,7 @@ pub enum Outcome {
     ClientGone,
     /// The session was ended from this side, for the reason. The client is told before what is left
     /// of the command is waited for.
-    Ended(String, Remains),
+    Ended(Refusal, Remains),
     /// Passing its output on failed.
     Failed(String),
 }
@@ -108,7 +109,10 @@ async fn run_counted(
     counts: Arc<Counts>,
 ) -> Outcome {
     let argv = spawn::argument_list(command.inner());
-    let listed = membership.sessions.begin(membership, command.inner());
+    let link = streams.stdout.link();
+    let listed = membership
+        .sessions
+        .begin(membership, command.inner(), link, counts.clone());
     let Spawned {
         mut child,
         stdin,

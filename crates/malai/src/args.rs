@@ -12,6 +12,7 @@ mod logs;
 mod machine;
 mod man;
 mod rescan;
+mod sessions;
 mod status;
 mod why;
 
@@ -31,6 +32,7 @@ pub use logs::LogsArgs;
 pub use machine::MachineCommand;
 pub use man::ManArgs;
 pub use rescan::RescanArgs;
+pub use sessions::{SessionsArgs, SessionsCommand};
 pub use status::StatusArgs;
 pub use why::WhyArgs;
 
@@ -67,6 +69,8 @@ pub enum Command {
     Stop,
     /// Show whether the daemon runs, and this computer's clusters
     Status(StatusArgs),
+    /// List what runs here now, for whom and by which rule; end one of these
+    Sessions(SessionsArgs),
     /// Apply edited configuration files, or only check them
     Rescan(RescanArgs),
     /// Show the audit record: what was asked of this computer, what was decided, and how it ended

@@ -178,6 +178,15 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, place: Place<()>) {
                 // The end of this connection is the end of the process: held until then.
                 std::future::pending().await
             }
+            Request::Sessions => {
+                reply(&mut stream, &Reply::Sessions(daemon.sessions_facts())).await
+            }
+            Request::EndSession(id) => {
+                let answer = daemon
+                    .end_session(id)
+                    .map_or_else(Reply::Failed, |()| Reply::Done);
+                reply(&mut stream, &answer).await
+            }
             Request::Exec(exec) => match daemon.session() {
                 Some(gone) => {
                     let counted = match daemon.limiter().own_session() {

@@ -14,6 +14,7 @@ mod man;
 mod reading;
 mod rescan;
 mod rescan_check;
+mod sessions;
 mod status;
 mod stop;
 mod target;
@@ -53,6 +54,7 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
         Command::Daemon(_) => daemon::run_background(&home, printer),
         Command::Stop => stop::run(&home, printer),
         Command::Status(args) => status::run(&home, args.json, printer),
+        Command::Sessions(args) => sessions::run(&home, &args, printer),
         Command::Rescan(args) if args.check => {
             rescan_check::run(&home, args.cluster.as_deref(), args.json, printer)
         }

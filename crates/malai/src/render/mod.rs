@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod check;
 pub mod init;
+pub mod sessions;
 pub mod status;
 pub mod why;
 
