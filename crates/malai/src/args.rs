@@ -5,6 +5,7 @@ mod cluster;
 mod completions;
 mod daemon;
 mod demo;
+mod doctor;
 mod exec;
 mod help;
 mod keeper;
@@ -26,6 +27,7 @@ pub use cluster::ClusterCommand;
 pub use completions::{CompletionsArgs, Shell};
 pub use daemon::DaemonArgs;
 pub use demo::DemoArgs;
+pub use doctor::DoctorArgs;
 pub use exec::ExecCommand;
 pub use keeper::KeeperArgs;
 pub use logs::LogsArgs;
@@ -87,6 +89,8 @@ pub enum Command {
     Why(WhyArgs),
     /// Show the log of the daemon that runs in the background
     Logs(LogsArgs),
+    /// Find what is wrong with this home and its daemon, and say how to mend it
+    Doctor(DoctorArgs),
     /// Print what a shell needs to complete commands, targets and names
     Completions(CompletionsArgs),
     /// Show a manual page

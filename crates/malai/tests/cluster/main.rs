@@ -6,6 +6,7 @@ mod crash;
 mod descriptors;
 mod distribution;
 mod exactly_once;
+mod examined;
 mod floods;
 mod harness;
 mod house;
