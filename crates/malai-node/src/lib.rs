@@ -4,6 +4,7 @@ pub mod accepting;
 pub mod account;
 pub mod addresses;
 pub mod audit;
+pub mod cipher;
 pub mod configuration;
 pub mod control;
 pub mod daemon;
