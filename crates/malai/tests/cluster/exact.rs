@@ -313,7 +313,7 @@ fn many_commands_leave_nothing_behind() {
         held.is_all_of(home);
         let grown = memory(home.pid(), "VmRSS").saturating_sub(rss);
         assert!(
-            grown < 4 << 20,
+            grown < 8 << 20,
             "{grown} bytes more in {}",
             home.path.display()
         );

@@ -12,6 +12,7 @@ mod harness;
 mod house;
 mod keeper;
 mod limits;
+mod loss;
 mod manage;
 mod many;
 mod measure;
