@@ -24,7 +24,7 @@ use crate::keeper::Kind;
 use crate::member::Membership;
 use end::{end_group, number, send_signal};
 use pipes::{drain, feed};
-use spawn::spawn;
+use spawn::{Spawned, spawn};
 
 pub use end::{GRACE, Remains};
 pub use spawn::keep_descriptors;
@@ -113,8 +113,13 @@ async fn run_counted(
     let listed = membership
         .sessions
         .begin(membership, command.inner(), link, counts.clone());
-    let mut child = match spawn(membership, command.inner(), &argv) {
-        Ok(child) => child,
+    let Spawned {
+        mut child,
+        stdin,
+        stdout,
+        stderr,
+    } = match spawn(membership, command.inner(), &argv) {
+        Ok(spawned) => spawned,
         Err(error) => return not_started(&argv, &error, &mut streams).await,
     };
     let Some(id) = child.id() else {
@@ -122,19 +127,6 @@ async fn run_counted(
     };
     let kept = membership.keeper.begun(id, Kind::Group);
     let group = Pid::from_raw(id.cast_signed());
-    let (Some(stdin), Some(stdout), Some(stderr)) =
-        (child.stdin.take(), child.stdout.take(), child.stderr.take())
-    else {
-        return Outcome::Failed("the command was started without its pipes".into());
-    };
-    let pipes = (
-        stdin.into_owned_fd(),
-        stdout.into_owned_fd(),
-        stderr.into_owned_fd(),
-    );
-    let (Ok(stdin), Ok(stdout), Ok(stderr)) = pipes else {
-        return Outcome::Failed("the command's pipes cannot be waited for".into());
-    };
     let Streams {
         stdin: input,
         stdout: out_sink,

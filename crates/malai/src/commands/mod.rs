@@ -6,6 +6,7 @@ mod cluster_init;
 mod completions;
 mod daemon;
 mod demo;
+mod doctor;
 mod exec;
 pub mod keeper;
 mod logs;
@@ -61,6 +62,7 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
         Command::Rescan(args) => rescan::run(&home, args.cluster.as_deref(), printer),
         Command::Audit(args) => audit::run(&home, &args, printer),
         Command::Logs(args) => logs::run(&home, &args, printer),
+        Command::Doctor(args) => doctor::run(&home, &args, printer),
         Command::Completions(args) => completions::run(&home, &args, printer),
         Command::Man(args) => man::run(&args, printer),
         Command::Why(args) => why::run(&home, &args, printer),

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod check;
+pub mod doctor;
 pub mod init;
 pub mod sessions;
 pub mod status;

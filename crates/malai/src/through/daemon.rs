@@ -40,7 +40,6 @@ pub fn run(mut control: Control, target: &str, action: Action) -> Result<Ending,
             .try_clone()
             .map_err(|error| control.unusable(error))?,
     ));
-    pass_signals(voice.clone(), started.clone()).map_err(|error| control.unusable(error))?;
     match stdin {
         Stdin::Descriptor => control.send(
             &request,
@@ -50,6 +49,8 @@ pub fn run(mut control: Control, target: &str, action: Action) -> Result<Ending,
             control.send(&request, &[output.as_fd(), complaints.as_fd()])?
         }
     }
+    // While the daemon is at work. Until then a signal ends this process as if it were not caught.
+    pass_signals(voice.clone(), started.clone()).map_err(|error| control.unusable(error))?;
     if terminal {
         let voice = voice.clone();
         // Ends with the process: a read from a terminal cannot be called back.

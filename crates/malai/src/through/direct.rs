@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 
 use anyhow::Context;
 use malai_cluster::{ClusterRef, Target};
-use malai_node::descriptor::{Descriptor, Way};
 use malai_node::execute::{self, Ending, READER_GONE};
 use malai_node::flow::{Gate, Sink, Source};
 use malai_node::home::{ClusterDir, Home};
@@ -102,14 +101,12 @@ fn is_cluster_of(dir: &ClusterDir, target: &Target) -> bool {
 fn caller(action: Action, started: Started) -> io::Result<Caller> {
     let (nudges, receiver) = mpsc::channel(16);
     pass_signals(&nudges, &started)?;
-    let adopt =
-        |fd: std::os::fd::BorrowedFd<'_>, way| Descriptor::adopt(fd.try_clone_to_owned()?, way);
     Ok(Caller {
         action,
         terminal: None,
-        stdin: Source::Descriptor(adopt(io::stdin().as_fd(), Way::Read)?),
-        stdout: Sink::Descriptor(adopt(io::stdout().as_fd(), Way::Write)?),
-        stderr: Sink::Descriptor(adopt(io::stderr().as_fd(), Way::Write)?),
+        stdin: Source::adopt(io::stdin().as_fd().try_clone_to_owned()?)?,
+        stdout: Sink::adopt(io::stdout().as_fd().try_clone_to_owned()?)?,
+        stderr: Sink::adopt(io::stderr().as_fd().try_clone_to_owned()?)?,
         gate: Gate::open(),
         nudges: receiver,
     })

@@ -7,6 +7,7 @@ mod descriptors;
 mod distribution;
 mod exact;
 mod exactly_once;
+mod examined;
 mod floods;
 mod harness;
 mod house;
