@@ -100,18 +100,19 @@ impl Case {
             // A process that is stopped neither sends nor answers.
             Cut::Network => signal(web01.pid(), Signal::STOP),
         }
-        let output = finish(child, Vec::new());
-        let said = cut.elapsed();
-        // Until here the far side knows nothing, either; from now on it can notice.
+        let client = thread::spawn(move || (finish(child, Vec::new()), cut.elapsed()));
+        // Until its client has gone the far side can notice nothing: it is stopped, too.
         if self.cut == Cut::Network {
+            until("the client's end", || client.is_finished());
             signal(web01.pid(), Signal::CONT);
         }
-        self.check(&output);
         let left = Duration::from_secs(self.gone);
         within(left, "the end of all its processes", || {
             marked(&mark).is_empty()
         });
         let gone = cut.elapsed();
+        let (output, said) = client.join().unwrap();
+        self.check(&output);
 
         // The next one works at once, after a start where a daemon was killed.
         match self.cut {
