@@ -22,6 +22,7 @@ mod quick_start;
 mod refusals;
 mod restored;
 mod sessions;
+mod settings;
 mod signals;
 mod streams;
 mod strict_start;
