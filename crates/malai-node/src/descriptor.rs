@@ -80,6 +80,22 @@ impl Descriptor {
         }
     }
 
+    /// Prepares a descriptor whose open file is nobody else's: it is made non-blocking itself.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be waited for.
+    pub fn own(fd: OwnedFd, way: Way) -> io::Result<Self> {
+        let flags = rustix::fs::fcntl_getfl(&fd)?;
+        rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
+        let interest = match way {
+            Way::Read => Interest::READABLE,
+            Way::Write => Interest::WRITABLE,
+        };
+        #[expect(deprecated, reason = "its successor is unsafe code")]
+        AsyncFd::with_interest(fd, interest).map(|fd| Self::Pollable(fd, Manner::Own))
+    }
+
     /// Reads into `buffer`; 0 is the end.
     ///
     /// # Errors

@@ -32,6 +32,7 @@ pub mod outbound;
 pub mod peers;
 pub mod probe;
 pub mod process;
+pub mod pty;
 pub mod reach;
 pub mod rescan;
 pub mod router;

@@ -2,17 +2,19 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::Stdio;
 
-use malai_wire::peer::exec::Action;
+use malai_wire::peer::exec::{Action, Terminal};
 use tokio::process::Child;
 
 use crate::account::Become;
 use crate::inbound::gate::Command;
 use crate::keeper::Kind;
 use crate::member::Membership;
+use crate::pty::Pty;
 
 /// Where commands are looked for: what a login gives on Debian, root or not.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -40,12 +42,26 @@ fn login_name(program: &OsStr) -> OsString {
     login
 }
 
+/// This side of what a command reads and writes.
+#[derive(Debug)]
+pub(super) enum Ends {
+    /// A pipe each.
+    Pipes {
+        stdin: OwnedFd,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
+    /// A terminal for all.
+    Terminal(Pty),
+}
+
 /// Starts a command that was allowed.
 pub(super) fn spawn(
     membership: &Membership,
     command: &Command,
     argv: &[Vec<u8>],
-) -> io::Result<Child> {
+    terminal: Option<&Terminal>,
+) -> io::Result<(Child, Ends)> {
     // Before the command, so that nobody has to wait for it after.
     membership.keeper.start();
     let account = &command.account;
@@ -72,14 +88,27 @@ pub(super) fn spawn(
     if let Some(machine) = command.cluster.machine(&command.from) {
         spawn.env("MALAI_CLIENT_MACHINE", machine.name().as_str());
     }
-    spawn
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    let pty = match terminal {
+        Some(terminal) => {
+            spawn.env("TERM", terminal.term.as_str());
+            let owner = account.switch.is_some().then_some(account.uid);
+            let pty = Pty::open(terminal, owner).map_err(|error| {
+                io::Error::other(format!("it cannot be given a terminal: {error}"))
+            })?;
+            Some(pty)
+        }
+        None => None,
+    };
+    let kind = pty.as_ref().map_or(Kind::Group, |_| Kind::Session);
+    let stdio = || match &pty {
+        Some(pty) => pty.side_of_command().map(Stdio::from),
+        None => Ok(Stdio::piped()),
+    };
+    spawn.stdin(stdio()?).stdout(stdio()?).stderr(stdio()?);
     match &account.switch {
         Some(switch) => {
             let change = Become::new(switch, &account.home);
-            let announcement = membership.keeper.announcement(Kind::Group);
+            let announcement = membership.keeper.announcement(kind);
             // SAFETY: the closure only makes system calls with what was made before the fork: it
             // allocates nothing, takes no lock and panics nowhere.
             #[allow(unsafe_code)]
@@ -95,8 +124,8 @@ pub(super) fn spawn(
             let home = account.home.as_path();
             let root = Path::new("/");
             spawn.current_dir(if home.is_dir() { home } else { root });
-            if has_terminal() {
-                let announcement = membership.keeper.announcement(Kind::Group);
+            if pty.is_some() || has_terminal() {
+                let announcement = membership.keeper.announcement(kind);
                 // A session of its own, so that it has no hold on the terminal of this process.
                 // SAFETY: system calls only; nothing is allocated or locked.
                 #[allow(unsafe_code)]
@@ -112,7 +141,25 @@ pub(super) fn spawn(
             }
         }
     }
-    spawn.spawn()
+    if pty.is_some() {
+        // SAFETY: one system call on standard input, which is the terminal by now; nothing is allocated
+        // or locked. The new process leads a session of its own since the closure above.
+        #[allow(unsafe_code)]
+        unsafe {
+            spawn.pre_exec(|| Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?))
+        };
+    }
+    let mut child = spawn.spawn()?;
+    if let Some(pty) = pty {
+        return Ok((child, Ends::Terminal(pty)));
+    }
+    let missing = || io::Error::other("the command was started without its pipes");
+    let ends = Ends::Pipes {
+        stdin: child.stdin.take().ok_or_else(missing)?.into_owned_fd()?,
+        stdout: child.stdout.take().ok_or_else(missing)?.into_owned_fd()?,
+        stderr: child.stderr.take().ok_or_else(missing)?.into_owned_fd()?,
+    };
+    Ok((child, ends))
 }
 
 /// Whether this process has a controlling terminal: a daemon in the foreground, a command line.
