@@ -96,13 +96,14 @@ mod tests {
 
     /// Shows bytes as they are and escapes in brackets.
     fn shown(found: &[Typed]) -> String {
-        found
+        let bytes: Vec<u8> = found
             .iter()
-            .map(|one| match one {
-                Typed::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-                other => format!("[{other:?}]"),
+            .flat_map(|one| match one {
+                Typed::Bytes(bytes) => bytes.clone(),
+                other => format!("[{other:?}]").into_bytes(),
             })
-            .collect()
+            .collect();
+        String::from_utf8(bytes).unwrap()
     }
 
     #[track_caller]
