@@ -41,6 +41,7 @@ pub mod session;
 pub mod settings;
 pub mod status;
 pub mod store;
+pub mod supervisor;
 pub mod sync;
 pub mod twin;
 pub mod verify;

@@ -42,7 +42,8 @@ pub fn run(typed: Typed, printer: &Printer) -> anyhow::Result<Exit> {
         Command::Machine(MachineCommand::Init {
             manager_id52,
             alias,
-        }) => machine_init::run(&home, &manager_id52, &alias, printer),
+            replace,
+        }) => machine_init::run(&home, [&manager_id52, &alias], replace, printer),
         Command::Daemon(args) if args.foreground => {
             daemon::run_foreground(&home, args.in_background, printer)
         }

@@ -80,18 +80,18 @@ fn run_on_terminal(mut control: Control, exec: Exec) -> Result<Ending, ControlEr
     loop {
         let answer = control.answer();
         match (answer, session.left()) {
-            (_, Some(left)) => return Ok(left),
+            (_, Some(left)) => return Ok(session.ends(left)),
             (Ok(Reply::Started), None) => {
                 session.started().map_err(|error| control.unusable(error))?
             }
             (Ok(Reply::Exited(exited)), None) => {
-                return Ok(Ending {
+                return Ok(session.ends(Ending {
                     code: exited.code,
                     message: exited.message,
-                });
+                }));
             }
             (Ok(_), None) => {}
-            (Err(ControlError::Gone), None) => return Ok(Ending::failed(GONE)),
+            (Err(ControlError::Gone), None) => return Ok(session.ends(Ending::failed(GONE))),
             (Err(error), None) => return Err(error),
         }
     }

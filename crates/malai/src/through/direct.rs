@@ -96,7 +96,7 @@ pub fn run(
         )
         .await;
         let ending = match &session {
-            Some(session) => session.left().unwrap_or(ending),
+            Some(session) => session.ends(session.left().unwrap_or(ending)),
             None => ending,
         };
         // Before what is left is ended, which may take a while.

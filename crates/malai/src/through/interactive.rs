@@ -2,7 +2,7 @@
 //!
 //! What the user does becomes messages to whoever runs the session, the daemon or this process itself.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -98,10 +98,24 @@ impl Interactive {
         Ok(())
     }
 
+    /// The session ends with this: malai's words about it begin on a line of their own.
+    pub fn ends(&self, ending: Ending) -> Ending {
+        if ending.message.is_some() && self.0.state().raw.is_some() {
+            show("\r\n");
+        }
+        ending
+    }
+
     /// How the session ended, if it was the user who left it.
     pub fn left(&self) -> Option<Ending> {
         self.0.state().left.clone()
     }
+}
+
+/// Shows malai's own words between what the session shows.
+fn show(text: &str) {
+    // Where even this cannot be written there is nobody left to look.
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 impl Drop for Interactive {
@@ -156,9 +170,13 @@ impl Inner {
                             return;
                         }
                     }
-                    Typed::Suspend => self.suspend(),
-                    Typed::Help => drop(io::Write::write_all(&mut io::stderr(), HELP.as_bytes())),
+                    Typed::Suspend => {
+                        show("~^Z");
+                        self.suspend();
+                    }
+                    Typed::Help => show(HELP),
                     Typed::End => {
+                        show("~.");
                         return self.leave(Ending {
                             code: OWN_FAILURE,
                             message: Some(format!(
