@@ -12,6 +12,7 @@ use malai_node::execute::{Ending, OWN_FAILURE};
 use malai_node::process::GRACE;
 use malai_wire::control::FromCommand;
 use malai_wire::peer::exec::Signal;
+use rustix::event::{PollFd, PollFlags};
 use signal_hook::consts::{
     SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH,
 };
@@ -25,6 +26,9 @@ use crate::terminal::{self, Raw};
 /// How long the end of a session may take that the user has left: what runs on this computer has its
 /// grace period.
 const AT_MOST: Duration = Duration::from_secs(GRACE.as_secs() + 3);
+
+/// How often a session in the background looks whether it is in the foreground.
+const BACKGROUND: Duration = Duration::from_millis(100);
 
 /// The other side, as a session on a terminal needs it.
 pub trait Other: Send + Sync + 'static {
@@ -157,6 +161,9 @@ impl Inner {
         let mut escapes = Escapes::default();
         let mut buffer = [0; 4096];
         loop {
+            if !self.wait_for_input() {
+                return;
+            }
             let count = match io::stdin().lock().read(&mut buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 // The terminal has hung up.
@@ -194,6 +201,34 @@ impl Inner {
         }
     }
 
+    /// Waits until something is typed here; false once the user has left. Who reads from a terminal in the
+    /// background is stopped, and would not hear any more that it is to end: so that waits for the
+    /// foreground, which is no event that a process is told of.
+    fn wait_for_input(&self) -> bool {
+        let input = io::stdin();
+        let mut in_background = false;
+        loop {
+            if self.state().left.is_some() {
+                return false;
+            }
+            if terminal::is_foreground(input.as_fd()) {
+                if std::mem::take(&mut in_background) {
+                    self.go_on();
+                }
+                let mut typed = [PollFd::new(&input, PollFlags::IN)];
+                // Looked at again then: it may have gone to the background meanwhile.
+                if rustix::event::poll(&mut typed, None).is_ok()
+                    && terminal::is_foreground(input.as_fd())
+                {
+                    return true;
+                }
+            } else {
+                in_background = true;
+                thread::sleep(BACKGROUND);
+            }
+        }
+    }
+
     fn resize(&self) {
         if let Some(size) = terminal::size() {
             self.other.tell(FromCommand::Resize(size));
@@ -209,7 +244,7 @@ impl Inner {
 
     /// Goes on after having been stopped, whichever way; or for the first time.
     fn go_on(&self) {
-        // In the background it is stopped again as soon as it reads what is typed.
+        // In the background the terminal is somebody else's, and nothing is shown in it.
         let is_foreground = terminal::is_foreground(io::stdin().as_fd());
         if self.state().raw.is_none() || !is_foreground || terminal::again().is_err() {
             return;
