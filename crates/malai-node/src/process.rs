@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use malai_wire::Refusal;
 use malai_wire::peer::exec::{Exit, Signal, Size, Status, Terminal};
 use rustix::process::Pid;
 use tokio::sync::{mpsc, oneshot};
@@ -21,7 +22,6 @@ use tracing::Instrument;
 use crate::audit::{Counts, Running};
 use crate::flow::{FlowError, Gate, Sink, Source};
 use crate::inbound::gate::{Command, Granted};
-use crate::keeper::Kind;
 use crate::member::Membership;
 use end::{Group, end_group, number};
 use spawn::{Ends, spawn};
@@ -64,7 +64,7 @@ pub enum Outcome {
     ClientGone,
     /// The session was ended from this side, for the reason. The client is told before what is left
     /// of the command is waited for.
-    Ended(String, Remains),
+    Ended(Refusal, Remains),
     /// Passing its output on failed.
     Failed(String),
 }
@@ -109,7 +109,10 @@ async fn run_counted(
     counts: Arc<Counts>,
 ) -> Outcome {
     let argv = spawn::argument_list(command.inner());
-    let listed = membership.sessions.begin(membership, command.inner());
+    let link = streams.stdout.link();
+    let listed = membership
+        .sessions
+        .begin(membership, command.inner(), link, counts.clone());
     let terminal = streams.terminal.as_ref();
     let (mut child, ends) = match spawn(membership, command.inner(), &argv, terminal) {
         Ok(started) => started,
@@ -118,11 +121,7 @@ async fn run_counted(
     let Some(id) = child.id() else {
         return Outcome::Failed("the command was started and has no number".into());
     };
-    let kind = match &ends {
-        Ends::Pipes { .. } => Kind::Group,
-        Ends::Terminal(_) => Kind::Session,
-    };
-    let kept = membership.keeper.begun(id, kind);
+    let kept = membership.keeper.begun(id, ends.kind());
     counts.started.store(true, Ordering::Relaxed);
     let leader = Pid::from_raw(id.cast_signed());
     let flows = match flow(ends, leader, streams, counts) {

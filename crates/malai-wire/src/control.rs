@@ -78,9 +78,13 @@ pub enum Request {
     Stop,
     /// Run a command.
     Exec(Exec),
+    /// What runs? Answered by [`Reply::Sessions`].
+    Sessions,
+    /// End the session of this number. Answered by [`Reply::Done`] when it is being ended.
+    EndSession(u64),
 }
 
-crate::tagged!(Request { 1 => Status, 2 => Rescan(Rescan), 3 => Stop, 4 => Exec(Exec) });
+crate::tagged!(Request { 1 => Status, 2 => Rescan(Rescan), 3 => Stop, 4 => Exec(Exec), 6 => Sessions, 7 => EndSession(u64) });
 
 /// What the command line says while its command runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +137,8 @@ pub enum Reply {
     Started,
     /// The command has ended: the code to exit with, and what malai itself has to say, if anything.
     Exited(Exited),
+    /// What runs, as JSON of [`crate::sessions::SessionsFacts`].
+    Sessions(String),
 }
 
 /// The end of a command, as the command line passes it on.
@@ -152,4 +158,5 @@ crate::tagged!(Reply {
     5 => More,
     6 => Started,
     7 => Exited(Exited),
+    9 => Sessions(String),
 });

@@ -2,30 +2,41 @@
 
 mod audit;
 mod cluster;
+mod completions;
 mod daemon;
 mod demo;
+mod doctor;
 mod exec;
 mod help;
 mod keeper;
+mod logs;
 mod machine;
+mod man;
 mod rescan;
+mod sessions;
 mod shell;
 mod status;
 mod terminal;
 mod why;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use malai_cluster::VERBS;
 
 pub use audit::AuditArgs;
 pub use cluster::ClusterCommand;
+pub use completions::{CompletionsArgs, Shell};
 pub use daemon::DaemonArgs;
 pub use demo::DemoArgs;
+pub use doctor::DoctorArgs;
 pub use exec::{ExecArgs, ExecCommand};
 pub use keeper::KeeperArgs;
+pub use logs::LogsArgs;
 pub use machine::MachineCommand;
+pub use man::ManArgs;
 pub use rescan::RescanArgs;
+pub use sessions::{SessionsArgs, SessionsCommand};
 pub use shell::ShellArgs;
 pub use status::StatusArgs;
 pub use terminal::{TerminalArgs, Wish};
@@ -66,6 +77,8 @@ pub enum Command {
     Stop,
     /// Show whether the daemon runs, and this computer's clusters
     Status(StatusArgs),
+    /// List what runs here now, for whom and by which rule; end one of these
+    Sessions(SessionsArgs),
     /// Apply edited configuration files, or only check them
     Rescan(RescanArgs),
     /// Show the audit record: what was asked of this computer, what was decided, and how it ended
@@ -76,6 +89,14 @@ pub enum Command {
     Shell(ShellArgs),
     /// Say whether somebody may do something, by which rule, and where it is written
     Why(WhyArgs),
+    /// Show the log of the daemon that runs in the background
+    Logs(LogsArgs),
+    /// Find what is wrong with this home and its daemon, and say how to mend it
+    Doctor(DoctorArgs),
+    /// Print what a shell needs to complete commands, targets and names
+    Completions(CompletionsArgs),
+    /// Show a manual page
+    Man(ManArgs),
     /// Show malai at work: a throwaway cluster of real daemons, on this computer's loopback only
     Demo(DemoArgs),
     /// Started by a process that runs commands, to end them should that be killed
@@ -114,7 +135,24 @@ pub struct Typed {
 
 /// Reads this process's arguments.
 pub fn parse() -> Result<Typed, clap::Error> {
-    read(std::env::args_os())
+    let mut words = std::env::args_os();
+    let own_name = words.next();
+    match words.next() {
+        Some(first) if is_target(&first) => Ok(Typed {
+            terminal: TerminalArgs::default(),
+            command: Command::Target(std::iter::once(first).chain(words).collect()),
+        }),
+        first => read(own_name.into_iter().chain(first).chain(words)),
+    }
+}
+
+/// Whether the first word is a target for certain. Then nothing of the declaration is needed, and building
+/// it would be a tenth of the time that a command takes.
+fn is_target(word: &OsStr) -> bool {
+    let bytes = word.as_encoded_bytes();
+    !bytes.is_empty()
+        && !bytes.starts_with(b"-")
+        && VERBS.iter().all(|verb| verb.as_bytes() != bytes)
 }
 
 fn read<W: Into<OsString> + Clone>(

@@ -5,6 +5,7 @@ mod line;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -127,6 +128,16 @@ impl Log {
             tracing::error!("the level of the log stays as it is: {error}");
         }
     }
+}
+
+/// The files of the background daemon's log, the newest first, whether they are there or not.
+pub fn files(home: &Home) -> Vec<PathBuf> {
+    let older = (1..=KEPT).map(|number| {
+        let mut path = home.log().into_os_string();
+        path.push(format!(".{number}"));
+        PathBuf::from(path)
+    });
+    std::iter::once(home.log()).chain(older).collect()
 }
 
 /// Opens `malai.log` for what a process writes that is not yet, or no longer, logging.

@@ -5,9 +5,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-use std::process::Stdio;
 
 use malai_wire::peer::exec::{Action, Terminal};
+use rustix::fs::{Access, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::process::Child;
 
 use crate::account::Become;
@@ -42,7 +44,7 @@ fn login_name(program: &OsStr) -> OsString {
     login
 }
 
-/// This side of what a command reads and writes.
+/// This side of what a command reads and writes, which does not block.
 #[derive(Debug)]
 pub(super) enum Ends {
     /// A pipe each.
@@ -62,18 +64,77 @@ pub(super) fn spawn(
     argv: &[Vec<u8>],
     terminal: Option<&Terminal>,
 ) -> io::Result<(Child, Ends)> {
+    let mut program = match argv.first() {
+        Some(program) => OsString::from_vec(program.clone()),
+        None => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    // With the path of its program a command is started by vfork. Without, the standard library forks, which
+    // copies this process's page tables. Another user may find another file under the same path.
+    if command.account.switch.is_none() {
+        program = found(&program)?;
+    }
+    match spawn_as(
+        membership,
+        command,
+        program.as_os_str(),
+        argv,
+        None,
+        terminal,
+    ) {
+        // A script that does not say what runs it is the shell's, as execvp(3) has it.
+        Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => spawn_as(
+            membership,
+            command,
+            OsStr::new("/bin/sh"),
+            argv,
+            Some(&program),
+            terminal,
+        ),
+        result => result,
+    }
+}
+
+/// The file that a program's name leads to, as execvp(3) finds it.
+fn found(name: &OsStr) -> io::Result<OsString> {
+    if name.as_bytes().contains(&b'/') {
+        return Ok(name.to_owned());
+    }
+    let mut refused = io::ErrorKind::NotFound;
+    for folder in PATH.split(':').filter(|_| !name.is_empty()) {
+        let path = Path::new(folder).join(name);
+        match rustix::fs::access(&path, Access::EXEC_OK) {
+            Ok(()) if path.is_file() => return Ok(path.into_os_string()),
+            Err(Errno::ACCESS) => refused = io::ErrorKind::PermissionDenied,
+            _ => {}
+        }
+    }
+    Err(refused.into())
+}
+
+/// Starts `program`, which sees itself as the first of `argv`; or a shell, which is to read `script`.
+fn spawn_as(
+    membership: &Membership,
+    command: &Command,
+    program: &OsStr,
+    argv: &[Vec<u8>],
+    script: Option<&OsString>,
+    terminal: Option<&Terminal>,
+) -> io::Result<(Child, Ends)> {
     // Before the command, so that nobody has to wait for it after.
     membership.keeper.start();
     let account = &command.account;
-    let mut arguments = argv
-        .iter()
-        .map(|argument| OsString::from_vec(argument.clone()));
-    let program = arguments.next().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut spawn = tokio::process::Command::new(&program);
+    let mut spawn = tokio::process::Command::new(program);
     if command.asked == Action::Shell {
-        spawn.arg0(login_name(&program));
+        spawn.arg0(login_name(program));
+    } else if script.is_none() {
+        spawn.arg0(OsStr::from_bytes(argv.first().map_or(b"", Vec::as_slice)));
     }
-    spawn.args(arguments).env_clear().env("PATH", PATH);
+    let arguments = argv.iter().skip(1);
+    spawn
+        .args(script)
+        .args(arguments.map(|argument| OsStr::from_bytes(argument)))
+        .env_clear()
+        .env("PATH", PATH);
     for kept in ["LANG", "TERM"] {
         spawn.envs(std::env::var_os(kept).map(|value| (kept, value)));
     }
@@ -88,23 +149,36 @@ pub(super) fn spawn(
     if let Some(machine) = command.cluster.machine(&command.from) {
         spawn.env("MALAI_CLIENT_MACHINE", machine.name().as_str());
     }
-    let pty = match terminal {
+    let ends = match terminal {
         Some(terminal) => {
-            spawn.env("TERM", terminal.term.as_str());
             let owner = account.switch.is_some().then_some(account.uid);
             let pty = Pty::open(terminal, owner).map_err(|error| {
                 io::Error::other(format!("it cannot be given a terminal: {error}"))
             })?;
-            Some(pty)
+            spawn.env("TERM", terminal.term.as_str());
+            spawn.stdin(pty.side_of_command()?);
+            spawn.stdout(pty.side_of_command()?);
+            spawn.stderr(pty.side_of_command()?);
+            Ends::Terminal(pty)
         }
-        None => None,
+        None => {
+            // Made here, since tokio's own would have to be taken from it again before they can be used.
+            let (its_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
+            let (stdout, its_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+            let (stderr, its_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+            for ours in [&stdin, &stdout, &stderr] {
+                // Of this end alone: the command's is another open file.
+                rustix::fs::fcntl_setfl(ours, OFlags::NONBLOCK)?;
+            }
+            spawn.stdin(its_stdin).stdout(its_stdout).stderr(its_stderr);
+            Ends::Pipes {
+                stdin,
+                stdout,
+                stderr,
+            }
+        }
     };
-    let kind = pty.as_ref().map_or(Kind::Group, |_| Kind::Session);
-    let stdio = || match &pty {
-        Some(pty) => pty.side_of_command().map(Stdio::from),
-        None => Ok(Stdio::piped()),
-    };
-    spawn.stdin(stdio()?).stdout(stdio()?).stderr(stdio()?);
+    let kind = ends.kind();
     match &account.switch {
         Some(switch) => {
             let change = Become::new(switch, &account.home);
@@ -124,7 +198,7 @@ pub(super) fn spawn(
             let home = account.home.as_path();
             let root = Path::new("/");
             spawn.current_dir(if home.is_dir() { home } else { root });
-            if pty.is_some() || has_terminal() {
+            if kind == Kind::Session || has_terminal() {
                 let announcement = membership.keeper.announcement(kind);
                 // A session of its own, so that it has no hold on the terminal of this process.
                 // SAFETY: system calls only; nothing is allocated or locked.
@@ -141,7 +215,7 @@ pub(super) fn spawn(
             }
         }
     }
-    if pty.is_some() {
+    if kind == Kind::Session {
         // SAFETY: one system call on standard input, which is the terminal by now; nothing is allocated
         // or locked. The new process leads a session of its own since the closure above.
         #[allow(unsafe_code)]
@@ -149,17 +223,17 @@ pub(super) fn spawn(
             spawn.pre_exec(|| Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?))
         };
     }
-    let mut child = spawn.spawn()?;
-    if let Some(pty) = pty {
-        return Ok((child, Ends::Terminal(pty)));
+    Ok((spawn.spawn()?, ends))
+}
+
+impl Ends {
+    /// What the command leads.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Ends::Pipes { .. } => Kind::Group,
+            Ends::Terminal(_) => Kind::Session,
+        }
     }
-    let missing = || io::Error::other("the command was started without its pipes");
-    let ends = Ends::Pipes {
-        stdin: child.stdin.take().ok_or_else(missing)?.into_owned_fd()?,
-        stdout: child.stdout.take().ok_or_else(missing)?.into_owned_fd()?,
-        stderr: child.stderr.take().ok_or_else(missing)?.into_owned_fd()?,
-    };
-    Ok((child, ends))
 }
 
 /// Whether this process has a controlling terminal: a daemon in the foreground, a command line.

@@ -86,7 +86,7 @@ async fn drain_into(
             // First, so that what lives on in the background cannot hold the session by writing.
             biased;
             _ = &mut ended => None,
-            bytes = reader.read(Vec::new(), BUFFER) => Some(bytes.map_err(FlowError::Read)?),
+            bytes = reader.read(BUFFER) => Some(bytes.map_err(FlowError::Read)?),
         };
         let is_rest = read.is_none();
         let bytes = match read {

@@ -13,16 +13,7 @@ fn pty() -> Pty {
         ..Size::default()
     };
     let term = Term::dumb();
-    let pty = Pty::open(&Terminal { term, size }, None).unwrap();
-    pty.reader_without_runtime();
-    pty
-}
-
-impl Pty {
-    fn reader_without_runtime(&self) {
-        let flags = rustix::fs::fcntl_getfl(&self.master).unwrap();
-        rustix::fs::fcntl_setfl(&self.master, flags | OFlags::NONBLOCK).unwrap();
-    }
+    Pty::open(&Terminal { term, size }, None).unwrap()
 }
 
 fn command_side(pty: &Pty) -> std::fs::File {

@@ -276,6 +276,8 @@ fn the_control_socket() {
             ("ask Exec", exec(Stdin::Descriptor)),
             ("ask Exec, streamed", exec(Stdin::Streamed)),
             ("ask Exec, no stdin", exec(Stdin::Empty)),
+            ("ask Sessions", Request::Sessions),
+            ("ask EndSession", Request::EndSession(300)),
             ("ask Exec, shell", shell),
         ],
         &expect![[r#"
@@ -286,6 +288,8 @@ fn the_control_socket() {
             ask Exec           00000015 04 0a77656230312e64656d6f000104747275650000
             ask Exec, streamed 00000015 04 0a77656230312e64656d6f000104747275650100
             ask Exec, no stdin 00000015 04 0a77656230312e64656d6f000104747275650200
+            ask Sessions       00000001 06
+            ask EndSession     00000003 07 ac02
             ask Exec, shell    0000001a 04 0a77656230312e64656d6f01010105787465726d501800ac02
         "#]],
     );
@@ -328,6 +332,7 @@ fn the_control_socket() {
             ("answer Started", Reply::Started),
             ("answer Exited", exited(None)),
             ("answer Exited, why", exited(Some("no"))),
+            ("answer Sessions", Reply::Sessions("{}".to_owned())),
         ],
         &expect![[r#"
             answer Status      00000004 01 027b7d
@@ -338,6 +343,7 @@ fn the_control_socket() {
             answer Started     00000001 06
             answer Exited      00000003 07 ff00
             answer Exited, why 00000006 07 ff01026e6f
+            answer Sessions    00000004 09 027b7d
         "#]],
     );
 }

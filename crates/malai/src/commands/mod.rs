@@ -3,13 +3,19 @@
 mod audit;
 mod cluster_edit;
 mod cluster_init;
+mod completions;
 mod daemon;
 mod demo;
+mod doctor;
 mod exec;
 pub mod keeper;
+mod logs;
 mod machine_init;
+mod man;
+mod reading;
 mod rescan;
 mod rescan_check;
+mod sessions;
 mod shell;
 mod status;
 mod stop;
@@ -50,11 +56,16 @@ pub fn run(typed: Typed, printer: &Printer) -> anyhow::Result<Exit> {
         Command::Daemon(_) => daemon::run_background(&home, printer),
         Command::Stop => stop::run(&home, printer),
         Command::Status(args) => status::run(&home, args.json, printer),
+        Command::Sessions(args) => sessions::run(&home, &args, printer),
         Command::Rescan(args) if args.check => {
             rescan_check::run(&home, args.cluster.as_deref(), args.json, printer)
         }
         Command::Rescan(args) => rescan::run(&home, args.cluster.as_deref(), printer),
         Command::Audit(args) => audit::run(&home, &args, printer),
+        Command::Logs(args) => logs::run(&home, &args, printer),
+        Command::Doctor(args) => doctor::run(&home, &args, printer),
+        Command::Completions(args) => completions::run(&home, &args, printer),
+        Command::Man(args) => man::run(&args, printer),
         Command::Why(args) => why::run(&home, &args, printer),
         Command::Exec(args) => {
             let ExecCommand::Target(words) = &args.command;

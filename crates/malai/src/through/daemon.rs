@@ -109,7 +109,6 @@ fn run_plain(mut control: Control, exec: Exec) -> Result<Ending, ControlError> {
             .try_clone()
             .map_err(|error| control.unusable(error))?,
     ));
-    pass_signals(voice.clone(), started.clone()).map_err(|error| control.unusable(error))?;
     match stdin {
         Stdin::Descriptor => control.send(
             &request,
@@ -119,6 +118,8 @@ fn run_plain(mut control: Control, exec: Exec) -> Result<Ending, ControlError> {
             control.send(&request, &[output.as_fd(), complaints.as_fd()])?
         }
     }
+    // While the daemon is at work. Until then a signal ends this process as if it were not caught.
+    pass_signals(voice.clone(), started.clone()).map_err(|error| control.unusable(error))?;
     if stdin == Stdin::Streamed {
         let voice = voice.clone();
         // Ends with the process: a read from a terminal cannot be called back.

@@ -1,11 +1,10 @@
 //! A command without a daemon: the same session, on a connection of its own.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use anyhow::Context;
 use malai_cluster::{ClusterRef, Target};
-use malai_node::descriptor::{Descriptor, Way};
 use malai_node::execute::{self, Ending, READER_GONE};
 use malai_node::flow::{Gate, Sink, Source};
 use malai_node::home::{ClusterDir, Home};
@@ -178,16 +177,12 @@ fn on_terminal(
         action,
         terminal: Some(terminal),
         stdin: Source::Pieces(piece_receiver),
-        stdout: Sink::Descriptor(adopt(io::stdout().as_fd(), Way::Write)?),
-        stderr: Sink::Descriptor(adopt(io::stderr().as_fd(), Way::Write)?),
+        stdout: Sink::adopt(io::stdout().as_fd().try_clone_to_owned()?)?,
+        stderr: Sink::adopt(io::stderr().as_fd().try_clone_to_owned()?)?,
         gate: Gate::new(held),
         nudges: nudge_receiver,
     };
     Ok((caller, session))
-}
-
-fn adopt(fd: BorrowedFd<'_>, way: Way) -> io::Result<Descriptor> {
-    Descriptor::adopt(fd.try_clone_to_owned()?, way)
 }
 
 fn caller(action: Action, terminal: Option<Terminal>, started: Started) -> io::Result<Caller> {
@@ -196,9 +191,9 @@ fn caller(action: Action, terminal: Option<Terminal>, started: Started) -> io::R
     Ok(Caller {
         action,
         terminal,
-        stdin: Source::Descriptor(adopt(io::stdin().as_fd(), Way::Read)?),
-        stdout: Sink::Descriptor(adopt(io::stdout().as_fd(), Way::Write)?),
-        stderr: Sink::Descriptor(adopt(io::stderr().as_fd(), Way::Write)?),
+        stdin: Source::adopt(io::stdin().as_fd().try_clone_to_owned()?)?,
+        stdout: Sink::adopt(io::stdout().as_fd().try_clone_to_owned()?)?,
+        stderr: Sink::adopt(io::stderr().as_fd().try_clone_to_owned()?)?,
         gate: Gate::open(),
         nudges: receiver,
     })

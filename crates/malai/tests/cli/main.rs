@@ -1,7 +1,11 @@
 //! The real binary on homes of its own: standard output, standard error and exit code in one picture.
 
 mod check;
+mod completions;
+mod doctor;
 mod init;
+mod logs;
+mod man;
 mod status;
 mod why;
 mod world;

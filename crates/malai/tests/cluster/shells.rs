@@ -106,7 +106,7 @@ fn full_screen_programs_take_the_screen_and_give_it_back() {
         );
         let after = terminal.screen();
         assert!(
-            after.starts_with(before.trim_end()),
+            heads(&after).starts_with(&heads(&before)),
             "{before}\n--- {after}"
         );
 
@@ -131,7 +131,7 @@ fn full_screen_programs_take_the_screen_and_give_it_back() {
         terminal.see("ready> ");
         let after = terminal.screen();
         assert!(
-            after.starts_with(before.trim_end()),
+            heads(&after).starts_with(&heads(&before)),
             "{before}\n--- {after}"
         );
         terminal.types("exit\r");
@@ -176,4 +176,13 @@ fn an_interrupt_stops_a_flood() {
         terminal.types("exit\r");
         assert_eq!(terminal.code(), 0);
     }
+}
+
+/// The beginnings of a screen's lines, without the last, which goes on: the rest of them is gone once the
+/// screen was narrow.
+fn heads(screen: &str) -> Vec<String> {
+    let mut lines: Vec<&str> = screen.trim_end().lines().collect();
+    lines.pop();
+    let heads = lines.iter().map(|line| line.chars().take(40).collect());
+    heads.collect()
 }
