@@ -33,7 +33,7 @@ pub fn run(home: &Home, words: &[OsString], printer: &Printer) -> anyhow::Result
                 .map(|line| line.to_string_lossy())
                 .unwrap_or_default();
             anyhow::bail!(
-                "{error}\n  no shell is involved; if you want one: malai {target} sh -c {}",
+                "{error}\n  if you want one: malai {target} sh -c {}",
                 quoted(&line)
             );
         }
