@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use malai_cluster::{ClusterRef, MachineId, MachineRef, Target, escape};
+use malai_cluster::{ClusterRef, MachineId, MachineRef, Target, escape, nearest};
 use tokio_util::sync::CancellationToken;
 
 use crate::local;
@@ -116,13 +116,20 @@ fn find_service<'a>(
 
 /// What is said of a target in a cluster that this home is not in.
 pub fn unknown_cluster(target: &Target, known: &[String]) -> String {
-    let known = match known {
+    let words = match known {
         [] => "this home is in no cluster yet".to_owned(),
         known => format!("this home knows: {}", known.join(", ")),
     };
     match &target.cluster {
-        ClusterRef::Alias(alias) => format!("unknown cluster `{alias}`; {known}"),
-        ClusterRef::Id(id) => format!("unknown cluster {id}; {known}"),
+        ClusterRef::Alias(alias) => {
+            let near = nearest(alias.as_str(), known.iter().map(String::as_str));
+            let near = near.map(|near| format!("; did you mean `{}.{near}`?", target.machine));
+            format!(
+                "unknown cluster `{alias}`; {words}{}",
+                near.unwrap_or_default()
+            )
+        }
+        ClusterRef::Id(id) => format!("unknown cluster {id}; {words}"),
     }
 }
 

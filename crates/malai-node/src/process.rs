@@ -289,6 +289,13 @@ async fn not_started(argv: &[Vec<u8>], error: &io::Error, streams: &mut Streams)
     let name = malai_cluster::escape_bytes(argv.first().map_or(&[][..], Vec::as_slice));
     let (code, text) = match error.kind() {
         io::ErrorKind::NotFound => (127, format!("malai: {name}: command not found")),
+        io::ErrorKind::ArgumentListTooLong => {
+            let bytes: usize = argv.iter().map(|argument| argument.len() + 1).sum();
+            let text = format!(
+                "malai: {name}: the argument list ({bytes} bytes) is longer than this machine's system allows: `getconf ARG_MAX` in all, 128 KiB each"
+            );
+            (126, text)
+        }
         _ => (126, format!("malai: {name}: {error}")),
     };
     let (mut stdout, mut stderr) = (0, 0);

@@ -51,7 +51,7 @@ pub(super) fn run_on(
                 .map(|line| line.to_string_lossy())
                 .unwrap_or_default();
             anyhow::bail!(
-                "{error}\n  no shell is involved; if you want one: malai {target} sh -c {}",
+                "{error}\n  if you want one: malai {target} sh -c {}",
                 quoted(&line)
             );
         }
