@@ -91,7 +91,7 @@ pub async fn run(
     let span = {
         let Command { from, session, .. } = command.inner();
         let (cluster, machine) = (membership.alias(), membership.name_of(from));
-        tracing::info_span!("session", %cluster, peer = %from.short(), machine, session)
+        tracing::info_span!(parent: None, "session", %cluster, peer = %from.short(), machine, session)
     };
     let outcome = run_counted(membership, command, streams, nudges, gone, counts)
         .instrument(span)
