@@ -14,7 +14,9 @@ mod machine;
 mod man;
 mod rescan;
 mod sessions;
+mod shell;
 mod status;
+mod terminal;
 mod why;
 
 use std::ffi::{OsStr, OsString};
@@ -28,14 +30,16 @@ pub use completions::{CompletionsArgs, Shell};
 pub use daemon::DaemonArgs;
 pub use demo::DemoArgs;
 pub use doctor::DoctorArgs;
-pub use exec::ExecCommand;
+pub use exec::{ExecArgs, ExecCommand};
 pub use keeper::KeeperArgs;
 pub use logs::LogsArgs;
 pub use machine::MachineCommand;
 pub use man::ManArgs;
 pub use rescan::RescanArgs;
 pub use sessions::{SessionsArgs, SessionsCommand};
+pub use shell::ShellArgs;
 pub use status::StatusArgs;
+pub use terminal::{TerminalArgs, Wish};
 pub use why::WhyArgs;
 
 use crate::exit::Exit;
@@ -47,10 +51,12 @@ use crate::exit::Exit;
     version = help::VERSION.as_str(),
     before_help = help::EXAMPLES,
     after_help = help::ENDING,
-    override_usage = "malai <COMMAND>\n       malai <TARGET> <COMMAND ON IT>...",
+    override_usage = "malai <COMMAND>\n       malai [-t|-T] <TARGET> [COMMAND ON IT]...",
     arg_required_else_help = true
 )]
 struct Args {
+    #[command(flatten)]
+    terminal: TerminalArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -78,13 +84,9 @@ pub enum Command {
     /// Show the audit record: what was asked of this computer, what was decided, and how it ended
     Audit(AuditArgs),
     /// Run a command on a target: the same as `malai <target> <command>...`
-    #[command(
-        subcommand,
-        before_help = exec::EXAMPLES,
-        override_usage = "malai exec <TARGET> <COMMAND ON IT>...",
-        disable_help_subcommand = true
-    )]
-    Exec(ExecCommand),
+    Exec(ExecArgs),
+    /// Open a shell on a target: the same as `malai <target>`
+    Shell(ShellArgs),
     /// Say whether somebody may do something, by which rule, and where it is written
     Why(WhyArgs),
     /// Show the log of the daemon that runs in the background
@@ -109,7 +111,7 @@ impl Command {
     /// What malai exits with when this command fails with an error.
     pub fn failure(&self) -> Exit {
         match self {
-            Command::Target(_) | Command::Exec(_) => Exit::MALAI,
+            Command::Target(_) | Command::Exec(_) | Command::Shell(_) => Exit::MALAI,
             // A question that has no answer is neither allowed nor refused.
             Command::Why(_) => Exit::USAGE,
             _ => Exit::FAILED,
@@ -122,14 +124,24 @@ pub fn declaration() -> clap::Command {
     help::in_order(Args::command())
 }
 
+/// What was typed, as a whole.
+#[derive(Debug)]
+pub struct Typed {
+    /// What stands before a target.
+    pub terminal: TerminalArgs,
+    /// The first word and what follows it.
+    pub command: Command,
+}
+
 /// Reads this process's arguments.
-pub fn parse() -> Result<Command, clap::Error> {
+pub fn parse() -> Result<Typed, clap::Error> {
     let mut words = std::env::args_os();
     let own_name = words.next();
     match words.next() {
-        Some(first) if is_target(&first) => Ok(Command::Target(
-            std::iter::once(first).chain(words).collect(),
-        )),
+        Some(first) if is_target(&first) => Ok(Typed {
+            terminal: TerminalArgs::default(),
+            command: Command::Target(std::iter::once(first).chain(words).collect()),
+        }),
         first => read(own_name.into_iter().chain(first).chain(words)),
     }
 }
@@ -145,12 +157,18 @@ fn is_target(word: &OsStr) -> bool {
 
 fn read<W: Into<OsString> + Clone>(
     words: impl IntoIterator<Item = W>,
-) -> Result<Command, clap::Error> {
+) -> Result<Typed, clap::Error> {
     let mut declaration = declaration();
     let matches = declaration.try_get_matches_from_mut(words)?;
-    Args::from_arg_matches(&matches)
-        .map(|args| args.command)
-        .map_err(|error| error.format(&mut declaration))
+    let Args { terminal, command } =
+        Args::from_arg_matches(&matches).map_err(|error| error.format(&mut declaration))?;
+    if terminal != TerminalArgs::default() && !matches!(command, Command::Target(_)) {
+        return Err(declaration.error(
+            clap::error::ErrorKind::ArgumentConflict,
+            "-t and -T stand before a target (malai -t <machine>.<cluster> …), or behind exec and shell",
+        ));
+    }
+    Ok(Typed { terminal, command })
 }
 
 #[cfg(test)]

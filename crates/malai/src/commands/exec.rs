@@ -1,23 +1,41 @@
 //! `malai <target> <command>…` and `malai exec`: a command on a target, and its exit code.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use malai_cluster::{NotPlain, escape, split_sole};
 use malai_node::home::Home;
+use malai_wire::peer::exec::{Action, Terminal};
 
-use malai_wire::peer::exec::Action;
-
+use crate::args::Wish;
 use crate::exit::Exit;
 use crate::printer::Printer;
 use crate::route::Route;
+use crate::terminal;
 use crate::through::{daemon, direct};
 
 /// Runs the command on the target.
-pub fn run(home: &Home, words: &[OsString], printer: &Printer) -> anyhow::Result<Exit> {
+pub fn run(home: &Home, words: &[OsString], wish: Wish, printer: &Printer) -> anyhow::Result<Exit> {
     let Some((target, arguments)) = words.split_first() else {
         anyhow::bail!("which target? malai exec <machine>.<cluster> <command>…");
     };
+    if arguments.is_empty() {
+        let shown = escape(&target.to_string_lossy());
+        anyhow::bail!(
+            "what is to be run on {shown}? malai exec {shown} <command>…; for a shell: malai shell {shown}"
+        );
+    }
+    run_on(home, target, arguments, wish, printer)
+}
+
+/// Runs the command on the target, or opens a shell there if there is none.
+pub(super) fn run_on(
+    home: &Home,
+    target: &OsStr,
+    arguments: &[OsString],
+    wish: Wish,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
     let Some(target) = target.to_str() else {
         anyhow::bail!(
             "the target {} is no text; a target is <machine>.<cluster>",
@@ -38,14 +56,31 @@ pub fn run(home: &Home, words: &[OsString], printer: &Printer) -> anyhow::Result
             );
         }
     };
+    let terminal = terminal_for(&action, wish, printer);
     let ending = match Route::of(home)? {
-        Route::Daemon(control) => daemon::run(*control, target, action)?,
-        Route::Direct => direct::run(home, target, action)?,
+        Route::Daemon(control) => daemon::run(*control, target, action, terminal)?,
+        Route::Direct => direct::run(home, target, action, terminal)?,
     };
     if let Some(message) = &ending.message {
         printer.say(message);
     }
     Ok(Exit(ending.code))
+}
+
+/// The terminal that it is given, if it is.
+fn terminal_for(action: &Action, wish: Wish, printer: &Printer) -> Option<Terminal> {
+    let given = match wish {
+        Wish::Usual => *action == Action::Shell && terminal::is_here(),
+        Wish::Terminal if !terminal::is_here() => {
+            printer.say(
+                "standard input is no terminal, so that none is given there either; -tt insists",
+            );
+            false
+        }
+        Wish::Terminal | Wish::Insist => true,
+        Wish::None => false,
+    };
+    given.then(terminal::like_here)
 }
 
 /// The argument list as it travels: as typed, but for a sole argument with blanks in it.

@@ -16,6 +16,7 @@ mod reading;
 mod rescan;
 mod rescan_check;
 mod sessions;
+mod shell;
 mod status;
 mod stop;
 mod target;
@@ -24,14 +25,14 @@ mod why;
 
 use malai_node::home::Home;
 
-use crate::args::{ClusterCommand, Command, ExecCommand, MachineCommand};
+use crate::args::{ClusterCommand, Command, ExecCommand, MachineCommand, Typed};
 use crate::exit::Exit;
 use crate::printer::Printer;
 
 /// Does what was typed. An error's exit code is [`Command::failure`].
-pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
+pub fn run(typed: Typed, printer: &Printer) -> anyhow::Result<Exit> {
     let home = Home::from_env()?;
-    match command {
+    match typed.command {
         Command::Cluster(ClusterCommand::Init { alias }) => {
             cluster_init::run(&home, &alias, printer)
         }
@@ -66,8 +67,12 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
         Command::Completions(args) => completions::run(&home, &args, printer),
         Command::Man(args) => man::run(&args, printer),
         Command::Why(args) => why::run(&home, &args, printer),
-        Command::Exec(ExecCommand::Target(words)) => exec::run(&home, &words, printer),
-        Command::Target(words) => target::run(&home, &words, printer),
+        Command::Exec(args) => {
+            let ExecCommand::Target(words) = &args.command;
+            exec::run(&home, words, args.terminal.wish(), printer)
+        }
+        Command::Shell(args) => shell::run(&home, &args, printer),
+        Command::Target(words) => target::run(&home, &words, typed.terminal.wish(), printer),
         Command::Demo(args) => demo::run(args.keep, printer),
         Command::Keeper(args) => keeper::run(&home, args.in_background),
     }

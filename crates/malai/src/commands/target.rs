@@ -8,15 +8,18 @@ use malai_node::names::Names;
 use malai_node::settings::Settings;
 
 use super::exec;
+use crate::args::Wish;
 use crate::exit::Exit;
 use crate::printer::Printer;
 
 /// Runs the command on the target, or says which command was probably meant.
-pub fn run(home: &Home, words: &[OsString], printer: &Printer) -> anyhow::Result<Exit> {
-    let first = words.first().map(|word| word.to_string_lossy());
-    let first = first.unwrap_or_default();
+pub fn run(home: &Home, words: &[OsString], wish: Wish, printer: &Printer) -> anyhow::Result<Exit> {
+    let Some((target, arguments)) = words.split_first() else {
+        return Ok(Exit::USAGE);
+    };
+    let first = target.to_string_lossy();
     if looks_like_target(&first) || Settings::load(home)?.aliases.contains_key(&*first) {
-        return exec::run(home, words, printer);
+        return exec::run_on(home, target, arguments, wish, printer);
     }
     printer.say(&no_such_command(&first, &Names::of(home)));
     Ok(Exit::USAGE)

@@ -14,18 +14,25 @@ use malai_node::outbound::exec::Caller;
 use malai_node::process::Nudge;
 use malai_node::service::{Part, Service};
 use malai_node::settings::Settings;
-use malai_wire::peer::exec::{Action, Signal};
+use malai_wire::control::FromCommand;
+use malai_wire::peer::exec::{Action, Signal, Terminal};
 use malai_wire::{Refusal, RefusalCode};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ignored::Ignored;
+use super::interactive::{Interactive, Other};
 use super::started::Started;
 use crate::commands::keeper;
 
 /// Runs a command and waits for its end. Nothing in the home is changed by it.
-pub fn run(home: &Home, target: &str, action: Action) -> anyhow::Result<Ending> {
+pub fn run(
+    home: &Home,
+    target: &str,
+    action: Action,
+    terminal: Option<Terminal>,
+) -> anyhow::Result<Ending> {
     let settings = Settings::load(home)?;
     let mut part = Part::new(false, settings.effective_reach()?, home, &settings);
     // Its process is started if the command turns out to run here.
@@ -51,9 +58,15 @@ pub fn run(home: &Home, target: &str, action: Action) -> anyhow::Result<Ending> 
             let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
             return Ok(Ending::failed(execute::unknown_cluster(&found, &known)));
         }
-        let started = Started::default();
-        let (caller, gone) = match caller(action, started.clone()) {
-            Ok(caller) => (caller, CancellationToken::new()),
+        let (started, gone) = (Started::default(), CancellationToken::new());
+        let caller = match terminal {
+            Some(terminal) if crate::terminal::is_here() => {
+                on_terminal(target, action, terminal, &gone).map(|(caller, on)| (caller, Some(on)))
+            }
+            terminal => caller(action, terminal, started.clone()).map(|caller| (caller, None)),
+        };
+        let (caller, session) = match caller {
+            Ok(caller) => caller,
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return Ok(Ending {
                     code: READER_GONE,
@@ -63,11 +76,30 @@ pub fn run(home: &Home, target: &str, action: Action) -> anyhow::Result<Ending> 
             Err(error) => return Err(error).context("the command's own streams cannot be used"),
         };
         let all = services.clone();
-        let (ending, remains) =
-            execute::execute(services, settings.aliases, target, caller, gone, || {
-                started.set()
-            })
-            .await;
+        let (ending, remains) = execute::execute(
+            services,
+            settings.aliases,
+            target,
+            caller,
+            gone.clone(),
+            || {
+                started.set();
+                // A terminal that cannot be made raw has hung up: nobody is there.
+                if session
+                    .as_ref()
+                    .is_some_and(|session| session.started().is_err())
+                {
+                    gone.cancel();
+                }
+            },
+        )
+        .await;
+        let ending = match &session {
+            Some(session) => session.ends(session.left().unwrap_or(ending)),
+            None => ending,
+        };
+        // Before what is left is ended, which may take a while.
+        drop(session);
         if let Some(remains) = remains {
             remains.end().await;
         }
@@ -98,12 +130,67 @@ fn is_cluster_of(dir: &ClusterDir, target: &Target) -> bool {
     }
 }
 
-fn caller(action: Action, started: Started) -> io::Result<Caller> {
+/// This process itself, to a session on the terminal.
+struct Own {
+    pieces: mpsc::Sender<Vec<u8>>,
+    nudges: mpsc::Sender<Nudge>,
+    held: watch::Sender<bool>,
+    gone: CancellationToken,
+}
+
+impl Other for Own {
+    fn tell(&self, message: FromCommand) -> bool {
+        match message {
+            FromCommand::Input(piece) => return self.pieces.blocking_send(piece).is_ok(),
+            // Lost where sixteen others wait: nobody reads them any more then.
+            FromCommand::Signal(signal) => drop(self.nudges.try_send(Nudge::Signal(signal))),
+            FromCommand::Resize(size) => drop(self.nudges.try_send(Nudge::Resize(size))),
+            FromCommand::Pause => drop(self.held.send_replace(true)),
+            FromCommand::Resume => drop(self.held.send_replace(false)),
+        }
+        true
+    }
+
+    fn leave(&self) {
+        self.gone.cancel();
+    }
+}
+
+/// A caller whose terminal is this process's.
+fn on_terminal(
+    target: &str,
+    action: Action,
+    terminal: Terminal,
+    gone: &CancellationToken,
+) -> io::Result<(Caller, Interactive)> {
+    let (nudges, nudge_receiver) = mpsc::channel(16);
+    let (pieces, piece_receiver) = mpsc::channel(16);
+    let (hold, held) = watch::channel(true);
+    let own = Own {
+        pieces,
+        nudges,
+        held: hold,
+        gone: gone.clone(),
+    };
+    let session = Interactive::begin(target, own)?;
+    let caller = Caller {
+        action,
+        terminal: Some(terminal),
+        stdin: Source::Pieces(piece_receiver),
+        stdout: Sink::adopt(io::stdout().as_fd().try_clone_to_owned()?)?,
+        stderr: Sink::adopt(io::stderr().as_fd().try_clone_to_owned()?)?,
+        gate: Gate::new(held),
+        nudges: nudge_receiver,
+    };
+    Ok((caller, session))
+}
+
+fn caller(action: Action, terminal: Option<Terminal>, started: Started) -> io::Result<Caller> {
     let (nudges, receiver) = mpsc::channel(16);
     pass_signals(&nudges, &started)?;
     Ok(Caller {
         action,
-        terminal: None,
+        terminal,
         stdin: Source::adopt(io::stdin().as_fd().try_clone_to_owned()?)?,
         stdout: Sink::adopt(io::stdout().as_fd().try_clone_to_owned()?)?,
         stderr: Sink::adopt(io::stderr().as_fd().try_clone_to_owned()?)?,

@@ -3,4 +3,5 @@
 pub mod daemon;
 pub mod direct;
 mod ignored;
+mod interactive;
 mod started;
