@@ -26,6 +26,7 @@ pub const VERBS: &[&str] = &[
     "logs",
     "doctor",
     "demo",
+    "keeper",
     "completions",
     "man",
     "ssh",

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::control::server::Socket;
 use crate::home::{Home, HomeError};
+use crate::keeper::{self, Keeper};
 use crate::limits::Limiter;
 use crate::lock::{HomeLock, LockError};
 use crate::member::lock;
@@ -58,6 +59,9 @@ pub enum StartError {
         /// What is wrong.
         why: String,
     },
+    /// There is no pipe to the keeper.
+    #[error("cannot make a pipe to the keeper: {0}")]
+    Keeper(std::io::Error),
     /// The control socket cannot be made.
     #[error("cannot make the control socket: {0}")]
     Socket(#[from] std::io::Error),
@@ -92,12 +96,14 @@ impl Daemon {
     /// # Errors
     ///
     /// Everything that keeps it from starting; then nothing runs.
-    pub async fn start(home: Home) -> Result<Arc<Self>, StartError> {
+    pub async fn start(home: Home, keeper: keeper::Program) -> Result<Arc<Self>, StartError> {
         home.prepare()?;
         let lock = HomeLock::acquire(&home)?;
         let settings = check(&home)?;
-        let part = Part::new(true, settings.effective_reach()?, &home, &settings);
+        let mut part = Part::new(true, settings.effective_reach()?, &home, &settings);
         part.audit.open();
+        part.keeper = Keeper::new(keeper).map_err(StartError::Keeper)?;
+        part.keeper.start();
         let daemon = Arc::new(Self {
             home: home.clone(),
             lock,
@@ -127,6 +133,8 @@ impl Daemon {
         *crate::member::lock(&daemon.socket) = Some(tokio::spawn(serving));
         daemon.tasks.spawn(daemon.clone().save_addresses());
         daemon.tasks.spawn(daemon.clone().keep_count());
+        let replaced = daemon.part.keeper.clone().replace(daemon.stopped.clone());
+        daemon.tasks.spawn(replaced);
         Ok(daemon)
     }
 

@@ -17,6 +17,7 @@ pub mod frames;
 pub mod home;
 pub mod inbound;
 pub mod init;
+pub mod keeper;
 pub mod keystore;
 pub mod limits;
 pub mod link;

@@ -15,6 +15,7 @@ use crate::audit::Audit;
 use crate::configuration::Configuration;
 use crate::home::{ClusterDir, Role};
 use crate::inbound::sync::Given;
+use crate::keeper::Keeper;
 use crate::limits::Limiter;
 use crate::moment::Moment;
 use crate::session::Sessions;
@@ -52,6 +53,8 @@ pub struct Membership {
     pub audit: Arc<Audit>,
     /// What counts for the limits, of all clusters of this process.
     pub limiter: Arc<Limiter>,
+    /// Who ends what runs here if this process cannot.
+    pub keeper: Arc<Keeper>,
     /// The configuration as it is being given to others.
     pub given: Given,
     /// Keys that ask to be members.

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::{Counts, Running};
 use crate::flow::{FlowError, Gate, Sink, Source};
 use crate::inbound::gate::{Command, Granted};
+use crate::keeper::Kind;
 use crate::member::Membership;
 use end::{end_group, number, send_signal};
 use pipes::{drain, feed};
@@ -104,7 +105,11 @@ async fn run_counted(
         Ok(child) => child,
         Err(error) => return not_started(&argv, &error, &mut streams).await,
     };
-    let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let Some(id) = child.id() else {
+        return Outcome::Failed("the command was started and has no number".into());
+    };
+    let kept = membership.keeper.begun(id, Kind::Group);
+    let group = Pid::from_raw(id.cast_signed());
     let (Some(stdin), Some(stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
@@ -153,23 +158,26 @@ async fn run_counted(
                 out.abort();
                 err.abort();
                 end_group(&mut child, group).await;
+                kept.ended();
                 return Outcome::ClientGone;
             }
             reason = listed.ended() => {
                 feeding.abort();
                 out.abort();
                 err.abort();
-                return Outcome::Ended(reason, Remains { child, group });
+                return Outcome::Ended(reason, Remains { child: Box::new(child), group, kept: Some(kept) });
             }
         }
     };
     feeding.abort();
+    // What it left in the background is nobody's to end, from now on.
+    kept.ended();
     // Both ends are told at the same moment, after the exit: what is in the pipes now is the rest.
     let _ = (out_ended.send(()), err_ended.send(()));
     let (out, err) = tokio::select! {
         both = async { tokio::join!(out, err) } => both,
         () = gone.cancelled() => return Outcome::ClientGone,
-        reason = listed.ended() => return Outcome::Ended(reason, Remains { child, group: None }),
+        reason = listed.ended() => return Outcome::Ended(reason, Remains { child: Box::new(child), group: None, kept: None }),
     };
     let status = match status {
         Ok(status) => status,

@@ -21,6 +21,7 @@ use crate::distribute;
 use crate::endpoint::{self, BindError, Ports, machine_id};
 use crate::home::{ClusterDir, Home, Role};
 use crate::inbound::gate;
+use crate::keeper::Keeper;
 use crate::keystore::{self, KeyError};
 use crate::limits::{Limiter, Origin};
 use crate::link::Link;
@@ -81,6 +82,8 @@ pub struct Part {
     pub audit: Arc<Audit>,
     /// What counts for the limits.
     pub limiter: Arc<Limiter>,
+    /// Who ends what runs here if this process cannot. None unless it is set.
+    pub keeper: Arc<Keeper>,
 }
 
 impl Part {
@@ -96,6 +99,7 @@ impl Part {
             sessions: Arc::default(),
             limiter: Arc::new(Limiter::new(settings.limits.clone())),
             audit: Arc::new(Audit::new(home, &instance, settings.audit)),
+            keeper: Arc::default(),
         }
     }
 }
@@ -339,6 +343,7 @@ fn assemble(
         sessions: part.sessions,
         audit: part.audit,
         limiter: part.limiter,
+        keeper: part.keeper,
         heard: Default::default(),
         given: Default::default(),
         waiting: Default::default(),

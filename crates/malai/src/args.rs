@@ -6,6 +6,7 @@ mod daemon;
 mod demo;
 mod exec;
 mod help;
+mod keeper;
 mod machine;
 mod rescan;
 mod status;
@@ -20,6 +21,7 @@ pub use cluster::ClusterCommand;
 pub use daemon::DaemonArgs;
 pub use demo::DemoArgs;
 pub use exec::ExecCommand;
+pub use keeper::KeeperArgs;
 pub use machine::MachineCommand;
 pub use rescan::RescanArgs;
 pub use status::StatusArgs;
@@ -74,6 +76,9 @@ pub enum Command {
     Why(WhyArgs),
     /// Show malai at work: a throwaway cluster of real daemons, on this computer's loopback only
     Demo(DemoArgs),
+    /// Started by a process that runs commands, to end them should that be killed
+    #[command(hide = true)]
+    Keeper(KeeperArgs),
     /// A target and what to run there.
     #[command(external_subcommand)]
     Target(Vec<OsString>),

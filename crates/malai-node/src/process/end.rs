@@ -6,20 +6,27 @@ use malai_wire::peer::exec::Signal;
 use rustix::process::Pid;
 use tokio::process::Child;
 
+use crate::keeper::Kept;
+
 /// How long a command whose client has gone may take to clean up after SIGHUP, before SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(5);
 
 /// A command whose session has ended and which may still be running.
 #[derive(Debug)]
 pub struct Remains {
-    pub(super) child: Child,
+    pub(super) child: Box<Child>,
     pub(super) group: Option<Pid>,
+    /// None where the command itself has ended, and with it its session.
+    pub(super) kept: Option<Kept>,
 }
 
 impl Remains {
     /// Ends the process group.
     pub async fn end(mut self) {
         end_group(&mut self.child, self.group).await;
+        if let Some(kept) = self.kept {
+            kept.ended();
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::process::Child;
 
 use crate::account::Become;
 use crate::inbound::gate::Command;
+use crate::keeper::Kind;
 use crate::member::Membership;
 
 /// Where commands are looked for: what a login gives on Debian, root or not.
@@ -45,6 +46,8 @@ pub(super) fn spawn(
     command: &Command,
     argv: &[Vec<u8>],
 ) -> io::Result<Child> {
+    // Before the command, so that nobody has to wait for it after.
+    membership.keeper.start();
     let account = &command.account;
     let mut arguments = argv
         .iter()
@@ -76,11 +79,16 @@ pub(super) fn spawn(
     match &account.switch {
         Some(switch) => {
             let change = Become::new(switch, &account.home);
+            let announcement = membership.keeper.announcement(Kind::Group);
             // SAFETY: the closure only makes system calls with what was made before the fork: it
             // allocates nothing, takes no lock and panics nowhere.
             #[allow(unsafe_code)]
             unsafe {
-                spawn.pre_exec(move || change.become_it())
+                spawn.pre_exec(move || {
+                    change.become_it()?;
+                    announcement.make();
+                    Ok(())
+                })
             };
         }
         None => {
@@ -88,11 +96,16 @@ pub(super) fn spawn(
             let root = Path::new("/");
             spawn.current_dir(if home.is_dir() { home } else { root });
             if has_terminal() {
+                let announcement = membership.keeper.announcement(Kind::Group);
                 // A session of its own, so that it has no hold on the terminal of this process.
-                // SAFETY: one system call; nothing is allocated or locked.
+                // SAFETY: system calls only; nothing is allocated or locked.
                 #[allow(unsafe_code)]
                 unsafe {
-                    spawn.pre_exec(|| Ok(rustix::process::setsid().map(|_| ())?))
+                    spawn.pre_exec(move || {
+                        rustix::process::setsid()?;
+                        announcement.make();
+                        Ok(())
+                    })
                 };
             } else {
                 spawn.process_group(0);

@@ -81,7 +81,7 @@ fn every_verb_has_a_line_about_it_and_an_example_that_can_be_typed() {
         }
         command
             .get_subcommands()
-            .filter(|command| command.get_name() != "help")
+            .filter(|command| command.get_name() != "help" && !command.is_hide_set())
             .for_each(|command| look(command, &path));
     }
     look(&declaration(), "");

@@ -10,6 +10,7 @@ use malai_node::daemon::Daemon;
 use malai_node::home::Home;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::keeper;
 use crate::exit::Exit;
 use crate::log;
 use crate::printer::Printer;
@@ -82,7 +83,7 @@ pub fn run_foreground(home: &Home, in_background: bool, printer: &Printer) -> an
             signal(SignalKind::user_defined2())?,
         );
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-        let daemon = Daemon::start(home.clone()).await?;
+        let daemon = Daemon::start(home.clone(), keeper::program(in_background, true)).await?;
         tracing::info!(home = %home.root().display(), clusters = daemon.cluster_count(), "ready");
         if let Some(mut starter) = starter.take() {
             // Whoever started it may have gone; it serves all the same.

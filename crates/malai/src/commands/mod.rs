@@ -6,6 +6,7 @@ mod cluster_init;
 mod daemon;
 mod demo;
 mod exec;
+pub mod keeper;
 mod machine_init;
 mod rescan;
 mod rescan_check;
@@ -56,5 +57,6 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
         Command::Exec(ExecCommand::Target(words)) => exec::run(&home, &words, printer),
         Command::Target(words) => target::run(&home, &words, printer),
         Command::Demo(args) => demo::run(args.keep, printer),
+        Command::Keeper(args) => keeper::run(&home, args.in_background),
     }
 }

@@ -9,6 +9,7 @@ use malai_node::descriptor::{Descriptor, Way};
 use malai_node::execute::{self, Ending, READER_GONE};
 use malai_node::flow::{Gate, Sink, Source};
 use malai_node::home::{ClusterDir, Home};
+use malai_node::keeper::Keeper;
 use malai_node::membership;
 use malai_node::outbound::exec::Caller;
 use malai_node::process::Nudge;
@@ -22,11 +23,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::ignored::Ignored;
 use super::started::Started;
+use crate::commands::keeper;
 
 /// Runs a command and waits for its end. Nothing in the home is changed by it.
 pub fn run(home: &Home, target: &str, action: Action) -> anyhow::Result<Ending> {
     let settings = Settings::load(home)?;
-    let part = Part::new(false, settings.effective_reach()?, home, &settings);
+    let mut part = Part::new(false, settings.effective_reach()?, home, &settings);
+    // Its process is started if the command turns out to run here.
+    part.keeper =
+        Keeper::new(keeper::program(false, false)).context("cannot make a pipe to the keeper")?;
     let audit = part.audit.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

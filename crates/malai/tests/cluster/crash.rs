@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Cluster, Home, PATIENCE, alone, finish, signal, until};
+use crate::harness::{Cluster, Home, PATIENCE, alone, finish, lives, signal, until};
 
 fn crashed(home: &Home) {
     let status = home.run(&["status"]);
@@ -78,8 +78,8 @@ fn a_command_whose_far_daemon_crashes_fails() {
         let output = finish(child, Vec::new());
         assert_eq!(output.code, 255, "{}: {}", route.name, output.shown());
         assert!(output.stderr.starts_with("malai: "), "{}", output.shown());
-        // A daemon that was killed could not end its command.
-        signal(pid, Signal::KILL);
+        // A daemon that was killed could not end its command; its keeper has.
+        until("the command's end", || !lives(pid));
     }
 }
 

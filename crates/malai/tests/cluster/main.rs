@@ -9,6 +9,7 @@ mod exactly_once;
 mod floods;
 mod harness;
 mod house;
+mod keeper;
 mod limits;
 mod manage;
 mod many;

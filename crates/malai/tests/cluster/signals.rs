@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::harness::{Cluster, Route, finish, lives, signal, until, within};
 
 /// Waits for a whole line in a file and returns the file's text.
-fn line(path: &PathBuf) -> String {
+pub fn line(path: &PathBuf) -> String {
     let whole = || fs::read_to_string(path).is_ok_and(|text| text.ends_with('\n'));
     until("a line of the command", whole);
     fs::read_to_string(path).unwrap().trim().to_owned()
@@ -19,7 +19,7 @@ fn line(path: &PathBuf) -> String {
 
 /// Starts a script that prints its process ids, and waits until the client has passed them on: from
 /// then on it passes signals on. Returns the client and the ids.
-fn started(route: &Route<'_>, script: &str, marker: &Path) -> (Child, Vec<u32>) {
+pub fn started(route: &Route<'_>, script: &str, marker: &Path) -> (Child, Vec<u32>) {
     let _ = fs::remove_file(marker);
     let words = ["sh", "-c", script, "sh", marker.to_str().unwrap()];
     let mut child = route.home.spawn(&route.args(&words));
@@ -93,8 +93,8 @@ fn a_command_that_a_signal_ends_says_so() {
 }
 
 /// A command that HUP ends, and one that only KILL ends. Both have a second process in their group.
-const MEEK: &str = "sleep 323 & echo $$ $!; wait; sleep 323";
-const STUBBORN: &str =
+pub const MEEK: &str = "sleep 323 & echo $$ $!; wait; sleep 323";
+pub const STUBBORN: &str =
     "sleep 324 & trap 'echo HUP >\"$1\"' HUP; echo $$ $!; while :; do wait; sleep 1; done";
 
 /// The client is killed outright: the group gets HUP, then KILL after the grace period.
