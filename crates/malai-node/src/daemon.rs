@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use malai_cluster::{ClusterAlias, Severity, Target};
+use malai_cluster::{ClusterAlias, Severity, Targets};
 use malai_wire::status::DaemonFacts;
 use malai_wire::{Refusal, RefusalCode};
 use tokio::task::JoinHandle;
@@ -73,7 +73,7 @@ pub struct Daemon {
     home: Home,
     lock: HomeLock,
     part: Part,
-    aliases: Mutex<BTreeMap<String, Target>>,
+    aliases: Mutex<BTreeMap<String, Targets>>,
     services: Mutex<BTreeMap<ClusterAlias, Arc<Service>>>,
     /// One rescan at a time: two that are typed at once are done one after the other.
     rescanning: tokio::sync::Mutex<()>,
@@ -210,7 +210,7 @@ impl Daemon {
     }
 
     /// Short names of targets, as `malai.toml` has them.
-    pub fn aliases(&self) -> BTreeMap<String, Target> {
+    pub fn aliases(&self) -> BTreeMap<String, Targets> {
         lock(&self.aliases).clone()
     }
 

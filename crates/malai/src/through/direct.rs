@@ -50,7 +50,10 @@ pub fn run(home: &Home, target: &str, action: Action) -> anyhow::Result<Ending> 
         }
         if services.is_empty() {
             let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
-            return Ok(Ending::failed(execute::unknown_cluster(&found, &known)));
+            return Ok(Ending::failed(execute::unknown_cluster(
+                &found.cluster,
+                &known,
+            )));
         }
         let started = Started::default();
         let (caller, gone) = match caller(action, started.clone()) {
