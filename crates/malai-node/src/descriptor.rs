@@ -164,6 +164,16 @@ impl Descriptor {
     }
 }
 
+/// Raises this process's limit of open files as far as it may go. What runs in it has that of a login
+/// again: see [`crate::process`].
+pub fn raise_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it is refused, there are as many as before.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 /// Opens the same file anew, with flags of its own. A terminal does not become ours by that.
 fn reopen(fd: &OwnedFd, way: Way) -> Result<OwnedFd, Errno> {
     use std::os::fd::AsRawFd;

@@ -19,6 +19,9 @@ pub const OWN_FAILURE: u8 = 255;
 /// What a command exits with when whoever read its output has gone: 128 and SIGPIPE.
 pub const READER_GONE: u8 = 141;
 
+/// What a command line says whose daemon has gone.
+pub const DAEMON_GONE: &str = "the daemon of this computer ended while the command was running; whether the command came to its end is not known";
+
 /// What is said where the daemon ends a session. (A command line that has gone does not hear it.)
 const STOPPED: &str = "the daemon of this computer is stopping; the command was ended";
 

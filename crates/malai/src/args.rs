@@ -8,21 +8,24 @@ mod exec;
 mod help;
 mod keeper;
 mod machine;
+mod on_targets;
 mod rescan;
 mod status;
 mod why;
 
 use std::ffi::OsString;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use audit::AuditArgs;
 pub use cluster::ClusterCommand;
 pub use daemon::DaemonArgs;
 pub use demo::DemoArgs;
-pub use exec::ExecCommand;
+pub use exec::{ExecArgs, ExecCommand};
 pub use keeper::KeeperArgs;
 pub use machine::MachineCommand;
+pub use on_targets::OnTargets;
 pub use rescan::RescanArgs;
 pub use status::StatusArgs;
 pub use why::WhyArgs;
@@ -36,10 +39,12 @@ use crate::exit::Exit;
     version = help::VERSION.as_str(),
     before_help = help::EXAMPLES,
     after_help = help::ENDING,
-    override_usage = "malai <COMMAND>\n       malai <TARGET> <COMMAND ON IT>...",
+    override_usage = "malai <COMMAND>\n       malai [OPTIONS] <TARGET> <COMMAND ON IT>...",
     arg_required_else_help = true
 )]
 struct Args {
+    #[command(flatten)]
+    on: OnTargets,
     #[command(subcommand)]
     command: Command,
 }
@@ -66,12 +71,11 @@ pub enum Command {
     Audit(AuditArgs),
     /// Run a command on a target: the same as `malai <target> <command>...`
     #[command(
-        subcommand,
         before_help = exec::EXAMPLES,
-        override_usage = "malai exec <TARGET> <COMMAND ON IT>...",
+        override_usage = "malai exec [OPTIONS] <TARGET> <COMMAND ON IT>...",
         disable_help_subcommand = true
     )]
-    Exec(ExecCommand),
+    Exec(ExecArgs),
     /// Say whether somebody may do something, by which rule, and where it is written
     Why(WhyArgs),
     /// Show malai at work: a throwaway cluster of real daemons, on this computer's loopback only
@@ -101,19 +105,30 @@ pub fn declaration() -> clap::Command {
     help::in_order(Args::command())
 }
 
-/// Reads this process's arguments.
-pub fn parse() -> Result<Command, clap::Error> {
+/// Reads this process's arguments: the command, and how it is run if it is one on targets.
+pub fn parse() -> Result<(Command, OnTargets), clap::Error> {
     read(std::env::args_os())
 }
 
 fn read<W: Into<OsString> + Clone>(
     words: impl IntoIterator<Item = W>,
-) -> Result<Command, clap::Error> {
+) -> Result<(Command, OnTargets), clap::Error> {
     let mut declaration = declaration();
     let matches = declaration.try_get_matches_from_mut(words)?;
-    Args::from_arg_matches(&matches)
-        .map(|args| args.command)
-        .map_err(|error| error.format(&mut declaration))
+    let args = Args::from_arg_matches(&matches).map_err(|error| error.format(&mut declaration))?;
+    match args.command {
+        Command::Target(_) => Ok((args.command, args.on)),
+        // What is said twice would leave open which counts.
+        _ if args.on != OnTargets::default() => Err(declaration.error(
+            ErrorKind::ArgumentConflict,
+            "options before the first word are for commands on targets, as in: malai --timeout 30s web01.company uptime",
+        )),
+        Command::Exec(ExecArgs { ref on, .. }) => {
+            let on = on.clone();
+            Ok((args.command, on))
+        }
+        command => Ok((command, args.on)),
+    }
 }
 
 #[cfg(test)]

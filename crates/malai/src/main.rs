@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod exit;
 mod log;
+mod many;
 mod printer;
 mod render;
 mod route;
@@ -18,9 +19,9 @@ fn main() -> ExitCode {
     malai_node::process::keep_descriptors();
     let printer = Printer::default();
     let exit = match args::parse() {
-        Ok(command) => {
+        Ok((command, on)) => {
             let failure = command.failure();
-            commands::run(command, &printer).unwrap_or_else(|error| {
+            commands::run(command, &on, &printer).unwrap_or_else(|error| {
                 printer.say(&format!("{error:#}"));
                 failure
             })

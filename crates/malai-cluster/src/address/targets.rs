@@ -77,6 +77,19 @@ impl Targets {
         Ok(targets)
     }
 
+    /// The same list without those of another.
+    ///
+    /// # Errors
+    ///
+    /// The other one is no list.
+    pub fn without(text: &str, excluded: &str) -> Result<String, AddressError> {
+        let mut text = text.to_owned();
+        for word in split(excluded)? {
+            text.extend([",!", word]);
+        }
+        Ok(text)
+    }
+
     /// The machine, where nothing but one was written: its streams are passed on as they are.
     pub fn plain(&self) -> Option<Target> {
         match self.parts.as_slice() {

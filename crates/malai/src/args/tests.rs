@@ -8,8 +8,12 @@ fn words(line: &[&str]) -> Vec<OsString> {
 }
 
 fn target(line: &[&str]) -> Vec<OsString> {
-    match read(line).unwrap() {
-        Command::Target(words) | Command::Exec(ExecCommand::Target(words)) => words,
+    match read(line).unwrap().0 {
+        Command::Target(words)
+        | Command::Exec(ExecArgs {
+            command: ExecCommand::Target(words),
+            ..
+        }) => words,
         other => panic!("{other:?}"),
     }
 }
@@ -48,11 +52,44 @@ fn nothing_after_the_target_is_touched() {
 }
 
 #[test]
+fn what_stands_before_a_target_says_how_and_nothing_after_it_does() {
+    let how = |line: &[&str]| read(line).unwrap().1;
+    let expected = OnTargets {
+        parallel: Some(10),
+        json: true,
+        ..OnTargets::default()
+    };
+    let options = ["--parallel", "10", "--json"];
+    let command = ["@web.company", "uptime", "--json", "--parallel", "3", "-n"];
+    assert_eq!(
+        how(&[&["malai"], &options[..], &command].concat()),
+        expected
+    );
+    assert_eq!(
+        how(&[&["malai", "exec"], &options[..], &command].concat()),
+        expected
+    );
+    assert_eq!(
+        how(&[&["malai"], &command[..]].concat()),
+        OnTargets::default()
+    );
+    for line in [
+        &["malai", "-n", "exec", "web01.company", "cat"][..],
+        &["malai", "--json", "status"],
+        &["malai", "--parallel", "0", "@web.company", "uptime"],
+        &["malai", "--parallel", "513", "@web.company", "uptime"],
+        &["malai", "--timeout", "soon", "@web.company", "uptime"],
+    ] {
+        assert!(read(line).is_err(), "{line:?}");
+    }
+}
+
+#[test]
 fn bytes_that_are_no_text_reach_the_target_too() {
     use std::os::unix::ffi::OsStringExt;
     let raw = OsString::from_vec(b"a\xffb".to_vec());
     let line = [words(&["malai", "web01.company", "cat"]), vec![raw.clone()]].concat();
-    match read(line).unwrap() {
+    match read(line).unwrap().0 {
         Command::Target(words) => assert_eq!(words[2], raw),
         other => panic!("{other:?}"),
     }

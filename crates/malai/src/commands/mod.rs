@@ -8,6 +8,7 @@ mod demo;
 mod exec;
 pub mod keeper;
 mod machine_init;
+mod many;
 mod rescan;
 mod rescan_check;
 mod status;
@@ -18,12 +19,12 @@ mod why;
 
 use malai_node::home::Home;
 
-use crate::args::{ClusterCommand, Command, ExecCommand, MachineCommand};
+use crate::args::{ClusterCommand, Command, ExecCommand, MachineCommand, OnTargets};
 use crate::exit::Exit;
 use crate::printer::Printer;
 
 /// Does what was typed. An error's exit code is [`Command::failure`].
-pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
+pub fn run(command: Command, on: &OnTargets, printer: &Printer) -> anyhow::Result<Exit> {
     let home = Home::from_env()?;
     match command {
         Command::Cluster(ClusterCommand::Init { alias }) => {
@@ -54,8 +55,11 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<Exit> {
         Command::Rescan(args) => rescan::run(&home, args.cluster.as_deref(), printer),
         Command::Audit(args) => audit::run(&home, &args, printer),
         Command::Why(args) => why::run(&home, &args, printer),
-        Command::Exec(ExecCommand::Target(words)) => exec::run(&home, &words, printer),
-        Command::Target(words) => target::run(&home, &words, printer),
+        Command::Exec(args) => {
+            let ExecCommand::Target(words) = args.command;
+            exec::run(&home, &words, on, printer)
+        }
+        Command::Target(words) => target::run(&home, &words, on, printer),
         Command::Demo(args) => demo::run(args.keep, printer),
         Command::Keeper(args) => keeper::run(&home, args.in_background),
     }

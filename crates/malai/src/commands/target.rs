@@ -7,15 +7,21 @@ use malai_node::home::Home;
 use malai_node::settings::Settings;
 
 use super::exec;
+use crate::args::OnTargets;
 use crate::exit::Exit;
 use crate::printer::Printer;
 
 /// Runs the command on the target, or says which command was probably meant.
-pub fn run(home: &Home, words: &[OsString], printer: &Printer) -> anyhow::Result<Exit> {
+pub fn run(
+    home: &Home,
+    words: &[OsString],
+    on: &OnTargets,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
     let first = words.first().map(|word| word.to_string_lossy());
     let first = first.unwrap_or_default();
     if looks_like_target(&first) || Settings::load(home)?.aliases.contains_key(&*first) {
-        return exec::run(home, words, printer);
+        return exec::run(home, words, on, printer);
     }
     printer.say(&no_such_command(&first));
     Ok(Exit::USAGE)
@@ -23,7 +29,7 @@ pub fn run(home: &Home, words: &[OsString], printer: &Printer) -> anyhow::Result
 
 /// Whether only a target can be written this way. Short names of targets cannot: they look like commands.
 fn looks_like_target(word: &str) -> bool {
-    word.contains(['.', '@', '*', ','])
+    word.contains(['.', '@', '*', '?', '[', ',', '!'])
 }
 
 fn no_such_command(word: &str) -> String {

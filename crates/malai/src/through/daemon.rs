@@ -1,13 +1,15 @@
 //! A command through the daemon: descriptors handed over, then only signals and the exit.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use malai_node::control::client::{Control, ControlError};
-use malai_node::execute::Ending;
+use malai_node::execute::{self, Ending};
 use malai_wire::control::{Exec, FromCommand, Reply, Request, Stdin};
 use malai_wire::frame::Tagged;
 use malai_wire::peer::exec::{Action, Signal};
@@ -16,13 +18,22 @@ use signal_hook::iterator::Signals;
 
 use super::ignored::Ignored;
 use super::started::Started;
+use super::timed_out;
+use crate::args::OnTargets;
 
 /// Runs a command and waits for its end.
-pub fn run(mut control: Control, target: &str, action: Action) -> Result<Ending, ControlError> {
+pub fn run(
+    mut control: Control,
+    target: &str,
+    action: Action,
+    on: &OnTargets,
+) -> Result<Ending, ControlError> {
     let (input, output, complaints) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     // A terminal stays here, so that the shell's job control keeps working.
-    let terminal = rustix::termios::isatty(&input);
-    let stdin = if terminal {
+    let terminal = !on.no_input && rustix::termios::isatty(&input);
+    let stdin = if on.no_input {
+        Stdin::Empty
+    } else if terminal {
         Stdin::Streamed
     } else {
         Stdin::Descriptor
@@ -55,8 +66,23 @@ pub fn run(mut control: Control, target: &str, action: Action) -> Result<Ending,
         // Ends with the process: a read from a terminal cannot be called back.
         thread::spawn(move || pass_input(&voice));
     }
+    let given_up = Arc::new(AtomicBool::new(false));
+    if let Some(timeout) = on.timeout {
+        let (given_up, voice) = (given_up.clone(), voice.clone());
+        // Ends with the process.
+        thread::spawn(move || {
+            thread::sleep(timeout);
+            given_up.store(true, Ordering::Relaxed);
+            // To the daemon this command line has gone then.
+            let voice = voice.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = voice.shutdown(Shutdown::Both);
+        });
+    }
     loop {
         match control.answer() {
+            Err(_) if given_up.load(Ordering::Relaxed) => {
+                return Ok(Ending::failed(timed_out(target, on)));
+            }
             Ok(Reply::Started) => started.set(),
             Ok(Reply::Exited(exited)) => {
                 return Ok(Ending {
@@ -66,9 +92,7 @@ pub fn run(mut control: Control, target: &str, action: Action) -> Result<Ending,
             }
             Ok(_) => {}
             Err(ControlError::Gone) => {
-                return Ok(Ending::failed(
-                    "the daemon of this computer ended while the command was running; whether the command came to its end is not known",
-                ));
+                return Ok(Ending::failed(execute::DAEMON_GONE));
             }
             Err(error) => return Err(error),
         }

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use anyhow::Context;
-use malai_cluster::{ClusterRef, Target};
+use malai_cluster::ClusterRef;
 use malai_node::descriptor::{Descriptor, Way};
 use malai_node::execute::{self, Ending, READER_GONE};
 use malai_node::flow::{Gate, Sink, Source};
@@ -23,10 +24,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::ignored::Ignored;
 use super::started::Started;
+use super::timed_out;
+use crate::args::OnTargets;
 use crate::commands::keeper;
 
 /// Runs a command and waits for its end. Nothing in the home is changed by it.
-pub fn run(home: &Home, target: &str, action: Action) -> anyhow::Result<Ending> {
+pub fn run(home: &Home, target: &str, action: Action, on: &OnTargets) -> anyhow::Result<Ending> {
     let settings = Settings::load(home)?;
     let mut part = Part::new(false, settings.effective_reach()?, home, &settings);
     // Its process is started if the command turns out to run here.
@@ -45,7 +48,7 @@ pub fn run(home: &Home, target: &str, action: Action) -> anyhow::Result<Ending> 
         // Another cluster's broken folder is no reason to fail here.
         let dirs = home.survey()?.dirs;
         let mut services = Vec::new();
-        for dir in dirs.iter().filter(|dir| is_cluster_of(dir, &found)) {
+        for dir in dirs.iter().filter(|dir| is_cluster_of(dir, &found.cluster)) {
             services.push(Service::start(dir.clone(), part.clone()).await?);
         }
         if services.is_empty() {
@@ -56,7 +59,7 @@ pub fn run(home: &Home, target: &str, action: Action) -> anyhow::Result<Ending> 
             )));
         }
         let started = Started::default();
-        let (caller, gone) = match caller(action, started.clone()) {
+        let (caller, gone) = match caller(action, on, started.clone()) {
             Ok(caller) => (caller, CancellationToken::new()),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return Ok(Ending {
@@ -67,11 +70,25 @@ pub fn run(home: &Home, target: &str, action: Action) -> anyhow::Result<Ending> 
             Err(error) => return Err(error).context("the command's own streams cannot be used"),
         };
         let all = services.clone();
-        let (ending, remains) =
-            execute::execute(services, settings.aliases, target, caller, gone, || {
-                started.set()
-            })
-            .await;
+        let begun = || started.set();
+        let execution = execute::execute(
+            services,
+            settings.aliases,
+            target,
+            caller,
+            gone.clone(),
+            begun,
+        );
+        tokio::pin!(execution);
+        let patience = on.timeout.unwrap_or(Duration::MAX);
+        let (ending, remains) = match tokio::time::timeout(patience, &mut execution).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                gone.cancel();
+                let (_, remains) = execution.await;
+                (Ending::failed(timed_out(target, on)), remains)
+            }
+        };
         if let Some(remains) = remains {
             remains.end().await;
         }
@@ -95,14 +112,15 @@ fn with_notices(ending: Ending, notices: Vec<String>) -> Ending {
     }
 }
 
-fn is_cluster_of(dir: &ClusterDir, target: &Target) -> bool {
-    match &target.cluster {
+/// Whether a folder is that of a cluster.
+pub fn is_cluster_of(dir: &ClusterDir, cluster: &ClusterRef) -> bool {
+    match cluster {
         ClusterRef::Alias(alias) => dir.alias == *alias,
-        ClusterRef::Id(id) => membership::identify(dir).is_ok_and(|(_, cluster)| cluster == *id),
+        ClusterRef::Id(id) => membership::identify(dir).is_ok_and(|(_, found)| found == *id),
     }
 }
 
-fn caller(action: Action, started: Started) -> io::Result<Caller> {
+fn caller(action: Action, on: &OnTargets, started: Started) -> io::Result<Caller> {
     let (nudges, receiver) = mpsc::channel(16);
     pass_signals(&nudges, &started)?;
     let adopt =
@@ -110,7 +128,10 @@ fn caller(action: Action, started: Started) -> io::Result<Caller> {
     Ok(Caller {
         action,
         terminal: None,
-        stdin: Source::Descriptor(adopt(io::stdin().as_fd(), Way::Read)?),
+        stdin: match on.no_input {
+            true => Source::Empty,
+            false => Source::Descriptor(adopt(io::stdin().as_fd(), Way::Read)?),
+        },
         stdout: Sink::Descriptor(adopt(io::stdout().as_fd(), Way::Write)?),
         stderr: Sink::Descriptor(adopt(io::stderr().as_fd(), Way::Write)?),
         gate: Gate::open(),
