@@ -3,13 +3,14 @@
 mod apply;
 mod facts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use malai_cluster::{ClusterAlias, Severity, Targets};
 use malai_wire::status::DaemonFacts;
 use malai_wire::{Refusal, RefusalCode};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,7 +22,7 @@ use crate::limits::Limiter;
 use crate::lock::{HomeLock, LockError};
 use crate::member::lock;
 use crate::service::{Part, Service};
-use crate::settings::{BadEnvironment, Settings};
+use crate::settings::{BadEnvironment, LogSettings, Settings};
 use crate::verify::{self, VerifyError};
 
 /// How long running commands may take to end when the daemon stops.
@@ -74,6 +75,10 @@ pub struct Daemon {
     lock: HomeLock,
     part: Part,
     aliases: Mutex<BTreeMap<String, Targets>>,
+    /// What is logged, and how.
+    log: watch::Sender<LogSettings>,
+    /// How things are, in a line for the service manager.
+    summary: watch::Sender<String>,
     services: Mutex<BTreeMap<ClusterAlias, Arc<Service>>>,
     /// One rescan at a time: two that are typed at once are done one after the other.
     rescanning: tokio::sync::Mutex<()>,
@@ -109,6 +114,8 @@ impl Daemon {
             lock,
             part,
             aliases: Mutex::new(settings.aliases),
+            log: watch::Sender::new(settings.log),
+            summary: watch::Sender::default(),
             services: Mutex::default(),
             rescanning: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
@@ -133,6 +140,7 @@ impl Daemon {
         *crate::member::lock(&daemon.socket) = Some(tokio::spawn(serving));
         daemon.tasks.spawn(daemon.clone().save_addresses());
         daemon.tasks.spawn(daemon.clone().keep_count());
+        daemon.summarize(std::iter::empty());
         let replaced = daemon.part.keeper.clone().replace(daemon.stopped.clone());
         daemon.tasks.spawn(replaced);
         Ok(daemon)
@@ -184,6 +192,11 @@ impl Daemon {
         self.stopping.cancel();
     }
 
+    /// Waits until the daemon is told to stop.
+    pub async fn begins_to_stop(&self) {
+        self.stopping.cancelled().await;
+    }
+
     /// Cancelled when a session of a command line has to end; `None` if none may begin any more.
     pub fn session(&self) -> Option<CancellationToken> {
         (!self.stopping.is_cancelled()).then(|| self.ending.child_token())
@@ -214,9 +227,37 @@ impl Daemon {
         lock(&self.aliases).clone()
     }
 
-    /// How many clusters are served, for the word at the start.
-    pub fn cluster_count(&self) -> usize {
-        lock(&self.services).len()
+    /// What is to be logged, and how: now, and whenever it changes.
+    pub fn log(&self) -> watch::Receiver<LogSettings> {
+        self.log.subscribe()
+    }
+
+    /// How things are in one line: now, and whenever that changes.
+    pub fn summary(&self) -> watch::Receiver<String> {
+        self.summary.subscribe()
+    }
+
+    /// Sums up how things are, given what of the last rescan was not in order.
+    fn summarize(&self, broken: impl Iterator<Item = String>) {
+        let services = self.services();
+        let troubled = services.iter().map(|service| &service.membership);
+        let troubled = troubled
+            .filter(|membership| membership.configuration.state().problem.is_some())
+            .map(|membership| membership.alias().to_string());
+        let broken: BTreeSet<String> = broken.chain(troubled).collect();
+        let broken: Vec<String> = broken.into_iter().collect();
+        let count = services.len();
+        let mut line = match count {
+            1 => "serving 1 cluster".to_owned(),
+            _ => format!("serving {count} clusters"),
+        };
+        if !broken.is_empty() {
+            line += &format!(
+                "; not in order: {} (malai rescan --check)",
+                broken.join(", ")
+            );
+        }
+        self.summary.send_replace(line);
     }
 
     /// Makes `malai.lock` again if somebody removed it: it is only the sign of the lock. Returns

@@ -187,6 +187,11 @@ impl Home {
         self.root.join("audit.jsonl")
     }
 
+    /// `replaced/`, the folders of memberships whose manager was replaced. No daemon reads them.
+    pub fn replaced(&self) -> PathBuf {
+        self.root.join("replaced")
+    }
+
     /// `malai.toml`, the optional hand-written settings.
     pub fn settings(&self) -> PathBuf {
         self.root.join("malai.toml")

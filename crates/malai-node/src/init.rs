@@ -44,6 +44,14 @@ pub enum InitError {
         /// The alias it has here.
         existing: ClusterAlias,
     },
+    /// There is nothing of that name whose manager could be replaced.
+    #[error("cannot replace the manager of {alias}: {why}; nothing was changed")]
+    NothingToReplace {
+        /// The alias asked for.
+        alias: ClusterAlias,
+        /// What is there instead, and what to do.
+        why: String,
+    },
     /// The home cannot be used.
     #[error(transparent)]
     Home(#[from] HomeError),
@@ -120,6 +128,93 @@ pub fn init_machine(
         cluster: *cluster,
         dir,
     })
+}
+
+/// Makes a new identity under a new manager, in the place of one whose manager's key is lost or stolen. The
+/// old folder is kept, outside of `clusters/`, where no daemon reads it.
+///
+/// Returns what was made, and where the old folder is now. At every instant the alias leads to the whole old
+/// folder or to the whole new one.
+///
+/// # Errors
+///
+/// When there is no membership of that name, it follows this manager already, or the system refuses.
+pub fn replace_machine(
+    home: &Home,
+    alias: &ClusterAlias,
+    cluster: &ClusterId,
+    hints: &[String],
+) -> Result<(NewMachine, PathBuf), InitError> {
+    let manager = ManagerFile::new(*cluster, hints.to_vec())?;
+    let goal = home.cluster_dir(alias);
+    let nothing = |why: String| InitError::NothingToReplace {
+        alias: alias.clone(),
+        why,
+    };
+    if goal.path.symlink_metadata().is_err() {
+        return Err(nothing(format!(
+            "this computer has no such cluster; malai machine init {cluster} {alias} joins it"
+        )));
+    }
+    home.prepare()?;
+    let clusters = home.clusters();
+    let lock = File::open(&clusters).map_err(StoreError::io("open", &clusters))?;
+    lock.lock().map_err(StoreError::io("lock", &clusters))?;
+    if goal.role().ok() == Some(Role::Manager) {
+        return Err(nothing(
+            "it is managed here; who manages a cluster is its key, and another key is another cluster"
+                .to_owned(),
+        ));
+    }
+    // A folder that does not tell whom it follows can be replaced all the same.
+    let old = membership::identify(&goal).ok().map(|(_, id)| id);
+    if old == Some(*cluster) {
+        return Err(nothing("it follows that manager already".to_owned()));
+    }
+    refuse_second_membership(home, cluster)?;
+    let own = keystore::load(&goal.machine_key())
+        .ok()
+        .map(|seed| seed.id());
+    let own = own.map_or_else(|| "unknown".to_owned(), |id| id.short());
+    let own: String = own.chars().filter(char::is_ascii_alphanumeric).collect();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let seconds = now.map_or(0, |now| now.as_secs());
+    let replaced = home.replaced();
+    make_folder(&replaced, true)?;
+    // The new folder is made under the name that the old one is to have, and then the two change places: so
+    // nothing is ever deleted.
+    let aside = ClusterDir {
+        alias: alias.clone(),
+        path: replaced.join(format!("{alias}-{own}-{seconds}")),
+    };
+    make_folder(&aside.path, false)?;
+    let made = (|| {
+        let id = keystore::create(&aside.machine_key())?.id();
+        store::write_atomic(&aside.manager_file(), manager.to_file().as_bytes(), 0o600)?;
+        exchange(&aside.path, &goal.path)?;
+        Ok::<_, InitError>(id)
+    })();
+    let id = made.inspect_err(|_| drop(fs::remove_dir_all(&aside.path)))?;
+    store::sync_folder(&clusters)?;
+    store::sync_folder(&replaced)?;
+    let made = NewMachine {
+        id,
+        cluster: *cluster,
+        dir: goal,
+    };
+    Ok((made, aside.path))
+}
+
+fn make_folder(path: &Path, may_exist: bool) -> Result<(), StoreError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if may_exist && error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map_err(StoreError::io("create", path)),
+    }
+}
+
+fn exchange(new: &Path, old: &Path) -> Result<(), StoreError> {
+    renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE)
+        .map_err(|error| StoreError::io("replace", old)(error.into()))
 }
 
 fn refuse_second_membership(home: &Home, cluster: &ClusterId) -> Result<(), InitError> {
@@ -339,6 +434,49 @@ mod tests {
         let bad = ["a\nb".to_owned()];
         assert!(init_machine(&home, &alias("again"), &other, &bad).is_err());
         assert_eq!(picture(&home), before);
+    }
+
+    #[test]
+    fn a_replaced_manager_leaves_a_new_identity_and_the_old_folder_aside() {
+        let (_folder, home) = home();
+        let own = init_cluster(&home, &alias("mine")).unwrap();
+        let cluster = ClusterId::parse(MANAGER).unwrap();
+        let other = ClusterId::new(keystore::create(&home.root().join("key")).unwrap().id());
+        for name in ["work", "mine"] {
+            let error = replace_machine(&home, &alias(name), &other, &[]).unwrap_err();
+            assert!(
+                matches!(error, InitError::NothingToReplace { .. }),
+                "{error}"
+            );
+        }
+        let old = init_machine(&home, &alias("work"), &cluster, &[]).unwrap();
+        let before = picture(&home);
+        for id in [&cluster, &own.id] {
+            replace_machine(&home, &alias("work"), id, &[]).unwrap_err();
+        }
+        assert_eq!(picture(&home), before, "refusals change nothing");
+
+        let (made, aside) = replace_machine(&home, &alias("work"), &other, &[]).unwrap();
+        assert_ne!(made.id, old.id);
+        assert_eq!(
+            keystore::load(&made.dir.machine_key()).unwrap().id(),
+            made.id
+        );
+        assert_eq!(ManagerFile::load(&made.dir).unwrap().cluster, other);
+        assert_eq!(
+            keystore::load(&aside.join("machine.private-key"))
+                .unwrap()
+                .id(),
+            old.id
+        );
+        assert!(aside.starts_with(home.replaced()), "{}", aside.display());
+        let name = aside.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(
+            name.starts_with(&format!("work-{}", &old.id.to_string()[..4])),
+            "{name}"
+        );
+        assert_eq!((mode(&aside), mode(&made.dir.path)), (0o700, 0o700));
+        assert_eq!(home.cluster_dirs().unwrap().len(), 2);
     }
 
     #[test]

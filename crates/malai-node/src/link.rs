@@ -106,6 +106,13 @@ impl Drop for Serving {
 }
 
 impl Link {
+    /// What the log says of everything that happens on it.
+    pub fn span(&self) -> tracing::Span {
+        let (membership, peer) = (&self.membership, self.peer.short());
+        let machine = membership.name_of(&self.peer);
+        tracing::info_span!("link", cluster = %membership.alias(), %peer, machine)
+    }
+
     /// Wraps a connection. Nothing happens until [`Link::drive`] runs.
     pub fn new(
         membership: Arc<Membership>,

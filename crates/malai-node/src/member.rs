@@ -91,6 +91,12 @@ impl Membership {
         &self.dir.alias
     }
 
+    /// The name of a machine, where the configuration has one for it.
+    pub fn name_of(&self, machine: &MachineId) -> Option<String> {
+        let names = self.configuration.names()?;
+        names.machine(machine).map(|found| found.name().to_string())
+    }
+
     /// The header of the configuration in force.
     pub fn header(&self) -> Option<Header> {
         self.configuration

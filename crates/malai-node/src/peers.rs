@@ -11,6 +11,7 @@ use malai_wire::version::ALPN;
 use malai_wire::{Refusal, RefusalCode};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::addresses::Addresses;
 use crate::endpoint::{self, Ports, endpoint_id};
@@ -113,7 +114,8 @@ impl Peers {
             .or_default()
             .push(link.clone());
         let (peers, driven) = (self.clone(), link.clone());
-        self.tasks.spawn(async move {
+        let span = link.span();
+        let life = async move {
             let judged = async {
                 driven.judged().await;
                 peers.make_room(&driven);
@@ -121,7 +123,8 @@ impl Peers {
             };
             tokio::join!(driven.clone().drive(), judged);
             peers.forget(&driven);
-        });
+        };
+        self.tasks.spawn(life.instrument(span));
         link
     }
 

@@ -14,6 +14,7 @@ use malai_wire::peer::exec::{Exit, Signal, Size, Status, Terminal};
 use rustix::process::Pid;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::audit::{Counts, Running};
 use crate::flow::{FlowError, Gate, Sink, Source};
@@ -86,7 +87,14 @@ pub async fn run(
         Err(refusal) => return Outcome::Failed(refusal.message),
     };
     let counts = running.counts.clone();
-    let outcome = run_counted(membership, command, streams, nudges, gone, counts).await;
+    let span = {
+        let Command { from, session, .. } = command.inner();
+        let (cluster, machine) = (membership.alias(), membership.name_of(from));
+        tracing::info_span!("session", %cluster, peer = %from.short(), machine, session)
+    };
+    let outcome = run_counted(membership, command, streams, nudges, gone, counts)
+        .instrument(span)
+        .await;
     running.end(&outcome);
     outcome
 }

@@ -12,6 +12,7 @@ use malai_wire::{Refusal, RefusalCode};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::accepting::Accepting;
 use crate::addresses::Addresses;
@@ -164,12 +165,14 @@ impl Service {
     /// Runs a task until it ends or the service stops.
     pub fn own(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
-        self.tasks.spawn(async move {
+        let span = tracing::info_span!("cluster", cluster = %self.membership.alias());
+        let until_stopped = async move {
             tokio::select! {
                 () = task => {}
                 () = stop.cancelled() => {}
             }
-        });
+        };
+        self.tasks.spawn(until_stopped.instrument(span));
     }
 
     /// Under a new configuration, judges what runs here again and closes the connections of whoever

@@ -105,7 +105,7 @@ impl Session {
             Err(refusal) => refusal.message,
         };
         let reason = format!("ended, since the configuration has changed: {reason}");
-        tracing::info!(cluster = %self.alias, from = %self.from.short(), session = self.id, "{reason}");
+        tracing::info!(cluster = %self.alias, peer = %self.from.short(), session = self.id, "{reason}");
         self.end(reason);
     }
 

@@ -18,7 +18,9 @@ use crate::store::{self, StoreError};
 
 pub mod accept;
 pub mod limits;
+pub mod log;
 pub use audit::AuditSettings;
+pub use log::{LogFormat, LogLevel, LogSettings};
 
 /// The environment variable that decides the reach before `malai.toml` does.
 pub const REACH_VARIABLE: &str = "MALAI_NETWORK";
@@ -91,6 +93,8 @@ pub struct Settings {
     pub accept: accept::Sections,
     /// `[limits]`.
     pub limits: limits::Limits,
+    /// `[log]`.
+    pub log: LogSettings,
 }
 
 /// Why `malai.toml` cannot be used.
@@ -180,13 +184,14 @@ impl Reader<'_> {
                 "aliases" => settings.aliases = self.aliases(value),
                 "accept" => settings.accept = self.accept(value),
                 "limits" => settings.limits = self.limits(value),
+                "log" => settings.log = self.log(value),
                 "audit" => settings.audit.required = self.audit(value).unwrap_or_default(),
                 "audit_arguments" => {
                     settings.audit.arguments = self.audit_arguments(value).unwrap_or_default();
                 }
                 _ => {
                     let known = [
-                        &["network", "aliases", "accept", "limits"],
+                        &["network", "aliases", "accept", "limits", "log"],
                         &audit::KEYS[..],
                     ]
                     .concat();

@@ -2,12 +2,15 @@
 
 mod audit;
 mod cluster;
+mod completions;
 mod daemon;
 mod demo;
 mod exec;
 mod help;
 mod keeper;
+mod logs;
 mod machine;
+mod man;
 mod on_targets;
 mod rescan;
 mod status;
@@ -20,11 +23,14 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use audit::AuditArgs;
 pub use cluster::ClusterCommand;
+pub use completions::{CompletionsArgs, Shell};
 pub use daemon::DaemonArgs;
 pub use demo::DemoArgs;
 pub use exec::{ExecArgs, ExecCommand};
 pub use keeper::KeeperArgs;
+pub use logs::LogsArgs;
 pub use machine::MachineCommand;
+pub use man::ManArgs;
 pub use on_targets::OnTargets;
 pub use rescan::RescanArgs;
 pub use status::StatusArgs;
@@ -78,6 +84,12 @@ pub enum Command {
     Exec(ExecArgs),
     /// Say whether somebody may do something, by which rule, and where it is written
     Why(WhyArgs),
+    /// Show the log of the daemon that runs in the background
+    Logs(LogsArgs),
+    /// Print what a shell needs to complete commands, targets and names
+    Completions(CompletionsArgs),
+    /// Show a manual page
+    Man(ManArgs),
     /// Show malai at work: a throwaway cluster of real daemons, on this computer's loopback only
     Demo(DemoArgs),
     /// Started by a process that runs commands, to end them should that be killed
@@ -102,7 +114,8 @@ impl Command {
 
 /// Everything that can be typed, with the help's order of things: examples come first.
 pub fn declaration() -> clap::Command {
-    help::in_order(Args::command())
+    // How a command on targets is run is for the long help: `exec -h` says it at once.
+    help::in_order(Args::command().mut_args(|arg| arg.hide_short_help(true)))
 }
 
 /// Reads this process's arguments: the command, and how it is run if it is one on targets.

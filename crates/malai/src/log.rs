@@ -1,16 +1,25 @@
 //! malai's log: to standard error in the foreground, to a bounded file in the background.
 
+mod line;
+
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::Mutex;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use file_rotate::compression::Compression;
 use file_rotate::suffix::AppendCount;
 use file_rotate::{ContentLimit, FileRotate};
+use line::Lines;
 use malai_node::home::Home;
-use tracing_subscriber::EnvFilter;
+use malai_node::settings::log::FORMAT_VARIABLE;
+use malai_node::settings::{LogFormat, LogSettings, Settings};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// The log file is started anew at this size, in bytes.
 const SIZE: usize = 10 * 1024 * 1024;
@@ -18,14 +27,45 @@ const SIZE: usize = 10 * 1024 * 1024;
 /// Older log files kept.
 const KEPT: usize = 3;
 
-/// What is logged unless RUST_LOG says otherwise. iroh's own words are for its developers.
-const FILTER: &str = "malai=info,malai_node=info";
+/// The log at work. What the environment says of it wins over `malai.toml`.
+pub struct Log {
+    filter: reload::Handle<EnvFilter, Registry>,
+    json: Arc<AtomicBool>,
+    environment: Environment,
+}
 
-fn filter() -> EnvFilter {
-    match std::env::var("RUST_LOG") {
+/// What the environment says of the log.
+struct Environment {
+    filter: Option<String>,
+    format: Option<LogFormat>,
+}
+
+impl Environment {
+    fn read() -> anyhow::Result<Self> {
+        let format = std::env::var_os(FORMAT_VARIABLE).map(|text| text.to_string_lossy().parse());
+        let format = format.transpose().with_context(|| {
+            format!(
+                "the environment variable {FORMAT_VARIABLE} cannot be used; unset it or correct it"
+            )
+        })?;
+        Ok(Self {
+            filter: std::env::var("RUST_LOG").ok(),
+            format,
+        })
+    }
+
+    fn filter(&self, settings: LogSettings) -> EnvFilter {
+        let text = match &self.filter {
+            Some(text) => text.clone(),
+            // iroh's own words are for its developers.
+            None => format!("malai={}", settings.level),
+        };
         // `malai=debug` is meant for all of malai, whose parts are crates of their own.
-        Ok(text) => EnvFilter::new(text.split(',').map(widened).collect::<Vec<_>>().join(",")),
-        Err(_) => EnvFilter::new(FILTER),
+        EnvFilter::new(text.split(',').map(widened).collect::<Vec<_>>().join(","))
+    }
+
+    fn is_json(&self, settings: LogSettings) -> bool {
+        self.format.unwrap_or(settings.format) == LogFormat::Json
     }
 }
 
@@ -36,49 +76,68 @@ fn widened(directive: &str) -> String {
     }
 }
 
-/// Logs to standard error.
-pub fn to_stderr() {
-    let colour = rustix::termios::isatty(io::stderr());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter())
-        .with_writer(|| Steady(io::stderr()))
-        .with_ansi(colour)
-        .init();
-}
-
-/// Logs to `malai.log`, which is started anew when it has grown.
-pub fn to_file(home: &Home) -> anyhow::Result<()> {
-    // Made first, with its mode: it names machines and commands.
-    drop(open_appending(home)?);
-    let mut options = std::fs::OpenOptions::new();
-    options.read(true).create(true).append(true).mode(0o600);
-    let file = FileRotate::new(
-        home.log(),
-        AppendCount::new(KEPT),
-        ContentLimit::BytesSurpassed(SIZE),
-        Compression::None,
-        Some(options),
-    );
-    tracing_subscriber::fmt()
-        .with_env_filter(filter())
-        .with_ansi(false)
-        .with_writer(Mutex::new(Steady(file)))
-        .init();
-    Ok(())
-}
-
-/// A writer whose failure (a full disk, a reader that has gone) must not end the daemon.
-struct Steady<W>(W);
-
-impl<W: Write> Write for Steady<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(self.0.write(bytes).unwrap_or(bytes.len()))
+impl Log {
+    /// Logs to standard error.
+    pub fn to_stderr(home: &Home) -> anyhow::Result<Self> {
+        let colour = rustix::termios::isatty(io::stderr());
+        Self::start(home, io::stderr(), colour)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        let _ = self.0.flush();
-        Ok(())
+    /// Logs to `malai.log`, which is started anew when it has grown.
+    pub fn to_file(home: &Home) -> anyhow::Result<Self> {
+        // Made first, with its mode: it names machines and commands.
+        drop(open_appending(home)?);
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).create(true).append(true).mode(0o600);
+        let file = FileRotate::new(
+            home.log(),
+            AppendCount::new(KEPT),
+            ContentLimit::BytesSurpassed(SIZE),
+            Compression::None,
+            Some(options),
+        );
+        Self::start(home, file, false)
     }
+
+    fn start(
+        home: &Home,
+        writer: impl Write + Send + 'static,
+        colour: bool,
+    ) -> anyhow::Result<Self> {
+        let environment = Environment::read()?;
+        // Whatever is wrong with malai.toml is said where the daemon starts.
+        let settings = Settings::load(home).unwrap_or_default().log;
+        let json = Arc::new(AtomicBool::new(environment.is_json(settings)));
+        let (filter, handle) = reload::Layer::new(environment.filter(settings));
+        tracing_subscriber::registry()
+            .with(filter)
+            .with(Lines::new(writer, json.clone(), colour))
+            .init();
+        Ok(Self {
+            filter: handle,
+            json,
+            environment,
+        })
+    }
+
+    /// Takes up other settings, as far as the environment leaves them a say.
+    pub fn apply(&self, settings: LogSettings) {
+        let json = self.environment.is_json(settings);
+        self.json.store(json, Ordering::Relaxed);
+        if let Err(error) = self.filter.reload(self.environment.filter(settings)) {
+            tracing::error!("the level of the log stays as it is: {error}");
+        }
+    }
+}
+
+/// The files of the background daemon's log, the newest first, whether they are there or not.
+pub fn files(home: &Home) -> Vec<PathBuf> {
+    let older = (1..=KEPT).map(|number| {
+        let mut path = home.log().into_os_string();
+        path.push(format!(".{number}"));
+        PathBuf::from(path)
+    });
+    std::iter::once(home.log()).chain(older).collect()
 }
 
 /// Opens `malai.log` for what a process writes that is not yet, or no longer, logging.

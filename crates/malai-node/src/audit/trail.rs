@@ -1,15 +1,12 @@
 //! Reads the audit record through all its files, the oldest first, and goes on as it grows.
 
-use std::collections::VecDeque;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Seek};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use malai_wire::audit::{MAX_LINE, Record};
 
 use super::files;
-use crate::store::{self, StoreError};
+use crate::rotated::Rotated;
+use crate::store::StoreError;
 
 /// A longer line is none of malai's, and is not kept in memory.
 const LONGEST: usize = 16 * MAX_LINE;
@@ -17,11 +14,7 @@ const LONGEST: usize = 16 * MAX_LINE;
 /// The record as it is read.
 #[derive(Debug)]
 pub struct Trail {
-    path: PathBuf,
-    /// The file that is read, and those that follow it.
-    files: VecDeque<Part>,
-    /// The last of them was seen not to be the newest any more.
-    superseded: bool,
+    lines: Rotated,
     unreadable: u64,
 }
 
@@ -34,16 +27,6 @@ pub struct Entry {
     pub line: Vec<u8>,
 }
 
-#[derive(Debug)]
-struct Part {
-    file: BufReader<File>,
-    identity: (u64, u64),
-    /// The beginning of a line whose end is not there yet.
-    begun: Vec<u8>,
-    /// That line is too long already.
-    overlong: bool,
-}
-
 impl Trail {
     /// The record, from its oldest line on. One that is not there yet is empty.
     ///
@@ -51,32 +34,20 @@ impl Trail {
     ///
     /// A file of it is there and cannot be read.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let mut trail = Self {
-            path: path.to_path_buf(),
-            files: VecDeque::new(),
-            superseded: false,
+        Ok(Self {
+            lines: Rotated::open(files(path).collect(), LONGEST)?,
             unreadable: 0,
-        };
-        // The newest first: files move in the other direction, so that none is missed, and one that
-        // moved meanwhile is met twice.
-        for file in files(path) {
-            if let Some(part) = Part::open(&file)?
-                && !trail.knows(part.identity)
-            {
-                trail.files.push_front(part);
-            }
-        }
-        Ok(trail)
+        })
     }
 
     /// Whether there is any file at all.
     pub fn is_absent(&self) -> bool {
-        self.files.is_empty()
+        self.lines.is_absent()
     }
 
     /// Lines so far that hold no whole record.
     pub fn unreadable(&self) -> u64 {
-        self.unreadable
+        self.unreadable + self.lines.torn()
     }
 
     /// The next record; none at the end, as it is now.
@@ -85,20 +56,7 @@ impl Trail {
     ///
     /// A file cannot be read.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, StoreError> {
-        loop {
-            let Some(part) = self.files.front_mut() else {
-                return Ok(None);
-            };
-            let line = part
-                .next_line()
-                .map_err(StoreError::io("read", &self.path))?;
-            let Some(line) = line else {
-                if self.files.len() == 1 {
-                    return Ok(None);
-                }
-                self.leave_first();
-                continue;
-            };
+        while let Some(line) = self.lines.next_line()? {
             if line.is_empty() {
                 continue;
             }
@@ -112,128 +70,21 @@ impl Trail {
                 return Ok(Some(Entry { record, line }));
             }
         }
+        Ok(None)
     }
 
     /// Nothing more is expected: a line without its end is torn.
     pub fn finish(&mut self) {
-        while !self.files.is_empty() {
-            self.leave_first();
-        }
+        self.lines.finish();
     }
 
-    fn leave_first(&mut self) {
-        if let Some(part) = self.files.pop_front() {
-            self.unreadable += u64::from(part.overlong || !part.begun.is_empty());
-        }
-    }
-
-    /// Looks whether the record goes on in another file. To be called from time to time, and between
-    /// two calls [`Trail::next_entry`] until there is none.
+    /// Looks whether the record goes on in another file: see [`Rotated::look_again`].
     ///
     /// # Errors
     ///
     /// A file cannot be read.
     pub fn look_again(&mut self) -> Result<(), StoreError> {
-        let Some(last) = self.files.back_mut() else {
-            *self = Self {
-                unreadable: self.unreadable,
-                ..Self::open(&self.path)?
-            };
-            return Ok(());
-        };
-        let named = fs::metadata(&self.path).ok();
-        let named = named.map(|named| (named.dev(), named.ino()));
-        if named == Some(last.identity) {
-            self.superseded = false;
-            self.unreadable += last
-                .look_for_truncation()
-                .map_err(StoreError::io("read", &self.path))?;
-            return Ok(());
-        }
-        // Whoever had the old file open a moment ago may still be writing to it.
-        if !std::mem::replace(&mut self.superseded, true) {
-            return Ok(());
-        }
-        let identity = last.identity;
-        let mut newer = Vec::new();
-        let mut found = false;
-        for file in files(&self.path) {
-            match Part::open(&file)? {
-                Some(part) if part.identity == identity => {
-                    found = true;
-                    break;
-                }
-                Some(part) => newer.push(part),
-                None => {}
-            }
-        }
-        if !found {
-            // It was removed: what is older than the newest file has been read already.
-            newer.truncate(1);
-        }
-        for part in newer.into_iter().rev() {
-            if !self.knows(part.identity) {
-                self.files.push_back(part);
-                self.superseded = false;
-            }
-        }
-        Ok(())
-    }
-
-    fn knows(&self, identity: (u64, u64)) -> bool {
-        self.files.iter().any(|part| part.identity == identity)
-    }
-}
-
-impl Part {
-    fn open(path: &Path) -> Result<Option<Self>, StoreError> {
-        let Some(file) = store::open_file(path)? else {
-            return Ok(None);
-        };
-        let metadata = file.metadata().map_err(StoreError::io("read", path))?;
-        Ok(Some(Self {
-            file: BufReader::with_capacity(64 * 1024, file),
-            identity: (metadata.dev(), metadata.ino()),
-            begun: Vec::new(),
-            overlong: false,
-        }))
-    }
-
-    /// The next whole line, without its newline; of one that is too long only the beginning.
-    fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
-        loop {
-            let bytes = match self.file.fill_buf() {
-                Ok(bytes) => bytes,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            if bytes.is_empty() {
-                return Ok(None);
-            }
-            let newline = bytes.iter().position(|byte| *byte == b'\n');
-            let taken = newline.unwrap_or(bytes.len());
-            let room = LONGEST.saturating_sub(self.begun.len());
-            self.overlong |= taken > room;
-            self.begun.extend_from_slice(&bytes[..taken.min(room)]);
-            self.file.consume(taken + usize::from(newline.is_some()));
-            if newline.is_some() {
-                self.overlong = false;
-                return Ok(Some(std::mem::take(&mut self.begun)));
-            }
-        }
-    }
-
-    /// Begins again with a file that somebody emptied; how many lines are lost with that.
-    fn look_for_truncation(&mut self) -> io::Result<u64> {
-        let size = self.file.get_ref().metadata()?.len();
-        if self.file.stream_position()? <= size {
-            return Ok(0);
-        }
-        self.file.rewind()?;
-        let lost = u64::from(!self.begun.is_empty());
-        self.begun.clear();
-        self.overlong = false;
-        Ok(lost)
+        self.lines.look_again()
     }
 }
 
@@ -243,6 +94,7 @@ mod tests {
     use crate::audit::appender::Appender;
     use malai_wire::audit::{Event, Strangers};
     use malai_wire::time::Timestamp;
+    use std::fs;
     use tempfile::tempdir;
 
     fn line(number: u64) -> Vec<u8> {

@@ -36,6 +36,24 @@ impl Daemon {
         typed: bool,
     ) -> Result<Vec<RescanReport>, String> {
         let _one_at_a_time = self.rescanning.lock().await;
+        let reports = self.rescan_all(only, typed).await?;
+        for report in &reports {
+            let said = report.lines.join("; ");
+            match report.ok {
+                true => tracing::info!(what = %report.alias, "rescanned: {said}"),
+                false => tracing::error!(what = %report.alias, "not in order: {said}"),
+            }
+        }
+        let broken = reports.iter().filter(|report| !report.ok);
+        self.summarize(broken.map(|report| report.alias.clone()));
+        Ok(reports)
+    }
+
+    async fn rescan_all(
+        self: &Arc<Self>,
+        only: Option<&str>,
+        typed: bool,
+    ) -> Result<Vec<RescanReport>, String> {
         let survey = self.home.survey().map_err(|error| error.to_string())?;
         let mut reports = Vec::new();
         let settings = self.apply_settings(&survey, only);
@@ -163,6 +181,14 @@ impl Daemon {
                 let (required, arguments) = (settings.audit.required, settings.audit.arguments);
                 tracing::info!(required, arguments, "other audit settings hold from now on");
             }
+            let log = settings.log;
+            if self
+                .log
+                .send_if_modified(|held| std::mem::replace(held, log) != log)
+            {
+                let (format, level) = (log.format, log.level);
+                tracing::info!(?format, %level, "other log settings hold from now on");
+            }
             match settings.effective_reach() {
                 Ok(reach) if reach == self.part.reach => {}
                 Ok(reach) => lines.push(format!(
@@ -189,7 +215,17 @@ impl Daemon {
             .filter(|report| report.prevents_start())
             .flat_map(|report| &report.problems);
         let problems: Vec<String> = broken.map(ToString::to_string).collect();
-        let service = lock(&self.services).get(&dir.alias).cloned();
+        let mut service = lock(&self.services).get(&dir.alias).cloned();
+        if let Some(old) = &service
+            && problems.is_empty()
+            && found.iter().any(|report| is_another(report, old))
+        {
+            let goodbye = "this computer follows another manager now, under a new identity";
+            old.stop(&Refusal::new(RefusalCode::Stopping, goodbye))
+                .await;
+            lock(&self.services).remove(&dir.alias);
+            service = None;
+        }
         match (service, problems.is_empty()) {
             // What would be accepted in it is not known.
             (None, true) if !settings_sound => {
@@ -254,6 +290,14 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Whether the folder is about another cluster, or another identity in it, than what is served from it.
+fn is_another(report: &ClusterReport, served: &Service) -> bool {
+    let membership = &served.membership;
+    report.id.is_some_and(|id| id != membership.cluster)
+        || report.own_id.is_some_and(|id| id != membership.me)
+        || report.role.is_some_and(|role| role != membership.role)
 }
 
 /// A manager whose file has changed while no daemon ran may have been restored from a backup:
@@ -337,19 +381,13 @@ fn said(published: &Published) -> String {
 }
 
 fn pushed_line(service: &Service, machine: &MachineId, pushed: &Pushed) -> String {
-    let name = name_of(service, machine).unwrap_or_else(|| machine.short());
+    let name = service
+        .membership
+        .name_of(machine)
+        .unwrap_or_else(|| machine.short());
     match pushed {
         Pushed::Updated => format!("{name}: updated"),
         Pushed::Unreachable(_) => format!("{name}: unreachable (it will get it later)"),
         Pushed::Refused(why) => format!("{name}: refused: {why}"),
     }
-}
-
-pub(super) fn name_of(service: &Service, machine: &MachineId) -> Option<String> {
-    service
-        .membership
-        .configuration
-        .names()?
-        .machine(machine)
-        .map(|machine| machine.name().to_string())
 }

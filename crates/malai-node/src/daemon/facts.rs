@@ -5,7 +5,6 @@ use std::time::Duration;
 use malai_cluster::MachineId;
 use malai_wire::status::{ClusterFacts, MachineFacts, MachineState, NetworkPath, WaitingFacts};
 
-use super::apply::name_of;
 use crate::home::Role;
 use crate::member::lock;
 use crate::service::Service;
@@ -29,7 +28,7 @@ pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
         let link = service.peers.current(id);
         let heard = heard.get(id);
         MachineFacts {
-            name: name_of(service, id),
+            name: membership.name_of(id),
             id: *id,
             revision: heard.map(|heard| heard.revision),
             heard_seconds_ago: heard.map(|heard| heard.at.elapsed().as_secs()),

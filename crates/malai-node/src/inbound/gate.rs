@@ -96,12 +96,13 @@ pub fn exec(
     let recorded = membership.audit.decided(&request, decided);
     let judged = judged.and_then(|allowed| recorded.map(|()| allowed));
     let (cluster, shown) = (membership.alias(), shown(membership, action));
+    let machine = membership.name_of(&from);
     match &judged {
         Ok((grant, _)) => {
-            tracing::info!(%cluster, from = %from.short(), rule = %grant.rule, "allowed: {shown}");
+            tracing::info!(%cluster, peer = %from.short(), machine, session, rule = %grant.rule, "allowed: {shown}");
         }
         Err(refusal) => {
-            tracing::info!(%cluster, from = %from.short(), "refused: {shown}: {}", refusal.message);
+            tracing::info!(%cluster, peer = %from.short(), machine, "refused: {shown}: {}", refusal.message);
         }
     }
     let cluster = in_force(membership)?;

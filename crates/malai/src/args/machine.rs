@@ -3,8 +3,9 @@
 use clap::Subcommand;
 
 pub(super) const EXAMPLES: &str = "\
-Example:
-  malai machine init <manager-id52> company";
+Examples:
+  malai machine init <manager-id52> company
+  malai machine init --replace <new-manager-id52> company";
 
 /// What can be done with this computer as a machine.
 #[derive(Debug, Subcommand)]
@@ -12,6 +13,10 @@ pub enum MachineCommand {
     /// Create this computer's identity in a cluster
     #[command(before_help = EXAMPLES)]
     Init {
+        /// Follow another manager under an alias that is taken: the old one's key is lost or stolen. Makes a
+        /// new identity; the old folder is kept in $MALAI_HOME/replaced
+        #[arg(long)]
+        replace: bool,
         /// The cluster manager's id52, as its `malai status` shows it
         manager_id52: String,
         /// The local name of the cluster: lower-case letters, digits and -

@@ -4,15 +4,17 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::Context;
 use malai_node::daemon::Daemon;
 use malai_node::home::Home;
-use tokio::signal::unix::{SignalKind, signal};
+use malai_node::supervisor::{self, Supervisor};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::keeper;
 use crate::exit::Exit;
-use crate::log;
+use crate::log::{self, Log};
 use crate::printer::Printer;
 
 /// What the background process says to the one that started it when it serves.
@@ -27,6 +29,10 @@ pub fn run_background(home: &Home, printer: &Printer) -> anyhow::Result<Exit> {
     let mut child = Command::new(program)
         .args(["daemon", "--foreground", "--in-background"])
         .env("MALAI_HOME", home.root())
+        // What waits for a service is told by the service, not by what it starts and leaves.
+        .env_remove(supervisor::VARIABLES[0])
+        .env_remove(supervisor::VARIABLES[1])
+        .env_remove(supervisor::VARIABLES[2])
         .current_dir("/")
         // Its standard input is the way back here until it is ready.
         .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -60,11 +66,12 @@ pub fn run_background(home: &Home, printer: &Printer) -> anyhow::Result<Exit> {
 /// Serves in this process until it is told to stop.
 pub fn run_foreground(home: &Home, in_background: bool, printer: &Printer) -> anyhow::Result<Exit> {
     let mut starter = None;
+    let log;
     if in_background {
         starter = Some(leave_terminal().context("cannot leave the terminal")?);
-        log::to_file(home)?;
+        log = Log::to_file(home)?;
     } else {
-        log::to_stderr();
+        log = Log::to_stderr(home)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -84,32 +91,38 @@ pub fn run_foreground(home: &Home, in_background: bool, printer: &Printer) -> an
         );
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let daemon = Daemon::start(home.clone(), keeper::program(in_background, true)).await?;
-        tracing::info!(home = %home.root().display(), clusters = daemon.cluster_count(), "ready");
+        let supervisor = (!in_background).then(Supervisor::of_environment).flatten();
+        let summary = daemon.summary().borrow().clone();
+        tracing::info!(home = %home.root().display(), version = env!("CARGO_PKG_VERSION"), "ready, {summary}");
         if let Some(mut starter) = starter.take() {
             // Whoever started it may have gone; it serves all the same.
             let _ = starter.write_all(READY.as_bytes());
         }
-        let asked = async {
-            loop {
+        if let Some(supervisor) = supervisor {
+            supervisor.ready(&summary);
+        }
+        let running = async {
+            let asked = async {
                 tokio::select! {
-                    _ = signals.0.recv() => return,
-                    _ = signals.1.recv() => return,
-                    _ = signals.2.recv() => {
-                        if let Err(error) = daemon.rescan(None, false).await {
-                            tracing::error!("rescan on SIGHUP: {error}");
-                        }
-                    }
+                    _ = signals.0.recv() => {}
+                    _ = signals.1.recv() => {}
+                    () = reload(&daemon, supervisor, &mut signals.2) => {}
+                }
+            };
+            let running = daemon.clone().run();
+            tokio::pin!(running);
+            tokio::select! {
+                () = &mut running => {}
+                () = asked => {
+                    daemon.stop();
+                    running.await;
                 }
             }
         };
-        let running = daemon.clone().run();
-        tokio::pin!(running);
         tokio::select! {
-            () = &mut running => {}
-            () = asked => {
-                daemon.stop();
-                running.await;
-            }
+            () = running => {}
+            () = follow(&daemon, &log, supervisor) => {}
+            () = watch(home, supervisor) => {}
         }
         anyhow::Ok(())
     });
@@ -126,6 +139,59 @@ pub fn run_foreground(home: &Home, in_background: bool, printer: &Printer) -> an
             Ok(Exit::FAILED)
         }
     }
+}
+
+/// Applies the files anew at each SIGHUP.
+async fn reload(daemon: &Arc<Daemon>, supervisor: Option<Supervisor>, hangup: &mut Signal) {
+    while hangup.recv().await.is_some() {
+        if let Some(supervisor) = supervisor {
+            supervisor.reloading();
+        }
+        // A task of its own: one that is asked to stop meanwhile leaves nothing half done.
+        let rescanned = tokio::spawn({
+            let daemon = daemon.clone();
+            async move { daemon.rescan(None, false).await }
+        });
+        match rescanned.await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!("rescan on SIGHUP: {error}"),
+            Err(error) => tracing::error!("rescan on SIGHUP failed: {error}"),
+        }
+        if let Some(supervisor) = supervisor {
+            supervisor.ready(&daemon.summary().borrow());
+        }
+    }
+    std::future::pending().await
+}
+
+/// Takes up other settings of the log, and tells the service manager how things are. Never ends.
+async fn follow(daemon: &Daemon, log: &Log, supervisor: Option<Supervisor>) {
+    let (mut settings, mut summary) = (daemon.log(), daemon.summary());
+    summary.mark_unchanged();
+    loop {
+        tokio::select! {
+            Ok(()) = settings.changed() => log.apply(*settings.borrow_and_update()),
+            Ok(()) = summary.changed() => {
+                let line = summary.borrow_and_update().clone();
+                if let Some(supervisor) = supervisor {
+                    supervisor.status(&line);
+                }
+            }
+            () = daemon.begins_to_stop() => break,
+        }
+    }
+    if let Some(supervisor) = supervisor {
+        supervisor.stopping();
+    }
+    std::future::pending().await
+}
+
+/// Satisfies the watchdog, where there is one. Never ends: it watches over the stop too.
+async fn watch(home: &Home, supervisor: Option<Supervisor>) {
+    if let Some(supervisor) = supervisor {
+        supervisor.watch(home).await;
+    }
+    std::future::pending().await
 }
 
 /// Gives up the terminal of whoever started this process. Returns the way back to it.

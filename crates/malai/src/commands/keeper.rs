@@ -10,7 +10,7 @@ use malai_node::keeper::{self, Program};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::exit::Exit;
-use crate::log;
+use crate::log::Log;
 
 /// This program as the keeper of a daemon, or of a command without one, which keeps no log.
 pub fn program(in_background: bool, keeps_stderr: bool) -> Program {
@@ -38,9 +38,9 @@ pub fn run(home: &Home, in_background: bool) -> anyhow::Result<Exit> {
     let left = keeper::watch(pipe.context("there is no pipe to read")?)?;
     if !left.is_empty() {
         match in_background {
-            true => log::to_file(home)?,
-            false => log::to_stderr(),
-        }
+            true => Log::to_file(home)?,
+            false => Log::to_stderr(home)?,
+        };
         left.end();
     }
     Ok(Exit::OK)

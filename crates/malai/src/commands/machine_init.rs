@@ -1,9 +1,9 @@
-//! `malai machine init <manager-id52> <alias>`: creates this computer's identity in a cluster managed elsewhere.
+//! `malai machine init [--replace] <manager-id52> <alias>`: creates this computer's identity in a cluster managed elsewhere.
 
 use gethostname::gethostname;
 use malai_cluster::{ClusterAlias, ClusterId, sanitize_host};
-use malai_node::home::Home;
-use malai_node::init::init_machine;
+use malai_node::home::{Home, Role};
+use malai_node::init::{InitError, init_machine, replace_machine};
 
 use super::tell::tell_daemon;
 use crate::exit::Exit;
@@ -11,7 +11,12 @@ use crate::printer::Printer;
 use crate::render;
 
 /// Creates the identity, prints the section to add on the manager, and tells a running daemon.
-pub fn run(home: &Home, manager: &str, alias: &str, printer: &Printer) -> anyhow::Result<Exit> {
+pub fn run(
+    home: &Home,
+    [manager, alias]: [&str; 2],
+    replace: bool,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
     let (cluster, alias) = match (ClusterId::parse(manager), ClusterAlias::parse(alias)) {
         (Ok(cluster), Ok(alias)) => (cluster, alias),
         (Err(_), Err(_)) if ClusterId::parse(alias).is_ok() => {
@@ -22,9 +27,29 @@ pub fn run(home: &Home, manager: &str, alias: &str, printer: &Printer) -> anyhow
         }
         (_, Err(error)) => return refuse(&error.to_string(), printer),
     };
-    let made = init_machine(home, &alias, &cluster, &[])?;
+    let (made, aside) = match replace {
+        true => {
+            replace_machine(home, &alias, &cluster, &[]).map(|(made, aside)| (made, Some(aside)))?
+        }
+        false => match init_machine(home, &alias, &cluster, &[]) {
+            Ok(made) => (made, None),
+            Err(error @ InitError::AliasTaken { .. }) => {
+                let taken = home.cluster_dir(&alias).role().ok();
+                if taken == Some(Role::Machine) {
+                    anyhow::bail!(
+                        "{error} (--replace, if the key of its manager is lost or stolen)"
+                    );
+                }
+                return Err(error.into());
+            }
+            Err(error) => return Err(error.into()),
+        },
+    };
     let name = sanitize_host(&gethostname().to_string_lossy());
     printer.out(&render::init::new_machine(&made, &name));
+    if let Some(aside) = aside {
+        printer.out(&render::init::replaced(&aside));
+    }
     tell_daemon(home, &alias, printer)
 }
 

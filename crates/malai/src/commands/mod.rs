@@ -3,12 +3,16 @@
 mod audit;
 mod cluster_edit;
 mod cluster_init;
+mod completions;
 mod daemon;
 mod demo;
 mod exec;
 pub mod keeper;
+mod logs;
 mod machine_init;
+mod man;
 mod many;
+mod reading;
 mod rescan;
 mod rescan_check;
 mod status;
@@ -42,7 +46,8 @@ pub fn run(command: Command, on: &OnTargets, printer: &Printer) -> anyhow::Resul
         Command::Machine(MachineCommand::Init {
             manager_id52,
             alias,
-        }) => machine_init::run(&home, &manager_id52, &alias, printer),
+            replace,
+        }) => machine_init::run(&home, [&manager_id52, &alias], replace, printer),
         Command::Daemon(args) if args.foreground => {
             daemon::run_foreground(&home, args.in_background, printer)
         }
@@ -54,6 +59,9 @@ pub fn run(command: Command, on: &OnTargets, printer: &Printer) -> anyhow::Resul
         }
         Command::Rescan(args) => rescan::run(&home, args.cluster.as_deref(), printer),
         Command::Audit(args) => audit::run(&home, &args, printer),
+        Command::Logs(args) => logs::run(&home, &args, printer),
+        Command::Completions(args) => completions::run(&home, &args, printer),
+        Command::Man(args) => man::run(&args, printer),
         Command::Why(args) => why::run(&home, &args, printer),
         Command::Exec(args) => {
             let ExecCommand::Target(words) = args.command;

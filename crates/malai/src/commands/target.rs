@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use malai_cluster::{VERBS, escape, nearest};
 use malai_node::home::Home;
+use malai_node::names::Names;
 use malai_node::settings::Settings;
 
 use super::exec;
@@ -23,7 +24,7 @@ pub fn run(
     if looks_like_target(&first) || Settings::load(home)?.aliases.contains_key(&*first) {
         return exec::run(home, words, on, printer);
     }
-    printer.say(&no_such_command(&first));
+    printer.say(&no_such_command(&first, &Names::of(home)));
     Ok(Exit::USAGE)
 }
 
@@ -32,16 +33,62 @@ fn looks_like_target(word: &str) -> bool {
     word.contains(['.', '@', '*', '?', '[', ',', '!'])
 }
 
-fn no_such_command(word: &str) -> String {
+fn no_such_command(word: &str, names: &Names) -> String {
     if VERBS.contains(&word) {
         return format!("the command {word} is not in this version of malai; see: malai --help");
     }
-    let near = match nearest(word, VERBS.iter().copied()) {
-        Some(verb) => format!("did you mean {verb}?"),
+    let shown = escape(word);
+    let said = format!("no such command: {shown}");
+    let targets = names.targets_of(word);
+    if !targets.is_empty() {
+        return format!("{said}; did you mean {}?", targets.join(" or "));
+    }
+    if let Some(cluster) = names.clusters.iter().find(|cluster| cluster.alias == word) {
+        let first = cluster.machines.first();
+        let machine = first.map_or("<machine>", |machine| &machine.name);
+        return format!("{said}; {shown} is a cluster, and a target is {machine}.{shown}");
+    }
+    let known = VERBS
+        .iter()
+        .copied()
+        .chain(names.aliases.iter().map(String::as_str));
+    let near = match nearest(word, known) {
+        Some(near) => format!("did you mean malai {near}?"),
         None => "see: malai --help".to_owned(),
     };
-    format!(
-        "no such command: {}; {near} (a target is written <machine>.<cluster>)",
-        escape(word)
-    )
+    format!("{said}; {near} (a target is written <machine>.<cluster>)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use malai_node::names::{ClusterNames, MachineNames};
+
+    #[test]
+    fn the_nearest_is_named() {
+        let machine = MachineNames {
+            name: "web01".into(),
+            commands: Vec::new(),
+        };
+        let cluster = |alias: &str| ClusterNames {
+            alias: alias.into(),
+            machines: vec![machine.clone()],
+            ..ClusterNames::default()
+        };
+        let names = Names {
+            clusters: vec![cluster("company"), cluster("work")],
+            aliases: vec!["shop".into()],
+        };
+        for (word, said) in [
+            ("statsu", "did you mean malai status?"),
+            ("shpo", "did you mean malai shop?"),
+            ("web01", "did you mean web01.company or web01.work?"),
+            ("work", "a target is web01.work"),
+            ("qqqqqq", "see: malai --help"),
+            ("a\nb", "no such command: a\\u{a}b"),
+        ] {
+            let text = no_such_command(word, &names);
+            assert!(text.contains(said), "{word}: {text}");
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! What `cluster init` and `machine init` print.
 
+use std::path::Path;
+
 use malai_cluster::{MachineName, machine_section};
 use malai_node::init::{NewCluster, NewMachine};
 use malai_node::store::show;
@@ -43,5 +45,15 @@ pub fn new_machine(made: &NewMachine, name: &MachineName) -> String {
    malai daemon
 ",
         id = made.id,
+    )
+}
+
+/// What became of the identity that another has replaced.
+pub fn replaced(aside: &Path) -> String {
+    format!(
+        "📦 The old identity is kept in {}; nothing uses it any more, and it can be deleted
+   The owner of the old manager's key commands this computer no longer
+",
+        show(aside)
     )
 }

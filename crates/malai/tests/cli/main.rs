@@ -1,7 +1,10 @@
 //! The real binary on homes of its own: standard output, standard error and exit code in one picture.
 
 mod check;
+mod completions;
 mod init;
+mod logs;
+mod man;
 mod status;
 mod why;
 mod world;

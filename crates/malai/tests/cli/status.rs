@@ -125,7 +125,7 @@ fn mistyped_commands_are_told_from_targets() {
     expect![[r#"
         exit code: 2
         ----- stderr -----
-        malai: no such command: staus; did you mean status? (a target is written <machine>.<cluster>)
+        malai: no such command: staus; did you mean malai status? (a target is written <machine>.<cluster>)
     "#]].assert_eq(&world.picture(&["staus"]));
     expect![[r#"
         exit code: 2

@@ -20,4 +20,5 @@ mod restored;
 mod signals;
 mod streams;
 mod strict_start;
+mod supervised;
 mod username;

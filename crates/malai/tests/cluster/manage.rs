@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use crate::harness::{ALIAS, Cluster, Home, finish, lives, until};
+use crate::harness::{ALIAS, Cluster, Home, finish, lives, section, until};
 
 /// A command that runs until it is ended, and its process there.
 fn endless(home: &Home, target: &str) -> (Child, u32) {
@@ -190,4 +190,39 @@ fn a_removed_machine_is_cut_off_and_told_why() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
+}
+
+/// The manager's key is stolen: the machine follows another one from then on, without a restart.
+#[test]
+fn a_machine_that_follows_another_manager_obeys_the_old_one_no_longer() {
+    let cluster = Cluster::running(&["web01"]);
+    let web01 = cluster.machine("web01");
+    let old = cluster.id_of("web01");
+    assert_eq!(cluster.manager.run(&["web01.company", "true"]).code, 0);
+
+    let successor = Cluster::new(&[]);
+    successor.manager.start();
+    let refused = web01.run(&["machine", "init", &successor.id, "company"]);
+    assert!(
+        refused.code == 1 && refused.stderr.contains("--replace"),
+        "{}",
+        refused.shown()
+    );
+    let said = web01.succeed(&["machine", "init", "--replace", &successor.id, "company"]);
+    assert!(
+        said.contains("The running daemon has taken it up"),
+        "{said}"
+    );
+    assert_ne!(cluster.id_of("web01"), old);
+    successor.edit(|text| format!("{text}\n{}", section(&said, "web01")));
+    successor.rescan_everywhere();
+    until("a command under the new manager", || {
+        successor.manager.run(&["web01.company", "true"]).code == 0
+    });
+    let refused = cluster.manager.run(&["web01.company", "true"]);
+    assert_eq!(refused.code, 255, "{}", refused.shown());
+    let kept: Vec<_> = std::fs::read_dir(web01.path.join("replaced"))
+        .unwrap()
+        .collect();
+    assert_eq!(kept.len(), 1);
 }

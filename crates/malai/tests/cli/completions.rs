@@ -1,0 +1,122 @@
+//! `malai completions`: in a real bash, and read by zsh and fish where they are installed.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use crate::world::World;
+
+/// A cluster with machines, a group and a command entry.
+fn world() -> World {
+    let world = World::new();
+    world.succeed(&["cluster", "init", "company"]);
+    let path = world.cluster_file("company/cluster.toml");
+    let id = "e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80";
+    let more = format!(
+        "[machine.web01]\nid52 = \"{id}\"\nallow_from = \"admins\"\n\n[machine.web01.command.restart-nginx]\ncommand = \"systemctl restart nginx\"\n\n[group.admins]\nmembers = \"web01\"\n"
+    );
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{text}\n{more}")).unwrap();
+    world.succeed(&["rescan", "--check"]);
+    world
+}
+
+/// The shell's answer to a script; `None` if it is not installed, which is said.
+fn shell(world: &World, shell: &[&str], script: &str) -> Option<String> {
+    let started = Command::new(shell[0])
+        .args(&shell[1..])
+        .env("MALAI_HOME", world.home())
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = match started {
+        Ok(child) => child,
+        Err(error) => {
+            eprintln!("LEFT OUT: {} is not installed ({error})", shell[0]);
+            return None;
+        }
+    };
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(script.as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn bash_completes_machines_commands_groups_and_verbs() {
+    let world = world();
+    let malai = env!("CARGO_BIN_EXE_malai");
+    let script = world.succeed(&["completions", "bash"]);
+    // Bash calls the function as `complete -p` says, with the line and where the cursor is in it.
+    let driver = format!(
+        r#"
+        [[ -r /usr/share/bash-completion/bash_completion ]] && . /usr/share/bash-completion/bash_completion
+        {script}
+        COMP_WORDBREAKS=$' \t\n"\'@><=;|&(:'
+        [[ $(complete -p malai) == *"-F _malai malai" ]] || echo "not registered"
+        for COMP_LINE in "malai we" "malai web01.company rest" "malai @ad" "malai statu" "malai exec web" \
+            "malai cluster remove company " "malai rescan --ch" "malai audit --cluster=co" "malai web01.company ls x"; do
+            COMP_POINT=${{#COMP_LINE}} COMPREPLY=()
+            _malai '{malai}'
+            echo "$COMP_LINE -> ${{COMPREPLY[*]}}"
+        done
+        "#
+    );
+    let Some(said) = shell(&world, &["bash", "--norc"], &driver) else {
+        return;
+    };
+    let expected = "\
+malai we -> web01.company
+malai web01.company rest -> restart-nginx
+malai @ad -> admins.company
+malai statu -> status
+malai exec web -> web01.company
+malai cluster remove company  -> web01
+malai rescan --ch -> --check
+malai audit --cluster=co -> company
+malai web01.company ls x -> \n";
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn zsh_and_fish_read_their_scripts() {
+    let world = world();
+    let zsh = world.succeed(&["completions", "zsh"]);
+    if let Some(said) = shell(&world, &["zsh", "-f", "-n"], &zsh) {
+        assert_eq!(said, "");
+    }
+    let malai = env!("CARGO_BIN_EXE_malai");
+    let fish = world.succeed(&["completions", "fish"]);
+    let path = world.home().join("malai.fish");
+    fs::write(&path, fish).unwrap();
+    // Fish can be asked what it would offer.
+    let folder = malai.strip_suffix("/malai").unwrap();
+    let driver = format!(
+        "set -x PATH {folder} $PATH\nsource {}\ncomplete -C 'malai web01.company rest'\ncomplete -C 'malai we'\n",
+        path.display()
+    );
+    let config = world.home().join("config");
+    let config = format!("set -x HOME {}\n{driver}", config.display());
+    if let Some(said) = shell(&world, &["fish", "--no-config"], &config) {
+        let expected =
+            "restart-nginx\tcommand of web01.company\nweb01.company\tmachine of company\n";
+        assert_eq!(said, expected);
+    }
+}
+
+#[test]
+fn a_broken_configuration_still_completes_what_it_can() {
+    let world = world();
+    fs::write(world.cluster_file("company/cluster.toml"), "[broken").unwrap();
+    let found = world.succeed(&["completions", "--candidates", "--", "resc"]);
+    assert!(found.starts_with("rescan\t"), "{found}");
+    let found = world.succeed(&["completions", "--candidates", "--", "rescan", ""]);
+    assert!(found.starts_with("company\tcluster\n"), "{found}");
+}
