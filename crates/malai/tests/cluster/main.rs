@@ -17,6 +17,7 @@ mod peer;
 mod quick_start;
 mod refusals;
 mod restored;
+mod several;
 mod signals;
 mod streams;
 mod strict_start;
