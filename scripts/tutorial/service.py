@@ -192,6 +192,8 @@ def systemctl(words):
         print("● nginx.service - a web server (stand-in)\n     Active: active (running)")
         return 0
     unit = Unit(units[0])
+    if verb == "is-active":
+        return 0 if state(unit).get("active") == "active" else 3
     if verb in ("enable", "disable"):
         at = f"/etc/systemd/system/multi-user.target.wants/{unit.name}.service"
         if verb == "enable" and not os.path.lexists(at):
@@ -220,11 +222,14 @@ def systemctl(words):
 
 
 def main():
-    if os.path.basename(sys.argv[0]) == "journalctl":
+    if sys.argv[1:2] != ["--as"]:
+        sys.exit(__doc__)
+    name = sys.argv.pop(2)
+    if name == "journalctl":
         unit = sys.argv[sys.argv.index("-u") + 1]
         follow = ["-f"] if "-f" in sys.argv else []
         os.execvp("tail", ["tail", "-n", "50", *follow, f"{JOURNAL}/{unit}"])
-    sys.exit(systemctl(sys.argv[1:]))
+    sys.exit(systemctl(sys.argv[2:]))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 mod apply;
 mod facts;
+mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -56,69 +57,85 @@ impl Descriptor {
     /// It cannot be examined, or a pipe whose other end is gone.
     pub fn adopt(fd: OwnedFd, way: Way) -> io::Result<Self> {
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);
-        let interest = match way {
-            Way::Read => Interest::READABLE,
-            Way::Write => Interest::WRITABLE,
-        };
-        // Deprecated because a type may lie about its descriptor; an OwnedFd does not.
-        #[expect(deprecated, reason = "its successor is unsafe code")]
-        let pollable =
-            |fd, manner| AsyncFd::with_interest(fd, interest).map(|fd| Self::Pollable(fd, manner));
         match kind {
             FileType::Fifo => match reopen(&fd, way) {
-                Ok(own) => pollable(own, Manner::Own),
+                Ok(own) => pollable(own, way, Manner::Own),
                 // A pipe for writing that nobody reads any more.
                 Err(Errno::NXIO) => Err(io::ErrorKind::BrokenPipe.into()),
-                Err(_) => pollable(fd, Manner::Shared),
+                Err(_) => pollable(fd, way, Manner::Shared),
             },
             FileType::CharacterDevice if rustix::termios::isatty(&fd) => match reopen(&fd, way) {
-                Ok(own) => pollable(own, Manner::Own),
-                Err(_) => pollable(fd, Manner::Shared),
+                Ok(own) => pollable(own, way, Manner::Own),
+                Err(_) => pollable(fd, way, Manner::Shared),
             },
-            FileType::Socket => pollable(fd, Manner::Socket),
+            FileType::Socket => pollable(fd, way, Manner::Socket),
             _ => Ok(Self::File(Arc::new(fd))),
         }
     }
 
-    /// Reads into `buffer`; 0 is the end.
+    /// A descriptor of this process's own that has O_NONBLOCK already: its end of a command's pipe.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be waited for.
+    pub fn own(fd: OwnedFd, way: Way) -> io::Result<Self> {
+        pollable(fd, way, Manner::Own)
+    }
+
+    /// How many bytes can be read from a pipe without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As `ioctl(2)`.
+    pub fn waiting(&self) -> io::Result<usize> {
+        let count = match self {
+            Self::Pollable(fd, _) => rustix::io::ioctl_fionread(fd.get_ref())?,
+            Self::File(file) => rustix::io::ioctl_fionread(file)?,
+        };
+        Ok(usize::try_from(count).unwrap_or(usize::MAX))
+    }
+
+    /// Reads at most about `most` bytes (what an allocation of that size has room for); none is the end.
     ///
     /// # Errors
     ///
     /// As `read(2)`.
-    pub async fn read(&mut self, mut buffer: Vec<u8>, most: usize) -> io::Result<Vec<u8>> {
-        buffer.resize(most, 0);
-        let count = match self {
+    pub async fn read(&mut self, most: usize) -> io::Result<Vec<u8>> {
+        // Not zeroed first: that would cost as much as a copy.
+        let mut buffer = Vec::with_capacity(most);
+        match self {
             Self::File(file) => {
                 let file = file.clone();
-                let (count, filled) = blocking(move || {
-                    let count = retry(|| rustix::io::read(&*file, &mut buffer[..]))?;
-                    Ok((count, buffer))
+                return blocking(move || {
+                    retry(|| rustix::io::read(&*file, spare_capacity(&mut buffer)))?;
+                    Ok(buffer)
                 })
-                .await?;
-                buffer = filled;
-                count
+                .await;
             }
             Self::Pollable(fd, manner) => loop {
                 let mut guard = fd.readable().await?;
+                let (fd, space) = (fd.get_ref(), spare_capacity(&mut buffer));
                 let result = match manner {
-                    Manner::Own => rustix::io::read(fd.get_ref(), &mut buffer[..]),
+                    Manner::Own => rustix::io::read(fd, space),
                     Manner::Socket => {
-                        rustix::net::recv(fd.get_ref(), &mut buffer[..], RecvFlags::DONTWAIT)
-                            .map(|(count, _)| count)
+                        rustix::net::recv(fd, space, RecvFlags::DONTWAIT).map(|(count, _)| count)
                     }
-                    Manner::Shared => ready(fd.get_ref(), PollFlags::IN)
-                        .and_then(|()| rustix::io::read(fd.get_ref(), &mut buffer[..])),
+                    Manner::Shared => {
+                        ready(fd, PollFlags::IN).and_then(|()| rustix::io::read(fd, space))
+                    }
                 };
                 match result {
                     Err(Errno::AGAIN) => guard.clear_ready(),
                     Err(Errno::INTR) => {}
                     // The far side of a terminal has hung up.
-                    Err(Errno::IO) => break 0,
-                    other => break other?,
+                    Err(Errno::IO) => break,
+                    other => {
+                        other?;
+                        break;
+                    }
                 }
             },
-        };
-        buffer.truncate(count);
+        }
         Ok(buffer)
     }
 
@@ -172,6 +189,26 @@ pub fn raise_limit() {
     limit.current = limit.maximum;
     // Where it is refused, there are as many as before.
     let _ = setrlimit(Resource::Nofile, limit);
+}
+
+fn pollable(fd: OwnedFd, way: Way, manner: Manner) -> io::Result<Descriptor> {
+    let interest = match way {
+        Way::Read => Interest::READABLE,
+        Way::Write => Interest::WRITABLE,
+    };
+    // Deprecated because a type may lie about its descriptor; an OwnedFd does not.
+    #[expect(deprecated, reason = "its successor is unsafe code")]
+    AsyncFd::with_interest(fd, interest).map(|fd| Descriptor::Pollable(fd, manner))
+}
+
+/// Whether a descriptor is /dev/null, which needs neither a thread nor waiting.
+pub fn is_null(fd: &OwnedFd) -> bool {
+    // Numbered so on Linux since its beginning. Elsewhere it is a device like others.
+    cfg!(target_os = "linux")
+        && rustix::fs::fstat(fd).is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+                && stat.st_rdev == rustix::fs::makedev(1, 3)
+        })
 }
 
 /// Opens the same file anew, with flags of its own. A terminal does not become ours by that.

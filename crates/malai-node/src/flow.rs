@@ -1,15 +1,17 @@
 //! Bytes from a source to a sink, one buffer at a time: nothing is read before the last is written.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
 use iroh::endpoint::{RecvStream, SendStream, WriteError};
 use malai_wire::peer::Uni;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::descriptor::Descriptor;
+use crate::descriptor::{self, Descriptor, Way};
 use crate::link::Link;
 
 /// Bytes moved at once. A pipe holds 64 KiB as it is made.
@@ -92,6 +94,30 @@ pub enum FlowError {
 }
 
 impl Source {
+    /// What a caller's descriptor leads to; /dev/null at once to its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Descriptor::adopt`].
+    pub fn adopt(fd: OwnedFd) -> io::Result<Self> {
+        match descriptor::is_null(&fd) {
+            true => Ok(Self::Empty),
+            false => Descriptor::adopt(fd, Way::Read).map(Self::Descriptor),
+        }
+    }
+
+    /// How many bytes a pipe holds now.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be asked.
+    pub fn waiting(&self) -> io::Result<usize> {
+        match self {
+            Self::Descriptor(descriptor) => descriptor.waiting(),
+            _ => Ok(0),
+        }
+    }
+
     /// The next bytes, at most `most`; empty at the end.
     ///
     /// # Errors
@@ -106,18 +132,17 @@ impl Source {
         }
         match self {
             Self::Descriptor(descriptor) => descriptor
-                .read(Vec::new(), most.min(BUFFER))
+                .read(most.min(BUFFER))
                 .await
                 .map(Bytes::from)
                 .map_err(FlowError::Read),
             // Not chunk by chunk: a chunk is one packet's, and each would be a write of its own.
             Self::Stream(stream) => {
-                let mut buffer = vec![0; most.min(BUFFER)];
-                let count = stream
-                    .read(&mut buffer)
+                let mut buffer = Vec::with_capacity(most.min(BUFFER));
+                stream
+                    .read_buf(&mut buffer)
                     .await
                     .map_err(|error| FlowError::Broken(error.to_string()))?;
-                buffer.truncate(count.unwrap_or(0));
                 Ok(buffer.into())
             }
             Self::Pieces(pieces) => Ok(pieces.recv().await.unwrap_or_default().into()),
@@ -127,6 +152,26 @@ impl Source {
 }
 
 impl Sink {
+    /// What a caller's descriptor leads to; /dev/null takes everything without being asked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Descriptor::adopt`].
+    pub fn adopt(fd: OwnedFd) -> io::Result<Self> {
+        match descriptor::is_null(&fd) {
+            true => Ok(Self::Null),
+            false => Descriptor::adopt(fd, Way::Write).map(Self::Descriptor),
+        }
+    }
+
+    /// The connection that it goes over, if any.
+    pub fn link(&self) -> Option<&Arc<Link>> {
+        match self {
+            Self::Stream(stream) => Some(&stream.link),
+            Self::Descriptor(_) | Self::Null => None,
+        }
+    }
+
     /// Writes all of it.
     ///
     /// # Errors
@@ -260,7 +305,8 @@ pub async fn pump_exactly(
         if bytes.is_empty() {
             return Ok(());
         }
-        left -= bytes.len();
+        // An allocation may have had room for a little more than was asked for.
+        left = left.saturating_sub(bytes.len());
         let length = bytes.len() as u64;
         sink.write(bytes).await?;
         moved.add(length);

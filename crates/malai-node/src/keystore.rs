@@ -111,7 +111,7 @@ pub fn load(path: &Path) -> Result<SecretSeed, KeyError> {
 }
 
 /// A path as a shell takes it, for commands that the reader is told to run.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

@@ -58,10 +58,7 @@ pub async fn run(
             machine: name.to_owned(),
             why: "the daemon of this computer is stopping; the command was ended".into(),
         }),
-        Outcome::Ended(reason, remains) => {
-            let refusal = Refusal::new(RefusalCode::NotAllowed, reason);
-            return (Err(refused(refusal)), Some(remains));
-        }
+        Outcome::Ended(reason, remains) => return (Err(refused(reason)), Some(remains)),
         Outcome::Failed(why) => Err(refused(Refusal::new(RefusalCode::Failed, why))),
     };
     (ended, None)

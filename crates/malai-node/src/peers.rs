@@ -18,7 +18,8 @@ use crate::endpoint::{self, Ports, endpoint_id};
 use crate::link::{FRESH, Link};
 use crate::mdns::Mdns;
 use crate::member::{Membership, lock};
-use crate::reach::{self, Tried};
+use crate::probers::Probers;
+use crate::reach::{self, Proven, Tried};
 use crate::settings::Reach;
 use crate::settings::limits::busy;
 
@@ -28,8 +29,11 @@ pub const DIAL: Duration = Duration::from_secs(10);
 /// How long a dial has at least, when it had to wait for another to the same machine to fail.
 const DIAL_AT_LEAST: Duration = Duration::from_secs(3);
 
-/// How long a proven address may take to answer the real dial.
+/// How long a proven address may take to answer the real dial, at least.
 const PROVEN: Duration = Duration::from_secs(1);
+
+/// And how many times as long as the proof took: a machine that is busy is slow both times.
+const TIMES_PROOF: u32 = 10;
 
 /// How long a peer that has been silent may take to say that it is there.
 const ASK: Duration = Duration::from_millis(400);
@@ -59,6 +63,7 @@ pub struct Peers {
     pub mdns: Mdns,
     /// Where members were last proven to be.
     pub addresses: Addresses,
+    probers: Arc<Probers>,
     links: Mutex<HashMap<MachineId, Vec<Arc<Link>>>>,
     dials: Mutex<HashMap<MachineId, Dial>>,
     tasks: TaskTracker,
@@ -72,6 +77,7 @@ impl Peers {
         reach: Reach,
         mdns: Mdns,
         addresses: Addresses,
+        probers: Arc<Probers>,
         tasks: TaskTracker,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -80,6 +86,7 @@ impl Peers {
             reach,
             mdns,
             addresses,
+            probers,
             links: Mutex::default(),
             dials: Mutex::default(),
             tasks,
@@ -338,11 +345,11 @@ impl Peers {
         let direct = async {
             let (searching, proving) = (
                 self.search(peer, hint),
-                reach::prove(&peer, self.reach, hints, tried),
+                reach::prove(&self.probers, &peer, self.reach, hints, tried),
             );
             tokio::pin!(searching, proving);
             tokio::select! {
-                address = &mut proving => address,
+                proven = &mut proving => proven,
                 () = &mut searching => proving.await,
             }
         };
@@ -357,10 +364,10 @@ impl Peers {
         let (mut direct_done, mut public_done) = (false, self.reach != Reach::Public);
         loop {
             tokio::select! {
-                address = &mut direct, if !direct_done => {
+                proven = &mut direct, if !direct_done => {
                     direct_done = true;
-                    if let Some(address) = address {
-                        return self.dial_proven(peer, address).await;
+                    if let Some(proven) = proven {
+                        return self.dial_proven(peer, proven).await;
                     }
                 }
                 connection = &mut public, if !public_done => {
@@ -408,16 +415,18 @@ impl Peers {
     async fn dial_proven(
         self: &Arc<Self>,
         peer: MachineId,
-        address: SocketAddr,
+        Proven { address, took }: Proven,
     ) -> Result<Arc<Link>, String> {
         self.addresses.remember(peer, address);
+        let patience = PROVEN.max(took * TIMES_PROOF);
         let target = EndpointAddr::new(endpoint_id(&peer)).with_ip_addr(address);
-        let own =
-            match tokio::time::timeout(PROVEN, self.endpoint.connect(target.clone(), ALPN)).await {
-                Ok(Ok(connection)) => return Ok(self.adopt(connection, peer, None)),
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "no answer".to_owned(),
-            };
+        let own = match tokio::time::timeout(patience, self.endpoint.connect(target.clone(), ALPN))
+            .await
+        {
+            Ok(Ok(connection)) => return Ok(self.adopt(connection, peer, None)),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer".to_owned(),
+        };
         // The endpoint may hold a bad address of this peer for a minute; a new endpoint holds none.
         tracing::debug!(machine = %peer.short(), %address, "a proven address did not answer the endpoint ({own}); dialling with a new one");
         let endpoint = endpoint::bind(&self.membership.seed, self.reach, Ports::Any)

@@ -1,12 +1,10 @@
 //! One probe of one address: does the wanted key live there?
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use iroh::endpoint::{
-    ConnectError, ConnectingError, ConnectionError, PortmapperConfig, QuicTransportConfig,
-    RelayMode, presets,
-};
+use iroh::endpoint::{ConnectError, ConnectingError, Connection, ConnectionError};
 use iroh::{Endpoint, EndpointAddr};
 use malai_cluster::MachineId;
 use malai_wire::peer::hello::InstanceId;
@@ -14,6 +12,7 @@ use malai_wire::peer::probe::{PROBE_DONE, PROBE_TWIN};
 use malai_wire::version::PROBE_ALPN;
 
 use crate::endpoint::endpoint_id;
+use crate::probers::{Prober, Probers};
 
 /// How long one address may take to answer. A server that stalls in the handshake costs this, in the
 /// background, and nothing else.
@@ -25,8 +24,8 @@ const KNOCK_AGAIN: Duration = Duration::from_millis(50);
 /// What an address turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// The wanted key lives there.
-    Proven,
+    /// The wanted key lives there; it took this long to prove it.
+    Proven(Duration),
     /// Something else does.
     Another,
     /// Nobody answers.
@@ -36,7 +35,7 @@ pub enum Answer {
 }
 
 /// Proves that `target` lives at `address`, or finds out that it does not.
-pub async fn probe(target: &MachineId, address: SocketAddr) -> Answer {
+pub async fn probe(probers: &Arc<Probers>, target: &MachineId, address: SocketAddr) -> Answer {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     // A dial to a closed port takes all its time, and the system knows better at once.
     while address.ip().is_loopback() && is_closed(address) {
@@ -45,13 +44,14 @@ pub async fn probe(target: &MachineId, address: SocketAddr) -> Answer {
         }
         tokio::time::sleep(KNOCK_AGAIN).await;
     }
-    let Some(prober) = Prober::new(address).await else {
+    let Some(prober) = probers.endpoint_for(target, address).await else {
         return Answer::Silent;
     };
-    match tokio::time::timeout_at(deadline, prober.dial(target, address)).await {
+    let begun = Instant::now();
+    match tokio::time::timeout_at(deadline, dial(prober.endpoint(), target, address)).await {
         Ok(Ok(connection)) => {
             connection.close(PROBE_DONE.into(), b"");
-            Answer::Proven
+            Answer::Proven(begun.elapsed())
         }
         Ok(Err(error)) if is_silence(&error) => Answer::Silent,
         Ok(Err(_)) => Answer::Another,
@@ -65,9 +65,9 @@ pub async fn instance(me: &MachineId, address: SocketAddr) -> Option<InstanceId>
     if address.ip().is_loopback() && is_closed(address) {
         return None;
     }
-    let prober = Prober::new(address).await?;
+    let prober = Prober::of(address).await?;
     let ask = async {
-        let connection = prober.dial(me, address).await.ok()?;
+        let connection = dial(prober.endpoint(), me, address).await.ok()?;
         let mut instance = InstanceId::default();
         let answer = async {
             let mut stream = connection.accept_uni().await.ok()?;
@@ -80,57 +80,13 @@ pub async fn instance(me: &MachineId, address: SocketAddr) -> Option<InstanceId>
     tokio::time::timeout(2 * PATIENCE, ask).await.ok().flatten()
 }
 
-/// An endpoint for one probe, under a key of its own.
-struct Prober(Option<Endpoint>);
-
-impl Prober {
-    async fn new(address: SocketAddr) -> Option<Self> {
-        let local: SocketAddr = match address {
-            SocketAddr::V4(a) if a.ip().is_loopback() => (Ipv4Addr::LOCALHOST, 0).into(),
-            SocketAddr::V6(a) if a.ip().is_loopback() => (Ipv6Addr::LOCALHOST, 0).into(),
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let endpoint = Endpoint::builder(presets::Minimal)
-            .relay_mode(RelayMode::Disabled)
-            .portmapper_config(PortmapperConfig::Disabled)
-            .transport_config(
-                QuicTransportConfig::builder()
-                    .max_idle_timeout(PATIENCE.try_into().ok())
-                    .build(),
-            )
-            .clear_ip_transports()
-            .bind_addr(local)
-            .ok()?
-            .bind()
-            .await
-            .ok()?;
-        Some(Self(Some(endpoint)))
-    }
-
-    async fn dial(
-        &self,
-        target: &MachineId,
-        address: SocketAddr,
-    ) -> Result<iroh::endpoint::Connection, ConnectError> {
-        let target = EndpointAddr::new(endpoint_id(target)).with_ip_addr(address);
-        match &self.0 {
-            Some(endpoint) => endpoint.connect(target, PROBE_ALPN).await,
-            None => unreachable!("only dropping takes the endpoint"),
-        }
-    }
-}
-
-/// The endpoint closes in the background, also when the probe is dropped half-way.
-impl Drop for Prober {
-    fn drop(&mut self) {
-        if let (Some(endpoint), Ok(runtime)) =
-            (self.0.take(), tokio::runtime::Handle::try_current())
-        {
-            // Nobody waits for it: all it does is to say goodbye to a socket that proved its point.
-            runtime.spawn(async move { endpoint.close().await });
-        }
-    }
+async fn dial(
+    endpoint: &Endpoint,
+    target: &MachineId,
+    address: SocketAddr,
+) -> Result<Connection, ConnectError> {
+    let target = EndpointAddr::new(endpoint_id(target)).with_ip_addr(address);
+    endpoint.connect(target, PROBE_ALPN).await
 }
 
 /// Whether a dial failed since nobody answered, not since somebody did.

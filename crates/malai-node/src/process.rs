@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use malai_wire::Refusal;
 use malai_wire::peer::exec::{Exit, Signal, Size, Status, Terminal};
 use rustix::process::Pid;
 use tokio::sync::{mpsc, oneshot};
@@ -23,7 +24,7 @@ use crate::keeper::Kind;
 use crate::member::Membership;
 use end::{end_group, number, send_signal};
 use pipes::{drain, feed};
-use spawn::spawn;
+use spawn::{Spawned, spawn};
 
 pub use end::{GRACE, Remains};
 pub use spawn::keep_descriptors;
@@ -63,7 +64,7 @@ pub enum Outcome {
     ClientGone,
     /// The session was ended from this side, for the reason. The client is told before what is left
     /// of the command is waited for.
-    Ended(String, Remains),
+    Ended(Refusal, Remains),
     /// Passing its output on failed.
     Failed(String),
 }
@@ -108,9 +109,17 @@ async fn run_counted(
     counts: Arc<Counts>,
 ) -> Outcome {
     let argv = spawn::argument_list(command.inner());
-    let listed = membership.sessions.begin(membership, command.inner());
-    let mut child = match spawn(membership, command.inner(), &argv) {
-        Ok(child) => child,
+    let link = streams.stdout.link();
+    let listed = membership
+        .sessions
+        .begin(membership, command.inner(), link, counts.clone());
+    let Spawned {
+        mut child,
+        stdin,
+        stdout,
+        stderr,
+    } = match spawn(membership, command.inner(), &argv) {
+        Ok(spawned) => spawned,
         Err(error) => return not_started(&argv, &error, &mut streams).await,
     };
     let Some(id) = child.id() else {
@@ -118,19 +127,6 @@ async fn run_counted(
     };
     let kept = membership.keeper.begun(id, Kind::Group);
     let group = Pid::from_raw(id.cast_signed());
-    let (Some(stdin), Some(stdout), Some(stderr)) =
-        (child.stdin.take(), child.stdout.take(), child.stderr.take())
-    else {
-        return Outcome::Failed("the command was started without its pipes".into());
-    };
-    let pipes = (
-        stdin.into_owned_fd(),
-        stdout.into_owned_fd(),
-        stderr.into_owned_fd(),
-    );
-    let (Ok(stdin), Ok(stdout), Ok(stderr)) = pipes else {
-        return Outcome::Failed("the command's pipes cannot be waited for".into());
-    };
     let Streams {
         stdin: input,
         stdout: out_sink,

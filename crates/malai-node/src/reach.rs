@@ -2,12 +2,14 @@
 //!
 //! Addresses that nobody vouches for (derived, remembered, announced by mDNS) are hints and nothing
 //! else. In iroh the first server that answers decides a dial, and a bad address stays with the
-//! endpoint; so each hint is tried by an endpoint of its own, under a key of its own, without relay
-//! and publishing. It only proves that the wanted key lives at the address, and closes.
+//! endpoint; so each hint is tried from an endpoint that knows no other address of that machine
+//! ([`crate::probers`]), under a key of its own, without relay and publishing. It only proves that the
+//! wanted key lives at the address, and closes.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use malai_cluster::MachineId;
@@ -18,6 +20,7 @@ use tokio::time::Instant;
 use crate::endpoint::derived_ports;
 use crate::nearby::Bounds;
 use crate::probe::{Answer, probe};
+use crate::probers::Probers;
 use crate::settings::Reach;
 
 /// The pause between the starts of two probes, so that the likeliest hint usually answers alone.
@@ -93,7 +96,7 @@ impl fmt::Display for Tried {
         const SHOWN: usize = 8;
         for (address, answer) in elsewhere.iter().take(SHOWN) {
             let said = match answer {
-                Answer::Proven => "its own",
+                Answer::Proven(_) => "its own",
                 Answer::Another => "another key",
                 Answer::Silent => "no answer",
                 Answer::Closed => "closed",
@@ -107,16 +110,26 @@ impl fmt::Display for Tried {
     }
 }
 
+/// An address at which the wanted key has proved to live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proven {
+    /// The address.
+    pub address: SocketAddr,
+    /// How long the proof took: what a dial there will take, too.
+    pub took: Duration,
+}
+
 /// Probes hints as they arrive until one is proven to be `target`'s, then returns it.
 ///
 /// The channel of `hints` may stay open (mDNS finds more later); a hint is tried once. Returns `None`
 /// when the channel is closed and all of them have failed; the caller puts a time limit on the whole.
 pub async fn prove(
+    probers: &Arc<Probers>,
     target: &MachineId,
     reach: Reach,
     mut hints: mpsc::Receiver<SocketAddr>,
     tried: &mut Tried,
-) -> Option<SocketAddr> {
+) -> Option<Proven> {
     let bounds = Bounds::of(reach).await;
     let mut seen = HashSet::new();
     let mut probes = JoinSet::new();
@@ -139,7 +152,7 @@ pub async fn prove(
                 let Ok((address, answer)) = done else { continue };
                 tried.note(address, answer);
                 match answer {
-                    Answer::Proven => return Some(address),
+                    Answer::Proven(took) => return Some(Proven { address, took }),
                     Answer::Another => {
                         tracing::debug!(%address, machine = %target.short(), "another key answers there");
                     }
@@ -154,10 +167,10 @@ pub async fn prove(
                     }
                     let now = Instant::now();
                     let at = begun.back().map_or(now, |(last, _)| now.max(*last + STAGGER));
-                    let target = *target;
+                    let (probers, target) = (probers.clone(), *target);
                     let handle = probes.spawn(async move {
                         tokio::time::sleep_until(at).await;
-                        (address, probe(&target, address).await)
+                        (address, probe(&probers, &target, address).await)
                     });
                     begun.push_back((at, handle));
                 }

@@ -31,6 +31,7 @@ use crate::member::Membership;
 use crate::membership::{self, MembershipError};
 use crate::moment::Moment;
 use crate::peers::Peers;
+use crate::probers::Probers;
 use crate::session::Sessions;
 use crate::settings::limits::busy;
 use crate::settings::{Reach, Settings};
@@ -85,6 +86,8 @@ pub struct Part {
     pub limiter: Arc<Limiter>,
     /// Who ends what runs here if this process cannot. None unless it is set.
     pub keeper: Arc<Keeper>,
+    /// From where peers are looked for.
+    pub probers: Arc<Probers>,
 }
 
 impl Part {
@@ -101,6 +104,7 @@ impl Part {
             limiter: Arc::new(Limiter::new(settings.limits.clone())),
             audit: Arc::new(Audit::new(home, &instance, settings.audit)),
             keeper: Arc::default(),
+            probers: Arc::default(),
         }
     }
 }
@@ -142,6 +146,7 @@ impl Service {
             part.reach,
             mdns,
             addresses,
+            part.probers,
             tasks.clone(),
         );
         Ok(Arc::new(Self {

@@ -28,6 +28,9 @@ pub const REACH_VARIABLE: &str = "MALAI_NETWORK";
 /// Largest `malai.toml` that is read, in bytes.
 const MAX_SETTINGS: u64 = 1024 * 1024;
 
+/// What may stand in brackets.
+const SECTIONS: [&str; 5] = ["network", "aliases", "accept", "limits", "log"];
+
 /// How far malai looks for peers, and lets itself be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -190,11 +193,7 @@ impl Reader<'_> {
                     settings.audit.arguments = self.audit_arguments(value).unwrap_or_default();
                 }
                 _ => {
-                    let known = [
-                        &["network", "aliases", "accept", "limits", "log"],
-                        &audit::KEYS[..],
-                    ]
-                    .concat();
+                    let known = [&SECTIONS[..], &audit::KEYS[..]].concat();
                     self.unknown(key, "malai.toml", &known);
                 }
             }
@@ -336,6 +335,26 @@ mod tests {
                 })
                 .collect(),
         }
+    }
+
+    /// The reference page names every key, and its example is sound.
+    #[test]
+    fn the_page_about_malai_toml_is_true() {
+        let page = include_str!("../../../docs/malai-toml.md");
+        let keys = ["reach", "from", "users", "format", "level"];
+        for key in SECTIONS.iter().chain(&audit::KEYS).chain(&keys) {
+            assert!(
+                page.contains(&format!("`{key}`")) || page.contains(&format!("`[{key}")),
+                "docs/malai-toml.md does not name {key}"
+            );
+        }
+        let (_, example) = page.split_once("```toml\n").unwrap();
+        let (example, _) = example.split_once("```").unwrap();
+        let id = malai_cluster::SecretSeed::from_bytes([1; 32]).id();
+        let example = example.replace("<id52>", &id.to_string());
+        let settings = Settings::parse("malai.toml", &example).unwrap();
+        assert!(settings.audit.required && settings.accept.all.len() == 1);
+        assert_eq!(settings.reach, Some(Reach::Lan));
     }
 
     #[test]

@@ -80,6 +80,10 @@ pub enum Request {
     Exec(Exec),
     /// Which machines are meant by a list of targets, as typed? Answered by [`Reply::Resolved`].
     Resolve(String),
+    /// What runs? Answered by [`Reply::Sessions`].
+    Sessions,
+    /// End the session of this number. Answered by [`Reply::Done`] when it is being ended.
+    EndSession(u64),
 }
 
 crate::tagged!(Request {
@@ -88,6 +92,8 @@ crate::tagged!(Request {
     3 => Stop,
     4 => Exec(Exec),
     5 => Resolve(String),
+    6 => Sessions,
+    7 => EndSession(u64),
 });
 
 /// What the command line says while its command runs.
@@ -143,6 +149,8 @@ pub enum Reply {
     Exited(Exited),
     /// The machines that are meant.
     Resolved(Resolved),
+    /// What runs, as JSON of [`crate::sessions::SessionsFacts`].
+    Sessions(String),
 }
 
 /// The machines that a list of targets means.
@@ -181,4 +189,5 @@ crate::tagged!(Reply {
     6 => Started,
     7 => Exited(Exited),
     8 => Resolved(Resolved),
+    9 => Sessions(String),
 });

@@ -8,6 +8,7 @@ pub mod control;
 pub mod frame;
 pub mod peer;
 pub mod refusal;
+pub mod sessions;
 pub mod status;
 pub mod time;
 pub mod version;

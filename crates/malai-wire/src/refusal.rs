@@ -22,6 +22,11 @@ impl Refusal {
         }
     }
 
+    /// Whether it is the end of what had been allowed and ran, by whoever administers the machine.
+    pub fn is_end(&self) -> bool {
+        self.known_code() == Some(RefusalCode::Ended)
+    }
+
     /// The code, if this version knows it.
     pub fn known_code(&self) -> Option<RefusalCode> {
         RefusalCode::ALL
@@ -59,11 +64,13 @@ pub enum RefusalCode {
     Failed = 10,
     /// The connection was idle for too long.
     Idle = 11,
+    /// Whoever administers the machine has ended the session.
+    Ended = 12,
 }
 
 impl RefusalCode {
     /// All codes.
-    pub const ALL: [RefusalCode; 12] = [
+    pub const ALL: [RefusalCode; 13] = [
         RefusalCode::Done,
         RefusalCode::NotAMember,
         RefusalCode::NotAllowed,
@@ -76,6 +83,7 @@ impl RefusalCode {
         RefusalCode::Snapshot,
         RefusalCode::Failed,
         RefusalCode::Idle,
+        RefusalCode::Ended,
     ];
 }
 

@@ -5,6 +5,7 @@ mod cluster;
 mod completions;
 mod daemon;
 mod demo;
+mod doctor;
 mod exec;
 mod help;
 mod keeper;
@@ -13,19 +14,22 @@ mod machine;
 mod man;
 mod on_targets;
 mod rescan;
+mod sessions;
 mod status;
 mod why;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use malai_cluster::VERBS;
 
 pub use audit::AuditArgs;
 pub use cluster::ClusterCommand;
 pub use completions::{CompletionsArgs, Shell};
 pub use daemon::DaemonArgs;
 pub use demo::DemoArgs;
+pub use doctor::DoctorArgs;
 pub use exec::{ExecArgs, ExecCommand};
 pub use keeper::KeeperArgs;
 pub use logs::LogsArgs;
@@ -33,6 +37,7 @@ pub use machine::MachineCommand;
 pub use man::ManArgs;
 pub use on_targets::OnTargets;
 pub use rescan::RescanArgs;
+pub use sessions::{SessionsArgs, SessionsCommand};
 pub use status::StatusArgs;
 pub use why::WhyArgs;
 
@@ -71,6 +76,8 @@ pub enum Command {
     Stop,
     /// Show whether the daemon runs, and this computer's clusters
     Status(StatusArgs),
+    /// List what runs here now, for whom and by which rule; end one of these
+    Sessions(SessionsArgs),
     /// Apply edited configuration files, or only check them
     Rescan(RescanArgs),
     /// Show the audit record: what was asked of this computer, what was decided, and how it ended
@@ -86,6 +93,8 @@ pub enum Command {
     Why(WhyArgs),
     /// Show the log of the daemon that runs in the background
     Logs(LogsArgs),
+    /// Find what is wrong with this home and its daemon, and say how to mend it
+    Doctor(DoctorArgs),
     /// Print what a shell needs to complete commands, targets and names
     Completions(CompletionsArgs),
     /// Show a manual page
@@ -120,7 +129,24 @@ pub fn declaration() -> clap::Command {
 
 /// Reads this process's arguments: the command, and how it is run if it is one on targets.
 pub fn parse() -> Result<(Command, OnTargets), clap::Error> {
-    read(std::env::args_os())
+    let mut words = std::env::args_os();
+    let own_name = words.next();
+    match words.next() {
+        Some(first) if is_target(&first) => Ok((
+            Command::Target(std::iter::once(first).chain(words).collect()),
+            OnTargets::default(),
+        )),
+        first => read(own_name.into_iter().chain(first).chain(words)),
+    }
+}
+
+/// Whether the first word is a target for certain. Then nothing of the declaration is needed, and building
+/// it would be a tenth of the time that a command takes.
+fn is_target(word: &OsStr) -> bool {
+    let bytes = word.as_encoded_bytes();
+    !bytes.is_empty()
+        && !bytes.starts_with(b"-")
+        && VERBS.iter().all(|verb| verb.as_bytes() != bytes)
 }
 
 fn read<W: Into<OsString> + Clone>(

@@ -383,3 +383,35 @@ pub(super) fn format_of(table: &DeTable<'_>) -> Option<u64> {
 fn unsigned(integer: &DeInteger<'_>) -> Option<u64> {
     u64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The reference page names every key, and its example is sound.
+    #[test]
+    fn the_page_about_cluster_toml_is_true() {
+        let page = include_str!("../../../../docs/cluster-toml.md");
+        for key in [TOP, MANAGER, MACHINE, COMMAND, GROUP].concat() {
+            assert!(
+                page.contains(&format!("`{key}`")) || page.contains(&format!("`[{key}")),
+                "docs/cluster-toml.md does not name {key}"
+            );
+        }
+        let (_, example) = page.split_once("```toml\n").unwrap();
+        let (example, _) = example.split_once("```").unwrap();
+        let key = |seed: u8| crate::SecretSeed::from_bytes([seed; 32]).id();
+        let example = example
+            .replace("<the manager's id52>", &key(1).to_string())
+            .replacen("<id52>", &key(2).to_string(), 1)
+            .replace("<id52>", &key(3).to_string());
+        let machines: String = ["laptop", "desk", "phone"]
+            .iter()
+            .zip(4..)
+            .map(|(name, seed)| format!("[machine.{name}]\nid52 = \"{}\"\n", key(seed)))
+            .collect();
+        let text = format!("{example}\n[group.deploy]\nmembers = \"desk\"\n{machines}");
+        let checked = crate::check("cluster.toml", &text);
+        assert!(checked.cluster.is_some(), "{checked:?}");
+    }
+}

@@ -54,7 +54,7 @@ impl Appender {
     ///
     /// It was not appended, or not all of it.
     pub fn append(&mut self, line: &[u8]) -> Result<(), AppendError> {
-        let mut size = self.open()?.metadata()?.len();
+        let mut size = self.open_sized()?;
         if size + line.len() as u64 > self.limit && size > 0 {
             // Where that fails, too much in one file is better than nothing recorded.
             if let Err(error) = self.put_aside() {
@@ -63,9 +63,11 @@ impl Appender {
                     self.path.display()
                 );
             }
-            size = self.open()?.metadata()?.len();
+            size = self.open_sized()?;
         }
-        let mut file = self.open()?;
+        let Some(mut file) = self.file.as_ref() else {
+            return Err(io::Error::from(io::ErrorKind::NotFound).into());
+        };
         let mut last = [b'\n'];
         if size > 0 {
             file.read_exact_at(&mut last, size - 1)?;
@@ -91,11 +93,17 @@ impl Appender {
     /// # Errors
     ///
     /// It cannot be opened for writing, or is no file.
-    pub fn open(&mut self) -> Result<&File, AppendError> {
+    pub fn open(&mut self) -> Result<(), AppendError> {
+        self.open_sized().map(drop)
+    }
+
+    /// The same, and its size: every record is on the way of a command, and each look costs.
+    fn open_sized(&mut self) -> Result<u64, AppendError> {
         if let Some(file) = self.file.take() {
             let (own, named) = (file.metadata()?, fs::metadata(&self.path));
             if named.is_ok_and(|named| (named.dev(), named.ino()) == (own.dev(), own.ino())) {
-                return Ok(self.file.insert(file));
+                self.file = Some(file);
+                return Ok(own.len());
             }
             // Without a name it was removed; with another it was put aside.
             self.removed |= own.nlink() == 0;
@@ -117,7 +125,8 @@ impl Appender {
             // Its owner's to change; whoever is not leaves it as it is.
             let _ = file.set_permissions(fs::Permissions::from_mode(0o600));
         }
-        Ok(self.file.insert(file))
+        self.file = Some(file);
+        Ok(metadata.len())
     }
 
     /// Whether the file was removed under this process, since this was last asked.

@@ -90,7 +90,7 @@ impl Running {
                     "the command ended; the reader of its output had gone".to_owned()
                 }
                 Outcome::ClientGone => "the client went before the end".to_owned(),
-                Outcome::Ended(reason, _) => reason.clone(),
+                Outcome::Ended(reason, _) => reason.message.clone(),
                 Outcome::Failed(why) => format!("failed: {why}"),
             };
         }

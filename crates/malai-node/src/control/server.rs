@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ShortPath, take_message};
 use crate::daemon::Daemon;
-use crate::descriptor::{Descriptor, Way};
 use crate::execute::{self, Ending};
 use crate::flow::{Gate, Sink, Source};
 use crate::home::Home;
@@ -184,6 +183,15 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, place: Place<()>) {
                 let answer = resolved.map_or_else(Reply::Failed, super::resolved);
                 reply(&mut stream, &answer).await
             }
+            Request::Sessions => {
+                reply(&mut stream, &Reply::Sessions(daemon.sessions_facts())).await
+            }
+            Request::EndSession(id) => {
+                let answer = daemon
+                    .end_session(id)
+                    .map_or_else(Reply::Failed, |()| Reply::Done);
+                reply(&mut stream, &answer).await
+            }
             Request::Exec(exec) => match daemon.session() {
                 Some(gone) => {
                     let counted = match daemon.limiter().own_session() {
@@ -308,12 +316,12 @@ fn caller(
             .ok_or_else(|| io::Error::other("a descriptor is missing"))
     };
     let stdin = match exec.stdin {
-        Stdin::Descriptor => Source::Descriptor(Descriptor::adopt(next()?, Way::Read)?),
+        Stdin::Descriptor => Source::adopt(next()?)?,
         Stdin::Streamed => Source::Pieces(pieces),
         Stdin::Empty => Source::Empty,
     };
-    let stdout = Sink::Descriptor(Descriptor::adopt(next()?, Way::Write)?);
-    let stderr = Sink::Descriptor(Descriptor::adopt(next()?, Way::Write)?);
+    let stdout = Sink::adopt(next()?)?;
+    let stderr = Sink::adopt(next()?)?;
     Ok(Caller {
         action: exec.action.clone(),
         terminal: exec.terminal.clone(),

@@ -146,10 +146,7 @@ async fn execute(
             tracing::info!(cluster = %link.membership.alias(), peer = %link.peer.short(), "the client went before the end; its command was ended");
             (None, None)
         }
-        Outcome::Ended(reason, remains) => {
-            let refusal = Refusal::new(RefusalCode::NotAllowed, reason);
-            (Some(FromServer::Refused(refusal)), Some(remains))
-        }
+        Outcome::Ended(reason, remains) => (Some(FromServer::Refused(reason)), Some(remains)),
         Outcome::Failed(why) => {
             let refusal = Refusal::new(RefusalCode::Failed, why);
             (Some(FromServer::Refused(refusal)), None)

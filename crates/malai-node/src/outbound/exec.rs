@@ -1,6 +1,7 @@
 //! A command on another machine: opened, fed, read to the last byte; run once or not at all.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use iroh::endpoint::{RecvStream, SendStream};
@@ -10,6 +11,7 @@ use malai_wire::peer::{Bidi, Uni};
 use malai_wire::{Refusal, frame};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::audit::Counts;
 use crate::flow::{self, FlowError, Gate, Sink, Source};
 use crate::frames::{self, StreamError};
 use crate::link::{InUse, Link, number};
@@ -50,7 +52,7 @@ pub enum ExecError {
     #[error(transparent)]
     Reach(#[from] ReachError),
     /// The machine refused, or failed at what it had allowed.
-    #[error("{machine} refused: {}", malai_cluster::escape(&.refusal.message))]
+    #[error("{machine}{}: {}", if .refusal.is_end() { "" } else { " refused" }, malai_cluster::escape(&.refusal.message))]
     Refused {
         /// The machine.
         machine: String,
@@ -83,6 +85,14 @@ pub enum ExecError {
     /// Whoever read the output has gone.
     #[error("the reader of the output has gone")]
     ReaderGone,
+    /// This computer's user ended it by hand.
+    #[error("the command on {machine} was {why}")]
+    Ended {
+        /// The machine.
+        machine: String,
+        /// By whom.
+        why: String,
+    },
 }
 
 /// Runs a command on a machine and passes its streams through.
@@ -99,7 +109,17 @@ pub async fn run(
 ) -> Result<Exit, ExecError> {
     let session = open(peers, target, name, &caller).await?;
     started();
-    session.run(name, &mut caller).await
+    let counts = Arc::<Counts>::default();
+    let sessions = &peers.membership().sessions;
+    let listed = sessions.begin_elsewhere(&session.link, name, &caller.action, counts.clone());
+    tokio::select! {
+        ended = session.run(name, &mut caller, &counts) => ended,
+        // Dropping the session ends its streams, and with them the command there.
+        reason = listed.ended() => Err(ExecError::Ended {
+            machine: name.to_owned(),
+            why: reason.message,
+        }),
+    }
 }
 
 /// A command that the machine has accepted.
@@ -266,7 +286,12 @@ fn proves(old: &Arc<Link>, new: &Arc<Link>, sent: Moment) -> bool {
 
 impl Session {
     /// Passes the streams through until the exit, and proves that nothing is missing.
-    async fn run(self, name: &str, caller: &mut Caller) -> Result<Exit, ExecError> {
+    async fn run(
+        self,
+        name: &str,
+        caller: &mut Caller,
+        counts: &Counts,
+    ) -> Result<Exit, ExecError> {
         let Self {
             link,
             number,
@@ -276,7 +301,6 @@ impl Session {
             stderr,
             _in_use,
         } = self;
-        let (mut out_bytes, mut err_bytes) = (0, 0);
         let Caller {
             stdin,
             stdout: out_sink,
@@ -287,9 +311,9 @@ impl Session {
         } = caller;
         let mut err_gate = gate.clone();
         let exit = {
-            let feeding = feed(&link, number, stdin);
-            let out = pass(stdout, out_sink, gate, &mut out_bytes);
-            let err = pass(stderr, err_sink, &mut err_gate, &mut err_bytes);
+            let feeding = feed(&link, number, stdin, &counts.stdin);
+            let out = pass(stdout, out_sink, gate, &counts.stdout);
+            let err = pass(stderr, err_sink, &mut err_gate, &counts.stderr);
             let answer = answered(&mut answers, &mut control, nudges);
             tokio::pin!(feeding, out, err, answer);
             let (mut fed, mut out_done, mut err_done) = (false, false, false);
@@ -327,7 +351,9 @@ impl Session {
             Ok(exit) => {
                 let _ = control.finish();
                 link.heard_now();
-                for (received, sent) in [(out_bytes, exit.stdout), (err_bytes, exit.stderr)] {
+                let both = [(&counts.stdout, exit.stdout), (&counts.stderr, exit.stderr)];
+                for (received, sent) in both {
+                    let received = received.load(Ordering::Relaxed);
                     if received != sent {
                         return Err(ExecError::Cut {
                             machine: name.to_owned(),
@@ -401,16 +427,20 @@ async fn answered(
 }
 
 /// Sends the caller's input. A command that reads no more of it is nothing unusual.
-async fn feed(link: &Arc<Link>, number: u64, stdin: &mut Source) -> Result<(), FlowError> {
+async fn feed(
+    link: &Arc<Link>,
+    number: u64,
+    stdin: &mut Source,
+    mut moved: &AtomicU64,
+) -> Result<(), FlowError> {
     if matches!(stdin, Source::Empty) {
         return Ok(());
     }
     let mut sink = Sink::Stream(crate::flow::ToPeer::new(link.clone(), Uni::Stdin, number));
-    let mut moved = 0;
     match flow::pump(stdin, &mut sink, &mut Gate::open(), &mut moved).await {
         Ok(()) => sink.finish_even_if_empty().await,
         // Not open for reading (nohup leaves such), or a folder: there is no input, as with ssh.
-        Err(FlowError::Read(error)) if moved == 0 => {
+        Err(FlowError::Read(error)) if moved.load(Ordering::Relaxed) == 0 => {
             tracing::debug!("standard input cannot be read and counts as empty: {error}");
             sink.finish_even_if_empty().await
         }
@@ -426,13 +456,13 @@ async fn pass(
     stream: oneshot::Receiver<RecvStream>,
     sink: &mut Sink,
     gate: &mut Gate,
-    moved: &mut u64,
+    mut moved: &AtomicU64,
 ) -> Result<(), FlowError> {
     // Never sent, if there is no output: then the exit says so.
     let Ok(stream) = stream.await else {
         return std::future::pending().await;
     };
-    flow::pump(&mut Source::Stream(stream), sink, gate, moved).await
+    flow::pump(&mut Source::Stream(stream), sink, gate, &mut moved).await
 }
 
 fn lost(name: &str, why: &impl std::fmt::Display) -> ExecError {

@@ -1,6 +1,6 @@
 //! A command's pipes: what it is fed, and what it writes, to the last byte.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +13,7 @@ use crate::flow::{self, Count, FlowError, Gate, Sink, Source};
 
 /// Feeds a command until its input ends or it reads no more.
 pub(super) async fn feed(mut source: Source, pipe: OwnedFd, counts: Arc<Counts>) {
-    let Ok(pipe) = Descriptor::adopt(pipe, Way::Write) else {
+    let Ok(pipe) = Descriptor::own(pipe, Way::Write) else {
         return;
     };
     let mut sink = Sink::Descriptor(pipe);
@@ -60,17 +60,15 @@ async fn drain_into(
     ended: oneshot::Receiver<()>,
     moved: &mut impl Count,
 ) -> Result<(), FlowError> {
-    let again = pipe.try_clone().map_err(FlowError::Read)?;
-    let mut source =
-        Source::Descriptor(Descriptor::adopt(pipe, Way::Read).map_err(FlowError::Read)?);
+    let mut source = Source::Descriptor(Descriptor::own(pipe, Way::Read).map_err(FlowError::Read)?);
     tokio::pin!(ended);
     loop {
         let bytes = tokio::select! {
             // First, so that what lives on in the background cannot hold the session by writing.
             biased;
             _ = &mut ended => {
-                let rest = rustix::io::ioctl_fionread(again.as_fd()).map_err(|error| FlowError::Read(error.into()))?;
-                return flow::pump_exactly(&mut source, sink, usize::try_from(rest).unwrap_or(usize::MAX), moved).await;
+                let rest = source.waiting().map_err(FlowError::Read)?;
+                return flow::pump_exactly(&mut source, sink, rest, moved).await;
             }
             bytes = source.next(usize::MAX) => bytes?,
         };

@@ -2,11 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-use std::process::Stdio;
 
 use malai_wire::peer::exec::Action;
+use rustix::fs::{Access, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::process::Child;
 
 use crate::account::Become;
@@ -40,24 +43,83 @@ fn login_name(program: &OsStr) -> OsString {
     login
 }
 
+/// A command that runs, and this side's ends of its pipes, which do not block.
+#[derive(Debug)]
+pub(super) struct Spawned {
+    pub(super) child: Child,
+    pub(super) stdin: OwnedFd,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+}
+
 /// Starts a command that was allowed.
 pub(super) fn spawn(
     membership: &Membership,
     command: &Command,
     argv: &[Vec<u8>],
-) -> io::Result<Child> {
+) -> io::Result<Spawned> {
+    let mut program = match argv.first() {
+        Some(program) => OsString::from_vec(program.clone()),
+        None => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    // With the path of its program a command is started by vfork. Without, the standard library forks, which
+    // copies this process's page tables. Another user may find another file under the same path.
+    if command.account.switch.is_none() {
+        program = found(&program)?;
+    }
+    match spawn_as(membership, command, program.as_os_str(), argv, None) {
+        // A script that does not say what runs it is the shell's, as execvp(3) has it.
+        Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => spawn_as(
+            membership,
+            command,
+            OsStr::new("/bin/sh"),
+            argv,
+            Some(&program),
+        ),
+        result => result,
+    }
+}
+
+/// The file that a program's name leads to, as execvp(3) finds it.
+fn found(name: &OsStr) -> io::Result<OsString> {
+    if name.as_bytes().contains(&b'/') {
+        return Ok(name.to_owned());
+    }
+    let mut refused = io::ErrorKind::NotFound;
+    for folder in PATH.split(':').filter(|_| !name.is_empty()) {
+        let path = Path::new(folder).join(name);
+        match rustix::fs::access(&path, Access::EXEC_OK) {
+            Ok(()) if path.is_file() => return Ok(path.into_os_string()),
+            Err(Errno::ACCESS) => refused = io::ErrorKind::PermissionDenied,
+            _ => {}
+        }
+    }
+    Err(refused.into())
+}
+
+/// Starts `program`, which sees itself as the first of `argv`; or a shell, which is to read `script`.
+fn spawn_as(
+    membership: &Membership,
+    command: &Command,
+    program: &OsStr,
+    argv: &[Vec<u8>],
+    script: Option<&OsString>,
+) -> io::Result<Spawned> {
     // Before the command, so that nobody has to wait for it after.
     membership.keeper.start();
     let account = &command.account;
-    let mut arguments = argv
-        .iter()
-        .map(|argument| OsString::from_vec(argument.clone()));
-    let program = arguments.next().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut spawn = tokio::process::Command::new(&program);
+    let mut spawn = tokio::process::Command::new(program);
     if command.asked == Action::Shell {
-        spawn.arg0(login_name(&program));
+        spawn.arg0(login_name(program));
+    } else if script.is_none() {
+        spawn.arg0(OsStr::from_bytes(argv.first().map_or(b"", Vec::as_slice)));
     }
-    spawn.args(arguments).env_clear().env("PATH", PATH);
+    let arguments = argv.iter().skip(1);
+    spawn
+        .args(script)
+        .args(arguments.map(|argument| OsStr::from_bytes(argument)))
+        .env_clear()
+        .env("PATH", PATH);
     for kept in ["LANG", "TERM"] {
         spawn.envs(std::env::var_os(kept).map(|value| (kept, value)));
     }
@@ -72,10 +134,15 @@ pub(super) fn spawn(
     if let Some(machine) = command.cluster.machine(&command.from) {
         spawn.env("MALAI_CLIENT_MACHINE", machine.name().as_str());
     }
-    spawn
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    // Made here, since tokio's own would have to be taken from it again before they can be used.
+    let (its_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (stdout, its_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (stderr, its_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+    for ours in [&stdin, &stdout, &stderr] {
+        // Of this end alone: the command's is another open file.
+        rustix::fs::fcntl_setfl(ours, OFlags::NONBLOCK)?;
+    }
+    spawn.stdin(its_stdin).stdout(its_stdout).stderr(its_stderr);
     match &account.switch {
         Some(switch) => {
             let change = Become::new(switch, &account.home);
@@ -112,7 +179,12 @@ pub(super) fn spawn(
             }
         }
     }
-    spawn.spawn()
+    Ok(Spawned {
+        child: spawn.spawn()?,
+        stdin,
+        stdout,
+        stderr,
+    })
 }
 
 /// Whether this process has a controlling terminal: a daemon in the foreground, a command line.

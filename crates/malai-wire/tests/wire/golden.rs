@@ -276,6 +276,8 @@ fn the_control_socket() {
             ("ask Exec", exec(Stdin::Descriptor)),
             ("ask Exec, streamed", exec(Stdin::Streamed)),
             ("ask Exec, no stdin", exec(Stdin::Empty)),
+            ("ask Sessions", Request::Sessions),
+            ("ask EndSession", Request::EndSession(300)),
             ("ask Exec, shell", shell),
             ("ask Resolve", Request::Resolve("@web.demo".to_owned())),
         ],
@@ -287,6 +289,8 @@ fn the_control_socket() {
             ask Exec           00000015 04 0a77656230312e64656d6f000104747275650000
             ask Exec, streamed 00000015 04 0a77656230312e64656d6f000104747275650100
             ask Exec, no stdin 00000015 04 0a77656230312e64656d6f000104747275650200
+            ask Sessions       00000001 06
+            ask EndSession     00000003 07 ac02
             ask Exec, shell    0000001a 04 0a77656230312e64656d6f01010105787465726d501800ac02
             ask Resolve        0000000b 05 09407765622e64656d6f
         "#]],
@@ -338,6 +342,7 @@ fn the_control_socket() {
             ("answer Exited", exited(None)),
             ("answer Exited, why", exited(Some("no"))),
             ("answer Resolved", Reply::Resolved(resolved)),
+            ("answer Sessions", Reply::Sessions("{}".to_owned())),
         ],
         &expect![[r#"
             answer Status      00000004 01 027b7d
@@ -349,6 +354,7 @@ fn the_control_socket() {
             answer Exited      00000003 07 ff00
             answer Exited, why 00000006 07 ff01026e6f
             answer Resolved    00000011 08 010577656230310464656d6f01026e6f
+            answer Sessions    00000004 09 027b7d
         "#]],
     );
 }

@@ -142,6 +142,8 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::Status),
         Just(Request::Stop),
         any::<String>().prop_map(Request::Resolve),
+        Just(Request::Sessions),
+        any::<u64>().prop_map(Request::EndSession),
         any::<(Option<String>, bool)>()
             .prop_map(|(cluster, typed)| Request::Rescan(Rescan { cluster, typed })),
         (any::<String>(), action(), stdin, terminal()).prop_map(
@@ -175,6 +177,7 @@ fn reply() -> impl Strategy<Value = Reply> {
     });
     prop_oneof![
         any::<String>().prop_map(Reply::Status),
+        any::<String>().prop_map(Reply::Sessions),
         vec(report, 0..3).prop_map(Reply::Rescanned),
         Just(Reply::Done),
         (

@@ -1,7 +1,6 @@
 //! Tests of what was typed.
 
 use super::*;
-use malai_cluster::VERBS;
 
 fn words(line: &[&str]) -> Vec<OsString> {
     line.iter().map(OsString::from).collect()
@@ -81,6 +80,33 @@ fn what_stands_before_a_target_says_how_and_nothing_after_it_does() {
         &["malai", "--timeout", "soon", "@web.company", "uptime"],
     ] {
         assert!(read(line).is_err(), "{line:?}");
+    }
+}
+
+#[test]
+fn a_target_is_known_at_sight_and_nothing_else_is_taken_for_one() {
+    let declaration = declaration();
+    for verb in declaration.get_subcommands() {
+        assert!(!is_target(verb.get_name().as_ref()), "{}", verb.get_name());
+        for alias in verb.get_all_aliases() {
+            assert!(!is_target(alias.as_ref()), "{alias}");
+        }
+    }
+    for word in ["help", "-h", "--version", "-", "--", "", "-t"] {
+        assert!(!is_target(word.as_ref()), "{word}");
+    }
+    for word in [
+        "web01.company",
+        "web",
+        "@all.company",
+        "web*.company",
+        "a.b,c.d",
+    ] {
+        assert!(is_target(word.as_ref()), "{word}");
+        assert!(
+            matches!(read(["malai", word]), Ok((Command::Target(_), _))),
+            "{word}"
+        );
     }
 }
 

@@ -6,6 +6,7 @@ mod cluster_init;
 mod completions;
 mod daemon;
 mod demo;
+mod doctor;
 mod exec;
 pub mod keeper;
 mod logs;
@@ -15,6 +16,7 @@ mod many;
 mod reading;
 mod rescan;
 mod rescan_check;
+mod sessions;
 mod status;
 mod stop;
 mod target;
@@ -54,12 +56,14 @@ pub fn run(command: Command, on: &OnTargets, printer: &Printer) -> anyhow::Resul
         Command::Daemon(_) => daemon::run_background(&home, printer),
         Command::Stop => stop::run(&home, printer),
         Command::Status(args) => status::run(&home, args.json, printer),
+        Command::Sessions(args) => sessions::run(&home, &args, printer),
         Command::Rescan(args) if args.check => {
             rescan_check::run(&home, args.cluster.as_deref(), args.json, printer)
         }
         Command::Rescan(args) => rescan::run(&home, args.cluster.as_deref(), printer),
         Command::Audit(args) => audit::run(&home, &args, printer),
         Command::Logs(args) => logs::run(&home, &args, printer),
+        Command::Doctor(args) => doctor::run(&home, &args, printer),
         Command::Completions(args) => completions::run(&home, &args, printer),
         Command::Man(args) => man::run(&args, printer),
         Command::Why(args) => why::run(&home, &args, printer),

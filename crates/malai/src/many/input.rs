@@ -129,7 +129,7 @@ impl Spool {
             let room = |taken: &u64| bytes < *taken + AHEAD;
             // It cannot fail: the sender is here.
             let _ = taken.wait_for(room).await;
-            let piece = match stdin.read(Vec::new(), BUFFER).await {
+            let piece = match stdin.read(BUFFER).await {
                 Err(_) if bytes == 0 => return self.end(),
                 piece => piece?,
             };

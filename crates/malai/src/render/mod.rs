@@ -2,7 +2,9 @@
 
 pub mod audit;
 pub mod check;
+pub mod doctor;
 pub mod init;
+pub mod sessions;
 pub mod status;
 pub mod why;
 

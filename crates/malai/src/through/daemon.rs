@@ -51,7 +51,6 @@ pub fn run(
             .try_clone()
             .map_err(|error| control.unusable(error))?,
     ));
-    pass_signals(voice.clone(), started.clone()).map_err(|error| control.unusable(error))?;
     match stdin {
         Stdin::Descriptor => control.send(
             &request,
@@ -61,6 +60,8 @@ pub fn run(
             control.send(&request, &[output.as_fd(), complaints.as_fd()])?
         }
     }
+    // While the daemon is at work. Until then a signal ends this process as if it were not caught.
+    pass_signals(voice.clone(), started.clone()).map_err(|error| control.unusable(error))?;
     if terminal {
         let voice = voice.clone();
         // Ends with the process: a read from a terminal cannot be called back.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use malai_cluster::ClusterRef;
-use malai_node::descriptor::{Descriptor, Way};
 use malai_node::execute::{self, Ending, READER_GONE};
 use malai_node::flow::{Gate, Sink, Source};
 use malai_node::home::{ClusterDir, Home};
@@ -123,17 +122,15 @@ pub fn is_cluster_of(dir: &ClusterDir, cluster: &ClusterRef) -> bool {
 fn caller(action: Action, on: &OnTargets, started: Started) -> io::Result<Caller> {
     let (nudges, receiver) = mpsc::channel(16);
     pass_signals(&nudges, &started)?;
-    let adopt =
-        |fd: std::os::fd::BorrowedFd<'_>, way| Descriptor::adopt(fd.try_clone_to_owned()?, way);
     Ok(Caller {
         action,
         terminal: None,
         stdin: match on.no_input {
             true => Source::Empty,
-            false => Source::Descriptor(adopt(io::stdin().as_fd(), Way::Read)?),
+            false => Source::adopt(io::stdin().as_fd().try_clone_to_owned()?)?,
         },
-        stdout: Sink::Descriptor(adopt(io::stdout().as_fd(), Way::Write)?),
-        stderr: Sink::Descriptor(adopt(io::stderr().as_fd(), Way::Write)?),
+        stdout: Sink::adopt(io::stdout().as_fd().try_clone_to_owned()?)?,
+        stderr: Sink::adopt(io::stderr().as_fd().try_clone_to_owned()?)?,
         gate: Gate::open(),
         nudges: receiver,
     })

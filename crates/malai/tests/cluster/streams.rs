@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,33 @@ fn exit_codes_as_a_shell_gives_them() {
             let output = route.run(&[not_a_program, "x"]);
             assert_eq!(output.code, 126, "{}", output.shown());
             assert!(output.stderr.contains(not_a_program));
+        }
+    }
+}
+
+/// As execvp(3) has it, which a shell and ssh use.
+#[test]
+fn a_program_is_found_as_a_shell_finds_it() {
+    let cluster = Cluster::with_routes();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str, mode| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let script = file("script", "echo \"script $1\"\n", 0o755);
+    let plain = file("plain", "echo\n", 0o644);
+    for route in cluster.routes() {
+        let output = route.run(&[&script, "a b"]);
+        assert_eq!((output.code, output.out()), (0, "script a b\n"));
+        assert_eq!(route.run(&[&plain]).code, 126);
+        assert_eq!(route.run(&[folder.path().to_str().unwrap()]).code, 126);
+        // It sees the name that was typed.
+        let output = route.run(&["cat", "/proc/self/cmdline"]);
+        assert_eq!(output.out(), "cat\0/proc/self/cmdline\0");
+        for name in ["bin", "no-such-program"] {
+            assert_eq!(route.run(&[name]).code, 127, "{name:?}");
         }
     }
 }

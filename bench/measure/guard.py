@@ -1,0 +1,50 @@
+"""A short run that fails at twice a bar, so that a regression is seen."""
+
+import time
+
+from . import latency, throughput
+from .memory import settled
+from .parts import ready
+from .report import Bar
+from .world import World
+
+MIB = 1 << 20
+
+
+def run(malai, folder):
+    begun = time.monotonic()
+    failed = []
+    for attempt in (1, 2):
+        with ready(World(malai, folder / f"guard-{attempt}")) as world:
+            bars = measure(world)
+        failed = [bar for bar in bars if bar.missed_twice_over()]
+        for bar in bars:
+            print("  ".join(bar.row()[:3]), "" if bar not in failed else "  FAILED: worse than twice the bar", flush=True)
+        if not failed:
+            break
+        if attempt == 1:
+            print("-- once more: what else runs on this computer may have been the reason")
+    print(f"bench/run --guard: {len(bars) - len(failed)} passed, {len(failed)} failed, after {time.monotonic() - begun:.0f} s")
+    return 1 if failed else 0
+
+
+def measure(world):
+    """Each figure is the best of three short interleaved runs: noise only ever makes things slower."""
+    def best(measured, one, other):
+        return [run[one].median / run[other].median for run in measured]
+
+    bars = []
+    warm = [latency.warm(world, 25) for _ in range(3)]
+    cold = [latency.cold(world, 5) for _ in range(3)]
+    bytes_ = [throughput.through(world, "cat", 1, 128 * MIB) for _ in range(3)]
+    bars.append(Bar("warm ÷ floor", 1.25, best(warm, "malai", "floor")))
+    if world.has_ssh:
+        bars.append(Bar("warm ÷ ssh", 0.25, best(warm, "malai", "ssh")))
+        bars.append(Bar("cold ÷ ssh", 0.10, best(cold, "malai", "ssh")))
+        for route in ("malai", "malai without a daemon"):
+            bars.append(Bar(f"128 MiB, {route}: rate ÷ ssh", 1.5, best(bytes_, "ssh", route), at_least=True))
+    row = latency.in_a_row(world, 2, 20)
+    later = sorted(place.quantile(0) for place in row[1:])
+    bars.append(Bar("in a row: later ÷ first", 1.0, [later[len(later) // 2] / row[0].quantile(0)]))
+    bars.append(Bar("idle daemon, MB", 20, [settled(world.web01.pid, 1)]))
+    return bars

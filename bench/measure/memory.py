@@ -1,0 +1,92 @@
+"""What a daemon takes while nothing happens: alone, with more clusters, with many connected peers."""
+
+import re
+import subprocess
+import time
+
+from .world import Malai, wait_for
+
+
+def resident(pid):
+    """Resident memory in MB; what a program file's pages share with other daemons is counted for each."""
+    with open(f"/proc/{pid}/status") as status:
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status.read())[1]) / 1024
+
+
+def settled(pid, seconds=3):
+    """Resident memory when it does not grow any more: the least of the last looks."""
+    looks = []
+    while len(looks) < seconds * 4:
+        looks.append(resident(pid))
+        time.sleep(0.25)
+    return min(looks[-4:])
+
+
+def processor(pid, seconds=10):
+    """The part of one processor that a process takes, in percent."""
+    def ticks():
+        with open(f"/proc/{pid}/stat") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+
+    before = ticks()
+    time.sleep(seconds)
+    return (ticks() - before) / seconds  # A tick is 10 ms: one in a second is one percent.
+
+
+def clusters(world, counts):
+    """A fresh daemon with so many clusters, idle. Returns count → MB."""
+    found = {}
+    for count in counts:
+        home = Malai(world, f"clusters-{count}")
+        for number in range(count):
+            home.run("cluster", "init", f"c{number}")
+        home.start()
+        found[count] = settled(home.pid)
+        home.stop()
+    return found
+
+
+class Crowd:
+    """Many machines of one cluster in one process, and their manager's daemon."""
+
+    def __init__(self, world, name, host, count):
+        self.world, self.count = world, count
+        self.manager = Malai(world, name)
+        said = self.manager.run("cluster", "init", "many")
+        cluster = re.search(r"\b([0-9a-v]{52})\b", said)[1]
+        folder = world.folder / f"{name}-machines"
+        folder.mkdir()
+        log = open(world.folder / f"{name}.log", "w+b")
+        self.host = subprocess.Popen(
+            [host, folder, str(count), cluster], stdin=subprocess.PIPE, stdout=log, stderr=log, env=world.env
+        )
+        world.on_exit(self.end)
+
+        def said_yet(pattern):
+            if self.host.poll() is not None:
+                raise RuntimeError(f"{host} ended: {open(log.name).read()[-1000:]}")
+            with open(log.name) as text:
+                return re.search(pattern, text.read())
+
+        self.said_yet = said_yet
+        wait_for("the machines are there", lambda: said_yet(r"ready \d+ machines"), 120)
+        configuration = self.manager.home / "clusters/many/cluster.toml"
+        text = configuration.read_text() + (folder / "sections.toml").read_text()
+        configuration.write_text(text)
+
+    def gather(self):
+        """Starts the manager's daemon and waits until every machine has its configuration."""
+        begun = time.monotonic()
+        self.manager.start()
+        wait_for("the configuration is everywhere", lambda: self.said_yet(r"revision \d+ everywhere"), 300)
+        return time.monotonic() - begun
+
+    def end(self):
+        self.manager.stop()
+        self.host.stdin.close()
+        try:
+            self.host.wait(20)
+        except subprocess.TimeoutExpired:
+            self.host.kill()
+            self.host.wait()

@@ -1,0 +1,131 @@
+//! What runs through a running daemon, for `malai sessions`, and ending it by hand.
+
+use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use malai_cluster::ClusterAlias;
+use malai_wire::audit::Argument;
+use malai_wire::peer::exec::Action;
+use malai_wire::sessions::{ElsewhereFacts, HereFacts, Path, SessionFacts, SessionsFacts};
+use malai_wire::time::Timestamp;
+
+use super::Daemon;
+use crate::audit::Counts;
+use crate::link::Link;
+use crate::member::lock;
+
+impl Daemon {
+    /// What runs, as JSON.
+    pub fn sessions_facts(&self) -> String {
+        let sessions = &self.part.sessions;
+        let here = sessions.all().into_iter().map(|session| {
+            let service = lock(&self.services).get(&session.alias).cloned();
+            HereFacts {
+                session: facts(
+                    session.id,
+                    &session.alias,
+                    &session.asked,
+                    session.since,
+                    session.link.as_ref(),
+                    &session.counts,
+                ),
+                peer: session.from,
+                machine: service.and_then(|service| service.membership.name_of(&session.from)),
+                user: session.account.to_string(),
+                rule: session.rule.to_string(),
+            }
+        });
+        let elsewhere = sessions
+            .all_elsewhere()
+            .into_iter()
+            .map(|session| ElsewhereFacts {
+                session: facts(
+                    session.id,
+                    &session.alias,
+                    &session.asked,
+                    session.since,
+                    Some(&session.link),
+                    &session.counts,
+                ),
+                target: session.target.clone(),
+            });
+        let facts = SessionsFacts {
+            here: here.collect(),
+            elsewhere: elsewhere.collect(),
+        };
+        serde_json::to_string(&facts).unwrap_or_default()
+    }
+
+    /// Ends a session by its number, in the name of this computer's administrator: nobody else may
+    /// speak to the daemon.
+    ///
+    /// # Errors
+    ///
+    /// There is no such session.
+    pub fn end_session(&self, id: u64) -> Result<(), String> {
+        let sessions = &self.part.sessions;
+        let alias = sessions
+            .all()
+            .iter()
+            .find(|session| session.id == id)
+            .map(|session| session.alias.clone());
+        let service = alias.and_then(|alias| lock(&self.services).get(&alias).cloned());
+        let name = service.and_then(|service| {
+            let membership = &service.membership;
+            membership.name_of(&membership.me)
+        });
+        let who = match name {
+            Some(name) => format!("the administrator of {name}"),
+            None => "the administrator of this computer".to_owned(),
+        };
+        match sessions.end(id, &who) {
+            true => Ok(()),
+            false => Err(format!(
+                "no session {id} runs; `malai sessions` lists those that do"
+            )),
+        }
+    }
+}
+
+fn facts(
+    id: u64,
+    alias: &ClusterAlias,
+    asked: &Action,
+    since: SystemTime,
+    link: Option<&Weak<Link>>,
+    counts: &Counts,
+) -> SessionFacts {
+    let (argv, argv_left_out) = Argument::list(asked.argv(), true);
+    let since_epoch = since
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let link = link.map(Weak::upgrade);
+    let path = match &link {
+        None => Path::Here,
+        Some(link) => match link.as_ref().and_then(|link| link.is_direct()) {
+            Some(true) => Path::Direct,
+            Some(false) => Path::Relayed,
+            None => Path::Unknown,
+        },
+    };
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    SessionFacts {
+        id,
+        cluster: alias.to_string(),
+        shell: *asked == Action::Shell,
+        argv,
+        argv_left_out,
+        since: Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)),
+        seconds: since.elapsed().unwrap_or_default().as_secs(),
+        path,
+        address: link
+            .flatten()
+            .filter(|_| path == Path::Direct)
+            .and_then(|link| link.address())
+            .map(|address| address.to_string()),
+        bytes_in: count(&counts.stdin),
+        bytes_out: count(&counts.stdout),
+        bytes_err: count(&counts.stderr),
+    }
+}

@@ -1,0 +1,69 @@
+//! The configuration: all that `malai rescan --check` looks at, and what stands in the environment.
+
+use malai_cluster::Severity;
+
+use super::{Finding, Patient, some_of};
+use crate::settings::Settings;
+use crate::verify::{Condition, Problem, verify_settings};
+
+const CHECK: &str = "configuration";
+
+pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
+    let settings = verify_settings(patient.home, &patient.clusters);
+    let mut found: Vec<Finding> = settings.iter().map(|problem| of(problem, None)).collect();
+    if let Err(error) = Settings::default().effective_reach() {
+        found.push(
+            Finding::error(CHECK, error.to_string())
+                .since("the daemon does not start with it")
+                .mend("unset MALAI_NETWORK"),
+        );
+    }
+    let mut sound = Vec::new();
+    for report in &patient.clusters {
+        let alias = report.alias.as_str();
+        found.extend(
+            report
+                .problems
+                .iter()
+                .map(|problem| of(problem, Some(alias))),
+        );
+        match report.condition {
+            Condition::Sound => sound.push(report.alias.clone()),
+            Condition::Waiting => found.push(
+                Finding::warning(CHECK, format!("{alias} waits for its first configuration"))
+                    .since("the manager has not added this computer, or was not reached since")
+                    .mend(format!(
+                        "malai cluster add <alias> <name> {}   # on the manager",
+                        report.own_id.map_or_else(String::new, |id| id.to_string())
+                    )),
+            ),
+            Condition::Damaged | Condition::Broken => {}
+        }
+    }
+    if !sound.is_empty() {
+        found.push(Finding::fine(
+            CHECK,
+            format!("{} can be served", some_of(&sound)),
+        ));
+    }
+    found
+}
+
+/// A problem that the check of the home has found.
+pub(super) fn of(problem: &Problem, alias: Option<&str>) -> Finding {
+    let severity = problem.severity();
+    let text = problem.to_string();
+    // How bad it is has a place of its own here.
+    let text = text.strip_prefix(&format!("{severity}: ")).unwrap_or(&text);
+    let finding = match severity {
+        Severity::Error => Finding::error(CHECK, text)
+            .since("the daemon does not start with it; one that runs keeps what it had"),
+        Severity::Warning => Finding::warning(CHECK, text),
+        Severity::Note => Finding::note(CHECK, text),
+    };
+    match (severity, alias) {
+        (Severity::Note, _) => finding,
+        (_, Some(alias)) => finding.mend(format!("malai rescan --check {alias}")),
+        (_, None) => finding.mend("malai rescan --check"),
+    }
+}

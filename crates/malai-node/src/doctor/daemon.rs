@@ -1,0 +1,123 @@
+//! The daemon: whether one runs and answers, its lock and its socket, its version, and what it has to say.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use super::{Finding, Patient};
+use crate::keystore::quoted;
+use crate::lock::LockState;
+use crate::store::show;
+
+const CHECK: &str = "daemon";
+
+pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
+    let home = patient.home;
+    let held = match &patient.lock {
+        Err(error) => {
+            return vec![
+                Finding::error(
+                    CHECK,
+                    format!("whether a daemon runs cannot be told: {error}"),
+                )
+                .since("the lock on the home says it, and cannot be tried")
+                .mend(format!("ls -ld {}", quoted(home.root()))),
+            ];
+        }
+        Ok(LockState::Held { pid }) => Some(*pid),
+        Ok(LockState::Free) => None,
+    };
+    let mut found =
+        match (held, &patient.daemon) {
+            (Some(_), Some(Ok(facts))) => {
+                let mut line = vec![Finding::fine(
+                    CHECK,
+                    format!("it runs (pid {}) and answers", facts.pid),
+                )];
+                line.extend(version(&facts.version));
+                line.extend(facts.notices.iter().map(|notice| {
+                    Finding::warning(CHECK, notice.clone()).mend("malai logs -n 50")
+                }));
+                line
+            }
+            (Some(pid), answer) => {
+                let pid = pid.map_or_else(|| "<pid>".to_owned(), |pid| pid.to_string());
+                let why = answer.as_ref().and_then(|answer| answer.as_ref().err());
+                let why = why.map_or("it has no answer", String::as_str);
+                vec![
+                    Finding::error(
+                        CHECK,
+                        format!("it holds the home (pid {pid}) and does not answer: {why}"),
+                    )
+                    .since("no command goes around it, so none runs from here")
+                    .mend(format!("kill {pid}; sleep 15; kill -9 {pid}; malai daemon")),
+                ]
+            }
+            (None, _) => absent(patient),
+        };
+    if let Ok(socket) = fs::symlink_metadata(home.socket())
+        && socket.mode() & 0o077 != 0
+        && patient.is_held()
+    {
+        let mode = socket.mode() & 0o7777;
+        found.push(
+            Finding::warning(
+                CHECK,
+                format!("{} has mode {mode:04o}", show(&home.socket())),
+            )
+            .since("the daemon asks each caller who he is, and so turns others away in any case")
+            .mend(format!("chmod 600 {}", quoted(&home.socket()))),
+        );
+    }
+    found
+}
+
+fn absent(patient: &Patient<'_>) -> Vec<Finding> {
+    let home = patient.home;
+    if patient.clusters.is_empty() {
+        return vec![Finding::note(
+            CHECK,
+            "none runs, and there is no cluster to serve",
+        )];
+    }
+    let left = [home.lock_file(), home.socket()];
+    let left: Vec<String> = left
+        .iter()
+        .filter(|path| path.symlink_metadata().is_ok())
+        .map(|path| show(path))
+        .collect();
+    let why = "nobody can run commands on this computer, and it learns of no change; commands from here \
+               connect by themselves";
+    let finding = match left.is_empty() {
+        true => Finding::warning(CHECK, "none runs"),
+        false => Finding::warning(
+            CHECK,
+            format!("one has died and left {}", left.join(" and ")),
+        ),
+    };
+    vec![finding.since(why).mend("malai daemon")]
+}
+
+/// What the daemon's version means beside this program's.
+fn version(theirs: &str) -> Option<Finding> {
+    let ours = env!("CARGO_PKG_VERSION");
+    (theirs != ours).then(|| {
+        Finding::warning(
+            CHECK,
+            format!("it is malai {theirs}, and this is malai {ours}"),
+        )
+        .since("an upgrade takes effect when the daemon is started anew")
+        .mend("malai stop && malai daemon   # under systemd: sudo systemctl restart malai")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_is_a_warning_with_its_remedy() {
+        assert_eq!(version(env!("CARGO_PKG_VERSION")), None);
+        let found = version("0.0.9").unwrap();
+        assert!(found.what.contains("0.0.9") && found.remedy.is_some());
+    }
+}

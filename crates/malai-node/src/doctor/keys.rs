@@ -1,0 +1,61 @@
+//! The private keys: whether they can be used, and by their owner alone.
+
+use super::{Finding, Patient};
+use crate::home::{ClusterDir, Role};
+use crate::keystore::{self, KeyError, quoted};
+
+const CHECK: &str = "keys";
+
+pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
+    let dirs = patient.home.survey().map(|survey| survey.dirs);
+    let dirs = dirs.unwrap_or_default();
+    let mut found = Vec::new();
+    let mut sound = 0;
+    for dir in &dirs {
+        match of_cluster(dir) {
+            Ok(()) => sound += 1,
+            Err(problem) => found.push(*problem),
+        }
+    }
+    if sound > 0 {
+        found.push(Finding::fine(
+            CHECK,
+            match sound {
+                1 => "the private key is readable by its owner alone".to_owned(),
+                _ => format!("{sound} private keys are readable by their owner alone"),
+            },
+        ));
+    }
+    found
+}
+
+fn of_cluster(dir: &ClusterDir) -> Result<(), Box<Finding>> {
+    let path = match dir.role() {
+        Ok(Role::Manager) => dir.cluster_key(),
+        Ok(Role::Machine) => dir.machine_key(),
+        // Found by the check of the configuration.
+        Err(_) => return Ok(()),
+    };
+    let Err(error) = keystore::load(&path) else {
+        return Ok(());
+    };
+    let problem = Finding::error(CHECK, error.to_string());
+    let alias = &dir.alias;
+    Err(Box::new(match error {
+        KeyError::Exposed { .. } => problem
+            .since(
+                "whoever has read it can act as this computer; the daemon does not start with it",
+            )
+            .mend(format!("chmod 600 {}", quoted(&path))),
+        _ => problem
+            .since(format!(
+                "without it this computer is nobody in {alias}, and the daemon does not start"
+            ))
+            .mend(format!(
+                "tar -xzf <backup> -C / {}   # or out of the way: mv {} {}",
+                quoted(path.strip_prefix("/").unwrap_or(&path)),
+                quoted(&dir.path),
+                quoted(&dir.path.with_file_name(format!(".{alias}.away"))),
+            )),
+    }))
+}

@@ -1,0 +1,316 @@
+//! Whether the manager and the machines are reached: by the daemon's account, else by looking for each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use malai_cluster::MachineId;
+use malai_wire::status::{ClusterFacts, MachineFacts, MachineState, NetworkPath};
+use malai_wire::{Refusal, RefusalCode};
+use tokio::task::JoinSet;
+
+use super::{Finding, Patient, some_of};
+use crate::home::{Home, Role};
+use crate::service::{Part, Service};
+use crate::settings::Settings;
+
+const CHECK: &str = "peers";
+
+/// Machines ask every 60 seconds: one that was not heard for three times that is missed.
+const MISSED: u64 = 180;
+
+/// How long a peer is looked for where no daemon runs.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// So many are looked for at most in each cluster; more would take long and say little.
+const MOST: usize = 32;
+
+pub(super) async fn check(patient: &Patient<'_>) -> Vec<Finding> {
+    if let Some(facts) = patient.answered() {
+        let found = facts.clusters.iter().flat_map(|cluster| {
+            let report = patient
+                .clusters
+                .iter()
+                .find(|report| report.alias == cluster.alias);
+            by_daemon(cluster, report.and_then(|report| report.role))
+        });
+        return found.collect();
+    }
+    // A daemon that does not answer has the keys in use: looking beside it would make two of one.
+    match patient.is_held() {
+        true => Vec::new(),
+        false => by_looking(patient.home, &patient.settings).await,
+    }
+}
+
+/// What the daemon knows of a cluster's peers.
+fn by_daemon(cluster: &ClusterFacts, role: Option<Role>) -> Vec<Finding> {
+    let alias = &cluster.alias;
+    let mut found: Vec<Finding> = cluster
+        .notices
+        .iter()
+        .map(|notice| {
+            match notice.contains("this identity's key") {
+                true => Finding::error(CHECK, format!("{alias}: {notice}"))
+                    .since("each takes the other's answers; peers reach now this one, now that")
+                    .mend("malai stop   # in one of the two homes, and then: malai machine init --replace, or remove it"),
+                false => Finding::warning(CHECK, format!("{alias}: {notice}")).mend("malai status"),
+            }
+        })
+        .collect();
+    found.extend(cluster.waiting.iter().map(|waiting| {
+        Finding::note(
+            CHECK,
+            format!(
+                "{alias}: {} asks from {} to become a machine",
+                waiting.id, waiting.address
+            ),
+        )
+        .since("compare it with what machine init printed there before you add it")
+        .mend(format!("malai cluster add {alias} <name> {}", waiting.id))
+    }));
+    if role == Some(Role::Machine) {
+        found.push(match cluster.manager_reachable_seconds_ago {
+            Some(ago) if ago <= MISSED => {
+                Finding::fine(CHECK, format!("{alias}: the manager answered {ago} s ago"))
+            }
+            seen => {
+                let seen = seen.map_or_else(
+                    || "since the daemon started".to_owned(),
+                    |ago| format!("for {} minutes", ago / 60),
+                );
+                Finding::warning(CHECK, format!("{alias}: the manager was not heard {seen}"))
+                    .since("changes of the configuration reach this computer only through other machines meanwhile")
+                    .mend("malai status   # on the manager: does its daemon run, and reach the network?")
+            }
+        });
+    }
+    if role == Some(Role::Manager) {
+        let is_missed =
+            |machine: &&MachineFacts| machine.heard_seconds_ago.is_none_or(|ago| ago > MISSED);
+        let missed: Vec<String> = cluster
+            .machines
+            .iter()
+            .filter(is_missed)
+            .map(name)
+            .collect();
+        let heard = cluster.machines.len() - missed.len();
+        if heard > 0 {
+            found.push(Finding::fine(
+                CHECK,
+                format!(
+                    "{alias}: heard of {heard} of {} machines lately",
+                    cluster.machines.len()
+                ),
+            ));
+        }
+        if !missed.is_empty() {
+            found.push(
+                Finding::warning(
+                    CHECK,
+                    format!("{alias}: nothing was heard lately of {}", some_of(&missed)),
+                )
+                .since("they keep the configuration that they have, and commands on them fail")
+                .mend(
+                    "malai status   # on each of them: does its daemon run, and reach the network?",
+                ),
+            );
+        }
+        let behind = cluster.machines.iter().filter(|machine| {
+            machine.state == MachineState::Answering && machine.revision < cluster.revision
+        });
+        let behind: Vec<String> = behind.map(name).collect();
+        if !behind.is_empty() {
+            found.push(
+                Finding::warning(
+                    CHECK,
+                    format!(
+                        "{alias}: these answer and have an older revision: {}",
+                        some_of(&behind)
+                    ),
+                )
+                .since("they decide by what they have")
+                .mend(format!("malai rescan {alias}")),
+            );
+        }
+    }
+    let relayed = cluster
+        .machines
+        .iter()
+        .filter(|machine| machine.path == Some(NetworkPath::Relayed));
+    let relayed: Vec<String> = relayed.map(name).collect();
+    if !relayed.is_empty() {
+        found.push(
+            Finding::note(
+                CHECK,
+                format!("{alias}: reached through a relay: {}", some_of(&relayed)),
+            )
+            .since("it is slower; a router or firewall on the way lets no UDP through"),
+        );
+    }
+    found
+}
+
+fn name(machine: &MachineFacts) -> String {
+    let name = machine.name.as_deref().map(malai_cluster::escape);
+    name.unwrap_or_else(|| machine.id.short())
+}
+
+/// Looks for the manager, and on a manager for the machines, with connections of its own.
+async fn by_looking(home: &Home, settings: &Settings) -> Vec<Finding> {
+    let Ok(reach) = settings.effective_reach() else {
+        return Vec::new();
+    };
+    let part = Part::new(false, reach, home, settings);
+    let dirs = home.survey().map(|survey| survey.dirs).unwrap_or_default();
+    let mut found = Vec::new();
+    for dir in dirs {
+        let alias = dir.alias.to_string();
+        match Service::start(dir, part.clone()).await {
+            Ok(service) => {
+                found.extend(look(&alias, &service).await);
+                service.stop(&Refusal::new(RefusalCode::Done, "")).await;
+            }
+            // A folder that cannot be used is found elsewhere.
+            Err(error) => tracing::debug!("{alias} is not looked at: {error}"),
+        }
+    }
+    found
+}
+
+async fn look(alias: &str, service: &Arc<Service>) -> Vec<Finding> {
+    let membership = &service.membership;
+    let manager = membership.cluster.manager();
+    let mut wanted: Vec<MachineId> = vec![manager];
+    if membership.role == Role::Manager {
+        let names = membership.configuration.names();
+        wanted = names.map_or_else(Vec::new, |cluster| {
+            cluster.machines().map(|machine| machine.id()).collect()
+        });
+    }
+    wanted.retain(|id| *id != membership.me);
+    let left_out = wanted.len().saturating_sub(MOST);
+    wanted.truncate(MOST);
+    let mut looking = JoinSet::new();
+    for id in wanted {
+        let peers = service.peers.clone();
+        looking.spawn(async move {
+            let link = tokio::time::timeout(LOOK, peers.link(id)).await;
+            (id, matches!(link, Ok(Ok(_))))
+        });
+    }
+    let (mut reached, mut missed) = (Vec::new(), Vec::new());
+    while let Some(Ok((id, is_reached))) = looking.join_next().await {
+        let name = match id == manager {
+            true => "the manager".to_owned(),
+            false => membership.name_of(&id).unwrap_or_else(|| id.short()),
+        };
+        if is_reached {
+            &mut reached
+        } else {
+            &mut missed
+        }
+        .push(name);
+    }
+    reached.sort();
+    missed.sort();
+    let mut found = Vec::new();
+    if !reached.is_empty() {
+        found.push(Finding::fine(
+            CHECK,
+            format!("{alias}: reached {}", some_of(&reached)),
+        ));
+    }
+    if !missed.is_empty() {
+        found.push(
+            Finding::warning(
+                CHECK,
+                format!(
+                    "{alias}: not reached within {} s: {}",
+                    LOOK.as_secs(),
+                    some_of(&missed)
+                ),
+            )
+            .since("commands on them fail, and no configuration is exchanged with them")
+            .mend("malai status   # on each of them: does its daemon run, and reach the network?"),
+        );
+    }
+    if left_out > 0 {
+        found.push(Finding::note(
+            CHECK,
+            format!("{alias}: {left_out} more machines were not looked for"),
+        ));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::State;
+
+    fn facts(text: &str) -> ClusterFacts {
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn said(found: &[Finding]) -> Vec<(State, &str)> {
+        found
+            .iter()
+            .map(|finding| (finding.state, finding.what.as_str()))
+            .collect()
+    }
+
+    const ID: &str = "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60";
+
+    #[test]
+    fn a_machine_misses_its_manager_and_a_manager_its_machines() {
+        let heard = facts(r#"{"alias": "c", "manager_reachable_seconds_ago": 7}"#);
+        let silent = facts(r#"{"alias": "c", "manager_reachable_seconds_ago": 600}"#);
+        let never = facts(r#"{"alias": "c"}"#);
+        for (cluster, state, what) in [
+            (&heard, State::Fine, "c: the manager answered 7 s ago"),
+            (
+                &silent,
+                State::Warning,
+                "c: the manager was not heard for 10 minutes",
+            ),
+            (
+                &never,
+                State::Warning,
+                "c: the manager was not heard since the daemon started",
+            ),
+        ] {
+            assert_eq!(
+                said(&by_daemon(cluster, Some(Role::Machine))),
+                [(state, what)]
+            );
+        }
+        let machines = format!(
+            r#"{{"alias": "c", "revision": 3, "machines": [
+                {{"name": "web01", "id": "{ID}", "revision": 2, "heard_seconds_ago": 5, "state": "answering"}},
+                {{"name": "db", "id": "{ID}", "path": "relayed"}}]}}"#
+        );
+        let found = by_daemon(&facts(&machines), Some(Role::Manager));
+        assert_eq!(
+            said(&found),
+            [
+                (State::Fine, "c: heard of 1 of 2 machines lately"),
+                (State::Warning, "c: nothing was heard lately of db"),
+                (
+                    State::Warning,
+                    "c: these answer and have an older revision: web01"
+                ),
+                (State::Note, "c: reached through a relay: db"),
+            ]
+        );
+    }
+
+    #[test]
+    fn one_key_in_two_homes_is_an_error() {
+        let twin = facts(
+            r#"{"alias": "c", "notices": ["another daemon has this identity's key (met at x)"]}"#,
+        );
+        let found = by_daemon(&twin, None);
+        assert_eq!(found[0].state, State::Error);
+        assert!(found[0].remedy.is_some());
+    }
+}

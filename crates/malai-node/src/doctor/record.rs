@@ -1,0 +1,52 @@
+//! The audit record: whether it can be written.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+
+use super::{Finding, Patient};
+use crate::keystore::quoted;
+use crate::store::show;
+
+const CHECK: &str = "audit";
+
+pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
+    let path = patient.home.audit();
+    let shown = show(&path);
+    let problem = match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => Some((error.to_string(), format!("ls -l {}", quoted(&path)))),
+        Ok(_) => {
+            // Opened as the daemon does it, and not written to. Without O_NONBLOCK the open of a pipe waits.
+            let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+            let opened = OpenOptions::new()
+                .append(true)
+                .custom_flags(flags.bits() as i32)
+                .open(&path);
+            match opened.and_then(|file| file.metadata()) {
+                Ok(metadata) if metadata.is_file() => None,
+                Ok(_) => Some((
+                    "it is not an ordinary file".to_owned(),
+                    format!("mv {0} {0}.away", quoted(&path)),
+                )),
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    let user = crate::account::own_name().unwrap_or_default();
+                    Some((
+                        error.to_string(),
+                        format!("sudo chown {user} {0} && chmod 600 {0}", quoted(&path)),
+                    ))
+                }
+                Err(error) => Some((error.to_string(), format!("mv {0} {0}.away", quoted(&path)))),
+            }
+        }
+    };
+    let Some((problem, remedy)) = problem else {
+        return vec![Finding::fine(CHECK, format!("{shown} can be written"))];
+    };
+    let what = format!("{shown} cannot be written: {problem}");
+    let finding = match patient.settings.audit.required {
+        true => Finding::error(CHECK, what)
+            .since("malai.toml says audit = \"required\": every command is refused"),
+        false => Finding::warning(CHECK, what).since("what runs here leaves no trace"),
+    };
+    vec![finding.mend(remedy)]
+}

@@ -1,0 +1,72 @@
+//! As whom commands run here, and what that means for the keys of this home.
+
+use super::{Finding, Patient, configuration};
+use crate::account;
+use crate::verify::note_users;
+
+const CHECK: &str = "user";
+
+pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    // What is said of users beside everything else that the check of the home says.
+    let mut noted = patient.clusters.clone();
+    noted.iter_mut().for_each(|report| report.problems.clear());
+    note_users(patient.home, &mut noted);
+    for report in &noted {
+        for problem in &report.problems {
+            let finding = configuration::of(problem, None);
+            found.push(Finding {
+                check: CHECK,
+                remedy: Some(format!(
+                    "$EDITOR {}",
+                    crate::store::show(&report.path.join("cluster.toml"))
+                ))
+                .filter(|_| report.role == Some(crate::home::Role::Manager)),
+                ..finding
+            });
+        }
+    }
+    let may_switch = account::may_switch();
+    let own = account::own_name().unwrap_or_default();
+    for report in &patient.clusters {
+        let Some(here) = report
+            .own_id
+            .and_then(|id| report.cluster.as_ref()?.machine(&id))
+        else {
+            continue;
+        };
+        let users = here.commands().iter().map(|command| command.username());
+        let users = users.chain([here.username()]).flatten();
+        for user in users.filter(|user| user.as_str() != own) {
+            if !account::exists(user) {
+                found.push(
+                    Finding::warning(
+                        CHECK,
+                        format!(
+                            "this computer has no user {user}, as whom commands of {} are to run",
+                            report.alias
+                        ),
+                    )
+                    .since("they are refused, never run as somebody else")
+                    .mend(format!("sudo useradd -m {user}")),
+                );
+            } else if !may_switch {
+                found.push(
+                    Finding::warning(CHECK, format!("commands of {} are to run as {user}, and malai runs as {own}", report.alias))
+                        .since("only a daemon that is root may become another user; they are refused")
+                        .mend("sudo systemctl edit malai   # User=root, once you have read SECURITY.md about it"),
+                );
+            }
+        }
+    }
+    found.dedup();
+    if found.is_empty() {
+        let whom = if own.is_empty() {
+            "a user without a name".to_owned()
+        } else {
+            own
+        };
+        found.push(Finding::fine(CHECK, format!("malai runs as {whom}")));
+    }
+    found
+}

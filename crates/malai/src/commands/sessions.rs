@@ -1,0 +1,48 @@
+//! `malai sessions`: what runs here now, and what this computer has running elsewhere; `end` ends one.
+
+use malai_node::control::client;
+use malai_node::home::Home;
+use malai_wire::control::{Reply, Request};
+use malai_wire::sessions::SessionsFacts;
+
+use crate::args::{SessionsArgs, SessionsCommand};
+use crate::exit::Exit;
+use crate::printer::Printer;
+use crate::render;
+
+/// Lists live sessions, or ends one.
+pub fn run(home: &Home, args: &SessionsArgs, printer: &Printer) -> anyhow::Result<Exit> {
+    match &args.command {
+        Some(SessionsCommand::End { id }) => end(home, *id, printer),
+        None => list(home, args.json, printer),
+    }
+}
+
+fn list(home: &Home, json: bool, printer: &Printer) -> anyhow::Result<Exit> {
+    let Reply::Sessions(text) = ask(home, &Request::Sessions)? else {
+        anyhow::bail!(
+            "the daemon answered with something else; is it another version? `malai status` says"
+        );
+    };
+    let facts: SessionsFacts = serde_json::from_str(&text)
+        .map_err(|error| anyhow::anyhow!("the daemon's answer cannot be read: {error}"))?;
+    match json {
+        true => printer.out(&format!("{}\n", serde_json::to_string_pretty(&facts)?)),
+        false => printer.out(&render::sessions::render(&facts)),
+    }
+    Ok(Exit::OK)
+}
+
+fn end(home: &Home, id: u64, printer: &Printer) -> anyhow::Result<Exit> {
+    ask(home, &Request::EndSession(id))?;
+    printer.out(&format!("✅ Session {id} is ended\n"));
+    Ok(Exit::OK)
+}
+
+fn ask(home: &Home, request: &Request) -> anyhow::Result<Reply> {
+    client::ask(home, request)?.ok_or_else(|| {
+        anyhow::anyhow!(
+            "no daemon runs here, and only a daemon knows what runs; start it: malai daemon"
+        )
+    })
+}
