@@ -10,6 +10,21 @@ use malai_cluster::{Action, Cluster, MachineId, Request, SecretSeed, Snapshot, c
 const DEEP: usize = 50;
 
 fn main() {
+    // `sections <number>`: so many machines for a cluster.toml, for whoever measures the program itself.
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() == Some("sections") {
+        let count = args.next().and_then(|count| count.parse().ok());
+        let mut text = String::new();
+        for number in 1..=count.expect("a number of machines") {
+            let id = seed(number).id();
+            let _ = write!(
+                text,
+                "\n[machine.m{number}]\nid52 = \"{id}\"\nallow_from = \"*\"\n"
+            );
+        }
+        print!("{text}");
+        return;
+    }
     println!(
         "{:>9} {:>7} {:>9} {:>11} {:>10} {:>12} {:>24}",
         "machines", "groups", "file", "check", "decision", "decisions/s", "render + seal + open"

@@ -5,7 +5,7 @@ import time
 from . import latency, throughput
 from .memory import settled
 from .parts import ready
-from .report import Bar
+from .report import Bar, number
 from .world import World
 
 MIB = 1 << 20
@@ -19,12 +19,14 @@ def run(malai, folder):
             bars = measure(world)
         failed = [bar for bar in bars if bar.missed_twice_over()]
         for bar in bars:
-            print("  ".join(bar.row()[:3]), "" if bar not in failed else "  FAILED: worse than twice the bar", flush=True)
+            what, limit = bar.row()[:2]
+            print(f"{what}: {number(bar.best)} ({limit})", "FAILED: worse than twice the bar" if bar in failed else "", flush=True)
         if not failed:
             break
         if attempt == 1:
             print("-- once more: what else runs on this computer may have been the reason")
-    print(f"bench/run --guard: {len(bars) - len(failed)} passed, {len(failed)} failed, after {time.monotonic() - begun:.0f} s")
+    print(f"-- after {time.monotonic() - begun:.0f} s")
+    print(f"{len(bars) - len(failed)} passed, {len(failed)} failed")
     return 1 if failed else 0
 
 
@@ -33,7 +35,7 @@ def measure(world):
     def best(measured, one, other):
         return [run[one].median / run[other].median for run in measured]
 
-    bars = []
+    bars = [Bar("idle daemon, MB", 20, [settled(world.laptop.pid, 1)])]
     warm = [latency.warm(world, 25) for _ in range(3)]
     cold = [latency.cold(world, 5) for _ in range(3)]
     bytes_ = [throughput.through(world, "cat", 1, 128 * MIB) for _ in range(3)]
@@ -46,5 +48,4 @@ def measure(world):
     row = latency.in_a_row(world, 2, 20)
     later = sorted(place.quantile(0) for place in row[1:])
     bars.append(Bar("in a row: later ÷ first", 1.0, [later[len(later) // 2] / row[0].quantile(0)]))
-    bars.append(Bar("idle daemon, MB", 20, [settled(world.web01.pid, 1)]))
     return bars

@@ -1,6 +1,9 @@
 """The parts of a measurement, in the order of the page."""
 
-from . import latency, throughput
+from . import growth, latency, throughput
+from .keys import keystrokes
+from .many import many
+from .small import small
 from .report import bars_of_text, number, table
 
 #: Programs beside malai, and the crates they are examples of.
@@ -41,7 +44,7 @@ def three(report, rounds, world_of, _examples):
         report.bar("`malai <target> true` without a daemon ÷ `ssh`, new connection", 0.10, ratio(cold, "malai", "ssh"))
         for name, limit in (("ssh", 1.5), ("ssh aes128-gcm", 1.0)):
             for route in ("malai", "malai without a daemon"):
-                what = f"1 GiB through `{route} <target> cat`: rate ÷ `{name}`".replace("malai without a daemon <target> cat`", "malai <target> cat` without a daemon")
+                what = f"1 GiB through `malai <target> cat`{route.removeprefix('malai')}: rate ÷ `{name}`"
                 report.bar(what, limit, ratio(bytes_, name, route), at_least=True)
     later = sorted(place.median for place in row[1:])
     report.bar("50 without a daemon in a row: the later ones' median ÷ the first", 1.1, [later[len(later) // 2] / row[0].median])
@@ -74,4 +77,13 @@ def three(report, rounds, world_of, _examples):
     )
 
 
-PARTS = {"three": three}
+PARTS = {
+    "three": three,
+    "keys": keystrokes,
+    "many": many,
+    "memory": growth.memory,
+    "machines": growth.machines,
+    "sessions": growth.sessions,
+    "bytes": growth.bytes_,
+    "small": small,
+}

@@ -83,6 +83,7 @@ def small(report, rounds, world_of, _examples):
         done = subprocess.run(box.inside([world.malai, "daemon"]), env=serving.env, capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(f"the daemon does not start in the box: {done.stdout}{done.stderr}")
+        world.on_exit(serving.stop)
         pid = serving.pid
         world.laptop.run("web01.bench", "true")
         rows = [["idle: memory", f"{settled(pid):.1f} MB"], ["idle: processor", f"{processor(pid, 5 if rounds.quick else 20):.2f} %"]]

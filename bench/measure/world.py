@@ -71,6 +71,7 @@ class World:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.env = {"PATH": PATH, "HOME": str(self.folder), "LANG": "C.UTF-8", "MALAI_NETWORK": "public"}
         self.exits = []
+        self.web01_settings = None
 
     def on_exit(self, action):
         self.exits.append(action)
@@ -112,6 +113,8 @@ class World:
         self.laptop.start()
         for machine in (self.web01, self.desk):
             key = machine.init_machine(self.cluster)
+            if machine is self.web01 and self.web01_settings:
+                (machine.home / "malai.toml").write_text(self.web01_settings)
             self.laptop.run("cluster", "add", "bench", machine.name, key, "--allow-from", "*")
             machine.start()
             configuration = machine.home / "clusters/bench/machine.toml"

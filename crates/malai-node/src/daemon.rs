@@ -298,6 +298,8 @@ impl Daemon {
         let facts = DaemonFacts {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            tasks: tokio::runtime::Handle::try_current()
+                .map_or(0, |runtime| runtime.metrics().num_alive_tasks()),
             clusters: self
                 .services()
                 .iter()

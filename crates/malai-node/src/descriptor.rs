@@ -181,8 +181,8 @@ impl Descriptor {
     }
 }
 
-/// Raises this process's limit of open files as far as it may go. What runs in it has that of a login
-/// again: see [`crate::process`].
+/// Raises this process's limit of open files, and that of what it starts from now on, as far as it may
+/// go. For processes that need many at once.
 pub fn raise_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

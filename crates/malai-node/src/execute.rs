@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use malai_cluster::{
-    Cluster, ClusterRef, MachineId, MachineRef, Resolved, Target, Targets, escape,
+    Cluster, ClusterRef, MachineId, MachineRef, Resolved, Target, Targets, escape, nearest,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -55,7 +55,7 @@ pub async fn execute(
     started: impl FnOnce(),
 ) -> (Ending, Option<Remains>) {
     let found = resolve_target(target, &aliases).and_then(|target| {
-        let service = find_service(&services, &target.cluster)?;
+        let service = find_service(&services, &target.cluster, Some(&target.machine))?;
         let machine = find_machine(service, &target)?;
         Ok((target, service.clone(), machine))
     });
@@ -117,7 +117,7 @@ pub fn resolve(
     let targets = Targets::parse(text, |alias| aliases.get(alias).cloned());
     let targets = targets.map_err(|error| error.to_string())?;
     let find = |cluster: &ClusterRef| {
-        let service = find_service(services, cluster)?;
+        let service = find_service(services, cluster, None)?;
         Ok((
             service.membership.alias().clone(),
             (*names(service)?).clone(),
@@ -129,6 +129,7 @@ pub fn resolve(
 fn find_service<'a>(
     services: &'a [Arc<Service>],
     cluster: &ClusterRef,
+    machine: Option<&MachineRef>,
 ) -> Result<&'a Arc<Service>, String> {
     let found = services.iter().find(|service| match cluster {
         ClusterRef::Alias(alias) => service.membership.alias() == alias,
@@ -139,19 +140,31 @@ fn find_service<'a>(
             .iter()
             .map(|service| service.membership.alias().to_string())
             .collect();
-        unknown_cluster(cluster, &known)
+        unknown_cluster(cluster, machine, &known)
     })
 }
 
 /// What is said of a target in a cluster that this home is not in.
-pub fn unknown_cluster(cluster: &ClusterRef, known: &[String]) -> String {
-    let known = match known {
+pub fn unknown_cluster(
+    cluster: &ClusterRef,
+    machine: Option<&MachineRef>,
+    known: &[String],
+) -> String {
+    let words = match known {
         [] => "this home is in no cluster yet".to_owned(),
         known => format!("this home knows: {}", known.join(", ")),
     };
     match cluster {
-        ClusterRef::Alias(alias) => format!("unknown cluster `{alias}`; {known}"),
-        ClusterRef::Id(id) => format!("unknown cluster {id}; {known}"),
+        ClusterRef::Alias(alias) => {
+            let near = nearest(alias.as_str(), known.iter().map(String::as_str));
+            let machine = machine.map_or_else(String::new, |machine| format!("{machine}."));
+            let near = near.map(|near| format!("; did you mean `{machine}{near}`?"));
+            format!(
+                "unknown cluster `{alias}`; {words}{}",
+                near.unwrap_or_default()
+            )
+        }
+        ClusterRef::Id(id) => format!("unknown cluster {id}; {words}"),
     }
 }
 

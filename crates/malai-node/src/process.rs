@@ -209,6 +209,13 @@ async fn not_started(argv: &[Vec<u8>], error: &io::Error, streams: &mut Streams)
     let name = malai_cluster::escape_bytes(argv.first().map_or(&[][..], Vec::as_slice));
     let (code, text) = match error.kind() {
         io::ErrorKind::NotFound => (127, format!("malai: {name}: command not found\n")),
+        io::ErrorKind::ArgumentListTooLong => {
+            let bytes: usize = argv.iter().map(|argument| argument.len() + 1).sum();
+            let text = format!(
+                "malai: {name}: the argument list ({bytes} bytes) is longer than this machine's system allows: `getconf ARG_MAX` in all, 128 KiB each\n"
+            );
+            (126, text)
+        }
         _ => (126, format!("malai: {name}: {error}\n")),
     };
     let mut stderr = 0;

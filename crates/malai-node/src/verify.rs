@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use malai_cluster::{
     Cluster, ClusterAlias, ClusterId, Diagnostic, MAX_CONTENT, MachineId, Severity, Snapshot,
-    check, escape,
+    check, escape, nearest,
 };
 use serde::Serialize;
 use toml::Spanned;
@@ -166,7 +166,7 @@ pub enum VerifyError {
         "there is no cluster {} in {}; {}",
         escape(name),
         show(clusters),
-        known_clusters(known)
+        known_clusters(name, known)
     )]
     UnknownCluster {
         /// The name asked for.
@@ -181,12 +181,19 @@ pub enum VerifyError {
     Home(#[from] HomeError),
 }
 
-fn known_clusters(known: &[String]) -> String {
+/// What is said of a name that no cluster has.
+pub(crate) fn known_clusters(name: &str, known: &[String]) -> String {
     if known.is_empty() {
         return "there is none at all yet: `malai cluster init <alias>` makes one".to_owned();
     }
+    let near = nearest(name, known.iter().map(String::as_str));
+    let near = near.map(|near| format!("; did you mean {}?", escape(near)));
     let known: Vec<_> = known.iter().map(|name| escape(name)).collect();
-    format!("there are: {}", known.join(", "))
+    format!(
+        "there are: {}{}",
+        known.join(", "),
+        near.unwrap_or_default()
+    )
 }
 
 /// Checks every cluster of a home, or the one with this alias, in the order of their aliases.

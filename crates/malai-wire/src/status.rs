@@ -14,6 +14,8 @@ pub struct DaemonFacts {
     pub version: String,
     /// Its process id.
     pub pid: u32,
+    /// Tasks of its runtime at the moment: for whoever looks for a leak.
+    pub tasks: usize,
     /// Its clusters, by alias.
     pub clusters: Vec<ClusterFacts>,
     /// What its owner should know of the daemon as a whole, in whole sentences.

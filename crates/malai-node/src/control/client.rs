@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use malai_wire::control::{self, PREAMBLE, Reply, Request};
@@ -21,7 +22,7 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// The lock is held and the socket does not answer.
-    #[error("a daemon holds {home} (pid {pid}) and its socket did not answer within {} s; `malai status` says more", PATIENCE.as_secs())]
+    #[error("a daemon holds {home} (pid {pid}) and its socket did not answer within {} s; `malai doctor` says what to do", PATIENCE.as_secs())]
     NoAnswer {
         /// The home.
         home: String,
@@ -233,9 +234,14 @@ impl Control {
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
                 ) =>
             {
+                let holder = lock::probe(&Home::at(PathBuf::from(&self.home)));
+                let pid = match holder {
+                    Ok(LockState::Held { pid: Some(pid) }) => pid.to_string(),
+                    _ => "unknown".to_owned(),
+                };
                 Err(ControlError::NoAnswer {
                     home: self.home.clone(),
-                    pid: "see malai.lock".into(),
+                    pid,
                 })
             }
             Err(error) => Err(self.io(error)),

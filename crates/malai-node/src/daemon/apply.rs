@@ -76,10 +76,7 @@ impl Daemon {
             && !known.iter().any(|alias| alias == only)
             && !served.iter().any(|alias| alias.as_str() == only)
         {
-            let known = match &known[..] {
-                [] => "there is none yet".to_owned(),
-                known => format!("there are: {}", known.join(", ")),
-            };
+            let known = crate::verify::known_clusters(only, &known);
             return Err(format!(
                 "there is no cluster `{}` in {}; {known}",
                 escape(only),

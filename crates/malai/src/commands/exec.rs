@@ -41,7 +41,7 @@ pub fn run(
                 .map(|line| line.to_string_lossy())
                 .unwrap_or_default();
             anyhow::bail!(
-                "{error}\n  no shell is involved; if you want one: malai {target} sh -c {}",
+                "{error}\n  if you want one: malai {target} sh -c {}",
                 quoted(&line)
             );
         }

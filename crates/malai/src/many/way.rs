@@ -191,7 +191,7 @@ impl Direct {
         for cluster in targets.clusters() {
             let Some(dir) = dirs.iter().find(|dir| is_cluster_of(dir, cluster)) else {
                 let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
-                anyhow::bail!(execute::unknown_cluster(cluster, &known));
+                anyhow::bail!(execute::unknown_cluster(cluster, None, &known));
             };
             let open = |service: &Arc<Service>| service.membership.alias() == &dir.alias;
             if !services.iter().any(open) {

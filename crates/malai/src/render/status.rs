@@ -67,7 +67,7 @@ fn daemon(out: &mut String, facts: &Facts) {
                 None => "the daemon was not asked".to_owned(),
             },
             path(&facts.home.join("malai.log")),
-            facts.pid.map(|pid| format!(" (kill {pid})")).unwrap_or_default(),
+            facts.pid.map(|pid| format!(" (kill {pid}, or kill -9 {pid} if that does nothing)")).unwrap_or_default(),
         ),
         DaemonState::Starting => format!(
             "🔒 Daemon: STARTING ⚠️

@@ -54,6 +54,7 @@ pub fn run(home: &Home, target: &str, action: Action, on: &OnTargets) -> anyhow:
             let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
             return Ok(Ending::failed(execute::unknown_cluster(
                 &found.cluster,
+                Some(&found.machine),
                 &known,
             )));
         }

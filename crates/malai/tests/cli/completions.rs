@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::world::World;
@@ -23,21 +24,24 @@ fn world() -> World {
 
 /// The shell's answer to a script; `None` if it is not installed, which is said.
 fn shell(world: &World, shell: &[&str], script: &str) -> Option<String> {
-    let started = Command::new(shell[0])
+    let program = shell
+        .iter()
+        .find(|word| ["bash", "zsh", "fish"].contains(word));
+    let program = program.expect("a shell");
+    let is_there = Command::new(program).arg("--version").output();
+    if let Err(error) = is_there {
+        eprintln!("LEFT OUT: {program} is not installed ({error})");
+        return None;
+    }
+    let mut child = Command::new(shell[0])
         .args(&shell[1..])
         .env("MALAI_HOME", world.home())
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn();
-    let mut child = match started {
-        Ok(child) => child,
-        Err(error) => {
-            eprintln!("LEFT OUT: {} is not installed ({error})", shell[0]);
-            return None;
-        }
-    };
+        .spawn()
+        .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(script.as_bytes()).unwrap();
     drop(stdin);
@@ -85,13 +89,38 @@ malai web01.company ls x -> \n";
     assert_eq!(said, expected);
 }
 
+/// A line editor on a terminal of its own: what the Tab key makes of what was typed.
 #[test]
-fn zsh_and_fish_read_their_scripts() {
+fn zsh_completes_at_its_prompt() {
     let world = world();
     let zsh = world.succeed(&["completions", "zsh"]);
-    if let Some(said) = shell(&world, &["zsh", "-f", "-n"], &zsh) {
-        assert_eq!(said, "");
+    let folder = world.home().join("zsh");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("_malai"), zsh).unwrap();
+    let (functions, programs) = (folder.display(), Path::new(env!("CARGO_BIN_EXE_malai")));
+    let programs = programs.parent().unwrap().display();
+    // Only what Tab adds is drawn, so that is what is waited for.
+    let driver = format!(
+        r#"
+        zmodload zsh/zpty
+        zpty z zsh -f -i
+        zpty -w z "PS1= TERM=dumb PATH={programs}:\$PATH fpath=({functions} \$fpath); autoload -Uz compinit; compinit -u -D; print RE''ADY"
+        zpty -r -m z said '*READY*' && print ready
+        zpty -w -n z $'malai we\t'
+        zpty -r -m z said '*b01.company*' && print a machine
+        zpty -w -n z $'rest\t'
+        zpty -r -m z said '*art-nginx*' && print a command
+        zpty -d z
+        "#
+    );
+    if let Some(said) = shell(&world, &["timeout", "60", "zsh", "-f"], &driver) {
+        assert_eq!(said, "ready\na machine\na command\n");
     }
+}
+
+#[test]
+fn fish_completes_too() {
+    let world = world();
     let malai = env!("CARGO_BIN_EXE_malai");
     let fish = world.succeed(&["completions", "fish"]);
     let path = world.home().join("malai.fish");

@@ -7,5 +7,6 @@ mod init;
 mod logs;
 mod man;
 mod status;
+mod troubleshooting;
 mod why;
 mod world;

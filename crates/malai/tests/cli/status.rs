@@ -135,9 +135,9 @@ fn mistyped_commands_are_told_from_targets() {
     expect![[r#"
         exit code: 2
         ----- stderr -----
-        malai: the command doctor is not in this version of malai; see: malai --help
+        malai: the command ssh is not in this version of malai; see: malai --help
     "#]]
-    .assert_eq(&world.picture(&["doctor"]));
+    .assert_eq(&world.picture(&["ssh"]));
     expect![[r#"
         exit code: 2
         ----- stderr -----

@@ -395,10 +395,10 @@ fn questions_without_an_answer() {
         &world,
         &["laptop", "web01.compani"],
         expect![[r#"
-        exit code: 2
-        ----- stderr -----
-        malai: unknown cluster `compani`; this home knows: company
-    "#]],
+            exit code: 2
+            ----- stderr -----
+            malai: unknown cluster `compani`; this home knows: company; did you mean `web01.company`?
+        "#]],
     );
     asked(
         &world,

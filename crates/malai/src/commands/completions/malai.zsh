@@ -8,7 +8,7 @@ _malai() {
         fitting+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}")
     done
     if (( $#fitting )); then
-        _describe -o 'malai' fitting
+        _describe 'malai' fitting
     else
         _files
     fi

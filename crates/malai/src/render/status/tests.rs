@@ -157,6 +157,7 @@ fn a_manager_and_its_machines() {
     facts.answered(Ok(DaemonFacts {
         version: "0.2.0".to_owned(),
         pid: 7,
+        tasks: 20,
         clusters: vec![company, production],
         notices: vec!["the audit record cannot be written".to_owned()],
     }));

@@ -1,0 +1,86 @@
+//! What a process holds, as the kernel counts it: for tests that look for leaks and bounds.
+
+use std::fs;
+
+use crate::harness::{Home, until};
+
+/// What a daemon holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    pub descriptors: usize,
+    pub threads: usize,
+    pub tasks: u64,
+    pub children: usize,
+}
+
+impl Held {
+    /// What the daemon of a home holds now. A thread that idles ends by itself, and is no leak.
+    pub fn by(home: &Home) -> Held {
+        let pid = home.pid();
+        let status = home.run(&["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("JSON");
+        Held {
+            descriptors: fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
+            threads: fs::read_dir(format!("/proc/{pid}/task")).unwrap().count(),
+            tasks: status["daemon"]["tasks"]
+                .as_u64()
+                .expect("a count of tasks"),
+            children: children(pid).len(),
+        }
+    }
+
+    /// Waits until the daemon holds no more than this.
+    #[track_caller]
+    pub fn is_all_of(self, home: &Home) {
+        let mut now = self;
+        let what = format!("{} to hold no more than {self:?}", home.path.display());
+        until(&what, || {
+            now = Held::by(home);
+            now.descriptors <= self.descriptors
+                && now.threads <= self.threads
+                && now.tasks <= self.tasks
+                && now.children <= self.children
+        });
+    }
+}
+
+/// The processes that a process has started and not waited for.
+pub fn children(pid: u32) -> Vec<u32> {
+    let all = fs::read_dir("/proc").unwrap();
+    all.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        .filter(|id| {
+            let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            let parent = stat
+                .rsplit_once(") ")
+                .and_then(|(_, rest)| rest.split(' ').nth(1));
+            parent == Some(&pid.to_string())
+        })
+        .collect()
+}
+
+/// The processes whose environment has this entry, `NAME=value`; those that have ended have none.
+pub fn marked(entry: &str) -> Vec<u32> {
+    let all = fs::read_dir("/proc").unwrap();
+    all.filter_map(|found| found.unwrap().file_name().to_str()?.parse().ok())
+        .filter(|id| {
+            let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+            let mut entries = environment.split(|byte| *byte == 0);
+            entries.any(|found| found == entry.as_bytes())
+        })
+        .collect()
+}
+
+/// A line of `/proc/<pid>/status`, as `VmRSS` or `VmHWM`, in bytes.
+pub fn memory(pid: u32, line: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let found = status.lines().find_map(|found| found.strip_prefix(line));
+    let kilobytes = found.unwrap().trim_matches([':', ' ', '\t', 'k', 'B']);
+    kilobytes.parse::<u64>().unwrap() * 1024
+}
+
+/// Bytes that a process has written so far, to whatever.
+pub fn written(pid: u32) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let found = io.lines().find_map(|line| line.strip_prefix("wchar: "));
+    found.and_then(|count| count.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,129 @@
+//! `malai.toml` while a daemon runs: what a rescan applies at once, what it says of the rest, and that a mistake
+//! changes nothing. What `[accept]`, `[limits]` and `audit` do is in files of their own.
+
+use serde_json::Value;
+
+use crate::harness::{Cluster, Home, until};
+
+fn write(home: &Home, text: &str) {
+    std::fs::write(home.path.join("malai.toml"), text).unwrap();
+}
+
+#[test]
+fn aliases_hold_from_the_rescan_on() {
+    let cluster = Cluster::running(&[]);
+    let home = &cluster.manager;
+    assert_eq!(home.run(&["here", "true"]).code, 2, "no such command");
+    write(home, "[aliases]\nhere = \"boss.company\"\n");
+    home.succeed(&["rescan"]);
+    home.run(&["here", "true"]).clean();
+    home.run(&["exec", "here", "true"]).clean();
+
+    write(home, "");
+    home.succeed(&["rescan"]);
+    assert_eq!(home.run(&["here", "true"]).code, 2, "the alias is gone");
+    home.run(&["boss.company", "true"]).clean();
+}
+
+#[test]
+fn the_log_changes_its_level_and_its_format_at_once() {
+    let cluster = Cluster::new(&[]);
+    let home = &cluster.manager;
+    // Only what the environment does not say is left to malai.toml.
+    let started = home
+        .command(&["daemon"])
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(started.stdout).unwrap();
+    let pid = said
+        .split_once("(pid ")
+        .and_then(|(_, rest)| rest.split_once(')'));
+    home.own(pid.unwrap_or_else(|| panic!("{said}")).0.parse().unwrap());
+    let run = |word: &str| home.run(&["boss.company", "echo", word]);
+
+    run("first").clean();
+    assert!(
+        home.log().contains("allowed: echo first cluster=company"),
+        "{}",
+        home.log()
+    );
+
+    write(home, "[log]\nformat = \"json\"\n");
+    home.succeed(&["rescan"]);
+    let is_json = || {
+        let log = home.log();
+        log.lines()
+            .last()
+            .and_then(|line| serde_json::from_str::<Value>(line).ok())
+    };
+    until("a line of JSON", || {
+        run("second\nforged").clean();
+        is_json().is_some_and(|line| {
+            line["message"] == "allowed: echo second\\u{a}forged"
+                && line["cluster"] == "company"
+                && line["machine"] == "boss"
+                && line["peer"].is_string()
+                && line["session"].is_u64()
+        })
+    });
+
+    write(home, "[log]\nlevel = \"error\"\n");
+    home.succeed(&["rescan"]);
+    until("silence", || {
+        let before = home.log().len();
+        run("third").clean();
+        home.log().len() == before
+    });
+    assert!(!home.log().lines().any(|line| line.starts_with("forged")));
+}
+
+#[test]
+fn what_waits_for_a_restart_is_said_and_a_mistake_changes_nothing() {
+    let cluster = Cluster::running(&[]);
+    let home = &cluster.manager;
+    write(
+        home,
+        "[network]\nreach = \"lan\"\n[aliases]\nhere = \"boss.company\"\n",
+    );
+    // The environment of the tests says loopback, and wins.
+    let said = home.succeed(&["rescan"]);
+    assert!(!said.contains("malai.toml"), "{said}");
+
+    write(
+        home,
+        "[aliases]\nthere = \"boss.company\"\nstatus = \"boss.company\"\n[lgo]\n",
+    );
+    let refused = home.run(&["rescan"]);
+    assert_eq!(refused.code, 1);
+    for words in ["malai's own commands", "did you mean log?"] {
+        assert!(refused.out().contains(words), "{}", refused.shown());
+    }
+    // The command line reads the file too, to tell targets from mistyped commands.
+    home.run(&["exec", "here", "true"]).clean();
+}
+
+#[test]
+fn another_reach_is_said_to_wait_for_a_restart() {
+    let cluster = Cluster::new(&[]);
+    let home = &cluster.manager;
+    write(home, "[network]\nreach = \"loopback\"\n");
+    let started = home
+        .command(&["daemon"])
+        .env_remove("MALAI_NETWORK")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(started.stdout).unwrap();
+    let pid = said
+        .split_once("(pid ")
+        .and_then(|(_, rest)| rest.split_once(')'));
+    home.own(pid.unwrap_or_else(|| panic!("{said}")).0.parse().unwrap());
+    write(home, "[network]\nreach = \"lan\"\n");
+    let said = home.succeed(&["rescan"]);
+    assert!(
+        said.contains("reach `lan` takes effect when the daemon is started anew"),
+        "{said}"
+    );
+    let facts = home.run(&["boss.company", "true"]);
+    facts.clean();
+}
