@@ -352,22 +352,22 @@ fn time_is_up_for_one_and_for_several() {
     let cluster = small();
     let script = format!("echo there; printf half; {}", hang());
     for home in ways(&cluster) {
-        let output = home.run(&["--timeout", "1s", "@web.company", "sh", "-c", &script]);
+        let output = home.run(&["--timeout", "3s", "@web.company", "sh", "-c", &script]);
         assert_eq!(output.code, 255);
         assert_eq!(
             sorted(output.out()),
             "web01: half\nweb01: there\nweb02: half\nweb02: there"
         );
         assert!(
-            output.stderr.contains("web01 (timed out after 1 s)"),
+            output.stderr.contains("web01 (timed out after 3 s)"),
             "{}",
             output.stderr
         );
-        let one = home.run(&["--timeout", "1s", "web01.company", "sh", "-c", &script]);
+        let one = home.run(&["--timeout", "3s", "web01.company", "sh", "-c", &script]);
         assert_eq!((one.code, one.out()), (255, "there\nhalf"));
         assert_eq!(
             one.stderr,
-            "malai: web01.company timed out after 1 s; the command was ended\n"
+            "malai: web01.company timed out after 3 s; the command was ended\n"
         );
         nothing_hangs();
         let in_time = home.run(&["--timeout", "30s", "@web.company", "true"]);
