@@ -24,6 +24,7 @@ use crate::member::lock;
 use record::{Record, SIZE};
 
 pub use record::Kind;
+pub(crate) use watch::groups_of_session;
 pub use watch::{Left, watch};
 
 /// How soon a keeper that died is replaced, at first; then twice that, and so on.

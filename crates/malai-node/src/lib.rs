@@ -36,6 +36,7 @@ pub mod peers;
 pub mod probe;
 pub mod probers;
 pub mod process;
+pub mod pty;
 pub mod reach;
 pub mod rescan;
 pub mod rotated;

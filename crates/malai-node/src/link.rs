@@ -110,7 +110,7 @@ impl Link {
     pub fn span(&self) -> tracing::Span {
         let (membership, peer) = (&self.membership, self.peer.short());
         let machine = membership.name_of(&self.peer);
-        tracing::info_span!("link", cluster = %membership.alias(), %peer, machine)
+        tracing::info_span!(parent: None, "link", cluster = %membership.alias(), %peer, machine)
     }
 
     /// Wraps a connection. Nothing happens until [`Link::drive`] runs.

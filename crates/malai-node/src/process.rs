@@ -3,6 +3,7 @@
 mod end;
 mod pipes;
 mod spawn;
+mod terminal;
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -14,17 +15,16 @@ use malai_wire::Refusal;
 use malai_wire::peer::exec::{Exit, Signal, Size, Status, Terminal};
 use rustix::process::Pid;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::audit::{Counts, Running};
 use crate::flow::{FlowError, Gate, Sink, Source};
 use crate::inbound::gate::{Command, Granted};
-use crate::keeper::Kind;
 use crate::member::Membership;
-use end::{end_group, number, send_signal};
-use pipes::{drain, feed};
-use spawn::{Spawned, spawn};
+use end::{Group, end_group, number};
+use spawn::{Ends, spawn};
 
 pub use end::{GRACE, Remains};
 pub use spawn::keep_descriptors;
@@ -91,7 +91,7 @@ pub async fn run(
     let span = {
         let Command { from, session, .. } = command.inner();
         let (cluster, machine) = (membership.alias(), membership.name_of(from));
-        tracing::info_span!("session", %cluster, peer = %from.short(), machine, session)
+        tracing::info_span!(parent: None, "session", %cluster, peer = %from.short(), machine, session)
     };
     let outcome = run_counted(membership, command, streams, nudges, gone, counts)
         .instrument(span)
@@ -113,55 +113,49 @@ async fn run_counted(
     let listed = membership
         .sessions
         .begin(membership, command.inner(), link, counts.clone());
-    let Spawned {
-        mut child,
-        stdin,
-        stdout,
-        stderr,
-    } = match spawn(membership, command.inner(), &argv) {
-        Ok(spawned) => spawned,
+    let terminal = streams.terminal.as_ref();
+    let (mut child, ends) = match spawn(membership, command.inner(), &argv, terminal) {
+        Ok(started) => started,
         Err(error) => return not_started(&argv, &error, &mut streams).await,
     };
     let Some(id) = child.id() else {
         return Outcome::Failed("the command was started and has no number".into());
     };
-    let kept = membership.keeper.begun(id, Kind::Group);
-    let group = Pid::from_raw(id.cast_signed());
-    let Streams {
-        stdin: input,
-        stdout: out_sink,
-        stderr: err_sink,
-        gate,
-        ..
-    } = streams;
+    let kept = membership.keeper.begun(id, ends.kind());
     counts.started.store(true, Ordering::Relaxed);
-    let feeding = tokio::spawn(feed(input, stdin, counts.clone()));
-    let (out_ended, out_end) = oneshot::channel();
-    let (err_ended, err_end) = oneshot::channel();
-    let out = tokio::spawn(drain(
-        stdout,
-        out_sink,
-        gate.clone(),
-        out_end,
-        counts.clone(),
-        |counts| &counts.stdout,
-    ));
-    let err = tokio::spawn(drain(stderr, err_sink, gate, err_end, counts, |counts| {
-        &counts.stderr
-    }));
+    let leader = Pid::from_raw(id.cast_signed());
+    let flows = match flow(ends, leader, streams, counts) {
+        Ok(flows) => flows,
+        Err(error) => {
+            return Outcome::Failed(format!("the command's streams cannot be used: {error}"));
+        }
+    };
+    let Flows {
+        mut group,
+        feeding,
+        mut out,
+        err,
+        ended,
+    } = flows;
+    // What the terminal shows cannot be passed on any more, while it is still there.
+    let mut unread = None;
 
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,
             Some(nudge) = nudges.recv() => match nudge {
-                Nudge::Signal(signal) => drop(send_signal(group, number(signal))),
-                Nudge::Resize(_) => {}
+                Nudge::Signal(signal) => group.pass_on(number(signal)),
+                Nudge::Resize(size) => group.resize(size),
             },
+            shown = &mut out, if unread.is_none() && matches!(group, Group::Session(..)) => {
+                unread = Some(shown);
+                end_group(&mut child, &mut group).await;
+            }
             () = gone.cancelled() => {
                 feeding.abort();
                 out.abort();
                 err.abort();
-                end_group(&mut child, group).await;
+                end_group(&mut child, &mut group).await;
                 kept.ended();
                 return Outcome::ClientGone;
             }
@@ -177,11 +171,19 @@ async fn run_counted(
     // What it left in the background is nobody's to end, from now on.
     kept.ended();
     // Both ends are told at the same moment, after the exit: what is in the pipes now is the rest.
-    let _ = (out_ended.send(()), err_ended.send(()));
+    for ended in ended {
+        let _ = ended.send(());
+    }
+    let out = async {
+        match unread {
+            Some(unread) => unread,
+            None => out.await,
+        }
+    };
     let (out, err) = tokio::select! {
         both = async { tokio::join!(out, err) } => both,
         () = gone.cancelled() => return Outcome::ClientGone,
-        reason = listed.ended() => return Outcome::Ended(reason, Remains { child: Box::new(child), group: None, kept: None }),
+        reason = listed.ended() => return Outcome::Ended(reason, Remains { child: Box::new(child), group: Group::Nobody, kept: None }),
     };
     let status = match status {
         Ok(status) => status,
@@ -204,30 +206,113 @@ async fn run_counted(
     }
 }
 
+/// The tasks that move a command's bytes.
+struct Flows {
+    group: Group,
+    feeding: JoinHandle<()>,
+    out: JoinHandle<Moved>,
+    err: JoinHandle<Moved>,
+    /// To be told the command's end.
+    ended: [oneshot::Sender<()>; 2],
+}
+
+/// How many bytes, and what stood in the way of more.
+type Moved = (u64, Result<(), FlowError>);
+
+/// Begins to move bytes.
+fn flow(
+    ends: Ends,
+    leader: Option<Pid>,
+    streams: Streams,
+    counts: Arc<Counts>,
+) -> io::Result<Flows> {
+    let Streams {
+        stdin: input,
+        stdout: out_sink,
+        stderr: err_sink,
+        gate,
+        ..
+    } = streams;
+    let (out_ended, out_end) = oneshot::channel();
+    let (err_ended, err_end) = oneshot::channel();
+    let (group, feeding, out, err) = match ends {
+        Ends::Pipes {
+            stdin,
+            stdout,
+            stderr,
+        } => (
+            leader.map_or(Group::Nobody, Group::Own),
+            tokio::spawn(pipes::feed(input, stdin, counts.clone())),
+            tokio::spawn(pipes::drain(
+                stdout,
+                out_sink,
+                gate.clone(),
+                out_end,
+                counts.clone(),
+                |counts| &counts.stdout,
+            )),
+            tokio::spawn(pipes::drain(
+                stderr,
+                err_sink,
+                gate,
+                err_end,
+                counts,
+                |counts| &counts.stderr,
+            )),
+        ),
+        Ends::Terminal(pty) => {
+            let (reader, writer, pty) = (pty.reader()?, pty.writer()?, Arc::new(pty));
+            (
+                leader.map_or(Group::Nobody, |leader| {
+                    Group::Session(leader, Some(pty.clone()))
+                }),
+                tokio::spawn(terminal::feed(input, writer, pty.clone(), counts.clone())),
+                tokio::spawn(terminal::drain(
+                    reader, pty, out_sink, gate, out_end, counts,
+                )),
+                // A terminal has one output.
+                tokio::spawn(async { (0, Ok(())) }),
+            )
+        }
+    };
+    Ok(Flows {
+        group,
+        feeding,
+        out,
+        err,
+        ended: [out_ended, err_ended],
+    })
+}
+
 /// What a shell says and returns for a command that cannot be started.
 async fn not_started(argv: &[Vec<u8>], error: &io::Error, streams: &mut Streams) -> Outcome {
     let name = malai_cluster::escape_bytes(argv.first().map_or(&[][..], Vec::as_slice));
     let (code, text) = match error.kind() {
-        io::ErrorKind::NotFound => (127, format!("malai: {name}: command not found\n")),
+        io::ErrorKind::NotFound => (127, format!("malai: {name}: command not found")),
         io::ErrorKind::ArgumentListTooLong => {
             let bytes: usize = argv.iter().map(|argument| argument.len() + 1).sum();
             let text = format!(
-                "malai: {name}: the argument list ({bytes} bytes) is longer than this machine's system allows: `getconf ARG_MAX` in all, 128 KiB each\n"
+                "malai: {name}: the argument list ({bytes} bytes) is longer than this machine's system allows: `getconf ARG_MAX` in all, 128 KiB each"
             );
             (126, text)
         }
-        _ => (126, format!("malai: {name}: {error}\n")),
+        _ => (126, format!("malai: {name}: {error}")),
     };
-    let mut stderr = 0;
-    let bytes = Bytes::from(text);
+    let (mut stdout, mut stderr) = (0, 0);
+    // Whoever looks at a terminal has it in raw mode by now, where a line has to be begun anew.
+    let (end, sink, count) = match streams.terminal {
+        Some(_) => ("\r\n", &mut streams.stdout, &mut stdout),
+        None => ("\n", &mut streams.stderr, &mut stderr),
+    };
+    let bytes = Bytes::from(text + end);
     let length = bytes.len() as u64;
-    if streams.stderr.write(bytes).await.is_ok() {
-        stderr = length;
-        streams.stderr.finish();
+    if sink.write(bytes).await.is_ok() {
+        *count = length;
+        sink.finish();
     }
     Outcome::Exit(Exit {
         status: Status::Code(code),
-        stdout: 0,
+        stdout,
         stderr,
     })
 }

@@ -170,7 +170,7 @@ impl Service {
     /// Runs a task until it ends or the service stops.
     pub fn own(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
-        let span = tracing::info_span!("cluster", cluster = %self.membership.alias());
+        let span = tracing::info_span!(parent: None, "cluster", cluster = %self.membership.alias());
         let until_stopped = async move {
             tokio::select! {
                 () = task => {}

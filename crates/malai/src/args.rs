@@ -15,7 +15,9 @@ mod man;
 mod on_targets;
 mod rescan;
 mod sessions;
+mod shell;
 mod status;
+mod terminal;
 mod why;
 
 use std::ffi::{OsStr, OsString};
@@ -38,7 +40,9 @@ pub use man::ManArgs;
 pub use on_targets::OnTargets;
 pub use rescan::RescanArgs;
 pub use sessions::{SessionsArgs, SessionsCommand};
+pub use shell::ShellArgs;
 pub use status::StatusArgs;
+pub use terminal::Wish;
 pub use why::WhyArgs;
 
 use crate::exit::Exit;
@@ -50,7 +54,7 @@ use crate::exit::Exit;
     version = help::VERSION.as_str(),
     before_help = help::EXAMPLES,
     after_help = help::ENDING,
-    override_usage = "malai <COMMAND>\n       malai [OPTIONS] <TARGET> <COMMAND ON IT>...",
+    override_usage = "malai <COMMAND>\n       malai [OPTIONS] <TARGET> [COMMAND ON IT]...",
     arg_required_else_help = true
 )]
 struct Args {
@@ -83,12 +87,9 @@ pub enum Command {
     /// Show the audit record: what was asked of this computer, what was decided, and how it ended
     Audit(AuditArgs),
     /// Run a command on a target: the same as `malai <target> <command>...`
-    #[command(
-        before_help = exec::EXAMPLES,
-        override_usage = "malai exec [OPTIONS] <TARGET> <COMMAND ON IT>...",
-        disable_help_subcommand = true
-    )]
     Exec(ExecArgs),
+    /// Open a shell on a target: the same as `malai <target>`
+    Shell(ShellArgs),
     /// Say whether somebody may do something, by which rule, and where it is written
     Why(WhyArgs),
     /// Show the log of the daemon that runs in the background
@@ -113,7 +114,7 @@ impl Command {
     /// What malai exits with when this command fails with an error.
     pub fn failure(&self) -> Exit {
         match self {
-            Command::Target(_) | Command::Exec(_) => Exit::MALAI,
+            Command::Target(_) | Command::Exec(_) | Command::Shell(_) => Exit::MALAI,
             // A question that has no answer is neither allowed nor refused.
             Command::Why(_) => Exit::USAGE,
             _ => Exit::FAILED,
@@ -127,15 +128,24 @@ pub fn declaration() -> clap::Command {
     help::in_order(Args::command().mut_args(|arg| arg.hide_short_help(true)))
 }
 
-/// Reads this process's arguments: the command, and how it is run if it is one on targets.
-pub fn parse() -> Result<(Command, OnTargets), clap::Error> {
+/// What was typed, as a whole.
+#[derive(Debug)]
+pub struct Typed {
+    /// What stands before a target.
+    pub on: OnTargets,
+    /// The first word and what follows it.
+    pub command: Command,
+}
+
+/// Reads this process's arguments.
+pub fn parse() -> Result<Typed, clap::Error> {
     let mut words = std::env::args_os();
     let own_name = words.next();
     match words.next() {
-        Some(first) if is_target(&first) => Ok((
-            Command::Target(std::iter::once(first).chain(words).collect()),
-            OnTargets::default(),
-        )),
+        Some(first) if is_target(&first) => Ok(Typed {
+            on: OnTargets::default(),
+            command: Command::Target(std::iter::once(first).chain(words).collect()),
+        }),
         first => read(own_name.into_iter().chain(first).chain(words)),
     }
 }
@@ -151,23 +161,18 @@ fn is_target(word: &OsStr) -> bool {
 
 fn read<W: Into<OsString> + Clone>(
     words: impl IntoIterator<Item = W>,
-) -> Result<(Command, OnTargets), clap::Error> {
+) -> Result<Typed, clap::Error> {
     let mut declaration = declaration();
     let matches = declaration.try_get_matches_from_mut(words)?;
-    let args = Args::from_arg_matches(&matches).map_err(|error| error.format(&mut declaration))?;
-    match args.command {
-        Command::Target(_) => Ok((args.command, args.on)),
-        // What is said twice would leave open which counts.
-        _ if args.on != OnTargets::default() => Err(declaration.error(
+    let Args { on, command } =
+        Args::from_arg_matches(&matches).map_err(|error| error.format(&mut declaration))?;
+    if on != OnTargets::default() && !matches!(command, Command::Target(_)) {
+        return Err(declaration.error(
             ErrorKind::ArgumentConflict,
-            "options before the first word are for commands on targets, as in: malai --timeout 30s web01.company uptime",
-        )),
-        Command::Exec(ExecArgs { ref on, .. }) => {
-            let on = on.clone();
-            Ok((args.command, on))
-        }
-        command => Ok((command, args.on)),
+            "options of a command on targets stand before the target (malai -t <machine>.<cluster> …), or behind exec and shell",
+        ));
     }
+    Ok(Typed { on, command })
 }
 
 #[cfg(test)]

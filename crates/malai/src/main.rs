@@ -3,12 +3,14 @@
 mod args;
 mod commands;
 mod complete;
+mod escape;
 mod exit;
 mod log;
 mod many;
 mod printer;
 mod render;
 mod route;
+mod terminal;
 mod through;
 
 use std::process::ExitCode;
@@ -20,9 +22,9 @@ fn main() -> ExitCode {
     malai_node::process::keep_descriptors();
     let printer = Printer::default();
     let exit = match args::parse() {
-        Ok((command, on)) => {
-            let failure = command.failure();
-            commands::run(command, &on, &printer).unwrap_or_else(|error| {
+        Ok(typed) => {
+            let failure = typed.command.failure();
+            commands::run(typed, &printer).unwrap_or_else(|error| {
                 printer.say(&format!("{error:#}"));
                 failure
             })

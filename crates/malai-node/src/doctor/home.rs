@@ -1,6 +1,6 @@
 //! The home: whose it is, and who else gets at it.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -26,10 +26,11 @@ pub(super) fn unreadable(home: &Home) -> Vec<Finding> {
             .mend("run malai as the user that owns the home: sudo -u <user> env MALAI_HOME=<home> malai doctor"),
         Ok(found) if !found.is_dir() => Finding::error(CHECK, format!("{shown} is not a folder"))
             .mend(format!("mv {0} {0}.away", quoted(root))),
-        Ok(_) => match fs::read_dir(root).and_then(|_| fs::read_dir(home.clusters()).map(drop)) {
+        Ok(found) => match fs::read_dir(root).and_then(|_| fs::read_dir(home.clusters()).map(drop)) {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 Finding::error(CHECK, format!("{shown} cannot be read: {error}")).mend(format!(
-                    "sudo -u <the owner> env MALAI_HOME={} malai doctor",
+                    "sudo -u {} env MALAI_HOME={} malai doctor",
+                    owner(&found),
                     quoted(root)
                 ))
             }
@@ -42,8 +43,9 @@ pub(super) fn unreadable(home: &Home) -> Vec<Finding> {
 pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
     let home = patient.home;
     let mut found = Vec::new();
+    found.extend(foreign(home));
     for folder in [home.root().to_path_buf(), home.clusters()] {
-        found.extend(folder_problems(&folder));
+        found.extend(open_to_others(&folder));
     }
     if found.is_empty() {
         let shown = show(home.root());
@@ -55,42 +57,48 @@ pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
     found
 }
 
-fn folder_problems(folder: &Path) -> Vec<Finding> {
-    let Ok(metadata) = fs::metadata(folder) else {
-        return Vec::new();
-    };
-    let mut found = Vec::new();
+/// The name of a file's owner, or his number.
+fn owner(metadata: &Metadata) -> String {
+    let user = uzers::get_user_by_uid(metadata.uid());
+    user.map_or_else(
+        || metadata.uid().to_string(),
+        |user| user.name().to_string_lossy().into_owned(),
+    )
+}
+
+/// What belongs to somebody else.
+fn foreign(home: &Home) -> Option<Finding> {
+    let user = rustix::process::geteuid().as_raw();
+    let folders = [home.root().to_path_buf(), home.clusters()];
+    let of_another = folders.iter().find_map(|folder| {
+        let metadata = fs::metadata(folder).ok()?;
+        (metadata.uid() != user).then_some((folder, metadata))
+    });
+    let (folder, metadata) = of_another?;
+    let owner = owner(&metadata);
     let shown = show(folder);
-    let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
-    if owner != user {
-        let name = uzers::get_user_by_uid(owner);
-        let name = name.map_or_else(
-            || owner.to_string(),
-            |user| user.name().to_string_lossy().into_owned(),
-        );
-        found.push(
-            Finding::warning(
-                CHECK,
-                format!(
-                    "{shown} belongs to the user {name}, and malai runs as the one with id {user}"
-                ),
-            )
-            .since(
-                "what malai writes would belong to the wrong user, and its daemon could not use it",
-            )
-            .mend(format!(
-                "sudo -u {name} env MALAI_HOME={} malai doctor",
-                quoted(folder)
-            )),
-        );
-    }
-    let mode = metadata.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        found.push(
-            Finding::warning(CHECK, format!("{shown} has mode {mode:04o}: other users get into it"))
-                .since("names of machines and what runs on them are in it; the daemon tightens it when it starts")
-                .mend(format!("chmod 700 {}", quoted(folder))),
-        );
-    }
-    found
+    Some(
+        Finding::warning(
+            CHECK,
+            format!(
+                "{shown} belongs to the user {owner}, and malai runs as the one with id {user}"
+            ),
+        )
+        .since("what malai writes would belong to the wrong user, and its daemon could not use it")
+        .mend(format!(
+            "sudo -u {owner} env MALAI_HOME={} malai doctor",
+            quoted(home.root())
+        )),
+    )
+}
+
+/// What others get into.
+fn open_to_others(folder: &Path) -> Option<Finding> {
+    let mode = fs::metadata(folder).ok()?.mode() & 0o7777;
+    let shown = show(folder);
+    (mode & 0o077 != 0).then(|| {
+        Finding::warning(CHECK, format!("{shown} has mode {mode:04o}: other users get into it"))
+            .since("names of machines and what runs on them are in it; the daemon tightens it when it starts")
+            .mend(format!("chmod 700 {}", quoted(folder)))
+    })
 }

@@ -160,6 +160,15 @@ impl Left {
     }
 }
 
+/// The process groups of a session that have a living process.
+pub(crate) fn groups_of_session(id: u32) -> BTreeSet<u32> {
+    let entry = Entry {
+        kind: Kind::Session,
+        leader: None,
+    };
+    groups(id, &entry, &processes())
+}
+
 /// The process groups that live under an entry.
 fn groups(id: u32, entry: &Entry, processes: &[Stat]) -> BTreeSet<u32> {
     let now = processes.iter().find(|process| process.id == id);

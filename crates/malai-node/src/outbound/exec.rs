@@ -418,9 +418,9 @@ async fn answered(
                     Nudge::Signal(signal) => FromClient::Signal(signal),
                     Nudge::Resize(size) => FromClient::Resize(size),
                 };
-                if let Err(error) = frames::write(control, &message).await {
-                    return Err(Broken::Stream(error));
-                }
+                // A machine whose command has ended hears no more; its answer, or the want of one, says
+                // what became of it.
+                let _ = frames::write(control, &message).await;
             }
         }
     }
@@ -437,13 +437,19 @@ async fn feed(
         return Ok(());
     }
     let mut sink = Sink::Stream(crate::flow::ToPeer::new(link.clone(), Uni::Stdin, number));
-    match flow::pump(stdin, &mut sink, &mut Gate::open(), &mut moved).await {
-        Ok(()) => sink.finish_even_if_empty().await,
+    let mut fed = flow::pump(stdin, &mut sink, &mut Gate::open(), &mut moved).await;
+    if let Err(FlowError::Read(error)) = &fed
+        && moved.load(Ordering::Relaxed) == 0
+    {
         // Not open for reading (nohup leaves such), or a folder: there is no input, as with ssh.
-        Err(FlowError::Read(error)) if moved.load(Ordering::Relaxed) == 0 => {
-            tracing::debug!("standard input cannot be read and counts as empty: {error}");
-            sink.finish_even_if_empty().await
-        }
+        tracing::debug!("standard input cannot be read and counts as empty: {error}");
+        fed = Ok(());
+    }
+    if fed.is_ok() {
+        fed = sink.finish_even_if_empty().await;
+    }
+    match fed {
+        Ok(()) => Ok(()),
         Err(FlowError::ReaderGone) => Ok(()),
         // The control stream says what became of the command.
         Err(FlowError::Broken(_)) => std::future::pending().await,

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use malai_wire::peer::exec::Action;
+use malai_wire::peer::exec::{Action, Terminal};
 use rustix::fs::{Access, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -16,6 +16,7 @@ use crate::account::Become;
 use crate::inbound::gate::Command;
 use crate::keeper::Kind;
 use crate::member::Membership;
+use crate::pty::Pty;
 
 /// Where commands are looked for: what a login gives on Debian, root or not.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -43,13 +44,17 @@ fn login_name(program: &OsStr) -> OsString {
     login
 }
 
-/// A command that runs, and this side's ends of its pipes, which do not block.
+/// This side of what a command reads and writes, which does not block.
 #[derive(Debug)]
-pub(super) struct Spawned {
-    pub(super) child: Child,
-    pub(super) stdin: OwnedFd,
-    pub(super) stdout: OwnedFd,
-    pub(super) stderr: OwnedFd,
+pub(super) enum Ends {
+    /// A pipe each.
+    Pipes {
+        stdin: OwnedFd,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
+    /// A terminal for all.
+    Terminal(Pty),
 }
 
 /// Starts a command that was allowed.
@@ -57,7 +62,8 @@ pub(super) fn spawn(
     membership: &Membership,
     command: &Command,
     argv: &[Vec<u8>],
-) -> io::Result<Spawned> {
+    terminal: Option<&Terminal>,
+) -> io::Result<(Child, Ends)> {
     let mut program = match argv.first() {
         Some(program) => OsString::from_vec(program.clone()),
         None => return Err(io::ErrorKind::InvalidInput.into()),
@@ -67,7 +73,14 @@ pub(super) fn spawn(
     if command.account.switch.is_none() {
         program = found(&program)?;
     }
-    match spawn_as(membership, command, program.as_os_str(), argv, None) {
+    match spawn_as(
+        membership,
+        command,
+        program.as_os_str(),
+        argv,
+        None,
+        terminal,
+    ) {
         // A script that does not say what runs it is the shell's, as execvp(3) has it.
         Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => spawn_as(
             membership,
@@ -75,6 +88,7 @@ pub(super) fn spawn(
             OsStr::new("/bin/sh"),
             argv,
             Some(&program),
+            terminal,
         ),
         result => result,
     }
@@ -104,7 +118,8 @@ fn spawn_as(
     program: &OsStr,
     argv: &[Vec<u8>],
     script: Option<&OsString>,
-) -> io::Result<Spawned> {
+    terminal: Option<&Terminal>,
+) -> io::Result<(Child, Ends)> {
     // Before the command, so that nobody has to wait for it after.
     membership.keeper.start();
     let account = &command.account;
@@ -134,19 +149,40 @@ fn spawn_as(
     if let Some(machine) = command.cluster.machine(&command.from) {
         spawn.env("MALAI_CLIENT_MACHINE", machine.name().as_str());
     }
-    // Made here, since tokio's own would have to be taken from it again before they can be used.
-    let (its_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (stdout, its_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (stderr, its_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
-    for ours in [&stdin, &stdout, &stderr] {
-        // Of this end alone: the command's is another open file.
-        rustix::fs::fcntl_setfl(ours, OFlags::NONBLOCK)?;
-    }
-    spawn.stdin(its_stdin).stdout(its_stdout).stderr(its_stderr);
+    let ends = match terminal {
+        Some(terminal) => {
+            let owner = account.switch.is_some().then_some(account.uid);
+            let pty = Pty::open(terminal, owner).map_err(|error| {
+                io::Error::other(format!("it cannot be given a terminal: {error}"))
+            })?;
+            spawn.env("TERM", terminal.term.as_str());
+            spawn.stdin(pty.side_of_command()?);
+            spawn.stdout(pty.side_of_command()?);
+            spawn.stderr(pty.side_of_command()?);
+            Ends::Terminal(pty)
+        }
+        None => {
+            // Made here, since tokio's own would have to be taken from it again before they can be used.
+            let (its_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
+            let (stdout, its_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+            let (stderr, its_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+            for ours in [&stdin, &stdout, &stderr] {
+                // Of this end alone: the command's is another open file.
+                rustix::fs::fcntl_setfl(ours, OFlags::NONBLOCK)?;
+            }
+            spawn.stdin(its_stdin).stdout(its_stdout).stderr(its_stderr);
+            Ends::Pipes {
+                stdin,
+                stdout,
+                stderr,
+            }
+        }
+    };
+    let kind = ends.kind();
     match &account.switch {
         Some(switch) => {
             let change = Become::new(switch, &account.home);
-            let announcement = membership.keeper.announcement(Kind::Group);
+            let announcement = membership.keeper.announcement(kind);
             // SAFETY: the closure only makes system calls with what was made before the fork: it
             // allocates nothing, takes no lock and panics nowhere.
             #[allow(unsafe_code)]
@@ -162,8 +198,8 @@ fn spawn_as(
             let home = account.home.as_path();
             let root = Path::new("/");
             spawn.current_dir(if home.is_dir() { home } else { root });
-            if has_terminal() {
-                let announcement = membership.keeper.announcement(Kind::Group);
+            if kind == Kind::Session || has_terminal() {
+                let announcement = membership.keeper.announcement(kind);
                 // A session of its own, so that it has no hold on the terminal of this process.
                 // SAFETY: system calls only; nothing is allocated or locked.
                 #[allow(unsafe_code)]
@@ -179,12 +215,25 @@ fn spawn_as(
             }
         }
     }
-    Ok(Spawned {
-        child: spawn.spawn()?,
-        stdin,
-        stdout,
-        stderr,
-    })
+    if kind == Kind::Session {
+        // SAFETY: one system call on standard input, which is the terminal by now; nothing is allocated
+        // or locked. The new process leads a session of its own since the closure above.
+        #[allow(unsafe_code)]
+        unsafe {
+            spawn.pre_exec(|| Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?))
+        };
+    }
+    Ok((spawn.spawn()?, ends))
+}
+
+impl Ends {
+    /// What the command leads.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Ends::Pipes { .. } => Kind::Group,
+            Ends::Terminal(_) => Kind::Session,
+        }
+    }
 }
 
 /// Whether this process has a controlling terminal: a daemon in the foreground, a command line.

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use super::terminal::TerminalArgs;
+
 /// How a command on targets is run. Whatever stands after the target belongs to the command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Before a target")]
 pub struct OnTargets {
+    /// Whether it is given a terminal.
+    #[command(flatten)]
+    pub terminal: TerminalArgs,
     /// Several machines: at most so many at once [default: 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     pub parallel: Option<u16>,

@@ -7,13 +7,53 @@ fn words(line: &[&str]) -> Vec<OsString> {
 }
 
 fn target(line: &[&str]) -> Vec<OsString> {
-    match read(line).unwrap().0 {
-        Command::Target(words)
-        | Command::Exec(ExecArgs {
+    wish_and_words(line).1
+}
+
+fn wish_and_words(line: &[&str]) -> (Wish, Vec<OsString>) {
+    let Typed { on, command } = read(line).unwrap();
+    match command {
+        Command::Target(words) => (on.terminal.wish(), words),
+        Command::Exec(ExecArgs {
+            on,
             command: ExecCommand::Target(words),
-            ..
-        }) => words,
+        }) => (on.terminal.wish(), words),
+        Command::Shell(ShellArgs { terminal, target }) => (terminal.wish(), vec![target]),
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn terminals_are_wished_for_as_with_ssh() {
+    for (options, expected) in [
+        (&[][..], Wish::Usual),
+        (&["-t"], Wish::Terminal),
+        (&["-tt"], Wish::Insist),
+        (&["-t", "-t"], Wish::Insist),
+        (&["-T"], Wish::None),
+        (&["-t", "-T"], Wish::None),
+        (&["-T", "-t"], Wish::Terminal),
+    ] {
+        for verb in [&[][..], &["exec"], &["shell"]] {
+            let line = [&["malai"], verb, options, &["web01.company"]].concat();
+            assert_eq!(
+                wish_and_words(&line),
+                (expected, words(&["web01.company"])),
+                "{line:?}"
+            );
+        }
+        // Behind the target they are the command's own.
+        let line = [&["malai"], options, &["web01.company", "ssh", "-t", "-T"]].concat();
+        let expected = (expected, words(&["web01.company", "ssh", "-t", "-T"]));
+        assert_eq!(wish_and_words(&line), expected);
+    }
+    for line in [
+        &["malai", "-t", "status"][..],
+        &["malai", "-T", "exec", "web01.company", "x"],
+        &["malai", "shell", "web01.company", "x"],
+        &["malai", "shell"],
+    ] {
+        assert!(read(line).is_err(), "{line:?}");
     }
 }
 
@@ -52,7 +92,13 @@ fn nothing_after_the_target_is_touched() {
 
 #[test]
 fn what_stands_before_a_target_says_how_and_nothing_after_it_does() {
-    let how = |line: &[&str]| read(line).unwrap().1;
+    let how = |line: &[&str]| {
+        let Typed { on, command } = read(line).unwrap();
+        match command {
+            Command::Exec(args) => args.on,
+            _ => on,
+        }
+    };
     let expected = OnTargets {
         parallel: Some(10),
         json: true,
@@ -104,7 +150,10 @@ fn a_target_is_known_at_sight_and_nothing_else_is_taken_for_one() {
     ] {
         assert!(is_target(word.as_ref()), "{word}");
         assert!(
-            matches!(read(["malai", word]), Ok((Command::Target(_), _))),
+            matches!(
+                read(["malai", word]).map(|typed| typed.command),
+                Ok(Command::Target(_))
+            ),
             "{word}"
         );
     }
@@ -115,7 +164,7 @@ fn bytes_that_are_no_text_reach_the_target_too() {
     use std::os::unix::ffi::OsStringExt;
     let raw = OsString::from_vec(b"a\xffb".to_vec());
     let line = [words(&["malai", "web01.company", "cat"]), vec![raw.clone()]].concat();
-    match read(line).unwrap().0 {
+    match read(line).unwrap().command {
         Command::Target(words) => assert_eq!(words[2], raw),
         other => panic!("{other:?}"),
     }

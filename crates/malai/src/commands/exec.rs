@@ -1,19 +1,19 @@
 //! `malai <target> <command>…` and `malai exec`: a command on a target, and its exit code.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use malai_cluster::{NotPlain, Target, Targets, escape, split_sole};
 use malai_node::home::Home;
 use malai_node::settings::Settings;
-
-use malai_wire::peer::exec::Action;
+use malai_wire::peer::exec::{Action, Terminal};
 
 use super::many;
-use crate::args::OnTargets;
+use crate::args::{OnTargets, Wish};
 use crate::exit::Exit;
 use crate::printer::Printer;
 use crate::route::Route;
+use crate::terminal;
 use crate::through::{daemon, direct};
 
 /// Runs the command on the target.
@@ -26,6 +26,23 @@ pub fn run(
     let Some((target, arguments)) = words.split_first() else {
         anyhow::bail!("which target? malai exec <machine>.<cluster> <command>…");
     };
+    if arguments.is_empty() {
+        let shown = escape(&target.to_string_lossy());
+        anyhow::bail!(
+            "what is to be run on {shown}? malai exec {shown} <command>…; for a shell: malai shell {shown}"
+        );
+    }
+    run_on(home, target, arguments, on, printer)
+}
+
+/// Runs the command on the target, or opens a shell there if there is none.
+pub(super) fn run_on(
+    home: &Home,
+    target: &OsStr,
+    arguments: &[OsString],
+    on: &OnTargets,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
     let Some(target) = target.to_str() else {
         anyhow::bail!(
             "the target {} is no text; a target is <machine>.<cluster>",
@@ -47,21 +64,15 @@ pub fn run(
         }
     };
     if !is_plain(home, target, on)? {
-        let Action::Exec(argv) = action else {
-            anyhow::bail!(
-                "what is to be run on {}? A shell is for one machine at a time",
-                escape(target)
-            );
-        };
-        let mut targets = target.to_owned();
-        for excluded in &on.exclude {
-            targets = Targets::without(&targets, excluded)?;
-        }
-        return many::run(home, &targets, argv, on, printer);
+        return run_on_several(home, target, action, on, printer);
+    }
+    let terminal = terminal_for(&action, on, printer);
+    if terminal.is_some() && on.timeout.is_some() {
+        anyhow::bail!("--timeout is for what runs without a terminal; -T gives it none");
     }
     let ending = match Route::of(home)? {
-        Route::Daemon(control) => daemon::run(*control, target, action, on)?,
-        Route::Direct => direct::run(home, target, action, on)?,
+        Route::Daemon(control) => daemon::run(*control, target, action, terminal, on)?,
+        Route::Direct => direct::run(home, target, action, terminal, on)?,
     };
     if let Some(message) = &ending.message {
         printer.say(message);
@@ -80,6 +91,44 @@ fn is_plain(home: &Home, target: &str, on: &OnTargets) -> anyhow::Result<bool> {
     let aliases = Settings::load(home)?.aliases;
     let targets = Targets::parse(target, |alias| aliases.get(alias).cloned())?;
     Ok(targets.plain().is_some())
+}
+
+/// Runs it on all that are meant.
+fn run_on_several(
+    home: &Home,
+    target: &str,
+    action: Action,
+    on: &OnTargets,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
+    let Action::Exec(argv) = action else {
+        let shown = escape(target);
+        anyhow::bail!("what is to be run on {shown}? A shell is for one machine at a time");
+    };
+    if matches!(on.terminal.wish(), Wish::Terminal | Wish::Insist) {
+        anyhow::bail!("a terminal is for one machine at a time: leave -t out");
+    }
+    let mut targets = target.to_owned();
+    for excluded in &on.exclude {
+        targets = Targets::without(&targets, excluded)?;
+    }
+    many::run(home, &targets, argv, on, printer)
+}
+
+/// The terminal that it is given, if it is.
+fn terminal_for(action: &Action, on: &OnTargets, printer: &Printer) -> Option<Terminal> {
+    let given = match on.terminal.wish() {
+        Wish::Usual => *action == Action::Shell && terminal::is_here() && !on.no_input,
+        Wish::Terminal if !terminal::is_here() => {
+            printer.say(
+                "standard input is no terminal, so that none is given there either; -tt insists",
+            );
+            false
+        }
+        Wish::Terminal | Wish::Insist => true,
+        Wish::None => false,
+    };
+    given.then(terminal::like_here)
 }
 
 /// The argument list as it travels: as typed, but for a sole argument with blanks in it.

@@ -17,6 +17,7 @@ mod reading;
 mod rescan;
 mod rescan_check;
 mod sessions;
+mod shell;
 mod status;
 mod stop;
 mod target;
@@ -25,14 +26,14 @@ mod why;
 
 use malai_node::home::Home;
 
-use crate::args::{ClusterCommand, Command, ExecCommand, MachineCommand, OnTargets};
+use crate::args::{ClusterCommand, Command, ExecCommand, MachineCommand, Typed};
 use crate::exit::Exit;
 use crate::printer::Printer;
 
 /// Does what was typed. An error's exit code is [`Command::failure`].
-pub fn run(command: Command, on: &OnTargets, printer: &Printer) -> anyhow::Result<Exit> {
+pub fn run(typed: Typed, printer: &Printer) -> anyhow::Result<Exit> {
     let home = Home::from_env()?;
-    match command {
+    match typed.command {
         Command::Cluster(ClusterCommand::Init { alias }) => {
             cluster_init::run(&home, &alias, printer)
         }
@@ -68,10 +69,11 @@ pub fn run(command: Command, on: &OnTargets, printer: &Printer) -> anyhow::Resul
         Command::Man(args) => man::run(&args, printer),
         Command::Why(args) => why::run(&home, &args, printer),
         Command::Exec(args) => {
-            let ExecCommand::Target(words) = args.command;
-            exec::run(&home, &words, on, printer)
+            let ExecCommand::Target(words) = &args.command;
+            exec::run(&home, words, &args.on, printer)
         }
-        Command::Target(words) => target::run(&home, &words, on, printer),
+        Command::Shell(args) => shell::run(&home, &args, printer),
+        Command::Target(words) => target::run(&home, &words, &typed.on, printer),
         Command::Demo(args) => demo::run(args.keep, printer),
         Command::Keeper(args) => keeper::run(&home, args.in_background),
     }

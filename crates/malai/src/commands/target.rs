@@ -19,10 +19,12 @@ pub fn run(
     on: &OnTargets,
     printer: &Printer,
 ) -> anyhow::Result<Exit> {
-    let first = words.first().map(|word| word.to_string_lossy());
-    let first = first.unwrap_or_default();
+    let Some((target, arguments)) = words.split_first() else {
+        return Ok(Exit::USAGE);
+    };
+    let first = target.to_string_lossy();
     if looks_like_target(&first) || Settings::load(home)?.aliases.contains_key(&*first) {
-        return exec::run(home, words, on, printer);
+        return exec::run_on(home, target, arguments, on, printer);
     }
     printer.say(&no_such_command(&first, &Names::of(home)));
     Ok(Exit::USAGE)

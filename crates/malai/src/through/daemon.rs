@@ -12,38 +12,100 @@ use malai_node::control::client::{Control, ControlError};
 use malai_node::execute::{self, Ending};
 use malai_wire::control::{Exec, FromCommand, Reply, Request, Stdin};
 use malai_wire::frame::Tagged;
-use malai_wire::peer::exec::{Action, Signal};
+use malai_wire::peer::exec::{Action, Signal, Terminal};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::ignored::Ignored;
+use super::interactive::{Interactive, Other};
 use super::started::Started;
 use super::timed_out;
 use crate::args::OnTargets;
 
 /// Runs a command and waits for its end.
 pub fn run(
-    mut control: Control,
+    control: Control,
     target: &str,
     action: Action,
+    terminal: Option<Terminal>,
     on: &OnTargets,
 ) -> Result<Ending, ControlError> {
-    let (input, output, complaints) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    // A terminal stays here, so that the shell's job control keeps working.
-    let terminal = !on.no_input && rustix::termios::isatty(&input);
-    let stdin = if on.no_input {
-        Stdin::Empty
-    } else if terminal {
-        Stdin::Streamed
-    } else {
-        Stdin::Descriptor
-    };
-    let request = Request::Exec(Exec {
+    let exec = Exec {
         target: target.to_owned(),
         action,
-        stdin,
-        terminal: None,
+        stdin: match rustix::termios::isatty(std::io::stdin()) {
+            _ if on.no_input => Stdin::Empty,
+            // A terminal stays here, so that the shell's job control keeps working.
+            true => Stdin::Streamed,
+            false => Stdin::Descriptor,
+        },
+        terminal,
+    };
+    match (exec.stdin, &exec.terminal) {
+        (Stdin::Streamed, Some(_)) => run_on_terminal(control, exec),
+        _ => run_plain(control, exec, on),
+    }
+}
+
+/// The daemon, to a session on the terminal.
+struct Daemon {
+    voice: Mutex<UnixStream>,
+    /// The same, for a word while another is held up.
+    line: UnixStream,
+}
+
+impl Other for Daemon {
+    fn tell(&self, message: FromCommand) -> bool {
+        say(&self.voice, &message).is_ok()
+    }
+
+    fn leave(&self) {
+        // The daemon takes it for the end of this process, and this process for the daemon's.
+        let _ = self.line.shutdown(Shutdown::Both);
+    }
+}
+
+/// Runs it on the terminal that is here.
+fn run_on_terminal(mut control: Control, exec: Exec) -> Result<Ending, ControlError> {
+    let again = || control.stream().try_clone();
+    let session = again().and_then(|voice| {
+        let daemon = Daemon {
+            voice: Mutex::new(voice),
+            line: again()?,
+        };
+        Interactive::begin(&exec.target, daemon)
     });
+    let session = session.map_err(|error| control.unusable(error))?;
+    let (output, complaints) = (std::io::stdout(), std::io::stderr());
+    control.send(&Request::Exec(exec), &[output.as_fd(), complaints.as_fd()])?;
+    session.hold();
+    loop {
+        let answer = control.answer();
+        match (answer, session.left()) {
+            (_, Some(left)) => return Ok(session.ends(left)),
+            (Ok(Reply::Started), None) => {
+                session.started().map_err(|error| control.unusable(error))?
+            }
+            (Ok(Reply::Exited(exited)), None) => {
+                return Ok(session.ends(Ending {
+                    code: exited.code,
+                    message: exited.message,
+                }));
+            }
+            (Ok(_), None) => {}
+            (Err(ControlError::Gone), None) => {
+                return Ok(session.ends(Ending::failed(execute::DAEMON_GONE)));
+            }
+            (Err(error), None) => return Err(error),
+        }
+    }
+}
+
+/// Runs it with what this process's own streams are.
+fn run_plain(mut control: Control, exec: Exec, on: &OnTargets) -> Result<Ending, ControlError> {
+    let (input, output, complaints) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let (target, stdin) = (exec.target.clone(), exec.stdin);
+    let request = Request::Exec(exec);
     let started = Started::default();
     let voice = Arc::new(Mutex::new(
         control
@@ -62,7 +124,7 @@ pub fn run(
     }
     // While the daemon is at work. Until then a signal ends this process as if it were not caught.
     pass_signals(voice.clone(), started.clone()).map_err(|error| control.unusable(error))?;
-    if terminal {
+    if stdin == Stdin::Streamed {
         let voice = voice.clone();
         // Ends with the process: a read from a terminal cannot be called back.
         thread::spawn(move || pass_input(&voice));
@@ -82,7 +144,7 @@ pub fn run(
     loop {
         match control.answer() {
             Err(_) if given_up.load(Ordering::Relaxed) => {
-                return Ok(Ending::failed(timed_out(target, on)));
+                return Ok(Ending::failed(timed_out(&target, on)));
             }
             Ok(Reply::Started) => started.set(),
             Ok(Reply::Exited(exited)) => {

@@ -15,20 +15,28 @@ use malai_node::outbound::exec::Caller;
 use malai_node::process::Nudge;
 use malai_node::service::{Part, Service};
 use malai_node::settings::Settings;
-use malai_wire::peer::exec::{Action, Signal};
+use malai_wire::control::FromCommand;
+use malai_wire::peer::exec::{Action, Signal, Terminal};
 use malai_wire::{Refusal, RefusalCode};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ignored::Ignored;
+use super::interactive::{Interactive, Other};
 use super::started::Started;
 use super::timed_out;
 use crate::args::OnTargets;
 use crate::commands::keeper;
 
 /// Runs a command and waits for its end. Nothing in the home is changed by it.
-pub fn run(home: &Home, target: &str, action: Action, on: &OnTargets) -> anyhow::Result<Ending> {
+pub fn run(
+    home: &Home,
+    target: &str,
+    action: Action,
+    terminal: Option<Terminal>,
+    on: &OnTargets,
+) -> anyhow::Result<Ending> {
     let settings = Settings::load(home)?;
     let mut part = Part::new(false, settings.effective_reach()?, home, &settings);
     // Its process is started if the command turns out to run here.
@@ -58,9 +66,15 @@ pub fn run(home: &Home, target: &str, action: Action, on: &OnTargets) -> anyhow:
                 &known,
             )));
         }
-        let started = Started::default();
-        let (caller, gone) = match caller(action, on, started.clone()) {
-            Ok(caller) => (caller, CancellationToken::new()),
+        let (started, gone) = (Started::default(), CancellationToken::new());
+        let caller = match terminal {
+            Some(terminal) if crate::terminal::is_here() && !on.no_input => {
+                on_terminal(target, action, terminal, &gone).map(|(caller, on)| (caller, Some(on)))
+            }
+            terminal => caller(action, terminal, on, started.clone()).map(|caller| (caller, None)),
+        };
+        let (caller, session) = match caller {
+            Ok(caller) => caller,
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return Ok(Ending {
                     code: READER_GONE,
@@ -70,25 +84,41 @@ pub fn run(home: &Home, target: &str, action: Action, on: &OnTargets) -> anyhow:
             Err(error) => return Err(error).context("the command's own streams cannot be used"),
         };
         let all = services.clone();
-        let begun = || started.set();
-        let execution = execute::execute(
-            services,
-            settings.aliases,
-            target,
-            caller,
-            gone.clone(),
-            begun,
-        );
-        tokio::pin!(execution);
         let patience = on.timeout.unwrap_or(Duration::MAX);
-        let (ending, remains) = match tokio::time::timeout(patience, &mut execution).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                gone.cancel();
-                let (_, remains) = execution.await;
-                (Ending::failed(timed_out(target, on)), remains)
+        let (ending, remains) = {
+            let execution = execute::execute(
+                services,
+                settings.aliases,
+                target,
+                caller,
+                gone.clone(),
+                || {
+                    started.set();
+                    // A terminal that cannot be made raw has hung up: nobody is there.
+                    if session
+                        .as_ref()
+                        .is_some_and(|session| session.started().is_err())
+                    {
+                        gone.cancel();
+                    }
+                },
+            );
+            tokio::pin!(execution);
+            match tokio::time::timeout(patience, &mut execution).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    gone.cancel();
+                    let (_, remains) = execution.await;
+                    (Ending::failed(timed_out(target, on)), remains)
+                }
             }
         };
+        let ending = match &session {
+            Some(session) => session.ends(session.left().unwrap_or(ending)),
+            None => ending,
+        };
+        // Before what is left is ended, which may take a while.
+        drop(session);
         if let Some(remains) = remains {
             remains.end().await;
         }
@@ -120,12 +150,72 @@ pub fn is_cluster_of(dir: &ClusterDir, cluster: &ClusterRef) -> bool {
     }
 }
 
-fn caller(action: Action, on: &OnTargets, started: Started) -> io::Result<Caller> {
+/// This process itself, to a session on the terminal.
+struct Own {
+    pieces: mpsc::Sender<Vec<u8>>,
+    nudges: mpsc::Sender<Nudge>,
+    held: watch::Sender<bool>,
+    gone: CancellationToken,
+}
+
+impl Other for Own {
+    fn tell(&self, message: FromCommand) -> bool {
+        match message {
+            FromCommand::Input(piece) => return self.pieces.blocking_send(piece).is_ok(),
+            // Lost where sixteen others wait: nobody reads them any more then.
+            FromCommand::Signal(signal) => drop(self.nudges.try_send(Nudge::Signal(signal))),
+            FromCommand::Resize(size) => drop(self.nudges.try_send(Nudge::Resize(size))),
+            FromCommand::Pause => drop(self.held.send_replace(true)),
+            FromCommand::Resume => drop(self.held.send_replace(false)),
+        }
+        true
+    }
+
+    fn leave(&self) {
+        self.gone.cancel();
+    }
+}
+
+/// A caller whose terminal is this process's.
+fn on_terminal(
+    target: &str,
+    action: Action,
+    terminal: Terminal,
+    gone: &CancellationToken,
+) -> io::Result<(Caller, Interactive)> {
+    let (nudges, nudge_receiver) = mpsc::channel(16);
+    let (pieces, piece_receiver) = mpsc::channel(16);
+    let (hold, held) = watch::channel(true);
+    let own = Own {
+        pieces,
+        nudges,
+        held: hold,
+        gone: gone.clone(),
+    };
+    let session = Interactive::begin(target, own)?;
+    let caller = Caller {
+        action,
+        terminal: Some(terminal),
+        stdin: Source::Pieces(piece_receiver),
+        stdout: Sink::adopt(io::stdout().as_fd().try_clone_to_owned()?)?,
+        stderr: Sink::adopt(io::stderr().as_fd().try_clone_to_owned()?)?,
+        gate: Gate::new(held),
+        nudges: nudge_receiver,
+    };
+    Ok((caller, session))
+}
+
+fn caller(
+    action: Action,
+    terminal: Option<Terminal>,
+    on: &OnTargets,
+    started: Started,
+) -> io::Result<Caller> {
     let (nudges, receiver) = mpsc::channel(16);
     pass_signals(&nudges, &started)?;
     Ok(Caller {
         action,
-        terminal: None,
+        terminal,
         stdin: match on.no_input {
             true => Source::Empty,
             false => Source::adopt(io::stdin().as_fd().try_clone_to_owned()?)?,

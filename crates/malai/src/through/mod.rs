@@ -3,6 +3,7 @@
 pub mod daemon;
 pub mod direct;
 pub mod ignored;
+mod interactive;
 mod started;
 
 use crate::args::OnTargets;

@@ -472,6 +472,18 @@ fn all_of(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<
     })
 }
 
+/// Whether something becomes so while one has patience.
+pub fn becomes(mut is_so: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    true
+}
+
 /// Waits until something is so, and fails if it does not become so.
 #[track_caller]
 pub fn until(what: &str, is_so: impl FnMut() -> bool) {

@@ -1,0 +1,188 @@
+//! Every way out of a session on a terminal: what is said, the exit code, the terminal as it was before, and
+//! nothing left running.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::harness::{ALIAS, Cluster, Route, lives, signal, until, within};
+use crate::terminal::Terminal;
+
+/// A shell with jobs: in the foreground, in the background, one that ignores the hang-up; and one that has
+/// left the session. Returns the terminal and the process ids, the last one's last.
+fn with_jobs(route: &Route<'_>) -> (Terminal, String, Vec<u32>) {
+    let mut terminal = Terminal::on(route, &[]);
+    let before = terminal.modes();
+    terminal.prompt();
+    // Each has a process group of its own.
+    let mut ids = vec![terminal.says("echo $$")];
+    for job in [
+        "sleep 401 & echo $!",
+        "sh -c 'trap \"\" HUP; while :; do sleep 1; done' & echo $!",
+        "sh -c 'setsid sleep 402 & echo $!'",
+    ] {
+        // A shell also says that it has put something in the background.
+        let said = terminal.says(job);
+        ids.push(said.rsplit('\n').next().unwrap_or_default().to_owned());
+    }
+    terminal.types("sh -c 'echo $$ go; exec sleep 403'\r");
+    let shown = terminal.see(" go\r\n");
+    let foreground = shown
+        .trim_end_matches(" go\r\n")
+        .rsplit(['\r', '\n'])
+        .next();
+    let foreground = foreground.unwrap_or_default();
+    ids.insert(0, foreground.to_owned());
+    let ids = ids
+        .iter()
+        .map(|id| id.trim().parse().unwrap_or_else(|_| panic!("{ids:?}")));
+    let ids: Vec<u32> = ids.collect();
+    assert!(ids.iter().all(|id| lives(*id)), "{ids:?}");
+    (terminal, before, ids)
+}
+
+/// All have ended but the one that left the session, which is nobody's to end.
+#[track_caller]
+fn all_ended(what: &str, ids: &[u32]) {
+    let (own, others) = ids.split_at(ids.len() - 1);
+    within(Duration::from_secs(45), what, || {
+        !own.iter().any(|id| lives(*id))
+    });
+    assert!(lives(others[0]), "{what}: what left the session was ended");
+    signal(others[0], Signal::KILL);
+}
+
+#[test]
+fn a_session_that_the_user_leaves_is_over_and_the_terminal_as_before() {
+    let cluster = Cluster::with_routes();
+    let ways = [
+        ("~.", None, 255, "malai: the session on "),
+        ("TERM", Some(Signal::TERM), 143, "ready> "),
+        ("HUP", Some(Signal::HUP), 129, "ready> "),
+    ];
+    for (name, kind, code, words) in ways {
+        for route in cluster.routes() {
+            let what = format!("{name}, {}", route.name);
+            let (mut terminal, before, ids) = with_jobs(&route);
+            match kind {
+                Some(kind) => signal(terminal.pid(), kind),
+                None => terminal.types("\r~."),
+            }
+            assert_eq!(terminal.code(), code, "{what}");
+            until("its words", || terminal.screen().contains(words));
+            assert_eq!(terminal.modes(), before, "{what}");
+            all_ended(&what, &ids);
+        }
+    }
+}
+
+/// A client that is killed can restore nothing; what it ran is ended all the same.
+#[test]
+fn a_client_that_is_killed_takes_its_whole_session_along() {
+    let cluster = Cluster::with_routes();
+    let [daemon, _, here, _] = cluster.routes();
+    for route in [daemon, here] {
+        let (mut terminal, _, ids) = with_jobs(&route);
+        signal(terminal.pid(), Signal::KILL);
+        assert_eq!(terminal.code(), 1009);
+        all_ended(route.name, &ids);
+    }
+}
+
+#[test]
+fn a_lost_daemon_or_peer_ends_the_session_and_restores_the_terminal() {
+    let cluster = Cluster::running(&["web01"]);
+    let route = |name, home| Route {
+        name,
+        home,
+        target: "web01.company",
+    };
+    let web01 = cluster.machine("web01");
+    for (route, victim) in [
+        (route("own daemon", &cluster.manager), &cluster.manager),
+        (route("far daemon", &cluster.manager), web01),
+        (route("the only daemon", web01), web01),
+    ] {
+        let (mut terminal, before, ids) = with_jobs(&route);
+        victim.kill();
+        terminal.see("malai: ");
+        assert_eq!(terminal.code(), 255, "{}", route.name);
+        assert_eq!(terminal.modes(), before, "{}", route.name);
+        all_ended(route.name, &ids);
+        victim.start();
+    }
+}
+
+#[test]
+fn a_session_that_the_configuration_ends_restores_the_terminal() {
+    let cluster = Cluster::with_routes();
+    let route = cluster.routes()[0];
+    let (mut terminal, before, ids) = with_jobs(&route);
+    cluster.edit(|text| {
+        let allowed = "\nallow_from = \"*\"\n";
+        text.replace(allowed, &format!("{allowed}allow_shell = []\n"))
+    });
+    cluster.manager.succeed(&["rescan", ALIAS]);
+    terminal.see("malai: web01.company refused: ended, since the configuration has changed");
+    assert_eq!(terminal.code(), 255);
+    assert_eq!(terminal.modes(), before);
+    all_ended("a changed configuration", &ids);
+}
+
+/// In a shell with job control: `~^Z` gives it the terminal as it wants it, `fg` goes on, with the size
+/// that the terminal has by then.
+#[test]
+fn a_suspended_session_goes_on() {
+    let cluster = Cluster::with_routes();
+    for route in cluster.routes() {
+        let binary = route.home.command::<&str>(&[]);
+        let mut local = std::process::Command::new("bash");
+        local.args(["--norc", "-i"]);
+        for (name, value) in binary.get_envs() {
+            local.env(name, value.unwrap());
+        }
+        local.env("PS1", "local> ");
+        let mut terminal = Terminal::start(&local);
+        terminal.see("local> ");
+        let bin = binary.get_program().to_str().unwrap().to_owned();
+        terminal.types(&format!("stty -a >/dev/null; {bin} {}\r", route.target));
+        terminal.prompt();
+        let raw = terminal.modes();
+        terminal.types("\r~\u{1a}");
+        terminal.see("Stopped");
+        terminal.see("local> ");
+        terminal
+            .types("stty -a | tr -s ' ' '\\n' | grep -x -e icanon -e echo | sort | tr '\\n' +\r");
+        terminal.see("echo+icanon+");
+        terminal.resize(17, 71);
+        terminal.types("fg\r");
+        terminal.until_modes(&raw);
+        terminal.types("while [ \"$(stty size)\" != '17 71' ]; do sleep 0.1; done; echo lar''ge\r");
+        terminal.see("large\r\n");
+        terminal.types("exit 4\r");
+        terminal.see("local> ");
+        // Left while it is stopped: the terminal is the shell's, and stays as it is.
+        terminal.types("echo code $?\r");
+        terminal.see("code 4\r\n");
+        terminal.types(&format!("{bin} {}\r", route.target));
+        terminal.prompt();
+        terminal.types("\r~\u{1a}");
+        terminal.see("local> ");
+        terminal.types("p=$(jobs -p); kill %1; while kill -0 $p; do sleep 0.1; done\r");
+        terminal.see("Exit 143");
+        terminal.types("exit\r");
+        assert_eq!(terminal.code(), 0, "{}", route.name);
+    }
+}
+
+#[test]
+fn escapes_are_explained_and_a_tilde_can_be_typed() {
+    let cluster = Cluster::with_routes();
+    let mut terminal = Terminal::shell(&cluster.routes()[0]);
+    terminal.types("\r~?");
+    terminal.see("~~   send a tilde\r\n");
+    terminal.types("~~x() { :; }; echo a''b ~~\r");
+    terminal.see("ab ~~\r\n");
+    terminal.types("exit\r");
+    until("its end", || terminal.code() == 0);
+}

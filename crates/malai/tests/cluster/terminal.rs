@@ -1,0 +1,268 @@
+//! A terminal for tests: a real pty, a process on it, and the screen that a person would look at.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rustix::process::Signal;
+use rustix::pty::OpenptFlags;
+use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
+
+use crate::harness::{Route, signal, until};
+
+/// The size at first: none that anything would have by itself.
+pub const ROWS: u16 = 31;
+pub const COLUMNS: u16 = 97;
+
+/// A terminal and the process that leads its session.
+pub struct Terminal {
+    master: File,
+    /// Held open, so that its modes can be looked at when nobody is on it any more.
+    slave: OwnedFd,
+    child: Child,
+    code: Option<i32>,
+    lines: usize,
+    shown: Arc<Mutex<Shown>>,
+}
+
+struct Shown {
+    screen: vt100::Parser,
+    /// Everything, as it came.
+    bytes: Vec<u8>,
+    /// How much of it was looked at by [`Terminal::see`].
+    seen: usize,
+}
+
+impl Terminal {
+    /// Starts a command on a terminal of its own, as its controlling terminal.
+    pub fn start(command: &Command) -> Terminal {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = rustix::pty::openpt(flags).expect("a pty");
+        rustix::pty::grantpt(&master).unwrap();
+        rustix::pty::unlockpt(&master).unwrap();
+        let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
+        let flags =
+            rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
+        let slave = rustix::fs::open(name, flags, rustix::fs::Mode::empty()).unwrap();
+        let end = || Stdio::from(slave.try_clone().unwrap());
+        // Becomes the command itself: nobody waits in between.
+        let mut spawn = Command::new("setsid");
+        spawn.arg("--ctty").arg(command.get_program());
+        spawn.args(command.get_args()).env_clear();
+        for (name, value) in command.get_envs() {
+            spawn.env(name, value.expect("nothing is taken away"));
+        }
+        spawn.env("TERM", "xterm-256color").env("LANG", "C.UTF-8");
+        spawn.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let master = File::from(master);
+        let shown = Arc::new(Mutex::new(Shown {
+            screen: vt100::Parser::new(ROWS, COLUMNS, 0),
+            bytes: Vec::new(),
+            seen: 0,
+        }));
+        let mut terminal = Terminal {
+            child: spawn
+                .current_dir("/")
+                .stdin(end())
+                .stdout(end())
+                .stderr(end())
+                .spawn()
+                .expect("setsid starts"),
+            master,
+            slave,
+            code: None,
+            lines: 0,
+            shown,
+        };
+        terminal.resize(ROWS, COLUMNS);
+        terminal.look();
+        terminal
+    }
+
+    /// The binary on a route, on a terminal.
+    pub fn on(route: &Route<'_>, words: &[&str]) -> Terminal {
+        eprintln!("[{}] {words:?}", route.name);
+        Terminal::start(&route.home.command(&route.args(words)))
+    }
+
+    /// A shell on a route, ready for its first command, with a prompt of this test's.
+    pub fn shell(route: &Route<'_>) -> Terminal {
+        let mut terminal = Terminal::on(route, &[]);
+        terminal.prompt();
+        terminal
+    }
+
+    /// Waits for a shell, and makes it forget what is typed here, and ask in the same way everywhere.
+    #[track_caller]
+    pub fn prompt(&mut self) {
+        // Typed ahead, as by whoever is in a hurry.
+        self.types("unset HISTFILE; PS1='rea''dy> '; PS2=''; stty -echoctl\r");
+        self.see("ready> ");
+    }
+
+    /// Reads what is shown for as long as anything is.
+    fn look(&mut self) {
+        let (mut master, shown) = (self.master.try_clone().unwrap(), self.shown.clone());
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count) = master.read(&mut buffer) {
+                let mut shown = shown.lock().unwrap();
+                shown.screen.process(&buffer[..count]);
+                shown.bytes.extend_from_slice(&buffer[..count]);
+                if count == 0 {
+                    return;
+                }
+            }
+        });
+    }
+
+    pub fn types(&mut self, text: &str) {
+        self.master.write_all(text.as_bytes()).expect("a terminal");
+    }
+
+    /// Types a command line, and returns what it shows. (A prompt would not do as a mark: it is shown
+    /// again whenever the size changes.)
+    #[track_caller]
+    pub fn says(&mut self, line: &str) -> String {
+        self.lines += 1;
+        let (begin, end) = (format!("@{}\r\n", self.lines), format!("@{}@", self.lines));
+        self.types(&format!("echo @'{0}'; {line}\recho @'{0}'@\r", self.lines));
+        self.see(&begin);
+        let shown = self.see(&end);
+        // The next prompt, and what was typed at it, are shown too.
+        let shown = strip(shown.trim_end_matches(&end));
+        let answer = shown.split("ready> ").next().unwrap_or_default();
+        answer.trim().replace('\r', "")
+    }
+
+    /// The exit code of the last command line.
+    #[track_caller]
+    pub fn status(&mut self) -> u8 {
+        self.types("echo sta''tus $?.\r");
+        self.see("status ");
+        let shown = self.see(".");
+        shown.trim_end_matches('.').parse().expect("a number")
+    }
+
+    /// Waits until this is shown, behind what was seen before; returns everything up to its end.
+    #[track_caller]
+    pub fn see(&mut self, text: &str) -> String {
+        let shown = self.shown.clone();
+        let mut found = String::new();
+        let ok = crate::harness::becomes(|| {
+            let mut shown = shown.lock().unwrap();
+            let new = &shown.bytes[shown.seen..];
+            let at = new
+                .windows(text.len())
+                .position(|part| part == text.as_bytes());
+            let Some(at) = at else { return false };
+            let end = at + text.len();
+            found = String::from_utf8_lossy(&new[..end]).into_owned();
+            shown.seen += end;
+            true
+        });
+        assert!(ok, "{text:?} is not shown:\n{}", self.everything());
+        found
+    }
+
+    fn everything(&self) -> String {
+        let shown = self.shown.lock().unwrap();
+        let screen = shown.screen.screen().contents();
+        let tail = &shown.bytes[shown.bytes.len().saturating_sub(2000)..];
+        format!(
+            "{screen}\n--- its last bytes: {:?}",
+            String::from_utf8_lossy(tail)
+        )
+    }
+
+    /// The screen as a person sees it.
+    pub fn screen(&self) -> String {
+        self.shown.lock().unwrap().screen.screen().contents()
+    }
+
+    /// Whether a full-screen program has the screen.
+    pub fn is_taken(&self) -> bool {
+        let shown = self.shown.lock().unwrap();
+        shown.screen.screen().alternate_screen()
+    }
+
+    #[track_caller]
+    pub fn until_taken(&self, taken: bool) {
+        let ok = crate::harness::becomes(|| self.is_taken() == taken);
+        assert!(ok, "{}", self.everything());
+    }
+
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&self.master, size).unwrap();
+        let mut shown = self.shown.lock().unwrap();
+        shown.screen.screen_mut().set_size(rows, columns);
+    }
+
+    /// All of the terminal's modes, to compare.
+    pub fn modes(&self) -> String {
+        let modes: Termios = tcgetattr(&self.slave).unwrap();
+        format!("{modes:?}")
+    }
+
+    /// Waits until it has these modes.
+    #[track_caller]
+    pub fn until_modes(&self, expected: &str) {
+        until("the terminal's modes", || self.modes() == expected);
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for the end of the process: its exit code, or 1000 and the signal that ended it.
+    #[track_caller]
+    pub fn code(&mut self) -> i32 {
+        use std::os::unix::process::ExitStatusExt;
+        let child = &mut self.child;
+        let code = &mut self.code;
+        let ok = crate::harness::becomes(|| {
+            if let Some(status) = child.try_wait().unwrap() {
+                *code = status
+                    .code()
+                    .or(status.signal().map(|signal| 1000 + signal));
+            }
+            code.is_some()
+        });
+        assert!(ok, "it does not end:\n{}", self.everything());
+        self.code.unwrap()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if self.code.is_none() {
+            signal(self.pid(), Signal::KILL);
+            let _ = self.child.wait();
+        }
+        if thread::panicking() {
+            eprintln!("--- the screen\n{}", self.everything());
+        }
+    }
+}
+
+/// Text without what terminals obey (a shell says when a paste may begin).
+fn strip(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("\u{1b}[") {
+        plain.push_str(before);
+        let end = after.find(|c: char| ('@'..='~').contains(&c));
+        rest = end.map_or("", |end| &after[end + 1..]);
+    }
+    plain.push_str(rest);
+    plain.trim().to_owned()
+}
