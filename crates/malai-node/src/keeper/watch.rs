@@ -87,7 +87,13 @@ impl Left {
         match record {
             Some(Record::Begun(kind, id)) => {
                 let leader = stat(id);
-                self.0.insert(id, Entry { kind, leader });
+                // Of what has ended already nothing is left to end; kept, it would stand for whoever is
+                // given the number next. (While a group has a member its number is not given away.)
+                if leader.is_none() && has_ended(id) {
+                    self.0.remove(&id);
+                } else {
+                    self.0.insert(id, Entry { kind, leader });
+                }
             }
             Some(Record::Ended(id)) => drop(self.0.remove(&id)),
             None => {}
@@ -174,8 +180,8 @@ fn groups(id: u32, entry: &Entry, processes: &[Stat]) -> BTreeSet<u32> {
     let now = processes.iter().find(|process| process.id == id);
     // The number belongs to somebody else now. (It is not given away while a group or session of
     // that number has a member.)
-    if let (Some(now), Some(then)) = (now, entry.leader)
-        && now.begun != then.begun
+    if let Some(now) = now
+        && entry.leader.is_none_or(|then| then.begun != now.begun)
     {
         return BTreeSet::new();
     }
@@ -191,6 +197,13 @@ fn groups(id: u32, entry: &Entry, processes: &[Stat]) -> BTreeSet<u32> {
         .filter(is_member)
         .map(|process| process.group)
         .collect()
+}
+
+/// Whether there is no process group of this number, not even of processes that nobody has waited for.
+fn has_ended(id: u32) -> bool {
+    Pid::from_raw(id.cast_signed()).is_none_or(|group| {
+        rustix::process::test_kill_process_group(group) == Err(rustix::io::Errno::SRCH)
+    })
 }
 
 /// All processes of this computer.

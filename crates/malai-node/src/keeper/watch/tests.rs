@@ -77,6 +77,31 @@ fn a_number_that_was_given_away_is_left_alone() {
         ..entry
     };
     assert_eq!(found(&entry, &[process(100, 100, 100, 9)]), [0; 0]);
+    // The leader had gone when its group was registered; what leads now is somebody else.
+    let entry = Entry {
+        kind: Kind::Group,
+        leader: None,
+    };
+    assert_eq!(
+        found(
+            &entry,
+            &[process(100, 100, 50, 9), process(101, 100, 50, 9)]
+        ),
+        [0; 0]
+    );
+    assert_eq!(found(&entry, &[process(101, 100, 50, 9)]), [100]);
+}
+
+/// One that announced itself, could not be started and was waited for before its word was read: nobody
+/// says that it has ended, and its number is anybody's.
+#[test]
+fn what_has_ended_before_it_is_heard_of_is_not_kept() {
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    let mut left = Left::default();
+    left.note(Some(Record::Begun(Kind::Group, child.id())));
+    left.note(Some(Record::Begun(Kind::Session, child.id())));
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
