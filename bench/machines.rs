@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 fn main() {
     malai_node::process::keep_descriptors();
+    malai_node::descriptor::raise_limit();
     let mut args = std::env::args().skip(1);
     let (Some(folder), Some(count), Some(manager)) = (args.next(), args.next(), args.next()) else {
         panic!("{USAGE}");
@@ -40,15 +41,32 @@ fn main() {
     let dead: usize = args
         .next()
         .map_or(0, |dead| dead.parse().expect("a number"));
-    let manager = ClusterId::parse(&manager).expect("the manager's id52");
-    let folder = PathBuf::from(folder);
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        let _ = ended.send(());
+    });
+    let say = |news: String| println!("{news}");
+    serve(Path::new(&folder), count, dead, &manager, say, end);
+}
+
+/// Serves until `end`, and says when they are ready and when they have a newer configuration.
+pub fn serve(
+    folder: &Path,
+    count: usize,
+    dead: usize,
+    manager: &str,
+    say: impl Fn(String),
+    end: tokio::sync::oneshot::Receiver<()>,
+) {
+    let manager = ClusterId::parse(manager).expect("the manager's id52");
     // One thread, as a daemon has.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let dirs = make(&folder, count, &manager);
+        let dirs = make(folder, count, &manager);
         let served = count
             .checked_sub(dead)
             .expect("no more dead than there are");
@@ -62,14 +80,9 @@ fn main() {
         for machine in &machines {
             machine.serve();
         }
-        println!("ready {served} machines");
-        let (ended, end) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || {
-            let _ = std::io::stdin().read_to_end(&mut Vec::new());
-            let _ = ended.send(());
-        });
+        say(format!("ready {served} machines"));
         tokio::select! {
-            () = tell_revisions(&machines) => {}
+            () = tell_revisions(&machines, &say) => {}
             _ = end => {}
         }
         let mut ending = tokio::task::JoinSet::new();
@@ -118,7 +131,7 @@ fn make(folder: &Path, count: usize, manager: &ClusterId) -> Vec<(Home, ClusterD
 }
 
 /// Says whenever all machines have a newer configuration than before.
-async fn tell_revisions(machines: &[Arc<Service>]) {
+async fn tell_revisions(machines: &[Arc<Service>], say: &impl Fn(String)) {
     let revision = |machine: &Arc<Service>| {
         machine
             .membership
@@ -131,7 +144,7 @@ async fn tell_revisions(machines: &[Arc<Service>]) {
         look.tick().await;
         let everywhere = machines.iter().map(revision).min().unwrap_or(0);
         if everywhere > told {
-            println!("revision {everywhere} everywhere");
+            say(format!("revision {everywhere} everywhere"));
             told = everywhere;
         }
     }

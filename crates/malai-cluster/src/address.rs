@@ -1,4 +1,8 @@
-//! Addresses as people write them: `web01.company`, by name or by id52.
+//! Addresses as people write them: `web01.company`, by name or by id52; and several machines at once.
+
+mod range;
+mod resolve;
+mod targets;
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,6 +10,10 @@ use std::str::FromStr;
 use crate::diagnostic::quoted;
 use crate::identity::{ClusterId, IdError, MachineId, looks_like_id52};
 use crate::name::{ClusterAlias, MachineName, NameError};
+
+pub use range::fold;
+pub use resolve::{Meant, ResolveError, Resolved};
+pub use targets::Targets;
 
 /// One machine of one cluster: `<machine>.<cluster>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +52,7 @@ impl Target {
         if text.is_empty() {
             return Err(AddressError::Empty);
         }
-        if text.starts_with('@') || text.contains([',', '*', '?', '[', '{']) {
+        if text.starts_with('@') || text.contains([',', '*', '?', '[', '!']) {
             return Err(AddressError::Several { text: quoted(text) });
         }
         let Some((machine, cluster)) = text.split_once('.') else {
@@ -138,9 +146,55 @@ pub enum AddressError {
         /// What was written, escaped.
         text: String,
     },
-    /// A group, a pattern or a list.
-    #[error("{text} means several machines: one target at a time for now")]
+    /// A group, a pattern or a list, where one machine is asked for.
+    #[error("{text} may mean several machines: one is asked for here, as in web01.company")]
     Several {
+        /// What was written, escaped.
+        text: String,
+    },
+    /// Nothing between two commas.
+    #[error("{text} has an empty part: targets are written with one comma between them")]
+    EmptyPart {
+        /// What was written, escaped.
+        text: String,
+    },
+    /// Only what is to be left out.
+    #[error(
+        "{text} only says what is left out: write first what it is left out of, as in '@web.company,!web03.company'"
+    )]
+    OnlyExcluded {
+        /// What was written, escaped.
+        text: String,
+    },
+    /// A pattern in the place of a cluster.
+    #[error(
+        "{text} has a pattern for its cluster: only machines can be written so; write a target for each cluster, with commas between them"
+    )]
+    PatternOfClusters {
+        /// What was written, escaped.
+        text: String,
+    },
+    /// A pattern that no name can be like.
+    #[error(
+        "{text} cannot be a pattern: only a-z, 0-9, \"-\", \"*\" and \"?\" may be in it, not \"{bad}\""
+    )]
+    PatternCharacter {
+        /// What was written, escaped.
+        text: String,
+        /// What may not be in it, escaped.
+        bad: String,
+    },
+    /// Brackets that are not in order.
+    #[error(
+        "{text} has brackets that cannot be read: numbers and letters are written as in web[01-20,25] and db[a-c]"
+    )]
+    Range {
+        /// What was written, escaped.
+        text: String,
+    },
+    /// Brackets that mean more than any cluster has.
+    #[error("{text} means more machines than a list may have")]
+    RangeTooLong {
         /// What was written, escaped.
         text: String,
     },

@@ -21,7 +21,9 @@ pub mod words;
 mod testing;
 
 pub use accept::{Accept, Admitted, Who, WhoError};
-pub use address::{AddressError, ClusterRef, MachineRef, Target};
+pub use address::{
+    AddressError, ClusterRef, MachineRef, Meant, ResolveError, Resolved, Target, Targets, fold,
+};
 pub use allow::{AllowList, Entry};
 pub use cluster::{
     Checked, Cluster, ContentError, EditError, FORMAT, Location, MAX_CONTENT, add_machine, check,
@@ -38,4 +40,6 @@ pub use name::{
 };
 pub use policy::{Action, Decision, Grant, Refusal, Request, Rule, decide};
 pub use snapshot::{Header, Snapshot, SnapshotError, Standing, next_revision, signed_bytes};
-pub use words::{NotPlain, escape, escape_bytes, is_unsafe, split_command, split_list, split_sole};
+pub use words::{
+    NotPlain, escape, escape_bytes, escape_line, is_unsafe, split_command, split_list, split_sole,
+};

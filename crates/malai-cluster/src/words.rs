@@ -221,6 +221,27 @@ pub fn escape_bytes(bytes: &[u8]) -> String {
     safe
 }
 
+/// Adds a line of somebody's output to `safe`: as [`escape_bytes`], but tabs stay, and a carriage return
+/// at its end.
+pub fn escape_line(line: &[u8], safe: &mut Vec<u8>) {
+    let (line, end) = match line {
+        [line @ .., b'\r'] => (line, &b"\r"[..]),
+        line => (line, &b""[..]),
+    };
+    // Most lines are plain, and are not looked at character by character.
+    if line.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
+        safe.extend_from_slice(line);
+    } else {
+        let mut parts = line.split(|byte| *byte == b'\t');
+        safe.extend(parts.next().map(escape_bytes).unwrap_or_default().bytes());
+        for part in parts {
+            safe.push(b'\t');
+            safe.extend(escape_bytes(part).bytes());
+        }
+    }
+    safe.extend_from_slice(end);
+}
+
 fn push_escaped(safe: &mut String, character: char) {
     if is_unsafe(character) {
         safe.extend(character.escape_unicode());

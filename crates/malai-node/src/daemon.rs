@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use malai_cluster::{ClusterAlias, Severity, Target};
+use malai_cluster::{ClusterAlias, Severity, Targets};
 use malai_wire::status::DaemonFacts;
 use malai_wire::{Refusal, RefusalCode};
 use tokio::sync::watch;
@@ -75,7 +75,7 @@ pub struct Daemon {
     home: Home,
     lock: HomeLock,
     part: Part,
-    aliases: Mutex<BTreeMap<String, Target>>,
+    aliases: Mutex<BTreeMap<String, Targets>>,
     /// What is logged, and how.
     log: watch::Sender<LogSettings>,
     /// How things are, in a line for the service manager.
@@ -224,7 +224,7 @@ impl Daemon {
     }
 
     /// Short names of targets, as `malai.toml` has them.
-    pub fn aliases(&self) -> BTreeMap<String, Target> {
+    pub fn aliases(&self) -> BTreeMap<String, Targets> {
         lock(&self.aliases).clone()
     }
 

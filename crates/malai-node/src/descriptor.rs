@@ -181,6 +181,16 @@ impl Descriptor {
     }
 }
 
+/// Raises this process's limit of open files, and that of what it starts from now on, as far as it may
+/// go. For processes that need many at once.
+pub fn raise_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it is refused, there are as many as before.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 fn pollable(fd: OwnedFd, way: Way, manner: Manner) -> io::Result<Descriptor> {
     let interest = match way {
         Way::Read => Interest::READABLE,

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use malai_cluster::{ClusterRef, MachineId, MachineRef, Target, escape, nearest};
+use malai_cluster::{
+    Cluster, ClusterRef, MachineId, MachineRef, Resolved, Target, Targets, escape, nearest,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::local;
@@ -16,6 +18,9 @@ pub const OWN_FAILURE: u8 = 255;
 
 /// What a command exits with when whoever read its output has gone: 128 and SIGPIPE.
 pub const READER_GONE: u8 = 141;
+
+/// What a command line says whose daemon has gone.
+pub const DAEMON_GONE: &str = "the daemon of this computer ended while the command was running; whether the command came to its end is not known";
 
 /// What is said where the daemon ends a session. (A command line that has gone does not hear it.)
 const STOPPED: &str = "the daemon of this computer is stopping; the command was ended";
@@ -43,14 +48,14 @@ impl Ending {
 /// caller knows. `gone` is cancelled when the caller goes.
 pub async fn execute(
     services: Vec<Arc<Service>>,
-    aliases: BTreeMap<String, Target>,
+    aliases: BTreeMap<String, Targets>,
     target: &str,
     caller: Caller,
     gone: CancellationToken,
     started: impl FnOnce(),
 ) -> (Ending, Option<Remains>) {
     let found = resolve_target(target, &aliases).and_then(|target| {
-        let service = find_service(&services, &target)?;
+        let service = find_service(&services, &target.cluster, Some(&target.machine))?;
         let machine = find_machine(service, &target)?;
         Ok((target, service.clone(), machine))
     });
@@ -90,18 +95,43 @@ pub async fn execute(
 /// # Errors
 ///
 /// What is wrong with it and what a target looks like.
-pub fn resolve_target(target: &str, aliases: &BTreeMap<String, Target>) -> Result<Target, String> {
+pub fn resolve_target(target: &str, aliases: &BTreeMap<String, Targets>) -> Result<Target, String> {
     match aliases.get(target) {
-        Some(target) => Ok(target.clone()),
+        Some(targets) => targets.plain().ok_or_else(|| {
+            format!("the alias {target} may mean several machines, and one is asked for here")
+        }),
         None => Target::parse(target).map_err(|error| error.to_string()),
     }
 }
 
+/// The machines that are meant by a list of targets, as typed.
+///
+/// # Errors
+///
+/// What in it leads nowhere; then nothing of it is meant.
+pub fn resolve(
+    services: &[Arc<Service>],
+    aliases: &BTreeMap<String, Targets>,
+    text: &str,
+) -> Result<Resolved, String> {
+    let targets = Targets::parse(text, |alias| aliases.get(alias).cloned());
+    let targets = targets.map_err(|error| error.to_string())?;
+    let find = |cluster: &ClusterRef| {
+        let service = find_service(services, cluster, None)?;
+        Ok((
+            service.membership.alias().clone(),
+            (*names(service)?).clone(),
+        ))
+    };
+    targets.resolve(find).map_err(|error| error.to_string())
+}
+
 fn find_service<'a>(
     services: &'a [Arc<Service>],
-    target: &Target,
+    cluster: &ClusterRef,
+    machine: Option<&MachineRef>,
 ) -> Result<&'a Arc<Service>, String> {
-    let found = services.iter().find(|service| match &target.cluster {
+    let found = services.iter().find(|service| match cluster {
         ClusterRef::Alias(alias) => service.membership.alias() == alias,
         ClusterRef::Id(id) => service.membership.cluster == *id,
     });
@@ -110,20 +140,25 @@ fn find_service<'a>(
             .iter()
             .map(|service| service.membership.alias().to_string())
             .collect();
-        unknown_cluster(target, &known)
+        unknown_cluster(cluster, machine, &known)
     })
 }
 
 /// What is said of a target in a cluster that this home is not in.
-pub fn unknown_cluster(target: &Target, known: &[String]) -> String {
+pub fn unknown_cluster(
+    cluster: &ClusterRef,
+    machine: Option<&MachineRef>,
+    known: &[String],
+) -> String {
     let words = match known {
         [] => "this home is in no cluster yet".to_owned(),
         known => format!("this home knows: {}", known.join(", ")),
     };
-    match &target.cluster {
+    match cluster {
         ClusterRef::Alias(alias) => {
             let near = nearest(alias.as_str(), known.iter().map(String::as_str));
-            let near = near.map(|near| format!("; did you mean `{}.{near}`?", target.machine));
+            let machine = machine.map_or_else(String::new, |machine| format!("{machine}."));
+            let near = near.map(|near| format!("; did you mean `{machine}{near}`?"));
             format!(
                 "unknown cluster `{alias}`; {words}{}",
                 near.unwrap_or_default()
@@ -133,14 +168,21 @@ pub fn unknown_cluster(target: &Target, known: &[String]) -> String {
     }
 }
 
+/// What is in a cluster, as far as names go.
+fn names(service: &Arc<Service>) -> Result<Arc<Cluster>, String> {
+    let membership = &service.membership;
+    membership.configuration.names().ok_or_else(|| {
+        let (alias, me) = (membership.alias(), membership.me);
+        let problem = membership.configuration.state().problem;
+        problem.unwrap_or_else(|| {
+            format!("cluster `{alias}` has sent no configuration yet: the manager adds this machine ({me}) to cluster.toml and runs `malai rescan`")
+        })
+    })
+}
+
 fn find_machine(service: &Arc<Service>, target: &Target) -> Result<MachineId, String> {
     let alias = service.membership.alias();
-    let Some(cluster) = service.membership.configuration.names() else {
-        let state = service.membership.configuration.state();
-        return Err(state.problem.unwrap_or_else(|| {
-            format!("cluster `{alias}` has sent no configuration yet: the manager adds this machine ({}) to cluster.toml and runs `malai rescan`", service.membership.me)
-        }));
-    };
+    let cluster = names(service)?;
     match &target.machine {
         MachineRef::Id(id) if cluster.machine(id).is_some() => Ok(*id),
         MachineRef::Id(id) => Err(format!("unknown machine {id} in cluster `{alias}`")),

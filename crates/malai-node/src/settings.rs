@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use malai_cluster::{Diagnostic, Severity, Target, VERBS, escape, nearest};
+use malai_cluster::{Diagnostic, Severity, Targets, VERBS, escape, nearest};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
@@ -89,7 +89,7 @@ pub struct Settings {
     /// `[network] reach`.
     pub reach: Option<Reach>,
     /// `[aliases]`: short names of targets.
-    pub aliases: BTreeMap<String, Target>,
+    pub aliases: BTreeMap<String, Targets>,
     /// `audit` and `audit_arguments`.
     pub audit: AuditSettings,
     /// `[accept.<alias>]`: what this computer accepts in each cluster.
@@ -225,7 +225,7 @@ impl Reader<'_> {
         }
     }
 
-    fn aliases(&mut self, value: &Spanned<DeValue<'_>>) -> BTreeMap<String, Target> {
+    fn aliases(&mut self, value: &Spanned<DeValue<'_>>) -> BTreeMap<String, Targets> {
         let mut aliases = BTreeMap::new();
         for (key, value) in self.table(value, "aliases").into_iter().flatten() {
             let name = key.get_ref().as_ref();
@@ -233,7 +233,7 @@ impl Reader<'_> {
             let Some(text) = self.string(value, &format!("the alias {name}")) else {
                 continue;
             };
-            match Target::parse(text) {
+            match Targets::parse(text, |_| None) {
                 Ok(target) if named => {
                     aliases.insert(name.to_owned(), target);
                 }
@@ -241,7 +241,7 @@ impl Reader<'_> {
                 Err(error) => self.problem(
                     value.span(),
                     format!("the alias {name} leads to no target: {error}"),
-                    Some("a target is \"<machine>.<cluster>\"".to_owned()),
+                    Some("as in \"web01.company\" or \"@web.company\"".to_owned()),
                 ),
             }
         }
@@ -364,14 +364,14 @@ mod tests {
         assert_eq!(Settings::load(&home).unwrap(), Settings::default());
         fs::write(
             home.settings(),
-            "# mine\n[network]\nreach = \"lan\"\n[aliases]\nweb = \"web01.company\"\n",
+            "# mine\n[network]\nreach = \"lan\"\n[aliases]\nweb = \"@web.company\"\n",
         )
         .unwrap();
         let settings = Settings::load(&home).unwrap();
         assert_eq!(settings.reach, Some(Reach::Lan));
         assert_eq!(
             settings.aliases["web"],
-            Target::parse("web01.company").unwrap()
+            Targets::parse("@web.company", |_| None).unwrap()
         );
     }
 

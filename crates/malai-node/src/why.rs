@@ -121,7 +121,11 @@ pub fn why(home: &Home, who: &str, target: &str, argv: Option<&[Vec<u8>]>) -> Re
     });
     let Some(dir) = dir else {
         let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
-        return Err(unknown_cluster(&target, &known));
+        return Err(unknown_cluster(
+            &target.cluster,
+            Some(&target.machine),
+            &known,
+        ));
     };
     let known = Known::load(dir)?;
     let cluster = &known.cluster;

@@ -78,13 +78,23 @@ pub enum Request {
     Stop,
     /// Run a command.
     Exec(Exec),
+    /// Which machines are meant by a list of targets, as typed? Answered by [`Reply::Resolved`].
+    Resolve(String),
     /// What runs? Answered by [`Reply::Sessions`].
     Sessions,
     /// End the session of this number. Answered by [`Reply::Done`] when it is being ended.
     EndSession(u64),
 }
 
-crate::tagged!(Request { 1 => Status, 2 => Rescan(Rescan), 3 => Stop, 4 => Exec(Exec), 6 => Sessions, 7 => EndSession(u64) });
+crate::tagged!(Request {
+    1 => Status,
+    2 => Rescan(Rescan),
+    3 => Stop,
+    4 => Exec(Exec),
+    5 => Resolve(String),
+    6 => Sessions,
+    7 => EndSession(u64),
+});
 
 /// What the command line says while its command runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,8 +147,28 @@ pub enum Reply {
     Started,
     /// The command has ended: the code to exit with, and what malai itself has to say, if anything.
     Exited(Exited),
+    /// The machines that are meant.
+    Resolved(Resolved),
     /// What runs, as JSON of [`crate::sessions::SessionsFacts`].
     Sessions(String),
+}
+
+/// The machines that a list of targets means.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// Each once, in the order of the list.
+    pub machines: Vec<Named>,
+    /// What was left out of groups and why, in words for people.
+    pub notes: Vec<String>,
+}
+
+/// A machine by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// The machine's name in the cluster.
+    pub machine: String,
+    /// The cluster's alias here.
+    pub cluster: String,
 }
 
 /// The end of a command, as the command line passes it on.
@@ -158,5 +188,6 @@ crate::tagged!(Reply {
     5 => More,
     6 => Started,
     7 => Exited(Exited),
+    8 => Resolved(Resolved),
     9 => Sessions(String),
 });

@@ -12,6 +12,7 @@ mod keeper;
 mod logs;
 mod machine;
 mod man;
+mod on_targets;
 mod rescan;
 mod sessions;
 mod shell;
@@ -21,6 +22,7 @@ mod why;
 
 use std::ffi::{OsStr, OsString};
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use malai_cluster::VERBS;
 
@@ -35,11 +37,12 @@ pub use keeper::KeeperArgs;
 pub use logs::LogsArgs;
 pub use machine::MachineCommand;
 pub use man::ManArgs;
+pub use on_targets::OnTargets;
 pub use rescan::RescanArgs;
 pub use sessions::{SessionsArgs, SessionsCommand};
 pub use shell::ShellArgs;
 pub use status::StatusArgs;
-pub use terminal::{TerminalArgs, Wish};
+pub use terminal::Wish;
 pub use why::WhyArgs;
 
 use crate::exit::Exit;
@@ -51,12 +54,12 @@ use crate::exit::Exit;
     version = help::VERSION.as_str(),
     before_help = help::EXAMPLES,
     after_help = help::ENDING,
-    override_usage = "malai <COMMAND>\n       malai [-t|-T] <TARGET> [COMMAND ON IT]...",
+    override_usage = "malai <COMMAND>\n       malai [OPTIONS] <TARGET> [COMMAND ON IT]...",
     arg_required_else_help = true
 )]
 struct Args {
     #[command(flatten)]
-    terminal: TerminalArgs,
+    on: OnTargets,
     #[command(subcommand)]
     command: Command,
 }
@@ -121,14 +124,15 @@ impl Command {
 
 /// Everything that can be typed, with the help's order of things: examples come first.
 pub fn declaration() -> clap::Command {
-    help::in_order(Args::command())
+    // How a command on targets is run is for the long help: `exec -h` says it at once.
+    help::in_order(Args::command().mut_args(|arg| arg.hide_short_help(true)))
 }
 
 /// What was typed, as a whole.
 #[derive(Debug)]
 pub struct Typed {
     /// What stands before a target.
-    pub terminal: TerminalArgs,
+    pub on: OnTargets,
     /// The first word and what follows it.
     pub command: Command,
 }
@@ -139,7 +143,7 @@ pub fn parse() -> Result<Typed, clap::Error> {
     let own_name = words.next();
     match words.next() {
         Some(first) if is_target(&first) => Ok(Typed {
-            terminal: TerminalArgs::default(),
+            on: OnTargets::default(),
             command: Command::Target(std::iter::once(first).chain(words).collect()),
         }),
         first => read(own_name.into_iter().chain(first).chain(words)),
@@ -160,15 +164,15 @@ fn read<W: Into<OsString> + Clone>(
 ) -> Result<Typed, clap::Error> {
     let mut declaration = declaration();
     let matches = declaration.try_get_matches_from_mut(words)?;
-    let Args { terminal, command } =
+    let Args { on, command } =
         Args::from_arg_matches(&matches).map_err(|error| error.format(&mut declaration))?;
-    if terminal != TerminalArgs::default() && !matches!(command, Command::Target(_)) {
+    if on != OnTargets::default() && !matches!(command, Command::Target(_)) {
         return Err(declaration.error(
-            clap::error::ErrorKind::ArgumentConflict,
-            "-t and -T stand before a target (malai -t <machine>.<cluster> …), or behind exec and shell",
+            ErrorKind::ArgumentConflict,
+            "options of a command on targets stand before the target (malai -t <machine>.<cluster> …), or behind exec and shell",
         ));
     }
-    Ok(Typed { terminal, command })
+    Ok(Typed { on, command })
 }
 
 #[cfg(test)]

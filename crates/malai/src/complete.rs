@@ -24,8 +24,13 @@ pub fn candidates(declaration: &Command, names: &Names, words: &[String]) -> Vec
     let Some((current, before)) = words.split_last() else {
         return Vec::new();
     };
-    let mut found = match before.split_first() {
+    let Some(given) = after_options(declaration, before) else {
+        // The value of an option that stands before a target.
+        return Vec::new();
+    };
+    let mut found = match given.split_first() {
         None if current.starts_with('-') => options(declaration),
+        None if !before.is_empty() => targets(names, current),
         None => [verbs(declaration), targets(names, current)].concat(),
         Some((first, rest)) => match declaration.find_subcommand(first) {
             // What a target runs is its own affair, but for what it was given names for.
@@ -47,8 +52,10 @@ fn after_verb(
     current: &str,
 ) -> Vec<Candidate> {
     if matches!(verb.get_name(), "exec" | "shell") && !current.starts_with('-') {
-        let mut given = before.iter().filter(|word| !word.starts_with('-'));
-        return match (given.next(), given.next()) {
+        let Some(given) = after_options(verb, before) else {
+            return Vec::new();
+        };
+        return match (given.first(), given.get(1)) {
             (None, _) => targets(names, current),
             (Some(target), None) => commands_of(names, target),
             _ => Vec::new(),
@@ -103,6 +110,19 @@ fn after_verb(
         found.extend(place.values(arg));
     }
     found
+}
+
+/// What stands after the options that come first, each with its value; `None` where a value is awaited.
+fn after_options<'w>(command: &Command, mut words: &'w [String]) -> Option<&'w [String]> {
+    while let [first, rest @ ..] = words
+        && first.starts_with('-')
+    {
+        words = match option(command, first) {
+            Some(_) => rest.split_first()?.1,
+            None => rest,
+        };
+    }
+    Some(words)
 }
 
 /// An option that waits for its value, by one of its names.

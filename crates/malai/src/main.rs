@@ -6,6 +6,7 @@ mod complete;
 mod escape;
 mod exit;
 mod log;
+mod many;
 mod printer;
 mod render;
 mod route;

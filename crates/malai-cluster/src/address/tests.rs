@@ -5,6 +5,8 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::testing::*;
 
+mod several;
+
 #[test]
 fn targets() {
     for text in [
@@ -86,20 +88,26 @@ fn what_is_no_target() {
     );
     refused(
         "\u{1b}[2J.company",
-        expect![[r#"`\u{1b}[2J.company` means several machines: one target at a time for now"#]],
+        expect![[
+            r#"`\u{1b}[2J.company` may mean several machines: one is asked for here, as in web01.company"#
+        ]],
     );
     refused(
         "@admins.company",
-        expect!["`@admins.company` means several machines: one target at a time for now"],
+        expect![
+            "`@admins.company` may mean several machines: one is asked for here, as in web01.company"
+        ],
     );
     refused(
         "web*.company",
-        expect!["`web*.company` means several machines: one target at a time for now"],
+        expect![
+            "`web*.company` may mean several machines: one is asked for here, as in web01.company"
+        ],
     );
     refused(
         "web01.company,web02.company",
         expect![
-            "`web01.company,web02.company` means several machines: one target at a time for now"
+            "`web01.company,web02.company` may mean several machines: one is asked for here, as in web01.company"
         ],
     );
     refused(

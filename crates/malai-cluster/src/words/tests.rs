@@ -154,3 +154,22 @@ proptest! {
         prop_assert_eq!(escape(&safe), safe);
     }
 }
+
+#[test]
+fn lines_of_output_keep_tabs_and_their_text_and_lose_their_escape_sequences() {
+    for (line, expected) in [
+        (&b"a\tb"[..], "a\tb"),
+        (b"\xc3\xbc\t\xc3\xbc", "ü\tü"),
+        (b"red \x1b[31mhat\x1b[0m", "red \\u{1b}[31mhat\\u{1b}[0m"),
+        (b"50%\r60%\r", "50%\\u{d}60%\r"),
+        (b"\x00\x7f\xff\xe2\x80\xae", "\\u{0}\\u{7f}\\xff\\u{202e}"),
+        (b"", ""),
+    ] {
+        let mut safe = b"web01: ".to_vec();
+        escape_line(line, &mut safe);
+        assert_eq!(
+            String::from_utf8(safe).unwrap(),
+            format!("web01: {expected}")
+        );
+    }
+}

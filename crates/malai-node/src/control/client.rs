@@ -11,6 +11,7 @@ use malai_wire::frame::{self, HEAD, Tagged};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::ShortPath;
+use super::conversation::Conversation;
 use crate::home::Home;
 use crate::lock::{self, LockState};
 
@@ -198,6 +199,16 @@ impl Control {
             .map_err(|error| self.io(error))?;
         self.greeted = true;
         Ok(())
+    }
+
+    /// The same, waited for beside others. To be called within a runtime, before anything was asked.
+    ///
+    /// # Errors
+    ///
+    /// The system's refusal.
+    pub fn into_conversation(self) -> Result<Conversation, ControlError> {
+        let Self { stream, home, .. } = self;
+        Conversation::new(stream, home.clone()).map_err(|source| ControlError::Io { home, source })
     }
 
     /// The stream, to wait for.

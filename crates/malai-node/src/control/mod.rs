@@ -1,11 +1,16 @@
 //! The socket in the home: command line ⇄ daemon.
 
 pub mod client;
+pub mod conversation;
 pub mod server;
 
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+
+use malai_cluster::Resolved;
+use malai_wire::control::{self, Named, Reply};
+use malai_wire::frame::{self, HEAD, Tagged};
 
 use crate::home::Home;
 
@@ -42,4 +47,33 @@ impl ShortPath {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Takes a whole message off the bytes, if there is one; a skippable unknown one counts as none.
+pub(crate) fn take_message<T: Tagged>(bytes: &mut Vec<u8>) -> io::Result<Option<Option<T>>> {
+    let Some(head) = bytes.first_chunk::<HEAD>() else {
+        return Ok(None);
+    };
+    let (tag, length) = frame::parse_head(*head, control::CAP).map_err(io::Error::other)?;
+    let Some(body) = bytes.get(HEAD..HEAD + length) else {
+        return Ok(None);
+    };
+    let message = T::decode(tag, body).map_err(io::Error::other)?;
+    bytes.drain(..HEAD + length);
+    match message {
+        Some(message) => Ok(Some(Some(message))),
+        None => take_message(bytes),
+    }
+}
+
+/// The answer that tells which machines are meant.
+pub fn resolved(resolved: Resolved) -> Reply {
+    let named = |machine: malai_cluster::Meant| Named {
+        machine: machine.name.to_string(),
+        cluster: machine.cluster.to_string(),
+    };
+    Reply::Resolved(control::Resolved {
+        machines: resolved.machines.into_iter().map(named).collect(),
+        notes: resolved.notes,
+    })
 }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use malai_wire::control::{self, Exec, Exited, FromCommand, PREAMBLE, Reply, Request, Stdin};
-use malai_wire::frame::{self, HEAD, Tagged};
+use malai_wire::frame::Tagged;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::ShortPath;
+use super::{ShortPath, take_message};
 use crate::daemon::Daemon;
 use crate::execute::{self, Ending};
 use crate::flow::{Gate, Sink, Source};
@@ -177,6 +177,11 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, place: Place<()>) {
                 reply(&mut stream, &Reply::Done).await?;
                 // The end of this connection is the end of the process: held until then.
                 std::future::pending().await
+            }
+            Request::Resolve(targets) => {
+                let resolved = execute::resolve(&daemon.services(), &daemon.aliases(), &targets);
+                let answer = resolved.map_or_else(Reply::Failed, super::resolved);
+                reply(&mut stream, &answer).await
             }
             Request::Sessions => {
                 reply(&mut stream, &Reply::Sessions(daemon.sessions_facts())).await
@@ -401,23 +406,6 @@ async fn next_message(
         if read.read_buf(bytes).await? == 0 {
             return Ok(None);
         }
-    }
-}
-
-/// Takes a whole message off the bytes, if there is one; a skippable unknown one counts as none.
-fn take_message<T: Tagged>(bytes: &mut Vec<u8>) -> io::Result<Option<Option<T>>> {
-    let Some(head) = bytes.first_chunk::<HEAD>() else {
-        return Ok(None);
-    };
-    let (tag, length) = frame::parse_head(*head, control::CAP).map_err(io::Error::other)?;
-    let Some(body) = bytes.get(HEAD..HEAD + length) else {
-        return Ok(None);
-    };
-    let message = T::decode(tag, body).map_err(io::Error::other)?;
-    bytes.drain(..HEAD + length);
-    match message {
-        Some(message) => Ok(Some(Some(message))),
-        None => take_message(bytes),
     }
 }
 

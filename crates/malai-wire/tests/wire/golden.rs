@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use expect_test::{Expect, expect};
 use malai_cluster::signed_bytes;
 use malai_wire::control::{
-    self, Exec, Exited, FromCommand, Reply, Request, Rescan, RescanReport, Stdin,
+    self, Exec, Exited, FromCommand, Named, Reply, Request, Rescan, RescanReport, Resolved, Stdin,
 };
 use malai_wire::frame::{HEAD, Tagged};
 use malai_wire::peer::exec::{
@@ -279,6 +279,7 @@ fn the_control_socket() {
             ("ask Sessions", Request::Sessions),
             ("ask EndSession", Request::EndSession(300)),
             ("ask Exec, shell", shell),
+            ("ask Resolve", Request::Resolve("@web.demo".to_owned())),
         ],
         &expect![[r#"
             ask Status         00000001 01
@@ -291,6 +292,7 @@ fn the_control_socket() {
             ask Sessions       00000001 06
             ask EndSession     00000003 07 ac02
             ask Exec, shell    0000001a 04 0a77656230312e64656d6f01010105787465726d501800ac02
+            ask Resolve        0000000b 05 09407765622e64656d6f
         "#]],
     );
     check(
@@ -311,6 +313,13 @@ fn the_control_socket() {
             pass Resize        00000006 05 501800ac02
         "#]],
     );
+    let resolved = Resolved {
+        machines: vec![Named {
+            machine: "web01".to_owned(),
+            cluster: "demo".to_owned(),
+        }],
+        notes: vec!["no".to_owned()],
+    };
     let report = RescanReport {
         alias: "demo".to_owned(),
         lines: vec!["ok".to_owned()],
@@ -332,6 +341,7 @@ fn the_control_socket() {
             ("answer Started", Reply::Started),
             ("answer Exited", exited(None)),
             ("answer Exited, why", exited(Some("no"))),
+            ("answer Resolved", Reply::Resolved(resolved)),
             ("answer Sessions", Reply::Sessions("{}".to_owned())),
         ],
         &expect![[r#"
@@ -343,6 +353,7 @@ fn the_control_socket() {
             answer Started     00000001 06
             answer Exited      00000003 07 ff00
             answer Exited, why 00000006 07 ff01026e6f
+            answer Resolved    00000011 08 010577656230310464656d6f01026e6f
             answer Sessions    00000004 09 027b7d
         "#]],
     );

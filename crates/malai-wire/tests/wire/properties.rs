@@ -2,7 +2,7 @@
 
 use malai_cluster::{ClusterId, Header, MachineId, SecretSeed};
 use malai_wire::control::{
-    self, Exec, Exited, FromCommand, Reply, Request, Rescan, RescanReport, Stdin,
+    self, Exec, Exited, FromCommand, Named, Reply, Request, Rescan, RescanReport, Resolved, Stdin,
 };
 use malai_wire::frame::{CONTENT, HEAD, Tagged, parse_head};
 use malai_wire::peer::exec::{
@@ -141,6 +141,7 @@ fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         Just(Request::Status),
         Just(Request::Stop),
+        any::<String>().prop_map(Request::Resolve),
         Just(Request::Sessions),
         any::<u64>().prop_map(Request::EndSession),
         any::<(Option<String>, bool)>()
@@ -179,6 +180,15 @@ fn reply() -> impl Strategy<Value = Reply> {
         any::<String>().prop_map(Reply::Sessions),
         vec(report, 0..3).prop_map(Reply::Rescanned),
         Just(Reply::Done),
+        (
+            vec(any::<(String, String)>(), 0..3),
+            vec(any::<String>(), 0..3)
+        )
+            .prop_map(|(machines, notes)| {
+                let named = |(machine, cluster)| Named { machine, cluster };
+                let machines = machines.into_iter().map(named).collect();
+                Reply::Resolved(Resolved { machines, notes })
+            }),
         any::<String>().prop_map(Reply::Failed),
         Just(Reply::More),
         Just(Reply::Started),

@@ -25,6 +25,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   malai web01.company ps aux               run a command on a machine
   malai web01.company                      open a shell there
+  malai @web.company uptime                run it on all of a group; 'web*.company' is a pattern
   malai cluster init company               create a cluster, managed here
   malai machine init <manager-id52> work   join one that is managed elsewhere
   malai daemon                             serve, in the background

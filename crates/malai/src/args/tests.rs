@@ -11,13 +11,13 @@ fn target(line: &[&str]) -> Vec<OsString> {
 }
 
 fn wish_and_words(line: &[&str]) -> (Wish, Vec<OsString>) {
-    let Typed { terminal, command } = read(line).unwrap();
+    let Typed { on, command } = read(line).unwrap();
     match command {
-        Command::Target(words) => (terminal.wish(), words),
+        Command::Target(words) => (on.terminal.wish(), words),
         Command::Exec(ExecArgs {
-            terminal,
+            on,
             command: ExecCommand::Target(words),
-        }) => (terminal.wish(), words),
+        }) => (on.terminal.wish(), words),
         Command::Shell(ShellArgs { terminal, target }) => (terminal.wish(), vec![target]),
         other => panic!("{other:?}"),
     }
@@ -87,6 +87,45 @@ fn nothing_after_the_target_is_touched() {
         );
         let spelled_out = [&["malai", "exec", "web01.company"], rest].concat();
         assert_eq!(target(&spelled_out), expected);
+    }
+}
+
+#[test]
+fn what_stands_before_a_target_says_how_and_nothing_after_it_does() {
+    let how = |line: &[&str]| {
+        let Typed { on, command } = read(line).unwrap();
+        match command {
+            Command::Exec(args) => args.on,
+            _ => on,
+        }
+    };
+    let expected = OnTargets {
+        parallel: Some(10),
+        json: true,
+        ..OnTargets::default()
+    };
+    let options = ["--parallel", "10", "--json"];
+    let command = ["@web.company", "uptime", "--json", "--parallel", "3", "-n"];
+    assert_eq!(
+        how(&[&["malai"], &options[..], &command].concat()),
+        expected
+    );
+    assert_eq!(
+        how(&[&["malai", "exec"], &options[..], &command].concat()),
+        expected
+    );
+    assert_eq!(
+        how(&[&["malai"], &command[..]].concat()),
+        OnTargets::default()
+    );
+    for line in [
+        &["malai", "-n", "exec", "web01.company", "cat"][..],
+        &["malai", "--json", "status"],
+        &["malai", "--parallel", "0", "@web.company", "uptime"],
+        &["malai", "--parallel", "513", "@web.company", "uptime"],
+        &["malai", "--timeout", "soon", "@web.company", "uptime"],
+    ] {
+        assert!(read(line).is_err(), "{line:?}");
     }
 }
 

@@ -3,11 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use malai_cluster::{NotPlain, escape, split_sole};
+use malai_cluster::{NotPlain, Target, Targets, escape, split_sole};
 use malai_node::home::Home;
+use malai_node::settings::Settings;
 use malai_wire::peer::exec::{Action, Terminal};
 
-use crate::args::Wish;
+use super::many;
+use crate::args::{OnTargets, Wish};
 use crate::exit::Exit;
 use crate::printer::Printer;
 use crate::route::Route;
@@ -15,7 +17,12 @@ use crate::terminal;
 use crate::through::{daemon, direct};
 
 /// Runs the command on the target.
-pub fn run(home: &Home, words: &[OsString], wish: Wish, printer: &Printer) -> anyhow::Result<Exit> {
+pub fn run(
+    home: &Home,
+    words: &[OsString],
+    on: &OnTargets,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
     let Some((target, arguments)) = words.split_first() else {
         anyhow::bail!("which target? malai exec <machine>.<cluster> <command>…");
     };
@@ -25,7 +32,7 @@ pub fn run(home: &Home, words: &[OsString], wish: Wish, printer: &Printer) -> an
             "what is to be run on {shown}? malai exec {shown} <command>…; for a shell: malai shell {shown}"
         );
     }
-    run_on(home, target, arguments, wish, printer)
+    run_on(home, target, arguments, on, printer)
 }
 
 /// Runs the command on the target, or opens a shell there if there is none.
@@ -33,7 +40,7 @@ pub(super) fn run_on(
     home: &Home,
     target: &OsStr,
     arguments: &[OsString],
-    wish: Wish,
+    on: &OnTargets,
     printer: &Printer,
 ) -> anyhow::Result<Exit> {
     let Some(target) = target.to_str() else {
@@ -56,10 +63,16 @@ pub(super) fn run_on(
             );
         }
     };
-    let terminal = terminal_for(&action, wish, printer);
+    if !is_plain(home, target, on)? {
+        return run_on_several(home, target, action, on, printer);
+    }
+    let terminal = terminal_for(&action, on, printer);
+    if terminal.is_some() && on.timeout.is_some() {
+        anyhow::bail!("--timeout is for what runs without a terminal; -T gives it none");
+    }
     let ending = match Route::of(home)? {
-        Route::Daemon(control) => daemon::run(*control, target, action, terminal)?,
-        Route::Direct => direct::run(home, target, action, terminal)?,
+        Route::Daemon(control) => daemon::run(*control, target, action, terminal, on)?,
+        Route::Direct => direct::run(home, target, action, terminal, on)?,
     };
     if let Some(message) = &ending.message {
         printer.say(message);
@@ -67,10 +80,45 @@ pub(super) fn run_on(
     Ok(Exit(ending.code))
 }
 
+/// Whether nothing but one machine is meant, so that its streams are passed on as they are.
+fn is_plain(home: &Home, target: &str, on: &OnTargets) -> anyhow::Result<bool> {
+    if on.json || !on.exclude.is_empty() {
+        return Ok(false);
+    }
+    if Target::parse(target).is_ok() {
+        return Ok(true);
+    }
+    let aliases = Settings::load(home)?.aliases;
+    let targets = Targets::parse(target, |alias| aliases.get(alias).cloned())?;
+    Ok(targets.plain().is_some())
+}
+
+/// Runs it on all that are meant.
+fn run_on_several(
+    home: &Home,
+    target: &str,
+    action: Action,
+    on: &OnTargets,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
+    let Action::Exec(argv) = action else {
+        let shown = escape(target);
+        anyhow::bail!("what is to be run on {shown}? A shell is for one machine at a time");
+    };
+    if matches!(on.terminal.wish(), Wish::Terminal | Wish::Insist) {
+        anyhow::bail!("a terminal is for one machine at a time: leave -t out");
+    }
+    let mut targets = target.to_owned();
+    for excluded in &on.exclude {
+        targets = Targets::without(&targets, excluded)?;
+    }
+    many::run(home, &targets, argv, on, printer)
+}
+
 /// The terminal that it is given, if it is.
-fn terminal_for(action: &Action, wish: Wish, printer: &Printer) -> Option<Terminal> {
-    let given = match wish {
-        Wish::Usual => *action == Action::Shell && terminal::is_here(),
+fn terminal_for(action: &Action, on: &OnTargets, printer: &Printer) -> Option<Terminal> {
+    let given = match on.terminal.wish() {
+        Wish::Usual => *action == Action::Shell && terminal::is_here() && !on.no_input,
         Wish::Terminal if !terminal::is_here() => {
             printer.say(
                 "standard input is no terminal, so that none is given there either; -tt insists",

@@ -12,6 +12,7 @@ pub mod keeper;
 mod logs;
 mod machine_init;
 mod man;
+mod many;
 mod reading;
 mod rescan;
 mod rescan_check;
@@ -69,10 +70,10 @@ pub fn run(typed: Typed, printer: &Printer) -> anyhow::Result<Exit> {
         Command::Why(args) => why::run(&home, &args, printer),
         Command::Exec(args) => {
             let ExecCommand::Target(words) = &args.command;
-            exec::run(&home, words, args.terminal.wish(), printer)
+            exec::run(&home, words, &args.on, printer)
         }
         Command::Shell(args) => shell::run(&home, &args, printer),
-        Command::Target(words) => target::run(&home, &words, typed.terminal.wish(), printer),
+        Command::Target(words) => target::run(&home, &words, &typed.on, printer),
         Command::Demo(args) => demo::run(args.keep, printer),
         Command::Keeper(args) => keeper::run(&home, args.in_background),
     }

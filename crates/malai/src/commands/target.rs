@@ -8,18 +8,23 @@ use malai_node::names::Names;
 use malai_node::settings::Settings;
 
 use super::exec;
-use crate::args::Wish;
+use crate::args::OnTargets;
 use crate::exit::Exit;
 use crate::printer::Printer;
 
 /// Runs the command on the target, or says which command was probably meant.
-pub fn run(home: &Home, words: &[OsString], wish: Wish, printer: &Printer) -> anyhow::Result<Exit> {
+pub fn run(
+    home: &Home,
+    words: &[OsString],
+    on: &OnTargets,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
     let Some((target, arguments)) = words.split_first() else {
         return Ok(Exit::USAGE);
     };
     let first = target.to_string_lossy();
     if looks_like_target(&first) || Settings::load(home)?.aliases.contains_key(&*first) {
-        return exec::run_on(home, target, arguments, wish, printer);
+        return exec::run_on(home, target, arguments, on, printer);
     }
     printer.say(&no_such_command(&first, &Names::of(home)));
     Ok(Exit::USAGE)
@@ -27,7 +32,7 @@ pub fn run(home: &Home, words: &[OsString], wish: Wish, printer: &Printer) -> an
 
 /// Whether only a target can be written this way. Short names of targets cannot: they look like commands.
 fn looks_like_target(word: &str) -> bool {
-    word.contains(['.', '@', '*', ','])
+    word.contains(['.', '@', '*', '?', '[', ',', '!'])
 }
 
 fn no_such_command(word: &str, names: &Names) -> String {

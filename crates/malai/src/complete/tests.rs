@@ -67,6 +67,13 @@ fn a_targets_own_commands_follow_it_and_nothing_else() {
 fn each_place_has_its_own_kind_of_names() {
     for (line, expected) in [
         ("exec db", &["db.company"][..]),
+        ("exec -n --parallel 3 db", &["db.company"]),
+        ("--timeout 30s -n web01", &["web01.company"]),
+        ("--timeout 30s web01.company rel", &["reload"]),
+        ("exec --timeout ", &[]),
+        ("--parallel ", &[]),
+        ("exec --par", &["--parallel"]),
+        ("--par", &["--parallel"]),
         ("rescan ", &["company", "work"]),
         ("rescan --check w", &["work"]),
         ("cluster re", &["remove"]),

@@ -4,11 +4,12 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use malai_node::control::client::{Control, ControlError};
-use malai_node::execute::Ending;
+use malai_node::execute::{self, Ending};
 use malai_wire::control::{Exec, FromCommand, Reply, Request, Stdin};
 use malai_wire::frame::Tagged;
 use malai_wire::peer::exec::{Action, Signal, Terminal};
@@ -18,9 +19,8 @@ use signal_hook::iterator::Signals;
 use super::ignored::Ignored;
 use super::interactive::{Interactive, Other};
 use super::started::Started;
-
-/// What is said where the daemon went away.
-const GONE: &str = "the daemon of this computer ended while the command was running; whether the command came to its end is not known";
+use super::timed_out;
+use crate::args::OnTargets;
 
 /// Runs a command and waits for its end.
 pub fn run(
@@ -28,11 +28,13 @@ pub fn run(
     target: &str,
     action: Action,
     terminal: Option<Terminal>,
+    on: &OnTargets,
 ) -> Result<Ending, ControlError> {
     let exec = Exec {
         target: target.to_owned(),
         action,
         stdin: match rustix::termios::isatty(std::io::stdin()) {
+            _ if on.no_input => Stdin::Empty,
             // A terminal stays here, so that the shell's job control keeps working.
             true => Stdin::Streamed,
             false => Stdin::Descriptor,
@@ -41,7 +43,7 @@ pub fn run(
     };
     match (exec.stdin, &exec.terminal) {
         (Stdin::Streamed, Some(_)) => run_on_terminal(control, exec),
-        _ => run_plain(control, exec),
+        _ => run_plain(control, exec, on),
     }
 }
 
@@ -91,16 +93,18 @@ fn run_on_terminal(mut control: Control, exec: Exec) -> Result<Ending, ControlEr
                 }));
             }
             (Ok(_), None) => {}
-            (Err(ControlError::Gone), None) => return Ok(session.ends(Ending::failed(GONE))),
+            (Err(ControlError::Gone), None) => {
+                return Ok(session.ends(Ending::failed(execute::DAEMON_GONE)));
+            }
             (Err(error), None) => return Err(error),
         }
     }
 }
 
 /// Runs it with what this process's own streams are.
-fn run_plain(mut control: Control, exec: Exec) -> Result<Ending, ControlError> {
+fn run_plain(mut control: Control, exec: Exec, on: &OnTargets) -> Result<Ending, ControlError> {
     let (input, output, complaints) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let stdin = exec.stdin;
+    let (target, stdin) = (exec.target.clone(), exec.stdin);
     let request = Request::Exec(exec);
     let started = Started::default();
     let voice = Arc::new(Mutex::new(
@@ -125,8 +129,23 @@ fn run_plain(mut control: Control, exec: Exec) -> Result<Ending, ControlError> {
         // Ends with the process: a read from a terminal cannot be called back.
         thread::spawn(move || pass_input(&voice));
     }
+    let given_up = Arc::new(AtomicBool::new(false));
+    if let Some(timeout) = on.timeout {
+        let (given_up, voice) = (given_up.clone(), voice.clone());
+        // Ends with the process.
+        thread::spawn(move || {
+            thread::sleep(timeout);
+            given_up.store(true, Ordering::Relaxed);
+            // To the daemon this command line has gone then.
+            let voice = voice.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = voice.shutdown(Shutdown::Both);
+        });
+    }
     loop {
         match control.answer() {
+            Err(_) if given_up.load(Ordering::Relaxed) => {
+                return Ok(Ending::failed(timed_out(&target, on)));
+            }
             Ok(Reply::Started) => started.set(),
             Ok(Reply::Exited(exited)) => {
                 return Ok(Ending {
@@ -136,7 +155,7 @@ fn run_plain(mut control: Control, exec: Exec) -> Result<Ending, ControlError> {
             }
             Ok(_) => {}
             Err(ControlError::Gone) => {
-                return Ok(Ending::failed(GONE));
+                return Ok(Ending::failed(execute::DAEMON_GONE));
             }
             Err(error) => return Err(error),
         }

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use anyhow::Context;
-use malai_cluster::{ClusterRef, Target};
+use malai_cluster::ClusterRef;
 use malai_node::execute::{self, Ending, READER_GONE};
 use malai_node::flow::{Gate, Sink, Source};
 use malai_node::home::{ClusterDir, Home};
@@ -24,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 use super::ignored::Ignored;
 use super::interactive::{Interactive, Other};
 use super::started::Started;
+use super::timed_out;
+use crate::args::OnTargets;
 use crate::commands::keeper;
 
 /// Runs a command and waits for its end. Nothing in the home is changed by it.
@@ -32,6 +35,7 @@ pub fn run(
     target: &str,
     action: Action,
     terminal: Option<Terminal>,
+    on: &OnTargets,
 ) -> anyhow::Result<Ending> {
     let settings = Settings::load(home)?;
     let mut part = Part::new(false, settings.effective_reach()?, home, &settings);
@@ -51,19 +55,23 @@ pub fn run(
         // Another cluster's broken folder is no reason to fail here.
         let dirs = home.survey()?.dirs;
         let mut services = Vec::new();
-        for dir in dirs.iter().filter(|dir| is_cluster_of(dir, &found)) {
+        for dir in dirs.iter().filter(|dir| is_cluster_of(dir, &found.cluster)) {
             services.push(Service::start(dir.clone(), part.clone()).await?);
         }
         if services.is_empty() {
             let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
-            return Ok(Ending::failed(execute::unknown_cluster(&found, &known)));
+            return Ok(Ending::failed(execute::unknown_cluster(
+                &found.cluster,
+                Some(&found.machine),
+                &known,
+            )));
         }
         let (started, gone) = (Started::default(), CancellationToken::new());
         let caller = match terminal {
-            Some(terminal) if crate::terminal::is_here() => {
+            Some(terminal) if crate::terminal::is_here() && !on.no_input => {
                 on_terminal(target, action, terminal, &gone).map(|(caller, on)| (caller, Some(on)))
             }
-            terminal => caller(action, terminal, started.clone()).map(|caller| (caller, None)),
+            terminal => caller(action, terminal, on, started.clone()).map(|caller| (caller, None)),
         };
         let (caller, session) = match caller {
             Ok(caller) => caller,
@@ -76,24 +84,35 @@ pub fn run(
             Err(error) => return Err(error).context("the command's own streams cannot be used"),
         };
         let all = services.clone();
-        let (ending, remains) = execute::execute(
-            services,
-            settings.aliases,
-            target,
-            caller,
-            gone.clone(),
-            || {
-                started.set();
-                // A terminal that cannot be made raw has hung up: nobody is there.
-                if session
-                    .as_ref()
-                    .is_some_and(|session| session.started().is_err())
-                {
+        let patience = on.timeout.unwrap_or(Duration::MAX);
+        let (ending, remains) = {
+            let execution = execute::execute(
+                services,
+                settings.aliases,
+                target,
+                caller,
+                gone.clone(),
+                || {
+                    started.set();
+                    // A terminal that cannot be made raw has hung up: nobody is there.
+                    if session
+                        .as_ref()
+                        .is_some_and(|session| session.started().is_err())
+                    {
+                        gone.cancel();
+                    }
+                },
+            );
+            tokio::pin!(execution);
+            match tokio::time::timeout(patience, &mut execution).await {
+                Ok(ended) => ended,
+                Err(_) => {
                     gone.cancel();
+                    let (_, remains) = execution.await;
+                    (Ending::failed(timed_out(target, on)), remains)
                 }
-            },
-        )
-        .await;
+            }
+        };
         let ending = match &session {
             Some(session) => session.ends(session.left().unwrap_or(ending)),
             None => ending,
@@ -123,10 +142,11 @@ fn with_notices(ending: Ending, notices: Vec<String>) -> Ending {
     }
 }
 
-fn is_cluster_of(dir: &ClusterDir, target: &Target) -> bool {
-    match &target.cluster {
+/// Whether a folder is that of a cluster.
+pub fn is_cluster_of(dir: &ClusterDir, cluster: &ClusterRef) -> bool {
+    match cluster {
         ClusterRef::Alias(alias) => dir.alias == *alias,
-        ClusterRef::Id(id) => membership::identify(dir).is_ok_and(|(_, cluster)| cluster == *id),
+        ClusterRef::Id(id) => membership::identify(dir).is_ok_and(|(_, found)| found == *id),
     }
 }
 
@@ -185,13 +205,21 @@ fn on_terminal(
     Ok((caller, session))
 }
 
-fn caller(action: Action, terminal: Option<Terminal>, started: Started) -> io::Result<Caller> {
+fn caller(
+    action: Action,
+    terminal: Option<Terminal>,
+    on: &OnTargets,
+    started: Started,
+) -> io::Result<Caller> {
     let (nudges, receiver) = mpsc::channel(16);
     pass_signals(&nudges, &started)?;
     Ok(Caller {
         action,
         terminal,
-        stdin: Source::adopt(io::stdin().as_fd().try_clone_to_owned()?)?,
+        stdin: match on.no_input {
+            true => Source::Empty,
+            false => Source::adopt(io::stdin().as_fd().try_clone_to_owned()?)?,
+        },
         stdout: Sink::adopt(io::stdout().as_fd().try_clone_to_owned()?)?,
         stderr: Sink::adopt(io::stderr().as_fd().try_clone_to_owned()?)?,
         gate: Gate::open(),

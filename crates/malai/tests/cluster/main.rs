@@ -23,6 +23,7 @@ mod refusals;
 mod restored;
 mod sessions;
 mod settings;
+mod several;
 mod shells;
 mod shells_end;
 mod shells_refused;

@@ -1,0 +1,215 @@
+//! Several machines at once, as people write them: lists, `@groups`, patterns, ranges, and what is left out.
+
+use crate::diagnostic::quoted;
+use crate::name::{GroupName, NameError};
+
+use super::range;
+use super::{AddressError, ClusterRef, MachineRef, Target};
+
+/// One or more machines, as written: `web01.company`, `@web.company`, `'web*.company'`,
+/// `web[01-20].company`, `!web03.company` for those that are left out, and commas between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Targets {
+    pub(super) parts: Vec<Part>,
+    /// Whether nothing but one machine was written.
+    plain: bool,
+}
+
+/// One part of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Whether these are left out.
+    pub(super) excluded: bool,
+    pub(super) machines: Machines,
+    pub(super) cluster: ClusterRef,
+}
+
+/// Which machines of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Machines {
+    One(MachineRef),
+    Group(GroupName),
+    /// With `*` and `?` in it.
+    Pattern(String),
+}
+
+impl Targets {
+    /// Reads a list. `alias` says what a short name stands for.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the first part that is none.
+    pub fn parse(
+        text: &str,
+        alias: impl Fn(&str) -> Option<Targets>,
+    ) -> Result<Self, AddressError> {
+        let mut targets = Targets {
+            parts: Vec::new(),
+            plain: false,
+        };
+        let words = split(text)?;
+        let alone = words.len() == 1;
+        for word in words {
+            let (excluded, word) = match word.strip_prefix('!') {
+                Some(rest) => (true, rest),
+                None => (false, word),
+            };
+            if let Some(meant) = alias(word) {
+                targets.plain = alone && !excluded && meant.plain;
+                let parts = meant.parts.into_iter();
+                targets.parts.extend(parts.map(|part| Part {
+                    excluded: part.excluded != excluded,
+                    ..part
+                }));
+                continue;
+            }
+            let before = targets.parts.len();
+            read(word, excluded, &mut targets.parts)?;
+            let sole = targets.parts.len() - before == 1 && !word.contains(['[', '@']);
+            targets.plain = alone
+                && !excluded
+                && sole
+                && matches!(targets.parts[before].machines, Machines::One(_));
+        }
+        if targets.parts.iter().all(|part| part.excluded) {
+            return Err(AddressError::OnlyExcluded { text: quoted(text) });
+        }
+        Ok(targets)
+    }
+
+    /// The same list without those of another.
+    ///
+    /// # Errors
+    ///
+    /// The other one is no list.
+    pub fn without(text: &str, excluded: &str) -> Result<String, AddressError> {
+        let mut text = text.to_owned();
+        for word in split(excluded)? {
+            text.extend([",!", word]);
+        }
+        Ok(text)
+    }
+
+    /// The machine, where nothing but one was written: its streams are passed on as they are.
+    pub fn plain(&self) -> Option<Target> {
+        match self.parts.as_slice() {
+            [
+                Part {
+                    machines: Machines::One(machine),
+                    cluster,
+                    ..
+                },
+            ] if self.plain => Some(Target {
+                machine: machine.clone(),
+                cluster: cluster.clone(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The clusters that are meant, in the order of the list.
+    pub fn clusters(&self) -> Vec<&ClusterRef> {
+        let mut clusters = Vec::new();
+        for part in &self.parts {
+            if !clusters.contains(&&part.cluster) {
+                clusters.push(&part.cluster);
+            }
+        }
+        clusters
+    }
+}
+
+/// The words between commas that are not in brackets.
+fn split(text: &str) -> Result<Vec<&str>, AddressError> {
+    if text.trim().is_empty() {
+        return Err(AddressError::Empty);
+    }
+    let mut inside = false;
+    let words: Vec<&str> = text
+        .split(|character| {
+            match character {
+                '[' => inside = true,
+                ']' => inside = false,
+                _ => {}
+            }
+            character == ',' && !inside
+        })
+        .map(|word| word.trim_matches(' '))
+        .collect();
+    match words.iter().any(|word| word.is_empty() || *word == "!") {
+        true => Err(AddressError::EmptyPart { text: quoted(text) }),
+        false => Ok(words),
+    }
+}
+
+fn read(word: &str, excluded: bool, parts: &mut Vec<Part>) -> Result<(), AddressError> {
+    let Some((machines, cluster)) = word.split_once('.') else {
+        return Err(AddressError::NoDot { text: quoted(word) });
+    };
+    if cluster.contains('.') {
+        return Err(AddressError::Dots { text: quoted(word) });
+    }
+    if cluster.contains(['*', '?', '[', ']', '@']) {
+        return Err(AddressError::PatternOfClusters { text: quoted(word) });
+    }
+    let cluster: ClusterRef = cluster.parse()?;
+    let mut push = |machines| {
+        parts.push(Part {
+            excluded,
+            machines,
+            cluster: cluster.clone(),
+        })
+    };
+    if let Some(group) = machines.strip_prefix('@') {
+        let group: Result<GroupName, NameError> = group.parse();
+        push(Machines::Group(group.map_err(AddressError::Name)?));
+        return Ok(());
+    }
+    for name in range::expand(machines)? {
+        push(match name.contains(['*', '?']) {
+            true => Machines::Pattern(pattern(name)?),
+            false => Machines::One(name.parse()?),
+        });
+    }
+    Ok(())
+}
+
+/// A pattern can match something only if the rest of it can stand in a name.
+fn pattern(text: String) -> Result<String, AddressError> {
+    let fits = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '*' | '?');
+    match text.chars().find(|character| !fits(*character)) {
+        Some(bad) => Err(AddressError::PatternCharacter {
+            text: quoted(&text),
+            bad: crate::words::escape(&bad.to_string()),
+        }),
+        None => Ok(text),
+    }
+}
+
+/// Whether the whole name is as the pattern says: `*` is any characters, `?` is one.
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+    let (mut at, mut here) = (0, 0);
+    // Where the last star stands, and what it has swallowed so far: only that one is tried again.
+    let mut star = None;
+    while here < name.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                star = Some((at, here));
+                at += 1;
+            }
+            Some(wanted) if *wanted == b'?' || *wanted == name[here] => {
+                at += 1;
+                here += 1;
+            }
+            _ => match &mut star {
+                Some((star, swallowed)) => {
+                    *swallowed += 1;
+                    (at, here) = (*star + 1, *swallowed);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[at..].iter().all(|rest| *rest == b'*')
+}

@@ -1,0 +1,390 @@
+//! One command on several machines at once: few of real daemons, and two hundred of one process over real QUIC.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::harness::{Cluster, Home, Output, alone, finish, lives, signal, until, within};
+
+#[path = "../../../../bench/machines.rs"]
+#[allow(dead_code, reason = "its main is not called here")]
+mod machines;
+
+/// How many machines there are, of which so many are dead and so many hang.
+const ALL: usize = 200;
+const DEAD: usize = 10;
+const HANGING: usize = 10;
+
+/// Lines that each machine says, on each of its streams.
+const LINES: usize = 20;
+
+/// The script of a machine: its name in every line, long ones, and none written at once.
+fn script(name: &str, exit: usize) -> String {
+    format!(
+        "n={name}; i=0; while [ $i -lt {LINES} ]; do printf \"$n says \"; printf \"%03000d $i\\n\" 0; \
+         printf \"$n comp\" >&2; echo \"lains $i\" >&2; i=$((i+1)); done; exit {exit}"
+    )
+}
+
+/// Two hundred machines, each with a command `job` of its own.
+fn two_hundred(
+    cluster: &Cluster,
+    end: tokio::sync::oneshot::Receiver<()>,
+) -> mpsc::Receiver<String> {
+    let (say, said) = mpsc::channel();
+    let (folder, id) = (cluster.folder().join("machines"), cluster.id.clone());
+    thread::spawn(move || {
+        let say = move |news| drop(say.send(news));
+        machines::serve(&folder, ALL, DEAD, &id, say, end);
+    });
+    let limit = Duration::from_secs(120);
+    let ready = said.recv_timeout(limit).expect("machines");
+    assert_eq!(ready, format!("ready {} machines", ALL - DEAD));
+    let sections = std::fs::read_to_string(cluster.folder().join("machines/sections.toml"));
+    cluster.edit(|text| text + &sections.unwrap());
+    let mut jobs = String::new();
+    for number in 1..=ALL {
+        let name = format!("m{number:03}");
+        let line = match number {
+            number if number <= HANGING => hang(),
+            20 => format!("sh -c '{}'", script(&name, 7)),
+            _ => format!("sh -c '{}'", script(&name, 0)),
+        };
+        jobs += &format!("[machine.{name}.command.job]\ncommand = {line:?}\nallow_from = \"*\"\n");
+    }
+    cluster.edit(|text| text + "\n" + &jobs);
+    said
+}
+
+#[test]
+fn two_hundred_machines_of_which_ten_are_dead_and_ten_hang() {
+    let _alone = alone();
+    let mut cluster = Cluster::new(&[]);
+    let laptop = cluster.join("laptop");
+    cluster.edit(|text| format!("{text}\n{laptop}"));
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let said = two_hundred(&cluster, ended);
+    cluster.machine("laptop").start();
+    cluster.manager.start();
+    let limit = Duration::from_secs(120);
+    said.recv_timeout(limit)
+        .expect("the configuration everywhere");
+    until("the configuration on the laptop", || {
+        cluster.machine("laptop").revision() > 0
+    });
+    cluster.machine("laptop").stop();
+    for (way, home) in [
+        ("daemon", &cluster.manager),
+        ("direct", cluster.machine("laptop")),
+    ] {
+        eprintln!("[{way}]");
+        let output = home.run(&["--timeout", "8s", "m*.company", "job"]);
+        check(&output);
+        eprintln!("[{way}] {:?}", output.took);
+        // One after the other the dead and hanging ones alone would take far longer.
+        assert!(output.took < Duration::from_secs(60), "{:?}", output.took);
+        nothing_hangs();
+    }
+    drop(end);
+}
+
+fn check(output: &Output) {
+    assert_eq!(output.code, 255, "{}", output.stderr);
+    let (mut out, mut err) = (BTreeMap::new(), BTreeMap::new());
+    for line in output.out().lines() {
+        let (name, text) = line.split_once(": ").expect("a name");
+        let next: &mut usize = out.entry(name.to_owned()).or_default();
+        assert_eq!(text, format!("{name} says {} {next}", "0".repeat(3000)));
+        *next += 1;
+    }
+    let (complaints, summary) = output.stderr.split_once("malai: ").expect("a summary");
+    for line in complaints.lines() {
+        let (name, text) = line.split_once(": ").expect("a name");
+        let next: &mut usize = err.entry(name.to_owned()).or_default();
+        assert_eq!(text, format!("{name} complains {next}"));
+        *next += 1;
+    }
+    let answering = (HANGING + 1..=ALL - DEAD).map(|number| (format!("m{number:03}"), LINES));
+    let answering: BTreeMap<_, _> = answering.collect();
+    assert_eq!(out, answering, "{summary}");
+    assert_eq!(err, answering, "{summary}");
+    let first = summary.lines().next().unwrap();
+    assert_eq!(first, "179 of 200 machines succeeded, 21 failed:");
+    assert!(summary.contains("m[001-010"), "{summary}");
+    assert!(summary.contains("timed out after 8 s"), "{summary}");
+    assert!(summary.contains("m[191-200] (unreachable: "), "{summary}");
+    assert!(summary.contains("m020 (exit 7)"), "{summary}");
+}
+
+/// A command that sleeps for so long that only this test can have started it.
+fn hang() -> String {
+    format!("sleep 3{:09}", std::process::id())
+}
+
+/// What hung was ended where it ran.
+#[track_caller]
+fn nothing_hangs() {
+    let wanted = format!("{}\0", hang().replace(' ', "\0")).into_bytes();
+    until("the end of what hung", || {
+        let all = std::fs::read_dir("/proc").unwrap();
+        let line = |entry: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read(entry.ok()?.path().join("cmdline")).ok()
+        };
+        !all.filter_map(line).any(|line| line == wanted)
+    });
+}
+
+/// Two machines that answer, and two computers from which to ask: with a daemon, and without one.
+fn small() -> Cluster {
+    let cluster = Cluster::running(&["web01", "web02", "laptop"]);
+    cluster.edit(|text| {
+        format!("{text}\n[group.web]\nmembers = \"web02, web01\"\n[group.all]\nmembers = \"web, boss\"\n")
+    });
+    cluster.rescan_everywhere();
+    cluster.machine("laptop").stop();
+    cluster
+}
+
+/// Both ways.
+fn ways(cluster: &Cluster) -> [&Home; 2] {
+    [&cluster.manager, cluster.machine("laptop")]
+}
+
+/// The lines, in an order that does not depend on who was first.
+fn sorted(text: &str) -> String {
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+#[test]
+fn groups_patterns_lists_and_their_sum() {
+    let cluster = small();
+    for home in ways(&cluster) {
+        for target in [
+            "@web.company",
+            "web0?.company",
+            "web[01-02].company",
+            "web02.company,web01.company",
+        ] {
+            let output = home.run(&[target, "echo", "a b"]);
+            assert_eq!(sorted(output.clean()), "web01: a b\nweb02: a b", "{target}");
+        }
+        let output = home.run(&["-x", "@all.company", "*.company", "true"]);
+        // The laptop itself, which has no daemon: from there it is this very computer.
+        let expected = i32::from(std::ptr::eq(home, &cluster.manager)) * 255;
+        assert_eq!(output.code, expected, "{}", output.shown());
+        let output = home.run(&["@web.company", "sh", "-c", "echo no; echo why >&2; exit 3"]);
+        assert_eq!(output.code, 3);
+        assert_eq!(sorted(output.out()), "web01: no\nweb02: no");
+        assert_eq!(
+            sorted(&output.stderr),
+            "malai: 0 of 2 machines succeeded; failed: web01 (exit 3), web02 (exit 3)\nweb01: why\nweb02: why"
+        );
+        // A slip anywhere, and nothing is run.
+        let trace = cluster.folder().join("trace");
+        let touch = [
+            "@web.company,web03.company",
+            "touch",
+            trace.to_str().unwrap(),
+        ];
+        let output = home.run(&touch);
+        assert_eq!((output.code, output.out()), (255, ""));
+        assert!(
+            output.stderr.contains("unknown machine `web03`"),
+            "{}",
+            output.stderr
+        );
+        assert!(!trace.exists());
+    }
+}
+
+#[test]
+fn why_a_machine_failed_is_told_in_a_few_words() {
+    let cluster = small();
+    cluster.edit(|text| {
+        text.replacen(
+            "[machine.web02]",
+            "[machine.web02.command.true]\nallow_from = []\n[machine.web02]",
+            1,
+        )
+    });
+    cluster.machine("web01").stop();
+    cluster.rescan_except(&["web01", "laptop"]);
+    for home in ways(&cluster) {
+        let output = home.run(&["@all.company", "true"]);
+        assert_eq!((output.code, output.out()), (255, ""));
+        for part in [
+            "1 of 3 machines succeeded",
+            "web01 (unreachable: nothing answers",
+            "web02 (refused: machine.*.command.true",
+        ] {
+            assert!(output.stderr.contains(part), "{part}: {}", output.stderr);
+        }
+    }
+}
+
+#[test]
+fn each_reads_all_of_the_input_or_none() {
+    let cluster = small();
+    let input: Vec<u8> = (0..300_000u32).flat_map(u32::to_le_bytes).collect();
+    let path = cluster.folder().join("input");
+    std::fs::write(&path, &input).unwrap();
+    for home in ways(&cluster) {
+        let sum = home.run_with(&["web01.company", "md5sum"], &input);
+        let sum = sum.clean().trim().to_owned();
+        let expected = format!("web01: {sum}\nweb02: {sum}");
+        // One after the other: the second reads what the first has read long before.
+        for parallel in ["1", "2"] {
+            let output = home.run_with(&["--parallel", parallel, "@web.company", "md5sum"], &input);
+            assert_eq!(sorted(output.clean()), expected);
+        }
+        let mut from_file = home.command(&["@web.company", "md5sum"]);
+        let child = from_file.stdin(std::fs::File::open(&path).unwrap()).spawn();
+        assert_eq!(sorted(finish(child.unwrap(), Vec::new()).clean()), expected);
+        // One that reads nothing, and one that does not even exist, hold nobody.
+        let words = ["sh", "-c", "test \"$HOME\" && head -c 4 | od -An -tx1"];
+        let output = home.run_with(&[&["@web.company"], &words[..]].concat(), &input);
+        assert_eq!(
+            sorted(output.clean()),
+            "web01:  00 00 00 00\nweb02:  00 00 00 00"
+        );
+        let output = home.run_with(&["-n", "@web.company", "wc", "-c"], &input);
+        assert_eq!(sorted(output.clean()), "web01: 0\nweb02: 0");
+        let output = home.run_with(&["-n", "web01.company", "wc", "-c"], &input);
+        assert_eq!(output.clean(), "0\n");
+    }
+}
+
+#[test]
+fn one_object_a_machine() {
+    let cluster = small();
+    let script = "printf 'a\\377'; echo b >&2; exit 4";
+    for home in ways(&cluster) {
+        let output = home.run(&["--json", "@web.company", "sh", "-c", script]);
+        assert_eq!(output.code, 4);
+        let mut records: Vec<serde_json::Value> = output
+            .out()
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("an object"))
+            .collect();
+        records.sort_by_key(|record| record["machine"].to_string());
+        for (record, name) in records.iter().zip(["web01", "web02"]) {
+            assert_eq!(record["machine"], name);
+            assert_eq!(record["cluster"], "company");
+            assert_eq!(record["exit"], 4);
+            assert_eq!(record["stdout_base64"], "Yf8=");
+            assert_eq!(record["stderr"], "b\n");
+        }
+        assert_eq!(records.len(), 2);
+        let one = home.run(&["--json", "web01.company", "echo", "hi"]);
+        let one: serde_json::Value = serde_json::from_str(one.clean()).unwrap();
+        assert_eq!(one["stdout"], "hi\n");
+    }
+}
+
+/// Starts the command and waits until two lines have been said.
+fn begun(home: &Home, words: &[&str]) -> std::process::Child {
+    let mut child = home
+        .command(words)
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("malai starts");
+    two_lines(&mut child);
+    child
+}
+
+fn two_lines(child: &mut std::process::Child) {
+    let out = child.stdout.as_mut().expect("its output");
+    let mut said = Vec::new();
+    while said.iter().filter(|byte| **byte == b'\n').count() < 2 {
+        let mut byte = [0];
+        out.read_exact(&mut byte).expect("a line");
+        said.push(byte[0]);
+    }
+}
+
+#[test]
+fn signals_reach_all_and_a_second_one_leaves() {
+    let cluster = small();
+    for home in ways(&cluster) {
+        let polite = "trap 'echo bye; exit 5' INT; echo there; while :; do sleep 0.02; done";
+        let child = begun(home, &["@web.company", "sh", "-c", polite]);
+        signal(child.id(), Signal::INT);
+        let output = finish(child, Vec::new());
+        assert_eq!(output.code, 5, "{}", output.shown());
+        assert_eq!(sorted(output.out()), "web01: bye\nweb02: bye");
+        // What was not begun is not begun any more.
+        let script = "echo there; echo there; while :; do sleep 0.02; done";
+        let child = begun(
+            home,
+            &["--parallel", "1", "@web.company", "sh", "-c", script],
+        );
+        signal(child.id(), Signal::INT);
+        let output = finish(child, Vec::new());
+        assert_eq!((output.code, output.out()), (130, ""), "{}", output.shown());
+        assert!(
+            output.stderr.contains("(interrupted before it began)"),
+            "{}",
+            output.stderr
+        );
+        let stubborn = format!(
+            "trap 'echo no' INT; echo there; while :; do {} & wait; done",
+            hang()
+        );
+        let mut child = begun(home, &["@web.company", "sh", "-c", &stubborn]);
+        signal(child.id(), Signal::INT);
+        two_lines(&mut child);
+        signal(child.id(), Signal::INT);
+        let output = finish(child, Vec::new());
+        assert_eq!(output.code, 130, "{}", output.shown());
+        nothing_hangs();
+    }
+}
+
+#[test]
+fn time_is_up_for_one_and_for_several() {
+    let cluster = small();
+    let script = format!("echo there; printf half; {}", hang());
+    for home in ways(&cluster) {
+        let output = home.run(&["--timeout", "3s", "@web.company", "sh", "-c", &script]);
+        assert_eq!(output.code, 255);
+        assert_eq!(
+            sorted(output.out()),
+            "web01: half\nweb01: there\nweb02: half\nweb02: there"
+        );
+        assert!(
+            output.stderr.contains("web01 (timed out after 3 s)"),
+            "{}",
+            output.stderr
+        );
+        let one = home.run(&["--timeout", "3s", "web01.company", "sh", "-c", &script]);
+        assert_eq!((one.code, one.out()), (255, "there\nhalf"));
+        assert_eq!(
+            one.stderr,
+            "malai: web01.company timed out after 3 s; the command was ended\n"
+        );
+        nothing_hangs();
+        let in_time = home.run(&["--timeout", "30s", "@web.company", "true"]);
+        in_time.clean();
+    }
+}
+
+#[test]
+fn a_reader_that_goes_ends_all() {
+    let cluster = small();
+    for home in ways(&cluster) {
+        let script = format!("echo there; while echo more; do :; done; {}", hang());
+        let mut child = begun(home, &["@web.company", "sh", "-c", &script]);
+        drop(child.stdout.take());
+        within(Duration::from_secs(20), "its end", || !lives(child.id()));
+        let output = finish(child, Vec::new());
+        assert_eq!((output.code, output.stderr.as_str()), (141, ""));
+        nothing_hangs();
+    }
+}
