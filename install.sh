@@ -43,6 +43,8 @@ platform() {
 # Only what is encrypted, or comes from this very computer: nothing else vouches for what arrives.
 check_base() {
   case $1 in
+    # A name before the host would hide it: http://127.0.0.1:x@elsewhere
+    *@*) fail "MALAI_INSTALL_BASE is $1: there may be no @ in it" ;;
     https://*) ;;
     http://127.0.0.1[:/]* | http://localhost[:/]* | http://'[::1]'[:/]*) ;;
     *) fail "MALAI_INSTALL_BASE is $1: only https:// is accepted, or http:// on this computer" ;;
@@ -129,6 +131,8 @@ main() {
     *) fail "the malai from $base does not run on this system: $(head -n 1 "$staged/said")" ;;
   esac
   before=''
+  # What is moved to a folder, or to a link that leads to one, would end up in it.
+  [ ! -d "$home/bin/malai" ] || fail "$home/bin/malai is a folder; it can only be replaced if it is a program"
   if [ -e "$home/bin/malai" ]; then
     before=$("$home/bin/malai" --version 2>/dev/null | head -n 1) || before=''
     : "${before:=a malai that does not run}"

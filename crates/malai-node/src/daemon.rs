@@ -139,12 +139,24 @@ impl Daemon {
         let socket = Socket::bind(&home)?;
         let serving = socket.serve(daemon.clone(), daemon.stopped.clone());
         *crate::member::lock(&daemon.socket) = Some(tokio::spawn(serving));
-        daemon.tasks.spawn(daemon.clone().save_addresses());
-        daemon.tasks.spawn(daemon.clone().keep_count());
+        daemon.own("saving addresses", daemon.clone().save_addresses());
+        daemon.own("counting strangers", daemon.clone().keep_count());
         daemon.summarize(std::iter::empty());
         let replaced = daemon.part.keeper.clone().replace(daemon.stopped.clone());
-        daemon.tasks.spawn(replaced);
+        daemon.own("replacing the keeper", replaced);
         Ok(daemon)
+    }
+
+    /// Runs a task of the daemon itself. Without one of them it would go on as if all were well, so it
+    /// stops if one fails.
+    fn own(self: &Arc<Self>, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let (daemon, task) = (self.clone(), tokio::spawn(task));
+        self.tasks.spawn(async move {
+            if let Err(error) = task.await {
+                tracing::error!("{what} failed, and the daemon stops: {error}");
+                daemon.stop();
+            }
+        });
     }
 
     /// Serves until told to stop, then stops: no new sessions, a grace period for running ones, and

@@ -118,7 +118,7 @@ impl Source {
         }
     }
 
-    /// The next bytes, at most `most`; empty at the end.
+    /// The next bytes, about `most` at most (as many as an allocation for so many holds); empty at the end.
     ///
     /// # Errors
     ///

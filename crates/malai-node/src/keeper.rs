@@ -215,7 +215,13 @@ impl Inner {
 
     fn spawn(&self) -> io::Result<Child> {
         let mut spawn = tokio::process::Command::new(&self.program.path);
-        spawn.args(&self.program.arguments).current_dir("/");
+        // By its name, not by the way its program was found, and with nothing of the daemon's environment but
+        // what says where and how to log.
+        spawn.arg0("malai").args(&self.program.arguments);
+        spawn.current_dir("/").env_clear();
+        for kept in ["PATH", "MALAI_HOME", "MALAI_LOG", "RUST_LOG"] {
+            spawn.envs(std::env::var_os(kept).map(|value| (kept, value)));
+        }
         spawn.stdin(self.read.try_clone()?).stdout(Stdio::null());
         if !self.program.keeps_stderr {
             spawn.stderr(Stdio::null());

@@ -1,8 +1,11 @@
 //! The configuration: all that `malai rescan --check` looks at, and what stands in the environment.
 
+use std::path::Path;
+
 use malai_cluster::Severity;
 
 use super::{Finding, Patient, some_of};
+use crate::keystore::quoted;
 use crate::settings::Settings;
 use crate::verify::{Condition, Problem, verify_settings};
 
@@ -63,7 +66,11 @@ pub(super) fn of(problem: &Problem, alias: Option<&str>) -> Finding {
     };
     match (severity, alias) {
         (Severity::Note, _) => finding,
-        (_, Some(alias)) => finding.mend(format!("malai rescan --check {alias}")),
+        (_, Some(alias)) => finding.mend(format!(
+            "malai rescan --check {}",
+            // A folder may be called anything, by whatever has run here as its owner.
+            quoted(Path::new(alias))
+        )),
         (_, None) => finding.mend("malai rescan --check"),
     }
 }

@@ -370,13 +370,6 @@ members = "laptop"
             | ^^^^^^^^^^
             = help: narrow the machine's `allow_from`: a command's grants, it does not protect
 
-        warning: nobody uses group `unused`
-           --> [HOME]/clusters/company/cluster.toml:34:8
-            |
-         34 | [group.unused]
-            |        ^^^^^^
-            = help: write it in an `allow_from`, or remove it
-
         note: on `web01` commands run as the daemon's user there, who can read that machine's keys: whoever may run them can act as that machine, and is root where its daemon is
            --> [HOME]/clusters/company/cluster.toml:19:1
             |
@@ -385,7 +378,7 @@ members = "laptop"
             = help: write `username` where that matters
 
         ⚠️  malai.toml: 2 warnings
-        ⚠️  company: 2 machines, 4 warnings
+        ⚠️  company: 2 machines, 3 warnings
         ⏳ work: waiting for its first configuration, no problems
     "#]].assert_eq(&world.picture(&["rescan", "--check"]));
     let output = world.output(&["rescan", "--check", "--json"]);

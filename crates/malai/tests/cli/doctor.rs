@@ -117,6 +117,12 @@ fn configuration_record_and_clock() {
     let check = remedy(&world, "configuration", "error", "cluster.toml:1");
     assert_eq!(check, "malai rescan --check company");
 
+    let hostile = "ev\u{1b}[2Jil $(touch x)";
+    fs::create_dir(world.cluster_file(hostile)).unwrap();
+    let check = remedy(&world, "configuration", "error", "ev\\u{1b}");
+    assert_eq!(check, "malai rescan --check 'ev\\u{1b}[2Jil $(touch x)'");
+    fs::remove_dir(world.cluster_file(hostile)).unwrap();
+
     fs::create_dir(world.home().join("audit.jsonl")).unwrap();
     remedy(&world, "audit", "warning", "cannot be written");
     fs::write(world.home().join("malai.toml"), "audit = \"required\"\n").unwrap();

@@ -343,6 +343,8 @@ members = []
 [group.unused]
 members = "unused-too"
 [group.unused-too]
+members = "{MANAGER}"
+[group.to-run-things-on]
 members = "laptop"
 "#
         ),
@@ -396,14 +398,14 @@ members = "laptop"
                 |                               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
                 = help: it has no effect until a machine with it is added
 
-            warning: nobody uses group `unused`
+            warning: nobody uses group `unused`, and no machine is in it
                --> cluster.toml:22:8
                 |
              22 | [group.unused]
                 |        ^^^^^^
                 = help: write it in an `allow_from`, or remove it
 
-            warning: nobody uses group `unused-too`
+            warning: nobody uses group `unused-too`, and no machine is in it
                --> cluster.toml:24:8
                 |
              24 | [group.unused-too]

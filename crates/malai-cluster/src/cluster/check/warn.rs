@@ -96,6 +96,7 @@ fn nobody(
     }
 }
 
+/// Groups by which nothing is granted, and on which nothing can be run.
 fn unused_groups(
     document: &Document<'_>,
     machines: &[Machine],
@@ -121,10 +122,17 @@ fn unused_groups(
     }
     for section in &document.groups {
         let found = groups.binary_search_by(|group| group.name().cmp(&section.name.value));
-        if found.is_ok_and(|index| !used[index]) {
+        let has_machine = |index: usize| {
+            let mut members = groups[index].all().iter();
+            members.any(|member| (*member as usize) < machines.len())
+        };
+        if found.is_ok_and(|index| !used[index] && !has_machine(index)) {
             report.warning(
                 section.name.span.clone(),
-                format!("nobody uses group `{}`", section.name.value),
+                format!(
+                    "nobody uses group `{}`, and no machine is in it",
+                    section.name.value
+                ),
                 Some("write it in an `allow_from`, or remove it".to_owned()),
             );
         }
