@@ -154,8 +154,12 @@ impl Peers {
                 .into_iter()
                 .filter(|link| link.is_admitted() && !link.is_closed());
             let mut open: Vec<_> = open.collect();
-            open.sort_by_key(|link| std::cmp::Reverse(link.unused_for()));
             let too_many = open.len().saturating_sub(most as usize);
+            if too_many == 0 {
+                continue;
+            }
+            // Each is asked once: time goes on meanwhile, and an order that changes is none.
+            open.sort_by_cached_key(|link| std::cmp::Reverse(link.unused_for()));
             let idle = open
                 .iter()
                 .filter(|link| !link.is_occupied() && !Arc::ptr_eq(link, new));
