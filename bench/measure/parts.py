@@ -32,10 +32,11 @@ def three(report, rounds, world_of, _examples):
         with ready(world_of(f"run-{run}")) as world:
             warm.append(latency.warm(world, rounds.warm))
             cold.append(latency.cold(world, rounds.cold))
-            bytes_.append(throughput.through(world, "cat", rounds.bytes))
+            bytes_.append(throughput.through(world, "cat", rounds.bytes, rounds.size))
             if run == rounds.runs - 1:
-                rows = {way: throughput.through(world, way, rounds.bytes) for way in ("in", "out")}
+                rows = {way: throughput.through(world, way, rounds.bytes, rounds.size) for way in ("in", "out")}
                 row = latency.in_a_row(world, rounds.series)
+    size = "1 GiB" if rounds.size == throughput.GIB else f"{rounds.size >> 20} MiB"
     ratio = lambda runs, one, other: [run[one].median / run[other].median for run in runs]
     if "ssh" in warm[0]:
         report.bar("`malai <target> true` ÷ `ssh` through ControlMaster", 0.25, ratio(warm, "malai", "ssh"))
@@ -44,7 +45,7 @@ def three(report, rounds, world_of, _examples):
         report.bar("`malai <target> true` without a daemon ÷ `ssh`, new connection", 0.10, ratio(cold, "malai", "ssh"))
         for name, limit in (("ssh", 1.5), ("ssh aes128-gcm", 1.0)):
             for route in ("malai", "malai without a daemon"):
-                what = f"1 GiB through `malai <target> cat`{route.removeprefix('malai')}: rate ÷ `{name}`"
+                what = f"{size} through `malai <target> cat`{route.removeprefix('malai')}: rate ÷ `{name}`"
                 report.bar(what, limit, ratio(bytes_, name, route), at_least=True)
     later = sorted(place.median for place in row[1:])
     report.bar("50 without a daemon in a row: the later ones' median ÷ the first", 1.1, [later[len(later) // 2] / row[0].median])
@@ -60,12 +61,12 @@ def three(report, rounds, world_of, _examples):
         "a client, a Unix socket, a daemon that spawns `true`.",
         table(head, lines),
     )
-    rate = lambda sample: throughput.GIB / sample.median / 1e6
+    rate = lambda sample: rounds.size / sample.median / 1e6
     head = ["", *bytes_[0]]
     lines = [[f"`cat`, run {i}", *(f"{rate(sample):.0f}" for sample in run.values())] for i, run in enumerate(bytes_, 1)]
     lines += [[f"{way} only", *(f"{rate(sample):.0f}" for sample in run.values())] for way, run in rows.items()]
     report.section(
-        "1 GiB", f"MB/s, the median of {rounds.bytes} interleaved rounds each, from and to pipes.", table(head, lines)
+        size, f"MB/s, the median of {rounds.bytes} interleaved rounds each, from and to pipes.", table(head, lines)
     )
     places = [0, 1, 2, 4, 9, 19, 29, 39, 49]
     bars = bars_of_text([row[place].median for place in places])

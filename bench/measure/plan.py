@@ -21,6 +21,7 @@ class Rounds:
         self.cold = 10 if quick else 25
         self.series = 2 if quick else 6
         self.bytes = 1 if quick else 2
+        self.size = (256 << 20) if quick else (1 << 30)
         self.many = 3 if quick else 7
         self.quick = quick
 

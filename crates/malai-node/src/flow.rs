@@ -134,7 +134,7 @@ impl Source {
             Self::Descriptor(descriptor) => descriptor
                 .read(most.min(BUFFER))
                 .await
-                .map(Bytes::from)
+                .map(fitted)
                 .map_err(FlowError::Read),
             // Not chunk by chunk: a chunk is one packet's, and each would be a write of its own.
             Self::Stream(stream) => {
@@ -143,7 +143,7 @@ impl Source {
                     .read_buf(&mut buffer)
                     .await
                     .map_err(|error| FlowError::Broken(error.to_string()))?;
-                Ok(buffer.into())
+                Ok(fitted(buffer))
             }
             Self::Pieces(pieces) => Ok(pieces.recv().await.unwrap_or_default().into()),
             Self::Empty | Self::Expected(_) => Ok(Bytes::new()),
@@ -246,6 +246,15 @@ impl Gate {
     }
 }
 
+/// The bytes of a buffer, which may wait long for a peer that reads slowly: a few of them must not hold all
+/// the room that there was.
+fn fitted(mut buffer: Vec<u8>) -> Bytes {
+    if buffer.len() < buffer.capacity() / 2 {
+        buffer.shrink_to_fit();
+    }
+    buffer.into()
+}
+
 /// Where moved bytes are counted.
 pub trait Count {
     /// So many more.
@@ -312,4 +321,19 @@ pub async fn pump_exactly(
         moved.add(length);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::{BUFFER, fitted};
+
+    #[test]
+    fn a_few_bytes_that_wait_do_not_hold_a_whole_buffer() {
+        let mut buffer = Vec::with_capacity(BUFFER);
+        buffer.push(1);
+        let kept = BytesMut::from(fitted(buffer));
+        assert!(kept.capacity() < 64, "{}", kept.capacity());
+    }
 }

@@ -88,7 +88,12 @@ fn is_plain(home: &Home, target: &str, on: &OnTargets) -> anyhow::Result<bool> {
     if Target::parse(target).is_ok() {
         return Ok(true);
     }
-    let aliases = Settings::load(home)?.aliases;
+    let aliases = match Settings::load(home) {
+        Ok(settings) => settings.aliases,
+        // Somebody is editing it. A daemon goes on with what was right before; without one it is an error.
+        Err(_) if !target.contains(['@', ',', '*', '?', '[']) => return Ok(true),
+        Err(error) => return Err(error.into()),
+    };
     let targets = Targets::parse(target, |alias| aliases.get(alias).cloned())?;
     Ok(targets.plain().is_some())
 }

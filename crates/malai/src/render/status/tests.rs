@@ -215,7 +215,7 @@ fn a_daemon_that_does_not_answer() {
                🔌 Socket: /Users/admin/.malai/malai.socket (no CLI communication)
             🔍 Testing daemon responsiveness... ❌ NOT RESPONSIVE
                ⚠️  no answer within 5 seconds
-               💡 A daemon (pid 4711) holds the lock and does not answer. Look into /Users/admin/.malai/malai.log, end it (kill 4711), and start a new one: malai daemon
+               💡 A daemon (pid 4711) holds the lock and does not answer. Look into /Users/admin/.malai/malai.log, end it (kill 4711, or kill -9 4711 if that does nothing), and start a new one: malai daemon
 
             🏗️  Cluster Configurations:
                👑 company (Cluster Manager)
