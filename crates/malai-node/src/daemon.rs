@@ -141,6 +141,8 @@ impl Daemon {
         *crate::member::lock(&daemon.socket) = Some(tokio::spawn(serving));
         daemon.own("saving addresses", daemon.clone().save_addresses());
         daemon.own("counting strangers", daemon.clone().keep_count());
+        let giving_back = crate::memory::give_back(daemon.stopped.clone());
+        daemon.own("giving memory back", giving_back);
         daemon.summarize(std::iter::empty());
         let replaced = daemon.part.keeper.clone().replace(daemon.stopped.clone());
         daemon.own("replacing the keeper", replaced);

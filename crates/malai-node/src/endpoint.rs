@@ -1,8 +1,10 @@
 //! iroh endpoints: how malai binds them, and on which ports.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use iroh::dns::{DnsResolver, FallbackMode};
 use iroh::endpoint::{BindOpts, PortmapperConfig, QuicTransportConfig, RelayMode, presets};
 use iroh::{Endpoint, SecretKey};
 use malai_cluster::{MachineId, SecretSeed};
@@ -28,6 +30,16 @@ pub const WINDOW: u32 = 1 << 18;
 /// Bytes that a stream may have in flight: 2 MiB are 170 Mbit/s at 100 ms. More kills the connection: of a
 /// window of 4 MiB that arrives out of order, the receiver keeps more pieces than it allows itself.
 const STREAM_WINDOW: u32 = 1 << 21;
+
+/// Who looks up the names of iroh's public servers, for all identities: one memory of answers, and where the
+/// network is away one that asks in vain. It asks whom this computer asks. (iroh's own would go on to public
+/// name servers, hundreds of times a second while there is no network.)
+static NAMES: LazyLock<DnsResolver> = LazyLock::new(|| {
+    DnsResolver::builder()
+        .with_system_defaults()
+        .with_fallback_mode(FallbackMode::IfSystemEmpty)
+        .build()
+});
 
 /// Where an identity's endpoint listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +116,7 @@ async fn bind_at(seed: &SecretSeed, reach: Reach, port: u16) -> Result<Endpoint,
         Reach::Loopback | Reach::Lan => builder.relay_mode(RelayMode::Disabled),
         Reach::Public => builder
             .relay_mode(RelayMode::Default)
+            .dns_resolver(NAMES.clone())
             .address_lookup(iroh::address_lookup::PkarrPublisher::n0_dns())
             .address_lookup(iroh::address_lookup::PkarrResolver::n0_dns())
             .address_lookup(iroh::address_lookup::DnsAddressLookup::n0_dns()),

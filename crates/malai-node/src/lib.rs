@@ -28,6 +28,7 @@ pub mod lock;
 pub mod mdns;
 pub mod member;
 pub mod membership;
+pub mod memory;
 pub mod moment;
 pub mod names;
 pub mod nearby;

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use malai_node::execute::Ending;
 use malai_node::process::Nudge;
@@ -11,6 +11,7 @@ use malai_wire::control::Named;
 use malai_wire::peer::exec::{Action, Signal};
 use tokio::net::unix::pipe;
 use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
 
 use super::input::Input;
 use super::lines::Lines;
@@ -21,6 +22,9 @@ use super::way::{Command, Way};
 
 /// Bytes read at once from a pipe.
 const BUFFER: usize = 64 * 1024;
+
+/// How long a signal waits for the word that the command runs, which may come after its first output.
+const UNDER_WAY: Duration = Duration::from_millis(100);
 
 /// What all machines have in common.
 #[derive(Debug)]
@@ -124,19 +128,34 @@ async fn command(
         };
         tokio::pin!(running, feeding, patience);
         let mut fed = false;
+        // A signal that came before the command was known to run, its number, and how long it waits.
+        let mut held: Option<(Signal, u8, Instant)> = None;
         while ending.is_none() || !out.ended || !err.ended {
+            let begun = accepted.load(Ordering::Relaxed) || out.said || err.said;
+            if begun && let Some((signal, ..)) = held.take() {
+                // Where so many wait already, one more makes no difference.
+                let _ = nudges.try_send(Nudge::Signal(signal));
+            }
+            let under_way = async {
+                match held {
+                    Some((_, number, until)) => {
+                        tokio::time::sleep_until(until).await;
+                        number
+                    }
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 ended = &mut running, if ending.is_none() => ending = Some(ended),
                 () = &mut feeding, if !fed => fed = true,
                 () = out.pass(&common.output), if !out.ended => {}
                 () = err.pass(&common.output), if !err.ended => {}
                 () = &mut patience => break,
+                number = under_way => if !accepted.load(Ordering::Relaxed) {
+                    return Ok(End::Interrupted(number));
+                },
                 Ok((signal, number)) = signals.recv() => {
-                    if !accepted.load(Ordering::Relaxed) && ending.is_none() {
-                        return Ok(End::Interrupted(number));
-                    }
-                    // Where so many wait already, one more makes no difference.
-                    let _ = nudges.try_send(Nudge::Signal(signal));
+                    held = Some((signal, number, Instant::now() + UNDER_WAY));
                 }
             }
         }
@@ -166,6 +185,8 @@ struct Stream {
     reader: pipe::Receiver,
     writer: Option<pipe::Sender>,
     collected: Collected,
+    /// Whether anything has come of it.
+    said: bool,
     ended: bool,
 }
 
@@ -186,6 +207,7 @@ impl Stream {
                 true => Collected::Kept(Kept::default()),
                 false => Collected::Lines(Lines::new(prefix)),
             },
+            said: false,
             ended: false,
         })
     }
@@ -216,13 +238,16 @@ impl Stream {
         let mut buffer = [0; BUFFER];
         match self.reader.try_read(&mut buffer) {
             Ok(0) => None,
-            Ok(count) => Some(match &mut self.collected {
-                Collected::Lines(lines) => lines.push(&buffer[..count]),
-                Collected::Kept(kept) => {
-                    kept.push(&buffer[..count]);
-                    Vec::new()
-                }
-            }),
+            Ok(count) => {
+                self.said = true;
+                Some(match &mut self.collected {
+                    Collected::Lines(lines) => lines.push(&buffer[..count]),
+                    Collected::Kept(kept) => {
+                        kept.push(&buffer[..count]);
+                        Vec::new()
+                    }
+                })
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(Vec::new()),
             Err(_) => None,
         }

@@ -67,17 +67,20 @@ impl Other for Daemon {
 
 /// Runs it on the terminal that is here.
 fn run_on_terminal(mut control: Control, exec: Exec) -> Result<Ending, ControlError> {
+    let target = exec.target.clone();
+    let (output, complaints) = (std::io::stdout(), std::io::stderr());
+    control.send(&Request::Exec(exec), &[output.as_fd(), complaints.as_fd()])?;
+    // From now on: a size or a signal must not be said before the request. Until then a signal ends this
+    // process as if it were not caught.
     let again = || control.stream().try_clone();
     let session = again().and_then(|voice| {
         let daemon = Daemon {
             voice: Mutex::new(voice),
             line: again()?,
         };
-        Interactive::begin(&exec.target, daemon)
+        Interactive::begin(&target, daemon)
     });
     let session = session.map_err(|error| control.unusable(error))?;
-    let (output, complaints) = (std::io::stdout(), std::io::stderr());
-    control.send(&Request::Exec(exec), &[output.as_fd(), complaints.as_fd()])?;
     session.hold();
     loop {
         let answer = control.answer();

@@ -1,8 +1,9 @@
 //! Shells on a real terminal, as people use them: keys, jobs, sizes, full-screen programs, and a way back.
 
 use std::fs;
+use std::time::Instant;
 
-use crate::harness::{Cluster, until};
+use crate::harness::{Cluster, PATIENCE, until};
 use crate::terminal::{COLUMNS, ROWS, Terminal};
 
 #[test]
@@ -56,6 +57,29 @@ fn a_shell_is_as_at_a_terminal_of_its_own() {
         terminal.types("exit 7\r");
         assert_eq!(terminal.code(), 7);
         assert_eq!(terminal.modes(), before, "{}", route.name);
+    }
+}
+
+/// Whoever resizes a window while a session begins in it gets the session, at the size of the end.
+#[test]
+fn a_size_that_changes_while_a_session_begins_does_no_harm() {
+    let cluster = Cluster::with_routes();
+    for route in cluster.routes() {
+        for _ in 0..5 {
+            let mut terminal = Terminal::on(&route, &[]);
+            let mut columns = COLUMNS;
+            // All the while: what goes wrong does so between two system calls.
+            let begun = Instant::now();
+            while terminal.screen().is_empty() {
+                assert!(begun.elapsed() < PATIENCE, "nothing is shown");
+                columns = COLUMNS + (columns + 1) % 50;
+                terminal.resize(ROWS, columns);
+            }
+            terminal.prompt();
+            assert_eq!(terminal.says("stty size"), format!("{ROWS} {columns}"));
+            terminal.types("exit\r");
+            assert_eq!(terminal.code(), 0, "{}", route.name);
+        }
     }
 }
 
