@@ -38,6 +38,21 @@ def readme(readme, tutorial):
 
 
 @scene
+def many_machines(readme, tutorial):
+    boss, *machines = computers("crew", "crew1", "crew2", "crew3", "crew4")
+    names = ("web01", "web02", "web03", "db1")
+    found("company", boss, **dict(zip(names, machines)))
+    with open(f"{boss.home}/clusters/company/cluster.toml", "a") as file:
+        file.write('\n[group.web]\nmembers = "web01, web02, web03"\n')
+    boss.malai("rescan", "company")
+    [group, pattern, ranges, without, listed] = boss.run(readme.take("malai @web.company uptime"), {"--json": '"machine":"web02"'})
+    for said, wanted in ((group, names[:3]), (pattern, names[:3]), (ranges, names), (without, names[:2])):
+        check({line.split(":")[0] for line in said.splitlines()} == set(wanted), f"README.md: each line of {', '.join(wanted)} carries its machine's name", said)
+    check(len(listed.splitlines()) == 3, "README.md: --json prints a line a machine", listed)
+    return boss, *machines
+
+
+@scene
 def installation(readme, tutorial):
     [new] = computers("newcomer")
     new.run(tutorial.take("curl"), {"curl": ("is installed", ".malai/bin/malai")})
