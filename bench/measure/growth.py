@@ -5,7 +5,7 @@ import subprocess
 import time
 
 from . import throughput
-from .memory import Crowd, clusters, processor, resident, settled
+from .memory import CALM, Crowd, clusters, processor, resident, settled
 from .report import bars_of_text, number, table
 from .timing import Sample, interleaved
 from .world import Malai
@@ -68,7 +68,7 @@ def memory(report, rounds, world_of, examples):
         for count in crowds:
             crowd = Crowd(world, f"crowd-{count}", examples / "bench-machines", count)
             took = crowd.gather()
-            time.sleep(2)
+            time.sleep(CALM)
             pid = crowd.manager.pid
             calm = settled(pid)
             target = crowd.manager.program("m001.many", "true")

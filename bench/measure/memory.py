@@ -6,6 +6,9 @@ import time
 
 from .world import Malai, wait_for
 
+#: Seconds after which a daemon counts as idle: what a busy moment took is given back by then.
+CALM = 35
+
 
 def resident(pid):
     """Resident memory in MB; what a program file's pages share with other daemons is counted for each."""
@@ -35,14 +38,15 @@ def processor(pid, seconds=10):
 
 
 def clusters(world, counts):
-    """A fresh daemon with so many clusters, idle. Returns count → MB."""
-    found = {}
-    for count in counts:
-        home = Malai(world, f"clusters-{count}")
+    """Fresh daemons with so many clusters each, idle for a while. Returns count → MB."""
+    homes = {count: Malai(world, f"clusters-{count}") for count in counts}
+    for count, home in homes.items():
         for number in range(count):
             home.run("cluster", "init", f"c{number}")
         home.start()
-        found[count] = settled(home.pid)
+    time.sleep(CALM)
+    found = {count: settled(home.pid) for count, home in homes.items()}
+    for home in homes.values():
         home.stop()
     return found
 
