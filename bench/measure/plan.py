@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from . import guard, parts
@@ -58,12 +59,18 @@ def measure(chosen, root, malai, examples, folder):
     begun, load = time.monotonic(), os.getloadavg()[0]
     report, rounds = Report(), Rounds(chosen.quick)
     wanted = chosen.only or list(parts.PARTS)
+    failed = []
     unknown = set(wanted) - set(parts.PARTS)
     if unknown:
         raise SystemExit(f"bench/run: there is no part {', '.join(unknown)}; there are {', '.join(parts.PARTS)}")
     for name in wanted:
         print(f"== {name} ({time.monotonic() - begun:.0f} s)", flush=True)
-        parts.PARTS[name](report, rounds, lambda part=name: World(malai, folder / part), examples)
+        try:
+            parts.PARTS[name](report, rounds, lambda part=name: World(malai, folder / part), examples)
+        except Exception as error:  # The other parts are worth having all the same.
+            traceback.print_exc()
+            report.section(f"{name}: not measured", f"`{type(error).__name__}: {str(error)[:300]}`")
+            failed.append(name)
     page = report.page(facts(malai, root, load), "bench/run" + (" --quick" if chosen.quick else ""))
     if chosen.only:
         print("-- only a part was measured: RESULTS.md stays as it is")
@@ -73,4 +80,6 @@ def measure(chosen, root, malai, examples, folder):
     missed = [bar.what for bar in report.bars if not bar.met]
     for what in missed:
         print(f"missed: {what}")
-    return 0
+    for name in failed:
+        print(f"not measured: {name}")
+    return 1 if failed else 0
