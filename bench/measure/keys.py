@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import signal
 import time
 
 from .report import table
@@ -38,6 +39,8 @@ class Typist:
     def end(self):
         os.write(self.terminal, b"\n\x04")
         os.close(self.terminal)
+        # `ssh -tt` was seen to outlive its terminal.
+        os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
 
 

@@ -16,7 +16,6 @@ mod users;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use malai_wire::control::{Reply, Request};
 use malai_wire::status::DaemonFacts;
 use serde::Serialize;
 
@@ -142,7 +141,7 @@ pub async fn examine(home: &Home) -> Diagnosis {
         return diagnosis(home, unreadable);
     }
     let lock = lock::probe(home).map_err(|error| error.to_string());
-    let daemon = matches!(lock, Ok(LockState::Held { .. })).then(|| ask(home));
+    let daemon = matches!(lock, Ok(LockState::Held { .. })).then(|| client::facts(home));
     let patient = Patient {
         home,
         settings: Settings::load(home).unwrap_or_default(),
@@ -172,16 +171,6 @@ fn diagnosis(home: &Home, findings: Vec<Finding>) -> Diagnosis {
         home: home.root().to_path_buf(),
         ok: !findings.iter().any(|finding| finding.state == State::Error),
         findings,
-    }
-}
-
-fn ask(home: &Home) -> Result<DaemonFacts, String> {
-    match client::ask(home, &Request::Status) {
-        Ok(Some(Reply::Status(facts))) => serde_json::from_str(&facts)
-            .map_err(|error| format!("its answer cannot be read: {error}")),
-        Ok(Some(_)) => Err("it answered with something else".to_owned()),
-        Ok(None) => Err("it has just ended".to_owned()),
-        Err(error) => Err(error.to_string()),
     }
 }
 

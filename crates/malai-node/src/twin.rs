@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use malai_wire::status::TWIN;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -41,7 +42,7 @@ pub async fn watch(service: Arc<Service>) {
             Some(met) => {
                 missed = 0;
                 if twin.as_ref().map(|twin| twin.instance) != Some(met.instance) {
-                    tracing::error!(cluster = %service.membership.alias(), "another daemon has this identity's key, met at {}", met.met);
+                    tracing::error!(cluster = %service.membership.alias(), "{TWIN}, met at {}", met.met);
                 }
                 twin = Some(met);
             }

@@ -6,6 +6,9 @@
 use malai_cluster::MachineId;
 use serde::{Deserialize, Serialize};
 
+/// How a notice begins that says that one key lives in two homes. `malai doctor` knows it by this.
+pub const TWIN: &str = "another daemon has this identity's key";
+
 /// A daemon's account of itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

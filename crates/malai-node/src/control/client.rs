@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use malai_wire::control::{self, PREAMBLE, Reply, Request};
 use malai_wire::frame::{self, HEAD, Tagged};
+use malai_wire::status::DaemonFacts;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::ShortPath;
@@ -270,4 +271,19 @@ pub fn ask(home: &Home, request: &Request) -> Result<Option<Reply>, ControlError
     };
     control.send(request, &[])?;
     control.answer().map(Some)
+}
+
+/// What the daemon says of itself.
+///
+/// # Errors
+///
+/// Why it gave no answer, in words for people.
+pub fn facts(home: &Home) -> Result<DaemonFacts, String> {
+    match ask(home, &Request::Status) {
+        Ok(Some(Reply::Status(facts))) => serde_json::from_str(&facts)
+            .map_err(|error| format!("its answer cannot be read: {error}")),
+        Ok(Some(_)) => Err("it answered with something else".to_owned()),
+        Ok(None) => Err("it has just ended".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use malai_cluster::MachineId;
-use malai_wire::status::{ClusterFacts, MachineFacts, MachineState, NetworkPath, WaitingFacts};
+use malai_wire::status::{
+    ClusterFacts, MachineFacts, MachineState, NetworkPath, TWIN, WaitingFacts,
+};
 
 use crate::home::Role;
 use crate::member::lock;
@@ -64,7 +66,10 @@ pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
         ));
     }
     if let Some(twin) = lock(&membership.twin).as_ref() {
-        notices.push(format!("another daemon has this identity's key (met at {}): a restored backup beside the original? Stop one of them", twin.met));
+        notices.push(format!(
+            "{TWIN} (met at {}): a restored backup beside the original? Stop one of them",
+            twin.met
+        ));
     }
     if membership.role == Role::Machine && state.snapshot.is_none() {
         notices.push(format!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use malai_cluster::MachineId;
-use malai_wire::status::{ClusterFacts, MachineFacts, MachineState, NetworkPath};
+use malai_wire::status::{ClusterFacts, MachineFacts, MachineState, NetworkPath, TWIN};
 use malai_wire::{Refusal, RefusalCode};
 use tokio::task::JoinSet;
 
@@ -49,7 +49,7 @@ fn by_daemon(cluster: &ClusterFacts, role: Option<Role>) -> Vec<Finding> {
         .notices
         .iter()
         .map(|notice| {
-            match notice.contains("this identity's key") {
+            match notice.starts_with(TWIN) {
                 true => Finding::error(CHECK, format!("{alias}: {notice}"))
                     .since("each takes the other's answers; peers reach now this one, now that")
                     .mend("malai stop   # in one of the two homes, and then: malai machine init --replace, or remove it"),
@@ -306,9 +306,8 @@ mod tests {
 
     #[test]
     fn one_key_in_two_homes_is_an_error() {
-        let twin = facts(
-            r#"{"alias": "c", "notices": ["another daemon has this identity's key (met at x)"]}"#,
-        );
+        let notice = format!("{TWIN} (met at x)");
+        let twin = facts(&format!(r#"{{"alias": "c", "notices": ["{notice}"]}}"#));
         let found = by_daemon(&twin, None);
         assert_eq!(found[0].state, State::Error);
         assert!(found[0].remedy.is_some());

@@ -8,7 +8,7 @@ use malai_node::store::show;
 use malai_wire::audit::{Event, Record};
 use malai_wire::time::Timestamp;
 
-use super::reading::{PIECE, SHOWN_FIRST, moment, wait};
+use super::reading::{Pieces, SHOWN_FIRST, moment, wait};
 use crate::args::AuditArgs;
 use crate::exit::Exit;
 use crate::printer::Printer;
@@ -49,11 +49,11 @@ pub fn run(home: &Home, args: &AuditArgs, printer: &Printer) -> anyhow::Result<E
     } else {
         show_all(&mut trail, &wanted, &mut shown)?;
     }
-    shown.flush();
+    shown.pieces.flush();
     while args.follow && !printer.has_failed() && wait()? {
         trail.look_again()?;
         show_all(&mut trail, &wanted, &mut shown)?;
-        shown.flush();
+        shown.pieces.flush();
     }
     trail.finish();
     if trail.unreadable() > 0 && !printer.has_failed() {
@@ -70,7 +70,7 @@ fn show_all(trail: &mut Trail, wanted: &Wanted<'_>, shown: &mut Shown<'_>) -> an
         if wanted.is(&entry.record) {
             shown.add(&entry);
         }
-        if shown.printer.has_failed() {
+        if shown.pieces.has_failed() {
             break;
         }
     }
@@ -115,36 +115,24 @@ impl Wanted<'_> {
     }
 }
 
-/// What is to be printed, in pieces.
+/// What is to be printed, in the way that was asked for.
 struct Shown<'a> {
-    text: String,
     json: bool,
-    printer: &'a Printer,
+    pieces: Pieces<'a>,
 }
 
 impl<'a> Shown<'a> {
     fn new(json: bool, printer: &'a Printer) -> Self {
         Self {
-            text: String::new(),
             json,
-            printer,
+            pieces: Pieces::new(printer),
         }
     }
 
     fn add(&mut self, entry: &Entry) {
         match self.json {
-            true => self.text.push_str(&String::from_utf8_lossy(&entry.line)),
-            false => self.text.push_str(&render::audit::line(&entry.record)),
-        }
-        if self.text.len() > PIECE {
-            self.flush();
-        }
-    }
-
-    fn flush(&mut self) {
-        if !self.text.is_empty() {
-            self.printer.out(&self.text);
-            self.text.clear();
+            true => self.pieces.add(&String::from_utf8_lossy(&entry.line)),
+            false => self.pieces.add(&render::audit::line(&entry.record)),
         }
     }
 }

@@ -10,7 +10,7 @@ use malai_node::rotated::Rotated;
 use malai_node::store::show;
 use malai_wire::time::Timestamp;
 
-use super::reading::{PIECE, SHOWN_FIRST, moment, wait};
+use super::reading::{Pieces, SHOWN_FIRST, moment, wait};
 use crate::args::LogsArgs;
 use crate::exit::Exit;
 use crate::log;
@@ -62,11 +62,11 @@ pub fn run(home: &Home, args: &LogsArgs, printer: &Printer) -> anyhow::Result<Ex
         }
         None => shown.all(&mut lines)?,
     }
-    shown.flush();
+    shown.pieces.flush();
     while args.follow && !printer.has_failed() && wait()? {
         lines.look_again()?;
         shown.all(&mut lines)?;
-        shown.flush();
+        shown.pieces.flush();
     }
     Ok(Exit::OK)
 }
@@ -81,13 +81,12 @@ fn foreground_daemon(home: &Home) -> Option<u32> {
     words.all(|word| word != b"--in-background").then_some(pid)
 }
 
-/// What is to be printed, in pieces.
+/// What is wanted of it, to be printed.
 struct Shown<'a> {
     since: Option<Timestamp>,
     /// Whether the last line that has a time is wanted: one without belongs to it.
     wanted: bool,
-    text: String,
-    printer: &'a Printer,
+    pieces: Pieces<'a>,
 }
 
 impl<'a> Shown<'a> {
@@ -95,8 +94,7 @@ impl<'a> Shown<'a> {
         Self {
             since,
             wanted: since.is_none(),
-            text: String::new(),
-            printer,
+            pieces: Pieces::new(printer),
         }
     }
 
@@ -114,7 +112,7 @@ impl<'a> Shown<'a> {
             if self.wants(&line) {
                 self.add(&line);
             }
-            if self.printer.has_failed() {
+            if self.pieces.has_failed() {
                 break;
             }
         }
@@ -123,18 +121,7 @@ impl<'a> Shown<'a> {
 
     /// What a crashed process or another program has left in the file is not to move a cursor either.
     fn add(&mut self, line: &[u8]) {
-        self.text.push_str(&escape_bytes(line));
-        self.text.push('\n');
-        if self.text.len() > PIECE {
-            self.flush();
-        }
-    }
-
-    fn flush(&mut self) {
-        if !self.text.is_empty() {
-            self.printer.out(&self.text);
-            self.text.clear();
-        }
+        self.pieces.add(&format!("{}\n", escape_bytes(line)));
     }
 }
 

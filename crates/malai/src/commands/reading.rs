@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use malai_wire::time::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::printer::Printer;
+
 /// How often it is looked whether there is more.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -13,7 +15,44 @@ const LOOK: Duration = Duration::from_millis(200);
 pub const SHOWN_FIRST: usize = 10;
 
 /// Printed at once, in bytes.
-pub const PIECE: usize = 64 * 1024;
+const PIECE: usize = 64 * 1024;
+
+/// What is to be printed, in pieces.
+pub struct Pieces<'a> {
+    text: String,
+    printer: &'a Printer,
+}
+
+impl<'a> Pieces<'a> {
+    /// Nothing yet.
+    pub fn new(printer: &'a Printer) -> Self {
+        Self {
+            text: String::new(),
+            printer,
+        }
+    }
+
+    /// Adds text; prints what has come together when it is a piece.
+    pub fn add(&mut self, text: &str) {
+        self.text.push_str(text);
+        if self.text.len() > PIECE {
+            self.flush();
+        }
+    }
+
+    /// Prints the rest.
+    pub fn flush(&mut self) {
+        if !self.text.is_empty() {
+            self.printer.out(&self.text);
+            self.text.clear();
+        }
+    }
+
+    /// Whether nobody reads it any more.
+    pub fn has_failed(&self) -> bool {
+        self.printer.has_failed()
+    }
+}
 
 /// Waits a moment; false if the reader of standard output has gone meanwhile.
 pub fn wait() -> anyhow::Result<bool> {
