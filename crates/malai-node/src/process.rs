@@ -1,6 +1,7 @@
 //! Commands on this machine: spawned in a clean environment, fed and drained, signalled as a group.
 
 mod end;
+mod own;
 mod pipes;
 mod spawn;
 mod terminal;
@@ -27,6 +28,7 @@ use end::{Group, end_group, number};
 use spawn::{Ends, spawn};
 
 pub use end::{GRACE, Remains};
+pub use own::own_group;
 pub use spawn::keep_descriptors;
 
 /// The streams of a command.

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
+use malai_node::process::own_group;
 use malai_wire::peer::exec::{Size, Term, Terminal};
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios};
@@ -124,8 +125,8 @@ pub fn restore() {
 
 /// Whether the terminal is this process's to change: it is in the foreground, or there is no job control.
 pub fn is_foreground(terminal: BorrowedFd<'_>) -> bool {
-    let group = rustix::process::getpgrp();
-    rustix::termios::tcgetpgrp(terminal).map_or(true, |foreground| foreground == group)
+    // An error, too, where whoever has it has no number here: then nobody here could take it from them.
+    rustix::termios::tcgetpgrp(terminal).map_or(true, |foreground| own_group() == Some(foreground))
 }
 
 /// At once: to wait until what was written is shown could take for ever, where nobody looks.
