@@ -57,7 +57,10 @@ pub struct Link {
     greeted: watch::Sender<Option<Greeted>>,
     admitted: watch::Sender<bool>,
     heard: Mutex<Instant>,
+    /// When either side used it last; questions whether this side is there do not count.
     used: Mutex<Instant>,
+    /// When this side used it last.
+    used_here: Mutex<Instant>,
     sessions: watch::Sender<usize>,
     /// Commands of the peer's, until it has been told of their end.
     serving: watch::Sender<usize>,
@@ -91,7 +94,7 @@ impl Drop for Occupied {
 impl Drop for InUse {
     fn drop(&mut self) {
         self.0.sessions.send_modify(|sessions| *sessions -= 1);
-        *lock(&self.0.used) = Instant::now();
+        self.0.used_here_now();
     }
 }
 
@@ -132,6 +135,7 @@ impl Link {
             admitted: watch::Sender::new(false),
             heard: Mutex::new(now),
             used: Mutex::new(now),
+            used_here: Mutex::new(now),
             sessions: watch::Sender::new(0),
             serving: watch::Sender::new(0),
             beating: AtomicBool::new(false),
@@ -255,8 +259,23 @@ impl Link {
     pub fn in_use(self: &Arc<Self>) -> InUse {
         self.sessions.send_modify(|sessions| *sessions += 1);
         self.widen();
-        *lock(&self.used) = Instant::now();
+        self.used_here_now();
         InUse(self.clone())
+    }
+
+    fn used_here_now(&self) {
+        let now = Instant::now();
+        (*lock(&self.used), *lock(&self.used_here)) = (now, now);
+    }
+
+    /// The peer has made a request that is more than the question whether this side is there.
+    pub fn used_by_peer(&self) {
+        *lock(&self.used) = Instant::now();
+    }
+
+    /// Whether a session of this side has ever used the link.
+    pub fn had_sessions(&self) -> bool {
+        *lock(&self.most_sessions) > 0
     }
 
     /// Marks the link as serving a command, until the peer has been told of its end.

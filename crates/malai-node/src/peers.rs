@@ -23,6 +23,10 @@ use crate::reach::{self, Proven, Tried};
 use crate::settings::Reach;
 use crate::settings::limits::busy;
 
+mod spare;
+
+use spare::Ends;
+
 /// How long a machine is looked for and dialled, all in all.
 pub const DIAL: Duration = Duration::from_secs(10);
 
@@ -452,9 +456,11 @@ impl Peers {
         if link.is_watched() {
             return;
         }
-        let peers = Arc::downgrade(self);
-        let watched = link.clone();
-        self.tasks.spawn(watched.watch(move |link| {
+        let (peers, watched) = (Arc::downgrade(self), link.clone());
+        let all = peers.clone();
+        let is_spare =
+            move |link: &Arc<Link>| all.upgrade().is_some_and(|peers| peers.is_spare(link));
+        self.tasks.spawn(watched.watch(is_spare, move |link| {
             let peers = peers.upgrade();
             async move {
                 let Some(peers) = peers else { return };
@@ -464,6 +470,17 @@ impl Peers {
                 }
             }
         }));
+    }
+
+    fn is_spare(&self, link: &Arc<Link>) -> bool {
+        let ends = Ends {
+            me: self.membership.me,
+            peer: link.peer,
+            manager: self.membership.cluster.manager(),
+        };
+        let links = lock(&self.links);
+        let of_peer = links.get(&link.peer);
+        of_peer.is_some_and(|of_peer| spare::is_spare(link, of_peer, ends))
     }
 
     /// Looks for the peer beside a silent link: a link to another run of it, if there is one.

@@ -27,7 +27,11 @@ pub async fn serve(
     let Ok(Ok(())) = tokio::time::timeout(patience, recv.read_exact(&mut kind)).await else {
         return;
     };
-    match Bidi::from_byte(kind[0]) {
+    let kind = Bidi::from_byte(kind[0]);
+    if kind != Some(Bidi::Ping) {
+        link.used_by_peer();
+    }
+    match kind {
         Some(Bidi::Exec) => exec::serve(&link, send, recv, stdin).await,
         Some(Bidi::Fetch) => sync::give(&link, send, recv).await,
         Some(Bidi::Compare) => sync::compare(&link, send, recv).await,

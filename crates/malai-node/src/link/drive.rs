@@ -207,8 +207,7 @@ impl Link {
                         let session = number(&send);
                         let stdin = self.inbound.expect(Uni::Stdin, session);
                         self.inbound.begun(session);
-                        *lock(&self.heard) = Instant::now();
-                        *lock(&self.used) = Instant::now();
+                        self.heard_now();
                         let serving = inbound::serve(self.clone(), send, recv, stdin);
                         tasks.spawn(async move {
                             serving.await;

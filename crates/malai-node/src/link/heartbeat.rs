@@ -17,6 +17,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long after its last use a connection is still asked every [`HEARTBEAT`].
 const IN_USE: Duration = Duration::from_secs(60);
 
+/// How long a connection beside another to the same peer is kept when nobody uses it.
+const SPARE: Duration = Duration::from_secs(5);
+
 /// How long after the network is back a connection may take to be heard of again.
 const RECOVERY: Duration = Duration::from_secs(4);
 
@@ -49,9 +52,13 @@ impl Link {
     }
 
     /// Watches a link that this side uses: asks every second while it is in use, closes it when it
-    /// has been idle for long. `lost` is called when the peer has been silent for some seconds.
-    /// At most one watch runs for a link; a second call returns at once.
-    pub async fn watch<F: Future<Output = ()>>(self: Arc<Self>, lost: impl Fn(Arc<Link>) -> F) {
+    /// has been idle for long, or for a moment where it `is_spare`. `lost` is called when the peer has
+    /// been silent for some seconds. At most one watch runs for a link; a second call returns at once.
+    pub async fn watch<F: Future<Output = ()>>(
+        self: Arc<Self>,
+        is_spare: impl Fn(&Arc<Link>) -> bool,
+        lost: impl Fn(Arc<Link>) -> F,
+    ) {
         if self.beating.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -60,11 +67,18 @@ impl Link {
                 () = tokio::time::sleep(HEARTBEAT) => {}
                 _ = self.connection.closed() => return,
             }
-            let idle = lock(&self.used).elapsed();
+            let (idle, idle_here) = (self.unused_for(), lock(&self.used_here).elapsed());
             let most = self.membership.limiter.limits().idle();
-            let busy = self.sessions() > 0 || idle < IN_USE.min(most);
-            if !busy && idle > most && !self.is_occupied() {
-                self.close(&Refusal::new(RefusalCode::Idle, "the connection was idle"));
+            let busy = self.sessions() > 0 || idle_here < IN_USE.min(most);
+            let why = if !busy && idle > most {
+                Some("the connection was idle")
+            } else if idle > SPARE.min(most) && is_spare(&self) {
+                Some("another connection leads to the same machine")
+            } else {
+                None
+            };
+            if let Some(why) = why.filter(|_| !self.is_occupied()) {
+                self.close(&Refusal::new(RefusalCode::Idle, why));
                 return;
             }
             if busy && !self.ping(2 * HEARTBEAT).await && !self.is_closed() {
@@ -74,7 +88,8 @@ impl Link {
                     self.close(&Refusal::new(RefusalCode::Idle, silence()));
                     return;
                 }
-                lost(self.clone()).await;
+                // It may dial, which is much to keep room for beside every connection.
+                Box::pin(lost(self.clone())).await;
             }
         }
     }

@@ -1,0 +1,94 @@
+//! Which of several links to one peer is one too many.
+
+use std::sync::Arc;
+
+use malai_cluster::MachineId;
+
+use crate::link::Link;
+
+/// Two ends of a link, as keys.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    /// This side.
+    pub me: MachineId,
+    /// The other.
+    pub peer: MachineId,
+    /// The manager of their cluster, who may be one of them.
+    pub manager: MachineId,
+}
+
+/// What matters of a link that leads to the same run of the peer.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    is_dialled: bool,
+    had_sessions: bool,
+}
+
+/// Whether `link` is one too many of those to its peer, which are in the order of their making.
+pub(super) fn is_spare(link: &Arc<Link>, links: &[Arc<Link>], ends: Ends) -> bool {
+    let (Some(run), Some(place)) = (
+        link.instance(),
+        links.iter().position(|other| Arc::ptr_eq(other, link)),
+    ) else {
+        return false;
+    };
+    let seen = |link: &Arc<Link>| Seen {
+        is_dialled: link.is_dialled(),
+        had_sessions: link.had_sessions(),
+    };
+    let mut others = links.iter().enumerate().filter(|(at, other)| {
+        *at != place && other.is_usable() && other.is_admitted() && other.instance() == Some(run)
+    });
+    others.any(|(at, other)| gives_way(seen(link), seen(other), at > place, ends))
+}
+
+/// Two machines that look for each other at the same time find each other twice, and a slow one is
+/// dialled again. Only the dialler closes a link, and never one that a session of its own has used (a new
+/// one would cost the next session a handshake). Both sides agree on which stays: what the manager has
+/// dialled, or else the machine with the lesser key; of one side's own the later.
+fn gives_way(link: Seen, other: Seen, is_later: bool, ends: Ends) -> bool {
+    let Ends { me, peer, manager } = ends;
+    let theirs_stays = peer == manager || me != manager && peer < me;
+    link.is_dialled
+        && !link.had_sessions
+        && if other.is_dialled {
+            other.had_sessions || is_later
+        } else {
+            theirs_stays
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use malai_cluster::SecretSeed;
+
+    use super::{Ends, Seen, gives_way};
+
+    #[test]
+    fn of_two_links_both_sides_keep_the_same_one() {
+        let mut keys = [1, 2, 3].map(|n| SecretSeed::from_bytes([n; 32]).id());
+        keys.sort();
+        let [a, b, c] = keys;
+        let link = |is_dialled, had_sessions| Seen {
+            is_dialled,
+            had_sessions,
+        };
+        let (own, theirs) = (link(true, false), link(false, false));
+        // Whoever dialled: one closes its own, the other nothing.
+        for (manager, closes) in [(a, b), (b, a), (c, b)] {
+            for (me, peer) in [(a, b), (b, a)] {
+                let ends = Ends { me, peer, manager };
+                assert_eq!(gives_way(own, theirs, true, ends), me == closes);
+                assert_eq!(gives_way(own, theirs, false, ends), me == closes);
+                assert!(!gives_way(theirs, own, true, ends));
+                // A session's link stays for the next one.
+                assert!(!gives_way(link(true, true), theirs, true, ends));
+                // Of its own it keeps the later, or the one of its sessions.
+                assert!(gives_way(own, own, true, ends));
+                assert!(!gives_way(own, own, false, ends));
+                assert!(gives_way(own, link(true, true), false, ends));
+                assert!(!gives_way(link(true, true), own, true, ends));
+            }
+        }
+    }
+}
