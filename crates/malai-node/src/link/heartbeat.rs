@@ -18,7 +18,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const IN_USE: Duration = Duration::from_secs(60);
 
 /// How long a connection beside another to the same peer is kept when nobody uses it.
-const SPARE: Duration = Duration::from_secs(5);
+const SPARE: Duration = Duration::from_secs(1);
 
 /// How long after the network is back a connection may take to be heard of again.
 const RECOVERY: Duration = Duration::from_secs(4);

@@ -13,6 +13,7 @@ mod harness;
 mod house;
 mod keeper;
 mod limits;
+mod links;
 mod loss;
 mod manage;
 mod many;
