@@ -1,5 +1,6 @@
 """What a daemon takes while nothing happens: alone, with more clusters, with many connected peers."""
 
+import json
 import re
 import subprocess
 import time
@@ -78,6 +79,9 @@ class Crowd:
         configuration = self.manager.home / "clusters/many/cluster.toml"
         text = configuration.read_text() + (folder / "sections.toml").read_text()
         configuration.write_text(text)
+        # With the default (512) a daemon closes connections to make room, and what is measured is half a crowd that
+        # comes and goes. Two machines that look for each other at the same time have two connections for a moment.
+        (self.manager.home / "malai.toml").write_text(f"[limits]\nconnections = {max(512, 2 * count)}\n")
 
     def gather(self):
         """Starts the manager's daemon and waits until every machine has its configuration."""
@@ -85,6 +89,11 @@ class Crowd:
         self.manager.start()
         wait_for("the configuration is everywhere", lambda: self.said_yet(r"revision \d+ everywhere"), 300)
         return time.monotonic() - begun
+
+    def connected(self):
+        """How many of the machines the daemon has a connection with."""
+        cluster = json.loads(self.manager.run("status", "--json"))["daemon"]["clusters"][0]
+        return sum(machine["path"] is not None for machine in cluster["machines"])
 
     def end(self):
         self.manager.stop()
