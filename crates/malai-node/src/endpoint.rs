@@ -20,12 +20,6 @@ pub const GIVE_UP: Duration = Duration::from_secs(30);
 /// How often an idle connection shows that it lives, so that routers keep its path open.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// What the round trip of a path is taken to be before it was measured. A connection that has ended is kept
-/// for some nine times as long, in case a late packet comes, and a manager that starts makes hundreds of
-/// short ones: with QUIC's third of a second its memory would be theirs. On a slower path a packet of the
-/// handshake is sent once more than needed.
-pub const FIRST_GUESS: Duration = Duration::from_millis(100);
-
 /// Streams that a peer may have open before it is known to be a member.
 pub const STREAMS_BEFORE_ADMISSION: u32 = 8;
 
@@ -143,7 +137,6 @@ fn transport() -> QuicTransportConfig {
         .max_concurrent_uni_streams(STREAMS_BEFORE_ADMISSION.into())
         .receive_window(WINDOW.into())
         .stream_receive_window(STREAM_WINDOW.into())
-        .initial_rtt(FIRST_GUESS)
         .max_idle_timeout(GIVE_UP.try_into().ok())
         .keep_alive_interval(KEEP_ALIVE)
         .datagram_receive_buffer_size(None)

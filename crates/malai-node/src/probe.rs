@@ -21,10 +21,6 @@ pub const PATIENCE: Duration = Duration::from_secs(3);
 /// How often a closed port of this computer is looked at again: its daemon may just be starting.
 const KNOCK_AGAIN: Duration = Duration::from_millis(50);
 
-/// How long the second family of this computer waits: a daemon has the same port in both, so that asking
-/// there again only helps where something else keeps the first one busy.
-const SECOND_FAMILY: Duration = Duration::from_millis(400);
-
 /// What an address turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
@@ -47,9 +43,6 @@ pub async fn probe(probers: &Arc<Probers>, target: &MachineId, address: SocketAd
             return Answer::Closed;
         }
         tokio::time::sleep(KNOCK_AGAIN).await;
-    }
-    if address.is_ipv6() && address.ip().is_loopback() {
-        tokio::time::sleep(SECOND_FAMILY).await;
     }
     let Some(prober) = probers.endpoint_for(target, address).await else {
         return Answer::Silent;

@@ -15,7 +15,6 @@ use malai_cluster::MachineId;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::endpoint::FIRST_GUESS;
 use crate::probe::PATIENCE;
 
 /// Endpoints kept. Whoever announces more addresses for a machine makes the rest of its probes dearer,
@@ -122,7 +121,6 @@ impl Prober {
             .portmapper_config(PortmapperConfig::Disabled)
             .transport_config(
                 QuicTransportConfig::builder()
-                    .initial_rtt(FIRST_GUESS)
                     .max_idle_timeout(PATIENCE.try_into().ok())
                     .build(),
             )

@@ -42,7 +42,7 @@ use crate::twin;
 const PROBE: Duration = Duration::from_secs(5);
 
 /// How long an endpoint may take to close. Every peer is told at once; what follows is a wait for late
-/// packets, which is 1 s long after a connection with a path that was never measured (a short command's).
+/// packets, which is 3 s long after a connection with a path that was never measured (a short command's).
 const GOODBYE: Duration = Duration::from_millis(250);
 
 /// Largest snapshot file that is read, in bytes: the content and its comment line.

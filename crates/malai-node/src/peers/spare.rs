@@ -44,11 +44,13 @@ pub(super) fn is_spare(link: &Arc<Link>, links: &[Arc<Link>], ends: Ends) -> boo
 
 /// Two machines that look for each other at the same time find each other twice, and a slow one is
 /// dialled again. Only the dialler closes a link, and never one that a session of its own has used (a new
-/// one would cost the next session a handshake). Both sides agree on which stays: what the manager has
-/// dialled, or else the machine with the lesser key; of one side's own the later.
+/// one would cost the next session a handshake). Both sides agree on which stays: the one over which a
+/// machine asks the manager, which it would dial again, or else that of the lesser key; of one side's own
+/// the later. While sessions run there are two, as they have one of their own: a side that has moved is
+/// found again by what it dials itself.
 fn gives_way(link: Seen, other: Seen, is_later: bool, ends: Ends) -> bool {
     let Ends { me, peer, manager } = ends;
-    let theirs_stays = peer == manager || me != manager && peer < me;
+    let theirs_stays = me == manager || peer != manager && peer < me;
     link.is_dialled
         && !link.had_sessions
         && if other.is_dialled {
@@ -75,7 +77,7 @@ mod tests {
         };
         let (own, theirs) = (link(true, false), link(false, false));
         // Whoever dialled: one closes its own, the other nothing.
-        for (manager, closes) in [(a, b), (b, a), (c, b)] {
+        for (manager, closes) in [(a, a), (b, b), (c, b)] {
             for (me, peer) in [(a, b), (b, a)] {
                 let ends = Ends { me, peer, manager };
                 assert_eq!(gives_way(own, theirs, true, ends), me == closes);

@@ -1,8 +1,9 @@
 //! Two machines that have found each other twice keep one connection, and go on using it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use malai_node::link::Link;
+use malai_cluster::MachineId;
 use malai_node::service::{Part, Service};
 use malai_node::settings::{Reach, Settings};
 use malai_wire::{Refusal, RefusalCode};
@@ -20,52 +21,53 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 #[test]
-fn of_two_connections_the_managers_stays() {
+fn of_two_connections_the_one_that_a_machine_asks_over_stays() {
     let cluster = Cluster::running(&["web01"]);
-    let web01 = cluster.machine("web01");
-    web01.stop();
+    let web01: MachineId = cluster.id_of("web01").parse().unwrap();
+    cluster.machine("web01").stop();
+    cluster.manager.stop();
     peer::run(async {
-        // web01 as a service of this process, so that its links can be looked at.
-        let home = malai_node::home::Home::at(web01.path.clone());
+        // The manager as a service of this process, so that its links can be looked at.
+        let home = malai_node::home::Home::at(cluster.manager.path.clone());
         let dir = home.survey().unwrap().dirs.into_iter().next().unwrap();
         let part = Part::new(true, Reach::Loopback, &home, &Settings::default());
         part.audit.open();
         let service = Service::start(dir, part).await.unwrap();
         service.serve();
-        let (peers, manager) = (&service.peers, service.membership.cluster.manager());
-        let is_there = |link: &Link| link.is_admitted() && !link.is_closed();
-        // It asks the manager for news by itself.
+        let peers = &service.peers;
+        let mut start = cluster.machine("web01").command(&["daemon"]);
+        let started = tokio::task::spawn_blocking(move || start.output().unwrap());
+        assert!(started.await.unwrap().status.success());
+        cluster.machine("web01").own(cluster.machine("web01").pid());
+        // It asks for news by itself.
         until("a link", || {
-            peers.current(&manager).is_some_and(|link| is_there(&link))
+            peers
+                .current(&web01)
+                .is_some_and(|link| link.is_admitted() && !link.is_dialled())
         })
         .await;
-        let own = peers.current(&manager).unwrap();
+        let theirs = peers.current(&web01).unwrap();
+        // What is dialled beside it goes.
+        let own = peers.fresh_link(web01).await.unwrap();
         assert!(own.is_dialled());
-        // The manager's command goes over a connection that the manager has dialled.
-        let mut command = cluster.manager.command(&["web01.company", "true"]);
-        let ran = tokio::task::spawn_blocking(move || command.output().unwrap());
-        let ran = ran.await.unwrap();
-        assert!(ran.status.success(), "{ran:?}");
-        let only = |peers: &malai_node::peers::Peers| match peers.all().as_slice() {
-            [link] if !link.is_dialled() => Some(link.clone()),
-            _ => None,
-        };
-        until("the manager's link alone", || only(peers).is_some()).await;
-        assert!(own.is_closed());
-        let managers = only(peers).unwrap();
-        // It is what web01 uses from now on, and what stays when it dials once more.
-        let used = peers.link(manager).await.unwrap();
-        assert!(std::sync::Arc::ptr_eq(&used, &managers));
-        peers.fresh_link(manager).await.unwrap();
-        until("the second to go", || peers.all().len() == 1).await;
-        assert!(is_there(&managers));
-        // The manager asks every second whether web01 is there. That alone is no use of it: two sides that
+        until("the second to go", || own.is_closed()).await;
+        until("one link", || peers.all().len() == 1).await;
+        assert!(Arc::ptr_eq(&peers.link(web01).await.unwrap(), &theirs));
+        // A session gets one of its own, which stays for the next.
+        let sessions = peers.session_link(web01).await.unwrap();
+        assert!(sessions.is_dialled());
+        drop(sessions.in_use());
+        let third = peers.fresh_link(web01).await.unwrap();
+        until("the third to go", || third.is_closed()).await;
+        until("two links", || peers.all().len() == 2).await;
+        assert!(!sessions.is_closed() && !theirs.is_closed());
+        // web01 asks every second whether the manager is there. That alone is no use of it: two sides that
         // asked each other for this would never stop.
         until("a link that is unused", || {
-            managers.unused_for() > Duration::from_secs(4)
+            theirs.unused_for() > Duration::from_secs(4)
         })
         .await;
-        assert!(is_there(&managers));
+        assert!(theirs.silent_for() < Duration::from_secs(4));
         service
             .stop(&Refusal::new(RefusalCode::Stopping, "the test is over"))
             .await;
