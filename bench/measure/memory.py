@@ -93,7 +93,7 @@ class Crowd:
     def connected(self):
         """How many of the machines the daemon has a connection with."""
         cluster = json.loads(self.manager.run("status", "--json"))["daemon"]["clusters"][0]
-        return sum(machine["path"] is not None for machine in cluster["machines"])
+        return sum(machine["state"] != "idle" for machine in cluster["machines"])
 
     def end(self):
         self.manager.stop()
