@@ -209,7 +209,8 @@ impl Link {
                         self.inbound.begun(session);
                         *lock(&self.heard) = Instant::now();
                         *lock(&self.used) = Instant::now();
-                        let serving = inbound::serve(self.clone(), send, recv, stdin);
+                        // Boxed: what a session needs is large, and a task is copied when it is made and when it ends.
+                        let serving = Box::pin(inbound::serve(self.clone(), send, recv, stdin));
                         tasks.spawn(async move {
                             serving.await;
                             drop((place, occupied));
