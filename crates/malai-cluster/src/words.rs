@@ -251,7 +251,13 @@ fn push_escaped(safe: &mut String, character: char) {
 }
 
 /// Whether a terminal would obey the character, or show others in another place or not at all.
+#[inline]
 pub fn is_unsafe(character: char) -> bool {
+    // Nearly every character there is: this runs over each of every record.
+    !matches!(character, ' '..='~') && is_unsafe_of_the_rest(character)
+}
+
+fn is_unsafe_of_the_rest(character: char) -> bool {
     character.is_control()
         || matches!(
             character,

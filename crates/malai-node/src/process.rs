@@ -244,23 +244,23 @@ fn flow(
             stderr,
         } => (
             leader.map_or(Group::Nobody, Group::Own),
-            tokio::spawn(pipes::feed(input, stdin, counts.clone())),
-            tokio::spawn(pipes::drain(
+            tokio::spawn(Box::pin(pipes::feed(input, stdin, counts.clone()))),
+            tokio::spawn(Box::pin(pipes::drain(
                 stdout,
                 out_sink,
                 gate.clone(),
                 out_end,
                 counts.clone(),
                 |counts| &counts.stdout,
-            )),
-            tokio::spawn(pipes::drain(
+            ))),
+            tokio::spawn(Box::pin(pipes::drain(
                 stderr,
                 err_sink,
                 gate,
                 err_end,
                 counts,
                 |counts| &counts.stderr,
-            )),
+            ))),
         ),
         Ends::Terminal(pty) => {
             let (reader, writer, pty) = (pty.reader()?, pty.writer()?, Arc::new(pty));

@@ -17,9 +17,10 @@ use line::Lines;
 use malai_node::home::Home;
 use malai_node::settings::log::FORMAT_VARIABLE;
 use malai_node::settings::{LogFormat, LogSettings, Settings};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+use tracing_subscriber::{Registry, reload};
 
 /// The log file is started anew at this size, in bytes.
 const SIZE: usize = 10 * 1024 * 1024;
@@ -29,7 +30,7 @@ const KEPT: usize = 3;
 
 /// The log at work. What the environment says of it wins over `malai.toml`.
 pub struct Log {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
     json: Arc<AtomicBool>,
     environment: Environment,
 }
@@ -49,19 +50,19 @@ impl Environment {
             )
         })?;
         Ok(Self {
-            filter: std::env::var("RUST_LOG").ok(),
+            filter: std::env::var("RUST_LOG")
+                .ok()
+                .filter(|text| !text.trim().is_empty()),
             format,
         })
     }
 
-    fn filter(&self, settings: LogSettings) -> EnvFilter {
-        let text = match &self.filter {
-            Some(text) => text.clone(),
+    fn filter(&self, settings: LogSettings) -> Targets {
+        match &self.filter {
+            Some(text) => filter(text),
             // iroh's own words are for its developers.
-            None => format!("malai={}", settings.level),
-        };
-        // `malai=debug` is meant for all of malai, whose parts are crates of their own.
-        EnvFilter::new(text.split(',').map(widened).collect::<Vec<_>>().join(","))
+            None => filter(&format!("malai={}", settings.level)),
+        }
     }
 
     fn is_json(&self, settings: LogSettings) -> bool {
@@ -69,10 +70,24 @@ impl Environment {
     }
 }
 
+/// A filter as `RUST_LOG` has it: levels, targets, or targets with their levels, separated by commas. What
+/// cannot be read says nothing: the variable is there for other programs too.
+fn filter(text: &str) -> Targets {
+    let directives = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+    let read = directives.filter_map(|one| widened(one).parse::<Targets>().ok());
+    read.fold(Targets::new(), |all, one| match one.default_level() {
+        Some(level) => all.with_default(level),
+        None => all.with_targets(one),
+    })
+}
+
+/// `malai=debug` is meant for all of malai, whose parts are crates of their own.
 fn widened(directive: &str) -> String {
-    match directive.trim().strip_prefix("malai=") {
-        Some(level) => format!("malai={level},malai_node={level}"),
-        None => directive.to_owned(),
+    match directive.strip_prefix("malai") {
+        Some(level) if level.is_empty() || level.starts_with('=') => {
+            format!("malai{level},malai_node{level}")
+        }
+        _ => directive.to_owned(),
     }
 }
 
@@ -149,4 +164,45 @@ pub fn open_appending(home: &Home) -> anyhow::Result<File> {
         .mode(0o600)
         .open(&path)
         .with_context(|| format!("cannot open the log {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::filter;
+
+    #[test]
+    fn a_filter_is_read_as_other_programs_read_it() {
+        let cases = [
+            // text, target, most detailed level of it that is logged
+            ("malai=info", "malai::log", Some(Level::INFO)),
+            ("malai=debug", "malai_node::link", Some(Level::DEBUG)),
+            ("malai", "malai_node::link", Some(Level::TRACE)),
+            ("malai=info", "iroh::socket", None),
+            ("debug", "iroh::socket", Some(Level::DEBUG)),
+            ("warn, malai=debug", "iroh", Some(Level::WARN)),
+            ("malai=debug,warn", "malai_node", Some(Level::DEBUG)),
+            ("iroh=debug,malai=off", "malai", None),
+            ("malai=loud,iroh=info,[x]=y=z,", "iroh", Some(Level::INFO)),
+            ("malai=loud", "malai", None),
+        ];
+        for (text, target, most) in cases {
+            let filter = filter(text);
+            for level in [
+                Level::ERROR,
+                Level::WARN,
+                Level::INFO,
+                Level::DEBUG,
+                Level::TRACE,
+            ] {
+                let expected = most.is_some_and(|most| level <= most);
+                assert_eq!(
+                    filter.would_enable(target, &level),
+                    expected,
+                    "{text}: {target} {level}"
+                );
+            }
+        }
+    }
 }

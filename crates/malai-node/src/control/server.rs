@@ -81,11 +81,9 @@ impl Socket {
                         let limiter = daemon.limiter();
                         let most = limiter.limits().control_connections;
                         let (place, _) = limiter.control.enter((), most as usize, usize::MAX);
-                        let daemon = daemon.clone();
-                        daemon.tasks().spawn({
-                            let daemon = daemon.clone();
-                            async move { admit(stream, daemon, place).await }
-                        });
+                        // Boxed, as every task that is large: tokio copies a task when it is made and when it ends.
+                        let serving = Box::pin(admit(stream, daemon.clone(), place));
+                        daemon.tasks().spawn(serving);
                     }
                     Ok(_) => tracing::warn!("another user tried the control socket and was turned away"),
                     Err(error) => {
@@ -201,7 +199,7 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, place: Place<()>) {
                         }
                     };
                     drop(place);
-                    let session = run(stream, daemon.clone(), exec, received, gone);
+                    let session = Box::pin(run(stream, daemon.clone(), exec, received, gone));
                     let _ = daemon.sessions().spawn(session).await;
                     drop(counted);
                     Ok(())
@@ -443,7 +441,7 @@ impl Received {
     }
 
     fn receive(&mut self, stream: &UnixStream) -> io::Result<usize> {
-        let mut buffer = [0; 16 * 1024];
+        let mut buffer = [0; 4 * 1024];
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let message = rustix::net::recvmsg(

@@ -208,7 +208,8 @@ impl Link {
                         let stdin = self.inbound.expect(Uni::Stdin, session);
                         self.inbound.begun(session);
                         self.heard_now();
-                        let serving = inbound::serve(self.clone(), send, recv, stdin);
+                        // Boxed: what a session needs is large, and a task is copied when it is made and when it ends.
+                        let serving = Box::pin(inbound::serve(self.clone(), send, recv, stdin));
                         tasks.spawn(async move {
                             serving.await;
                             drop((place, occupied));

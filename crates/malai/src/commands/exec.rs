@@ -98,7 +98,8 @@ fn is_plain(home: &Home, target: &str, on: &OnTargets) -> anyhow::Result<bool> {
     Ok(targets.plain().is_some())
 }
 
-/// Runs it on all that are meant.
+/// Runs it on all that are meant. Its frame is not for the stack of one command on one target.
+#[inline(never)]
 fn run_on_several(
     home: &Home,
     target: &str,

@@ -34,47 +34,57 @@ use crate::printer::Printer;
 pub fn run(typed: Typed, printer: &Printer) -> anyhow::Result<Exit> {
     let home = Home::from_env()?;
     match typed.command {
+        Command::Target(words) => target::run(&home, &words, &typed.on, printer),
+        command => run_verb(&home, command, printer),
+    }
+}
+
+/// All that begins with a verb. Apart from the way of a command on a target, which must not touch the pages of the
+/// stack that all the others need together: each is a page fault, and there were thirty (bench/README.md).
+#[inline(never)]
+fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<Exit> {
+    match command {
         Command::Cluster(ClusterCommand::Init { alias }) => {
-            cluster_init::run(&home, &alias, printer)
+            cluster_init::run(home, &alias, printer)
         }
         Command::Cluster(ClusterCommand::Add {
             alias,
             name,
             id52,
             allow_from,
-        }) => cluster_edit::add(&home, [&alias, &name, &id52], &allow_from, printer),
+        }) => cluster_edit::add(home, [&alias, &name, &id52], &allow_from, printer),
         Command::Cluster(ClusterCommand::Remove { alias, name }) => {
-            cluster_edit::remove(&home, [&alias, &name], printer)
+            cluster_edit::remove(home, [&alias, &name], printer)
         }
         Command::Machine(MachineCommand::Init {
             manager_id52,
             alias,
             replace,
-        }) => machine_init::run(&home, [&manager_id52, &alias], replace, printer),
+        }) => machine_init::run(home, [&manager_id52, &alias], replace, printer),
         Command::Daemon(args) if args.foreground => {
-            daemon::run_foreground(&home, args.in_background, printer)
+            daemon::run_foreground(home, args.in_background, printer)
         }
-        Command::Daemon(_) => daemon::run_background(&home, printer),
-        Command::Stop => stop::run(&home, printer),
-        Command::Status(args) => status::run(&home, args.json, printer),
-        Command::Sessions(args) => sessions::run(&home, &args, printer),
+        Command::Daemon(_) => daemon::run_background(home, printer),
+        Command::Stop => stop::run(home, printer),
+        Command::Status(args) => status::run(home, args.json, printer),
+        Command::Sessions(args) => sessions::run(home, &args, printer),
         Command::Rescan(args) if args.check => {
-            rescan_check::run(&home, args.cluster.as_deref(), args.json, printer)
+            rescan_check::run(home, args.cluster.as_deref(), args.json, printer)
         }
-        Command::Rescan(args) => rescan::run(&home, args.cluster.as_deref(), printer),
-        Command::Audit(args) => audit::run(&home, &args, printer),
-        Command::Logs(args) => logs::run(&home, &args, printer),
-        Command::Doctor(args) => doctor::run(&home, &args, printer),
-        Command::Completions(args) => completions::run(&home, &args, printer),
+        Command::Rescan(args) => rescan::run(home, args.cluster.as_deref(), printer),
+        Command::Audit(args) => audit::run(home, &args, printer),
+        Command::Logs(args) => logs::run(home, &args, printer),
+        Command::Doctor(args) => doctor::run(home, &args, printer),
+        Command::Completions(args) => completions::run(home, &args, printer),
         Command::Man(args) => man::run(&args, printer),
-        Command::Why(args) => why::run(&home, &args, printer),
+        Command::Why(args) => why::run(home, &args, printer),
         Command::Exec(args) => {
             let ExecCommand::Target(words) = &args.command;
-            exec::run(&home, words, &args.on, printer)
+            exec::run(home, words, &args.on, printer)
         }
-        Command::Shell(args) => shell::run(&home, &args, printer),
-        Command::Target(words) => target::run(&home, &words, &typed.on, printer),
+        Command::Shell(args) => shell::run(home, &args, printer),
+        Command::Target(_) => unreachable!("a target is no verb"),
         Command::Demo(args) => demo::run(args.keep, printer),
-        Command::Keeper(args) => keeper::run(&home, args.in_background),
+        Command::Keeper(args) => keeper::run(home, args.in_background),
     }
 }

@@ -1,24 +1,27 @@
 //! A command through the daemon: descriptors handed over, then only signals and the exit.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use malai_node::control::client::{Control, ControlError};
 use malai_node::execute::{self, Ending};
 use malai_wire::control::{Exec, FromCommand, Reply, Request, Stdin};
 use malai_wire::frame::Tagged;
 use malai_wire::peer::exec::{Action, Signal, Terminal};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::ignored::Ignored;
 use super::interactive::{Interactive, Other};
-use super::started::Started;
+use super::started::UNDER_WAY;
 use super::timed_out;
 use crate::args::OnTargets;
 
@@ -33,7 +36,7 @@ pub fn run(
     let exec = Exec {
         target: target.to_owned(),
         action,
-        stdin: match rustix::termios::isatty(std::io::stdin()) {
+        stdin: match rustix::termios::isatty(io::stdin()) {
             _ if on.no_input => Stdin::Empty,
             // A terminal stays here, so that the shell's job control keeps working.
             true => Stdin::Streamed,
@@ -68,7 +71,7 @@ impl Other for Daemon {
 /// Runs it on the terminal that is here.
 fn run_on_terminal(mut control: Control, exec: Exec) -> Result<Ending, ControlError> {
     let target = exec.target.clone();
-    let (output, complaints) = (std::io::stdout(), std::io::stderr());
+    let (output, complaints) = (io::stdout(), io::stderr());
     control.send(&Request::Exec(exec), &[output.as_fd(), complaints.as_fd()])?;
     // From now on: a size or a signal must not be said before the request. Until then a signal ends this
     // process as if it were not caught.
@@ -106,10 +109,9 @@ fn run_on_terminal(mut control: Control, exec: Exec) -> Result<Ending, ControlEr
 
 /// Runs it with what this process's own streams are.
 fn run_plain(mut control: Control, exec: Exec, on: &OnTargets) -> Result<Ending, ControlError> {
-    let (input, output, complaints) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let (input, output, complaints) = (io::stdin(), io::stdout(), io::stderr());
     let (target, stdin) = (exec.target.clone(), exec.stdin);
     let request = Request::Exec(exec);
-    let started = Started::default();
     let voice = Arc::new(Mutex::new(
         control
             .stream()
@@ -126,46 +128,105 @@ fn run_plain(mut control: Control, exec: Exec, on: &OnTargets) -> Result<Ending,
         }
     }
     // While the daemon is at work. Until then a signal ends this process as if it were not caught.
-    pass_signals(voice.clone(), started.clone()).map_err(|error| control.unusable(error))?;
+    let mut signals = catch().map_err(|error| control.unusable(error))?;
     if stdin == Stdin::Streamed {
         let voice = voice.clone();
         // Ends with the process: a read from a terminal cannot be called back.
         thread::spawn(move || pass_input(&voice));
     }
-    let given_up = Arc::new(AtomicBool::new(false));
-    if let Some(timeout) = on.timeout {
-        let (given_up, voice) = (given_up.clone(), voice.clone());
-        // Ends with the process.
-        thread::spawn(move || {
-            thread::sleep(timeout);
-            given_up.store(true, Ordering::Relaxed);
-            // To the daemon this command line has gone then.
-            let voice = voice.lock().unwrap_or_else(PoisonError::into_inner);
-            let _ = voice.shutdown(Shutdown::Both);
-        });
-    }
+    let given_up = on.timeout.map(|timeout| Instant::now() + timeout);
+    let (mut started, mut early) = (false, None::<Early>);
     loop {
-        match control.answer() {
-            Err(_) if given_up.load(Ordering::Relaxed) => {
-                return Ok(Ending::failed(timed_out(&target, on)));
+        let until = early.as_ref().map(|early| early.until);
+        let until = until.into_iter().chain(given_up).min();
+        let ready = wait(&control, &signals, until).map_err(|error| control.unusable(error))?;
+        if ready.answer {
+            match control.answer() {
+                Ok(Reply::Started) => {
+                    started = true;
+                    if let Some(early) = early.take() {
+                        pass(early.number, &voice);
+                    }
+                }
+                Ok(Reply::Exited(exited)) => {
+                    return Ok(Ending {
+                        code: exited.code,
+                        message: exited.message,
+                    });
+                }
+                Ok(_) => {}
+                Err(ControlError::Gone) => {
+                    return Ok(Ending::failed(execute::DAEMON_GONE));
+                }
+                Err(error) => return Err(error),
             }
-            Ok(Reply::Started) => started.set(),
-            Ok(Reply::Exited(exited)) => {
-                return Ok(Ending {
-                    code: exited.code,
-                    message: exited.message,
-                });
+        }
+        if ready.signal {
+            for number in signals.pending() {
+                if started || matches!(number, SIGTSTP | SIGCONT) {
+                    pass(number, &voice);
+                } else {
+                    early.get_or_insert_with(|| Early::now(number));
+                }
             }
-            Ok(_) => {}
-            Err(ControlError::Gone) => {
-                return Ok(Ending::failed(execute::DAEMON_GONE));
-            }
-            Err(error) => return Err(error),
+        }
+        if let Some(early) = &early
+            && early.until <= Instant::now()
+        {
+            // Its connection ends with this process, and with that the attempt.
+            std::process::exit(128 + early.number);
+        }
+        if given_up.is_some_and(|given_up| given_up <= Instant::now()) {
+            // To the daemon this command line has gone then.
+            let _ = control.stream().shutdown(Shutdown::Both);
+            return Ok(Ending::failed(timed_out(&target, on)));
         }
     }
 }
 
-fn say(voice: &Mutex<UnixStream>, message: &FromCommand) -> std::io::Result<()> {
+/// A signal from before the word that the command runs.
+struct Early {
+    number: i32,
+    /// Until when that word may still come.
+    until: Instant,
+}
+
+impl Early {
+    fn now(number: i32) -> Self {
+        Self {
+            number,
+            until: Instant::now() + UNDER_WAY,
+        }
+    }
+}
+
+/// What can be looked at without waiting.
+struct Ready {
+    answer: bool,
+    signal: bool,
+}
+
+/// Waits for the daemon, for a signal, or until a moment. One thread for all: a second one would cost what a
+/// whole turn of the socket costs, at its start and at the end of the process.
+fn wait(control: &Control, signals: &Signals, until: Option<Instant>) -> io::Result<Ready> {
+    loop {
+        let mut heard = [control.stream().as_fd(), signals.get_read().as_fd()]
+            .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        // A wait that is too long for the system's type is one without an end.
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match rustix::event::poll(&mut heard, left.as_ref()) {
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => {
+                let [answer, signal] = heard.map(|one| !one.revents().is_empty());
+                return Ok(Ready { answer, signal });
+            }
+        }
+    }
+}
+
+fn say(voice: &Mutex<UnixStream>, message: &FromCommand) -> io::Result<()> {
     voice
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -176,8 +237,8 @@ fn say(voice: &Mutex<UnixStream>, message: &FromCommand) -> std::io::Result<()> 
 fn pass_input(voice: &Mutex<UnixStream>) {
     let mut buffer = [0; 4096];
     loop {
-        match std::io::stdin().lock().read(&mut buffer) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+        match io::stdin().lock().read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Ok(0) | Err(_) => {
                 let _ = say(voice, &FromCommand::Input(Vec::new()));
                 return;
@@ -191,33 +252,35 @@ fn pass_input(voice: &Mutex<UnixStream>) {
     }
 }
 
-/// Passes signals on from the moment the command runs; before that they end this process, and with
-/// its connection the attempt.
-fn pass_signals(voice: Arc<Mutex<UnixStream>>, started: Started) -> std::io::Result<()> {
-    const PASSED: [i32; 8] = [
+/// The signals to this process, from the moment they are caught.
+type Signals = SignalDelivery<UnixStream, SignalOnly>;
+
+/// Catches signals; but for those that whoever started this process had ignored.
+fn catch() -> io::Result<Signals> {
+    const CAUGHT: [i32; 8] = [
         SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT,
     ];
     let ignored = Ignored::at_start();
-    let mut signals = Signals::new(PASSED.iter().filter(|signal| !ignored.contains(**signal)))?;
-    thread::spawn(move || {
-        for number in signals.forever() {
-            let message = match number {
-                SIGTSTP => {
-                    let _ = say(&voice, &FromCommand::Pause);
-                    let _ = signal_hook::low_level::emulate_default_handler(SIGTSTP);
-                    continue;
-                }
-                SIGCONT => FromCommand::Resume,
-                _ if !started.is_set() => std::process::exit(128 + number),
-                SIGINT => FromCommand::Signal(Signal::Int),
-                SIGTERM => FromCommand::Signal(Signal::Term),
-                SIGHUP => FromCommand::Signal(Signal::Hup),
-                SIGQUIT => FromCommand::Signal(Signal::Quit),
-                SIGUSR1 => FromCommand::Signal(Signal::Usr1),
-                _ => FromCommand::Signal(Signal::Usr2),
-            };
-            let _ = say(&voice, &message);
+    let (read, write) = UnixStream::pair()?;
+    let caught = CAUGHT.iter().filter(|signal| !ignored.contains(**signal));
+    Signals::with_pipe(read, write, SignalOnly, caught)
+}
+
+/// Passes a signal on to the command; or stops this process, and says so.
+fn pass(number: i32, voice: &Mutex<UnixStream>) {
+    let message = match number {
+        SIGTSTP => {
+            let _ = say(voice, &FromCommand::Pause);
+            let _ = signal_hook::low_level::emulate_default_handler(SIGTSTP);
+            return;
         }
-    });
-    Ok(())
+        SIGCONT => FromCommand::Resume,
+        SIGINT => FromCommand::Signal(Signal::Int),
+        SIGTERM => FromCommand::Signal(Signal::Term),
+        SIGHUP => FromCommand::Signal(Signal::Hup),
+        SIGQUIT => FromCommand::Signal(Signal::Quit),
+        SIGUSR1 => FromCommand::Signal(Signal::Usr1),
+        _ => FromCommand::Signal(Signal::Usr2),
+    };
+    let _ = say(voice, &message);
 }

@@ -29,7 +29,9 @@ use super::timed_out;
 use crate::args::OnTargets;
 use crate::commands::keeper;
 
-/// Runs a command and waits for its end. Nothing in the home is changed by it.
+/// Runs a command and waits for its end. Nothing in the home is changed by it. Its frame, which holds all of the
+/// session's state, is not for the stack of a command through a daemon.
+#[inline(never)]
 pub fn run(
     home: &Home,
     target: &str,

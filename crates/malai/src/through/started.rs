@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// How long a signal waits for the word that the command runs. Its output may be seen, and a signal be
 /// sent because of it, before that word is read here.
-const UNDER_WAY: Duration = Duration::from_millis(100);
+pub(super) const UNDER_WAY: Duration = Duration::from_millis(100);
 
 /// Set once, when the command runs.
 #[derive(Debug, Clone, Default)]
