@@ -20,6 +20,12 @@ pub const GIVE_UP: Duration = Duration::from_secs(30);
 /// How often an idle connection shows that it lives, so that routers keep its path open.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// How long a path that nobody uses is kept beside another one: less than the 5 s after which iroh would show that
+/// it lives. Paths add up where a network comes and goes, all between the same two addresses. In an outage each
+/// side abandons them one after the other and keeps the last one; and if that is not the same one on both sides,
+/// neither hears the other when the network is back.
+const SPARE_PATH: Duration = Duration::from_secs(4);
+
 /// Streams that a peer may have open before it is known to be a member.
 pub const STREAMS_BEFORE_ADMISSION: u32 = 8;
 
@@ -102,7 +108,7 @@ async fn bind_at(seed: &SecretSeed, reach: Reach, port: u16) -> Result<Endpoint,
         .crypto_provider(cipher::provider())
         .secret_key(SecretKey::from_bytes(&seed.to_bytes()))
         .alpns(vec![ALPN.to_vec(), PROBE_ALPN.to_vec()])
-        .transport_config(transport())
+        .transport_config(transport(reach))
         .portmapper_config(PortmapperConfig::Disabled)
         .clear_ip_transports()
         .bind_addr(SocketAddr::V4(SocketAddrV4::new(v4, port)))
@@ -131,16 +137,21 @@ fn has_ipv6() -> bool {
 }
 
 /// What every connection starts with: little, until the other side is known to be a member.
-fn transport() -> QuicTransportConfig {
-    QuicTransportConfig::builder()
+fn transport(reach: Reach) -> QuicTransportConfig {
+    let transport = QuicTransportConfig::builder()
         .max_concurrent_bidi_streams(STREAMS_BEFORE_ADMISSION.into())
         .max_concurrent_uni_streams(STREAMS_BEFORE_ADMISSION.into())
         .receive_window(WINDOW.into())
         .stream_receive_window(STREAM_WINDOW.into())
         .max_idle_timeout(GIVE_UP.try_into().ok())
         .keep_alive_interval(KEEP_ALIVE)
-        .datagram_receive_buffer_size(None)
-        .build()
+        .datagram_receive_buffer_size(None);
+    match reach {
+        Reach::Loopback | Reach::Lan => transport.default_path_max_idle_timeout(SPARE_PATH),
+        // A path that is kept is one that needs no hole to be punched again; and the relay's outlives them all.
+        Reach::Public => transport,
+    }
+    .build()
 }
 
 /// iroh's name for a machine's key.
