@@ -77,7 +77,7 @@ def memory(report, rounds, world_of, examples):
             crowd.end()
         base = found[1]
         # Of those that are connected: whoever is not costs next to nothing.
-        each = (rows[-1][2] - base) / rows[-1][5]
+        each = (rows[-1][2] - base) / max(1, rows[-1][5])
         report.bar(f"resident memory: each idle peer, of {crowds[-1]:,}", 0.15, [each], unit=" MB")
     bars = bars_of_text(list(found.values()))
     report.section(

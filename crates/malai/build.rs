@@ -16,9 +16,11 @@ fn main() {
     let (Some(archive), Some(folder)) = (unwinder(), env::var_os("OUT_DIR")) else {
         return;
     };
+    // Another compiler has another one.
+    println!("cargo:rerun-if-changed={}", archive.display());
     // What rustc asks for is the shared library; the first file of that name is this list of what to link instead.
     let list = Path::new(&folder).join("libgcc_s.so");
-    if fs::write(list, format!("INPUT({})\n", archive.display())).is_ok() {
+    if fs::write(list, format!("INPUT(\"{}\")\n", archive.display())).is_ok() {
         println!(
             "cargo:rustc-link-search=native={}",
             PathBuf::from(folder).display()

@@ -57,9 +57,9 @@ pub struct Link {
     greeted: watch::Sender<Option<Greeted>>,
     admitted: watch::Sender<bool>,
     heard: Mutex<Instant>,
-    /// When either side used it last; questions whether this side is there do not count.
+    /// When a session or a request of the peer's used it last; questions whether this side is there do not count.
     used: Mutex<Instant>,
-    /// When this side used it last.
+    /// When a session used it last.
     used_here: Mutex<Instant>,
     sessions: watch::Sender<usize>,
     /// Commands of the peer's, until it has been told of their end.
@@ -273,7 +273,7 @@ impl Link {
         *lock(&self.used) = Instant::now();
     }
 
-    /// Whether a session of this side has ever used the link.
+    /// Whether a session has ever used the link.
     pub fn had_sessions(&self) -> bool {
         *lock(&self.most_sessions) > 0
     }
@@ -297,7 +297,7 @@ impl Link {
         }
     }
 
-    /// Sessions of this side that use the link now.
+    /// Sessions that use the link now.
     pub fn sessions(&self) -> usize {
         *self.sessions.borrow()
     }

@@ -17,7 +17,7 @@ use line::Lines;
 use malai_node::home::Home;
 use malai_node::settings::log::FORMAT_VARIABLE;
 use malai_node::settings::{LogFormat, LogSettings, Settings};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
@@ -58,11 +58,11 @@ impl Environment {
     }
 
     fn filter(&self, settings: LogSettings) -> Targets {
-        match &self.filter {
-            Some(text) => filter(text),
-            // iroh's own words are for its developers.
-            None => filter(&format!("malai={}", settings.level)),
-        }
+        // iroh's own words are for its developers.
+        let own = || read(&format!("malai={}", settings.level));
+        // A typing error must not silence the log.
+        let filter = self.filter.as_deref().and_then(read).or_else(own);
+        filter.unwrap_or_default()
     }
 
     fn is_json(&self, settings: LogSettings) -> bool {
@@ -70,14 +70,29 @@ impl Environment {
     }
 }
 
-/// A filter as `RUST_LOG` has it: levels, targets, or targets with their levels, separated by commas. What
-/// cannot be read says nothing: the variable is there for other programs too.
-fn filter(text: &str) -> Targets {
-    let directives = text.split(',').map(str::trim).filter(|one| !one.is_empty());
-    let read = directives.filter_map(|one| widened(one).parse::<Targets>().ok());
-    read.fold(Targets::new(), |all, one| match one.default_level() {
+/// A filter as `RUST_LOG` has it: levels, targets, or targets with their levels, separated by commas. None where
+/// nothing of it can be read.
+fn read(text: &str) -> Option<Targets> {
+    let mut read = directives(text).filter_map(|one| one.1).peekable();
+    read.peek()?;
+    let all = match text.contains("noq") {
+        true => Targets::new(),
+        // It warns, every few seconds, of each path that it keeps because it is the last one.
+        false => Targets::new().with_target("noq_proto::connection", LevelFilter::ERROR),
+    };
+    Some(read.fold(all, |all, one| match one.default_level() {
         Some(level) => all.with_default(level),
         None => all.with_targets(one),
+    }))
+}
+
+/// What stands between the commas, and what it means, if anything.
+fn directives(text: &str) -> impl Iterator<Item = (&str, Option<Targets>)> {
+    let directives = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+    directives.map(|one| {
+        // A target has no brackets: these are spans and fields, which are read elsewhere.
+        let is_target = !one.contains(['[', ']', '{', '}', '/']);
+        (one, is_target.then(|| widened(one).parse().ok()).flatten())
     })
 }
 
@@ -128,6 +143,13 @@ impl Log {
             .with(filter)
             .with(Lines::new(writer, json.clone(), colour))
             .init();
+        let unread = directives(environment.filter.as_deref().unwrap_or_default());
+        for (directive, _) in unread.filter(|one| one.1.is_none()) {
+            let directive = malai_cluster::escape(directive);
+            tracing::warn!(
+                "RUST_LOG: {directive} is not understood and says nothing; a filter is <target>=<level>"
+            );
+        }
         Ok(Self {
             filter: handle,
             json,
@@ -170,7 +192,7 @@ pub fn open_appending(home: &Home) -> anyhow::Result<File> {
 mod tests {
     use tracing::Level;
 
-    use super::filter;
+    use super::read;
 
     #[test]
     fn a_filter_is_read_as_other_programs_read_it() {
@@ -184,11 +206,16 @@ mod tests {
             ("warn, malai=debug", "iroh", Some(Level::WARN)),
             ("malai=debug,warn", "malai_node", Some(Level::DEBUG)),
             ("iroh=debug,malai=off", "malai", None),
-            ("malai=loud,iroh=info,[x]=y=z,", "iroh", Some(Level::INFO)),
-            ("malai=loud", "malai", None),
+            ("malai=loud,iroh=info,[x]=debug,", "iroh", Some(Level::INFO)),
+            ("debug", "noq_proto::connection", Some(Level::ERROR)),
+            (
+                "noq_proto=debug",
+                "noq_proto::connection",
+                Some(Level::DEBUG),
+            ),
         ];
         for (text, target, most) in cases {
-            let filter = filter(text);
+            let filter = read(text).unwrap();
             for level in [
                 Level::ERROR,
                 Level::WARN,
@@ -203,6 +230,12 @@ mod tests {
                     "{text}: {target} {level}"
                 );
             }
+        }
+    }
+    #[test]
+    fn what_cannot_be_read_is_no_filter() {
+        for text in ["", " , ", "malai=loud", "malai[link]=debug", "a=b=c"] {
+            assert!(read(text).is_none(), "{text}");
         }
     }
 }

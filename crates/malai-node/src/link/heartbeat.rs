@@ -70,15 +70,19 @@ impl Link {
             let (idle, idle_here) = (self.unused_for(), lock(&self.used_here).elapsed());
             let most = self.membership.limiter.limits().idle();
             let busy = self.sessions() > 0 || idle_here < IN_USE.min(most);
-            let why = if !busy && idle > most {
-                Some("the connection was idle")
+            let refusal = if !busy && idle > most {
+                let why = "the connection was idle";
+                Some(Refusal::new(RefusalCode::Idle, why))
             } else if idle > SPARE.min(most) && is_spare(&self) {
-                Some("another connection leads to the same machine")
+                // Whoever has just asked something over it asks again over the other: this code says that the
+                // request was not looked at.
+                let why = "another connection leads to the same machine";
+                Some(Refusal::new(RefusalCode::Busy, why))
             } else {
                 None
             };
-            if let Some(why) = why.filter(|_| !self.is_occupied()) {
-                self.close(&Refusal::new(RefusalCode::Idle, why));
+            if let Some(refusal) = refusal.filter(|_| !self.is_occupied()) {
+                self.close(&refusal);
                 return;
             }
             if busy && !self.ping(2 * HEARTBEAT).await && !self.is_closed() {

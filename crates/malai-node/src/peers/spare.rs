@@ -1,10 +1,14 @@
 //! Which of several links to one peer is one too many.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use malai_cluster::MachineId;
 
 use crate::link::Link;
+
+/// How lately the peer must have been heard of over the connection that stays.
+const HEARD: Duration = Duration::from_secs(5);
 
 /// Two ends of a link, as keys.
 #[derive(Debug, Clone, Copy)]
@@ -37,13 +41,18 @@ pub(super) fn is_spare(link: &Arc<Link>, links: &[Arc<Link>], ends: Ends) -> boo
         had_sessions: link.had_sessions(),
     };
     let mut others = links.iter().enumerate().filter(|(at, other)| {
-        *at != place && other.is_usable() && other.is_admitted() && other.instance() == Some(run)
+        *at != place
+            && other.is_usable()
+            && other.is_admitted()
+            && other.instance() == Some(run)
+            // One that has fallen silent may be dead, whatever it was used for.
+            && other.silent_for() < HEARD
     });
     others.any(|(at, other)| gives_way(seen(link), seen(other), at > place, ends))
 }
 
 /// Two machines that look for each other at the same time find each other twice, and a slow one is
-/// dialled again. Only the dialler closes a link, and never one that a session of its own has used (a new
+/// dialled again. Only the dialler closes a link, and never one that a session has used (a new
 /// one would cost the next session a handshake). Both sides agree on which stays: the one over which a
 /// machine asks the manager, which it would dial again, or else that of the lesser key; of one side's own
 /// the later. While sessions run there are two, as they have one of their own: a side that has moved is

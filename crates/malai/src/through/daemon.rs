@@ -144,8 +144,8 @@ fn run_plain(mut control: Control, exec: Exec, on: &OnTargets) -> Result<Ending,
             match control.answer() {
                 Ok(Reply::Started) => {
                     started = true;
-                    if let Some(early) = early.take() {
-                        pass(early.number, &voice);
+                    for number in early.take().into_iter().flat_map(|early| early.numbers) {
+                        pass(number, &voice);
                     }
                 }
                 Ok(Reply::Exited(exited)) => {
@@ -166,15 +166,17 @@ fn run_plain(mut control: Control, exec: Exec, on: &OnTargets) -> Result<Ending,
                 if started || matches!(number, SIGTSTP | SIGCONT) {
                     pass(number, &voice);
                 } else {
-                    early.get_or_insert_with(|| Early::now(number));
+                    let early = early.get_or_insert_with(Early::now);
+                    early.numbers.push(number);
                 }
             }
         }
         if let Some(early) = &early
             && early.until <= Instant::now()
+            && let Some(first) = early.numbers.first()
         {
             // Its connection ends with this process, and with that the attempt.
-            std::process::exit(128 + early.number);
+            std::process::exit(128 + first);
         }
         if given_up.is_some_and(|given_up| given_up <= Instant::now()) {
             // To the daemon this command line has gone then.
@@ -184,17 +186,18 @@ fn run_plain(mut control: Control, exec: Exec, on: &OnTargets) -> Result<Ending,
     }
 }
 
-/// A signal from before the word that the command runs.
+/// Signals from before the word that the command runs.
 struct Early {
-    number: i32,
+    /// In the order of their coming; at least one.
+    numbers: Vec<i32>,
     /// Until when that word may still come.
     until: Instant,
 }
 
 impl Early {
-    fn now(number: i32) -> Self {
+    fn now() -> Self {
         Self {
-            number,
+            numbers: Vec::new(),
             until: Instant::now() + UNDER_WAY,
         }
     }
