@@ -225,6 +225,19 @@ impl Control {
         }
     }
 
+    /// The error for a daemon that has not greeted within [`PATIENCE`].
+    pub fn no_answer(&self) -> ControlError {
+        let holder = lock::probe(&Home::at(PathBuf::from(&self.home)));
+        let pid = match holder {
+            Ok(LockState::Held { pid: Some(pid) }) => pid.to_string(),
+            _ => "unknown".to_owned(),
+        };
+        ControlError::NoAnswer {
+            home: self.home.clone(),
+            pid,
+        }
+    }
+
     fn read(&mut self, buffer: &mut [u8]) -> Result<(), ControlError> {
         match self.stream.read_exact(buffer) {
             Ok(()) => Ok(()),
@@ -235,15 +248,7 @@ impl Control {
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
                 ) =>
             {
-                let holder = lock::probe(&Home::at(PathBuf::from(&self.home)));
-                let pid = match holder {
-                    Ok(LockState::Held { pid: Some(pid) }) => pid.to_string(),
-                    _ => "unknown".to_owned(),
-                };
-                Err(ControlError::NoAnswer {
-                    home: self.home.clone(),
-                    pid,
-                })
+                Err(self.no_answer())
             }
             Err(error) => Err(self.io(error)),
         }

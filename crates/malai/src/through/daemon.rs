@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use malai_node::control::client::{Control, ControlError};
+use malai_node::control::client::{Control, ControlError, PATIENCE};
 use malai_node::execute::{self, Ending};
 use malai_wire::control::{Exec, FromCommand, Reply, Request, Stdin};
 use malai_wire::frame::Tagged;
@@ -118,6 +118,10 @@ fn run_plain(mut control: Control, exec: Exec, on: &OnTargets) -> Result<Ending,
             .try_clone()
             .map_err(|error| control.unusable(error))?,
     ));
+    // From now on, while the daemon wakes up: a command's first output may be seen, and a signal be sent because
+    // of it, before this process runs again.
+    let mut signals = catch().map_err(|error| control.unusable(error))?;
+    await_greeting(&control, &mut signals)?;
     match stdin {
         Stdin::Descriptor => control.send(
             &request,
@@ -127,8 +131,6 @@ fn run_plain(mut control: Control, exec: Exec, on: &OnTargets) -> Result<Ending,
             control.send(&request, &[output.as_fd(), complaints.as_fd()])?
         }
     }
-    // While the daemon is at work. Until then a signal ends this process as if it were not caught.
-    let mut signals = catch().map_err(|error| control.unusable(error))?;
     if stdin == Stdin::Streamed {
         let voice = voice.clone();
         // Ends with the process: a read from a terminal cannot be called back.
@@ -182,6 +184,29 @@ fn run_plain(mut control: Control, exec: Exec, on: &OnTargets) -> Result<Ending,
             // To the daemon this command line has gone then.
             let _ = control.stream().shutdown(Shutdown::Both);
             return Ok(Ending::failed(timed_out(&target, on)));
+        }
+    }
+}
+
+/// Waits until there is a greeting to be read. Nothing was asked yet: a signal ends this process at once.
+fn await_greeting(control: &Control, signals: &mut Signals) -> Result<(), ControlError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let ready = wait(control, signals, Some(until)).map_err(|error| control.unusable(error))?;
+        for number in signals.pending() {
+            match number {
+                SIGTSTP => {
+                    let _ = signal_hook::low_level::emulate_default_handler(SIGTSTP);
+                }
+                SIGCONT => {}
+                number => std::process::exit(128 + number),
+            }
+        }
+        if ready.answer {
+            return Ok(());
+        }
+        if until <= Instant::now() {
+            return Err(control.no_answer());
         }
     }
 }

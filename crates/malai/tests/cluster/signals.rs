@@ -73,6 +73,35 @@ fn signals_reach_the_whole_process_group() {
     }
 }
 
+/// Whether a process catches a signal, as the kernel shows it: bit n − 1 for signal n.
+fn catches(id: u32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = u64::from_str_radix(mask.unwrap().trim(), 16).unwrap();
+    mask >> (signal.as_raw() - 1) & 1 == 1
+}
+
+/// Before a command runs, a signal ends the client and nothing runs later.
+#[test]
+fn a_signal_before_the_command_runs_ends_the_attempt() {
+    let cluster = Cluster::with_routes();
+    let [route, ..] = cluster.routes();
+    let (web01, marker) = (cluster.machine("web01"), cluster.folder().join("marker"));
+    signal(web01.pid(), Signal::STOP);
+    let child = route
+        .home
+        .spawn(&route.args(&["touch", marker.to_str().unwrap()]));
+    let id = child.id();
+    until("the client to catch signals", || catches(id, Signal::TERM));
+    signal(id, Signal::TERM);
+    signal(id, Signal::USR1);
+    let output = finish(child, Vec::new());
+    assert!([138, 143].contains(&output.code), "{}", output.shown());
+    assert!(output.stdout.is_empty());
+    signal(web01.pid(), Signal::CONT);
+    assert_eq!(route.run(&["echo", "next"]).clean(), "next\n");
+}
+
 #[test]
 fn a_command_that_a_signal_ends_says_so() {
     let cluster = Cluster::with_routes();
