@@ -59,10 +59,14 @@ impl Environment {
 
     fn filter(&self, settings: LogSettings) -> Targets {
         // iroh's own words are for its developers.
-        let own = || read(&format!("malai={}", settings.level));
-        // A typing error must not silence the log.
-        let filter = self.filter.as_deref().and_then(read).or_else(own);
-        filter.unwrap_or_default()
+        let own = format!("malai={}", settings.level);
+        let text = match &self.filter {
+            // A typing error must not silence the log, nor what is said of it.
+            Some(text) if unread(text).next().is_some() => format!("{own},{text}"),
+            Some(text) => text.clone(),
+            None => own,
+        };
+        read(&text)
     }
 
     fn is_json(&self, settings: LogSettings) -> bool {
@@ -70,20 +74,23 @@ impl Environment {
     }
 }
 
-/// A filter as `RUST_LOG` has it: levels, targets, or targets with their levels, separated by commas. None where
-/// nothing of it can be read.
-fn read(text: &str) -> Option<Targets> {
-    let mut read = directives(text).filter_map(|one| one.1).peekable();
-    read.peek()?;
+/// A filter as `RUST_LOG` has it: levels, targets, or targets with their levels, separated by commas.
+fn read(text: &str) -> Targets {
     let all = match text.contains("noq") {
         true => Targets::new(),
         // It warns, every few seconds, of each path that it keeps because it is the last one.
         false => Targets::new().with_target("noq_proto::connection", LevelFilter::ERROR),
     };
-    Some(read.fold(all, |all, one| match one.default_level() {
+    let read = directives(text).filter_map(|one| one.1);
+    read.fold(all, |all, one| match one.default_level() {
         Some(level) => all.with_default(level),
         None => all.with_targets(one),
-    }))
+    })
+}
+
+/// What of a filter means nothing.
+fn unread(text: &str) -> impl Iterator<Item = &str> {
+    directives(text).filter_map(|(one, meant)| meant.is_none().then_some(one))
 }
 
 /// What stands between the commas, and what it means, if anything.
@@ -143,8 +150,7 @@ impl Log {
             .with(filter)
             .with(Lines::new(writer, json.clone(), colour))
             .init();
-        let unread = directives(environment.filter.as_deref().unwrap_or_default());
-        for (directive, _) in unread.filter(|one| one.1.is_none()) {
+        for directive in unread(environment.filter.as_deref().unwrap_or_default()) {
             let directive = malai_cluster::escape(directive);
             tracing::warn!(
                 "RUST_LOG: {directive} is not understood and says nothing; a filter is <target>=<level>"
@@ -192,7 +198,9 @@ pub fn open_appending(home: &Home) -> anyhow::Result<File> {
 mod tests {
     use tracing::Level;
 
-    use super::read;
+    use malai_node::settings::LogSettings;
+
+    use super::{Environment, read, unread};
 
     #[test]
     fn a_filter_is_read_as_other_programs_read_it() {
@@ -215,7 +223,7 @@ mod tests {
             ),
         ];
         for (text, target, most) in cases {
-            let filter = read(text).unwrap();
+            let filter = read(text);
             for level in [
                 Level::ERROR,
                 Level::WARN,
@@ -232,10 +240,24 @@ mod tests {
             }
         }
     }
+
     #[test]
-    fn what_cannot_be_read_is_no_filter() {
-        for text in ["", " , ", "malai=loud", "malai[link]=debug", "a=b=c"] {
-            assert!(read(text).is_none(), "{text}");
+    fn what_cannot_be_read_is_told_apart_and_does_not_silence_the_log() {
+        assert_eq!(
+            unread("").count() + unread(" , ,malai=info,debug").count(),
+            0
+        );
+        for text in ["malai=loud", "malai[link]=debug", "iroh=info,a=b=c"] {
+            assert_eq!(unread(text).count(), 1, "{text}");
+            let environment = Environment {
+                filter: Some(text.to_owned()),
+                format: None,
+            };
+            let filter = environment.filter(LogSettings::default());
+            assert!(
+                filter.would_enable("malai_node::link", &Level::INFO),
+                "{text}"
+            );
         }
     }
 }
