@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use malai_wire::control::{self, FromCommand, PREAMBLE, Reply, Request};
+use malai_wire::control::{self, ClientMessage, PREAMBLE, Reply, Request};
 use malai_wire::frame::{self, HEAD, Tagged};
 
 fn read<T: Tagged + PartialEq + std::fmt::Debug>(mut bytes: &[u8]) {
@@ -24,6 +24,6 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     read::<Request>(bytes);
-    read::<FromCommand>(bytes);
+    read::<ClientMessage>(bytes);
     read::<Reply>(bytes);
 });

@@ -6,7 +6,7 @@ use malai_wire::frame::{self, HEAD, Tagged};
 use malai_wire::peer::exec::{FromClient, FromServer};
 use malai_wire::peer::hello::Greeting;
 use malai_wire::peer::sync::{Compare, Fetch, Fetched};
-use malai_wire::peer::{Bidi, Uni};
+use malai_wire::peer::{RequestKind, StreamKind};
 
 fn read<T: Tagged + PartialEq + std::fmt::Debug>(mut bytes: &[u8], cap: usize) {
     while let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() {
@@ -29,6 +29,6 @@ fuzz_target!(|bytes: &[u8]| {
     read::<Fetch>(bytes, frame::SMALL);
     read::<Fetched>(bytes, frame::CONTENT);
     if let Some(first) = bytes.first() {
-        let _ = (Bidi::from_byte(*first), Uni::from_byte(*first));
+        let _ = (RequestKind::from_byte(*first), StreamKind::from_byte(*first));
     }
 });

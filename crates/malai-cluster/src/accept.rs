@@ -14,14 +14,14 @@ use crate::policy::{Grant, Refusal, Rule};
 pub struct Accept {
     /// `malai.toml accept.staging`, for refusals.
     section: String,
-    from: Option<Box<[Who]>>,
+    from: Option<Box<[AcceptEntry]>>,
     users: Option<Box<[UserName]>>,
     own_user: Option<Box<str>>,
 }
 
 /// One entry of `from`. Names are looked up in the cluster that is in force when somebody asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum AcceptEntry {
     /// `*`: every member of the cluster.
     Everyone,
     /// A key by its id52.
@@ -30,29 +30,31 @@ pub enum Who {
     Name(MachineName),
 }
 
-impl Who {
+impl AcceptEntry {
     /// Reads an entry.
     ///
     /// # Errors
     ///
     /// It is neither `*` nor an id52 nor a name.
-    pub fn parse(text: &str) -> Result<Self, WhoError> {
+    pub fn parse(text: &str) -> Result<Self, AcceptEntryError> {
         if text == "*" {
-            return Ok(Who::Everyone);
+            return Ok(AcceptEntry::Everyone);
         }
         if looks_like_id52(text) {
-            return MachineId::parse(text).map(Who::Id).map_err(WhoError::Id);
+            return MachineId::parse(text)
+                .map(AcceptEntry::Id)
+                .map_err(AcceptEntryError::Id);
         }
         let name = MachineName::parse(text);
-        name.map(Who::Name).map_err(WhoError::Name)
+        name.map(AcceptEntry::Name).map_err(AcceptEntryError::Name)
     }
 
     /// Whether the cluster has a machine, a group or a member of this name or key.
     pub fn is_known(&self, cluster: &Cluster) -> bool {
         match self {
-            Who::Everyone => true,
-            Who::Id(id) => cluster.is_member(id),
-            Who::Name(name) => {
+            AcceptEntry::Everyone => true,
+            AcceptEntry::Id(id) => cluster.is_member(id),
+            AcceptEntry::Name(name) => {
                 let name = name.as_str();
                 cluster.machine_named(name).is_some() || cluster.group_named(name).is_some()
             }
@@ -60,12 +62,12 @@ impl Who {
     }
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for AcceptEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Who::Everyone => f.write_str("*"),
-            Who::Id(id) => id.fmt(f),
-            Who::Name(name) => name.fmt(f),
+            AcceptEntry::Everyone => f.write_str("*"),
+            AcceptEntry::Id(id) => id.fmt(f),
+            AcceptEntry::Name(name) => name.fmt(f),
         }
     }
 }
@@ -83,7 +85,7 @@ pub enum Admitted {
 
 /// Why a text is no entry of `from`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WhoError {
+pub enum AcceptEntryError {
     /// It has the shape of an id52 and is none.
     #[error(transparent)]
     Id(IdError),
@@ -95,7 +97,11 @@ pub enum WhoError {
 impl Accept {
     /// What is accepted in the cluster of this alias: from whom, and as which users commands may
     /// run. None is what the cluster's rules say.
-    pub fn new(alias: &ClusterAlias, from: Option<Vec<Who>>, users: Option<Vec<UserName>>) -> Self {
+    pub fn new(
+        alias: &ClusterAlias,
+        from: Option<Vec<AcceptEntry>>,
+        users: Option<Vec<UserName>>,
+    ) -> Self {
         Accept {
             section: format!("malai.toml accept.{alias}"),
             from: from.map(Into::into),
@@ -112,7 +118,7 @@ impl Accept {
     }
 
     /// From whom; none is everybody whom the cluster's rules allow.
-    pub fn from(&self) -> Option<&[Who]> {
+    pub fn from(&self) -> Option<&[AcceptEntry]> {
         self.from.as_deref()
     }
 
@@ -138,15 +144,15 @@ impl Accept {
         entry.map_or(Admitted::No, Admitted::By)
     }
 
-    fn entry(&self, from: &[Who], cluster: &Cluster, id: &MachineId) -> Option<Rule> {
+    fn entry(&self, from: &[AcceptEntry], cluster: &Cluster, id: &MachineId) -> Option<Rule> {
         let member = cluster.member(id)?;
         let groups = cluster.group_table();
         from.iter().find_map(|who| {
             let via = match who {
-                Who::Everyone => Vec::new(),
-                Who::Id(accepted) if accepted == id => Vec::new(),
-                Who::Id(_) => return None,
-                Who::Name(name) => match cluster.machine_named(name.as_str()) {
+                AcceptEntry::Everyone => Vec::new(),
+                AcceptEntry::Id(accepted) if accepted == id => Vec::new(),
+                AcceptEntry::Id(_) => return None,
+                AcceptEntry::Name(name) => match cluster.machine_named(name.as_str()) {
                     Some(machine) if machine.id() == *id => Vec::new(),
                     Some(_) => return None,
                     None => {

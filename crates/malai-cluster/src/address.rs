@@ -11,8 +11,8 @@ use crate::diagnostic::quoted;
 use crate::identity::{ClusterId, IdError, MachineId, looks_like_id52};
 use crate::name::{ClusterAlias, MachineName, NameError};
 
-pub use range::fold;
-pub use resolve::{Meant, ResolveError, Resolved};
+pub use range::compress_names;
+pub use resolve::{ResolveError, Resolved, ResolvedMachine};
 pub use targets::Targets;
 
 /// One machine of one cluster: `<machine>.<cluster>`.

@@ -80,10 +80,10 @@ pub enum ContentError {
 
 /// A cluster's configuration, checked as a whole and immutable. Cloning it is cheap.
 #[derive(Clone, Debug)]
-pub struct Cluster(Arc<Whole>);
+pub struct Cluster(Arc<ClusterInner>);
 
 #[derive(Debug)]
-struct Whole {
+struct ClusterInner {
     id: ClusterId,
     name: Box<str>,
     /// Sorted by name.
@@ -105,7 +105,7 @@ impl Cluster {
         members
             .entry(id.manager())
             .or_insert(machines.len() as Member);
-        Cluster(Arc::new(Whole {
+        Cluster(Arc::new(ClusterInner {
             id,
             name: name.into(),
             machines: machines.into(),

@@ -9,7 +9,7 @@ use crate::snapshot::Header;
 /// have it or a later one. In the order of `members`.
 ///
 /// `known` holds the revision each one has; 0, like no entry, is none or unknown.
-pub fn plan(
+pub fn members_needing_update(
     current: &Header,
     known: &BTreeMap<MachineId, u64>,
     members: impl Iterator<Item = MachineId>,

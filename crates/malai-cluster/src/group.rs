@@ -82,9 +82,9 @@ pub(crate) fn path_to(groups: &[Group], from: GroupIndex, member: Member) -> Vec
 }
 
 /// What flattening can fail with.
-pub(crate) enum Unflattened {
+pub(crate) enum FlattenError {
     /// Groups that contain each other: each one's index, then the first again.
-    Circle(Vec<GroupIndex>),
+    Cycle(Vec<GroupIndex>),
     /// More memberships than [`MOST_MEMBERSHIPS`] in all.
     TooMany,
 }
@@ -96,7 +96,7 @@ const MOST_MEMBERSHIPS: usize = 8_000_000;
 /// Fills in everybody who is in each group, through the groups inside it.
 ///
 /// Finds every circle, each as the way round it. Needs no more stack for deep nesting.
-pub(crate) fn flatten(groups: &mut [Group]) -> Vec<Unflattened> {
+pub(crate) fn flatten(groups: &mut [Group]) -> Vec<FlattenError> {
     let mut problems = Vec::new();
     let mut state = vec![State::New; groups.len()];
     let mut work = 0;
@@ -121,7 +121,7 @@ pub(crate) fn flatten(groups: &mut [Group]) -> Vec<Unflattened> {
                         let start = open.iter().position(|(group, _)| *group == inner);
                         let way = open[start.unwrap_or(0)..].iter().map(|(group, _)| *group);
                         let circle = way.chain([inner]).map(|group| group as GroupIndex);
-                        problems.push(Unflattened::Circle(circle.collect()));
+                        problems.push(FlattenError::Cycle(circle.collect()));
                     }
                 }
             } else {
@@ -131,7 +131,7 @@ pub(crate) fn flatten(groups: &mut [Group]) -> Vec<Unflattened> {
                 let sizes = inner.map(|inner| groups[*inner as usize].all.len());
                 work += groups[group].direct.len() + sizes.sum::<usize>();
                 if work > MOST_MEMBERSHIPS {
-                    problems.push(Unflattened::TooMany);
+                    problems.push(FlattenError::TooMany);
                     return problems;
                 }
                 groups[group].all = union(groups, group);

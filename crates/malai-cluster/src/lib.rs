@@ -20,9 +20,10 @@ pub mod words;
 #[cfg(test)]
 mod testing;
 
-pub use accept::{Accept, Admitted, Who, WhoError};
+pub use accept::{Accept, AcceptEntry, AcceptEntryError, Admitted};
 pub use address::{
-    AddressError, ClusterRef, MachineRef, Meant, ResolveError, Resolved, Target, Targets, fold,
+    AddressError, ClusterRef, MachineRef, ResolveError, Resolved, ResolvedMachine, Target, Targets,
+    compress_names,
 };
 pub use allow::{AllowList, Entry};
 pub use cluster::{
@@ -31,7 +32,7 @@ pub use cluster::{
 };
 pub use command::Command;
 pub use diagnostic::{Diagnostic, SHOWN_LINE, Severity, nearest};
-pub use distribution::plan;
+pub use distribution::members_needing_update;
 pub use group::Group;
 pub use identity::{ClusterId, IdError, MachineId, SecretSeed, SeedError, looks_like_id52};
 pub use machine::Machine;
@@ -41,5 +42,5 @@ pub use name::{
 pub use policy::{Action, Decision, Grant, Refusal, Request, Rule, decide};
 pub use snapshot::{Header, Snapshot, SnapshotError, Standing, next_revision, signed_bytes};
 pub use words::{
-    NotPlain, escape, escape_bytes, escape_line, is_unsafe, split_command, split_list, split_sole,
+    NeedsShell, escape, escape_bytes, escape_line, is_unsafe, split_command, split_list, split_sole,
 };

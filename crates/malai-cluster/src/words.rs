@@ -12,8 +12,8 @@ use std::ops::Range;
 ///
 /// # Errors
 ///
-/// [`NotPlain`] says what a shell would have been needed for.
-pub fn split_sole(argument: &str) -> Result<Vec<String>, NotPlain> {
+/// [`NeedsShell`] says what a shell would have been needed for.
+pub fn split_sole(argument: &str) -> Result<Vec<String>, NeedsShell> {
     if !argument.contains([' ', '\t', '\n']) {
         return Ok(vec![argument.to_owned()]);
     }
@@ -67,7 +67,7 @@ pub fn split_list<'t>(
 
 /// Why a line cannot be run without a shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotPlain {
+pub enum NeedsShell {
     /// Nothing but blanks.
     Empty,
     /// A character that means something to a shell.
@@ -82,41 +82,41 @@ pub enum NotPlain {
     Nul,
 }
 
-impl fmt::Display for NotPlain {
+impl fmt::Display for NeedsShell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            NotPlain::Empty => f.write_str("it has no words"),
-            NotPlain::Special('\n') => {
+            NeedsShell::Empty => f.write_str("it has no words"),
+            NeedsShell::Special('\n') => {
                 f.write_str("it has more than one line, which only a shell would run")
             }
-            NotPlain::Special(character) => write!(
+            NeedsShell::Special(character) => write!(
                 f,
                 "`{}` outside quotes means something to a shell, and no shell is involved",
                 escape(&character.to_string())
             ),
-            NotPlain::Expansion(character) => write!(
+            NeedsShell::Expansion(character) => write!(
                 f,
                 "`{character}` between double quotes is for a shell to expand, and no shell is involved"
             ),
-            NotPlain::Assignment(word) => write!(
+            NeedsShell::Assignment(word) => write!(
                 f,
                 "`{}` at the start sets a variable in a shell, and no shell is involved",
                 escape(word)
             ),
-            NotPlain::Unclosed('\\') => f.write_str("it ends in a backslash"),
-            NotPlain::Unclosed(quote) => write!(f, "the quote `{quote}` is never closed"),
-            NotPlain::Nul => f.write_str("it has a NUL character"),
+            NeedsShell::Unclosed('\\') => f.write_str("it ends in a backslash"),
+            NeedsShell::Unclosed(quote) => write!(f, "the quote `{quote}` is never closed"),
+            NeedsShell::Nul => f.write_str("it has a NUL character"),
         }
     }
 }
 
-impl std::error::Error for NotPlain {}
+impl std::error::Error for NeedsShell {}
 
 /// POSIX shell quoting (XCU §2.2) with nothing of a shell around it.
 ///
 /// The `shlex` crate splits the same way (a test holds the two together) but does not tell what
 /// was quoted, and that is the question here.
-fn split(line: &str) -> Result<Vec<String>, NotPlain> {
+fn split(line: &str) -> Result<Vec<String>, NeedsShell> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let (mut assigns, mut quoted) = (false, false);
@@ -124,25 +124,25 @@ fn split(line: &str) -> Result<Vec<String>, NotPlain> {
     while let Some(character) = characters.next() {
         quoted |= matches!(character, '\'' | '"' | '\\');
         match character {
-            '\0' => return Err(NotPlain::Nul),
+            '\0' => return Err(NeedsShell::Nul),
             ' ' | '\t' => words.extend(word.take()),
             '\'' => {
                 let word = word.get_or_insert_default();
                 loop {
                     match characters.next() {
                         Some('\'') => break,
-                        Some('\0') => return Err(NotPlain::Nul),
+                        Some('\0') => return Err(NeedsShell::Nul),
                         Some(inside) => word.push(inside),
-                        None => return Err(NotPlain::Unclosed('\'')),
+                        None => return Err(NeedsShell::Unclosed('\'')),
                     }
                 }
             }
             '"' => split_double(&mut characters, word.get_or_insert_default())?,
             '\\' => match characters.next() {
                 Some('\n') => {}
-                Some('\0') => return Err(NotPlain::Nul),
+                Some('\0') => return Err(NeedsShell::Nul),
                 Some(escaped) => word.get_or_insert_default().push(escaped),
-                None => return Err(NotPlain::Unclosed('\\')),
+                None => return Err(NeedsShell::Unclosed('\\')),
             },
             '=' => {
                 let word = word.get_or_insert_default();
@@ -150,34 +150,34 @@ fn split(line: &str) -> Result<Vec<String>, NotPlain> {
                 word.push('=');
             }
             plain if is_plain(plain) => word.get_or_insert_default().push(plain),
-            special => return Err(NotPlain::Special(special)),
+            special => return Err(NeedsShell::Special(special)),
         }
     }
     words.extend(word);
     match words.first() {
-        None => Err(NotPlain::Empty),
-        Some(first) if assigns => Err(NotPlain::Assignment(first.clone())),
+        None => Err(NeedsShell::Empty),
+        Some(first) if assigns => Err(NeedsShell::Assignment(first.clone())),
         Some(_) => Ok(words),
     }
 }
 
 /// Reads up to the closing double quote, within which a backslash escapes only `$`, a backquote,
 /// `"`, itself and a newline.
-fn split_double(characters: &mut std::str::Chars<'_>, word: &mut String) -> Result<(), NotPlain> {
+fn split_double(characters: &mut std::str::Chars<'_>, word: &mut String) -> Result<(), NeedsShell> {
     loop {
         match characters.next() {
             Some('"') => return Ok(()),
-            Some('\0') => return Err(NotPlain::Nul),
-            Some(expansion @ ('$' | '`')) => return Err(NotPlain::Expansion(expansion)),
+            Some('\0') => return Err(NeedsShell::Nul),
+            Some(expansion @ ('$' | '`')) => return Err(NeedsShell::Expansion(expansion)),
             Some('\\') => match characters.next() {
                 Some('\n') => {}
                 Some(escaped @ ('$' | '`' | '"' | '\\')) => word.push(escaped),
-                Some('\0') => return Err(NotPlain::Nul),
+                Some('\0') => return Err(NeedsShell::Nul),
                 Some(other) => word.extend(['\\', other]),
-                None => return Err(NotPlain::Unclosed('"')),
+                None => return Err(NeedsShell::Unclosed('"')),
             },
             Some(inside) => word.push(inside),
-            None => return Err(NotPlain::Unclosed('"')),
+            None => return Err(NeedsShell::Unclosed('"')),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use malai_cluster::{Header, MachineId, plan};
+use malai_cluster::{Header, MachineId, members_needing_update};
 use malai_wire::RefusalCode;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -47,7 +47,7 @@ pub fn push(
         .iter()
         .map(|(id, heard)| (*id, heard.revision))
         .collect();
-    let targets = plan(
+    let targets = members_needing_update(
         snapshot.header(),
         &known,
         snapshot.cluster().members(),

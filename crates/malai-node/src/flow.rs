@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
 use iroh::endpoint::{RecvStream, SendStream, WriteError};
-use malai_wire::peer::Uni;
+use malai_wire::peer::StreamKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::AsyncReadExt;
@@ -47,14 +47,14 @@ pub enum Sink {
 #[derive(Debug)]
 pub struct ToPeer {
     link: Arc<Link>,
-    kind: Uni,
+    kind: StreamKind,
     session: u64,
     stream: Option<SendStream>,
 }
 
 impl ToPeer {
     /// A stream of this kind and session.
-    pub fn new(link: Arc<Link>, kind: Uni, session: u64) -> Self {
+    pub fn new(link: Arc<Link>, kind: StreamKind, session: u64) -> Self {
         Self {
             link,
             kind,

@@ -10,7 +10,7 @@ use iroh::{Endpoint, TransportAddr};
 use malai_cluster::MachineId;
 use malai_wire::Refusal;
 use malai_wire::peer::hello::Hello;
-use malai_wire::peer::{Bidi, Uni};
+use malai_wire::peer::{RequestKind, StreamKind};
 use tokio::sync::watch;
 
 use crate::endpoint;
@@ -206,7 +206,7 @@ impl Link {
     /// The connection has ended.
     pub async fn open(
         self: &Arc<Self>,
-        kind: Bidi,
+        kind: RequestKind,
     ) -> Result<(SendStream, RecvStream), StreamError> {
         self.after_greeting().await;
         let (mut send, recv) = self
@@ -225,7 +225,11 @@ impl Link {
     /// # Errors
     ///
     /// The connection has ended.
-    pub async fn open_raw(&self, kind: Uni, session: u64) -> Result<SendStream, StreamError> {
+    pub async fn open_raw(
+        &self,
+        kind: StreamKind,
+        session: u64,
+    ) -> Result<SendStream, StreamError> {
         self.after_greeting().await;
         let mut send = self
             .connection

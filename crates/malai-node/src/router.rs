@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use iroh::endpoint::RecvStream;
-use malai_wire::peer::Uni;
+use malai_wire::peer::StreamKind;
 use tokio::sync::oneshot;
 
 use crate::member::lock;
@@ -20,8 +20,8 @@ pub struct Router(Mutex<Inner>);
 struct Inner {
     /// Sessions below this number have been seen: a stream for one that is gone is turned away.
     seen_below: u64,
-    expected: HashMap<(Uni, u64), oneshot::Sender<RecvStream>>,
-    parked: HashMap<(Uni, u64), RecvStream>,
+    expected: HashMap<(StreamKind, u64), oneshot::Sender<RecvStream>>,
+    parked: HashMap<(StreamKind, u64), RecvStream>,
 }
 
 impl Router {
@@ -35,7 +35,7 @@ impl Router {
     }
 
     /// Expects a stream. Dropping the receiver turns it away.
-    pub fn expect(&self, kind: Uni, session: u64) -> oneshot::Receiver<RecvStream> {
+    pub fn expect(&self, kind: StreamKind, session: u64) -> oneshot::Receiver<RecvStream> {
         let (sender, receiver) = oneshot::channel();
         let mut inner = lock(&self.0);
         inner.expected.retain(|_, waiting| !waiting.is_closed());
@@ -55,7 +55,7 @@ impl Router {
     }
 
     /// Hands an arrived stream to its session, parks it until the session begins, or turns it away.
-    pub fn deliver(&self, kind: Uni, session: u64, mut stream: RecvStream) {
+    pub fn deliver(&self, kind: StreamKind, session: u64, mut stream: RecvStream) {
         let mut inner = lock(&self.0);
         if let Some(waiting) = inner.expected.remove(&(kind, session)) {
             if let Err(mut stream) = waiting.send(stream) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use malai_cluster::{Header, Snapshot, SnapshotError, Standing};
-use malai_wire::peer::Bidi;
+use malai_wire::peer::RequestKind;
 use malai_wire::peer::sync::{Compare, Fetch, Fetched};
 use malai_wire::{Refusal, frame};
 
@@ -150,7 +150,7 @@ pub fn newer_notice(membership: &Membership, revision: u64, kept: &Path) -> Stri
 /// Fetches and checks the content that goes with a verified header, or a newer one.
 async fn fetch(link: &Arc<Link>, header: &Header) -> Result<Snapshot, SyncError> {
     let _occupied = link.occupied();
-    let (mut send, mut recv) = link.open(Bidi::Fetch).await?;
+    let (mut send, mut recv) = link.open(RequestKind::Fetch).await?;
     frames::write(&mut send, &Fetch::Revision(header.revision)).await?;
     let _ = send.finish();
     match frames::expect(&mut recv, frame::CONTENT, FETCH).await? {
@@ -179,7 +179,7 @@ async fn fetch(link: &Arc<Link>, header: &Header) -> Result<Snapshot, SyncError>
 /// The peer did not answer or refused, or what it has was not taken up.
 pub async fn compare(link: &Arc<Link>) -> Result<Option<Header>, SyncError> {
     let _occupied = link.occupied();
-    let (mut send, mut recv) = link.open(Bidi::Compare).await?;
+    let (mut send, mut recv) = link.open(RequestKind::Compare).await?;
     frames::write(&mut send, &Compare::Header(link.membership.header())).await?;
     let _ = send.finish();
     // The peer may have to fetch from here first.

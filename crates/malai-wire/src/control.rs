@@ -51,7 +51,7 @@ pub struct Exec {
 pub enum Stdin {
     /// As a descriptor.
     Descriptor,
-    /// As [`FromCommand::Input`], because a terminal stays with the command line (job control).
+    /// As [`ClientMessage::Input`], because a terminal stays with the command line (job control).
     Streamed,
     /// There is none: end of file at once.
     Empty,
@@ -98,7 +98,7 @@ crate::tagged!(Request {
 
 /// What the command line says while its command runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FromCommand {
+pub enum ClientMessage {
     /// Bytes for standard input; none is the end of file.
     Input(Vec<u8>),
     /// A signal for the command.
@@ -111,7 +111,7 @@ pub enum FromCommand {
     Resize(Size),
 }
 
-crate::tagged!(FromCommand {
+crate::tagged!(ClientMessage {
     1 => Input(Vec<u8>),
     2 => Signal(Signal),
     3 => Pause,
@@ -141,7 +141,7 @@ pub enum Reply {
     Done,
     /// It was not done, and why. Ends the connection.
     Failed(String),
-    /// The daemon is ready for more of [`FromCommand::Input`].
+    /// The daemon is ready for more of [`ClientMessage::Input`].
     More,
     /// The remote side has accepted the command.
     Started,

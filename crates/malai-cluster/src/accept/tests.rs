@@ -59,7 +59,11 @@ fn asked(accept: &Accept, who: &str, to: &str, word: &str) -> String {
 }
 
 fn accept(from: Option<&[&str]>, users: Option<&[&str]>) -> Accept {
-    let from = from.map(|from| from.iter().map(|who| Who::parse(who).unwrap()).collect());
+    let from = from.map(|from| {
+        from.iter()
+            .map(|who| AcceptEntry::parse(who).unwrap())
+            .collect()
+    });
     let users = users.map(|users| {
         let users = users.iter().map(|user| UserName::parse(user).unwrap());
         users.collect()
@@ -203,12 +207,12 @@ fn which_entry_admits() {
 #[test]
 fn entries() {
     for good in ["*", "laptop", "on-call", MANAGER] {
-        assert_eq!(Who::parse(good).unwrap().to_string(), good);
+        assert_eq!(AcceptEntry::parse(good).unwrap().to_string(), good);
     }
     for bad in ["", "**", "a b", "Admins", "-x", "../x", &"0".repeat(52)] {
-        assert!(Who::parse(bad).is_err(), "{bad:?}");
+        assert!(AcceptEntry::parse(bad).is_err(), "{bad:?}");
     }
-    let known = |text: &str| Who::parse(text).unwrap().is_known(&company());
+    let known = |text: &str| AcceptEntry::parse(text).unwrap().is_known(&company());
     for text in ["*", "laptop", "admins", MANAGER, WEB01] {
         assert!(known(text), "{text}");
     }

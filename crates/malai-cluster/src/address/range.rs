@@ -82,7 +82,7 @@ fn number(text: &str) -> Option<usize> {
 
 /// Writes many names short, in a way that [`expand`] reads again: neighbours that differ in their last
 /// number alone become a range.
-pub fn fold(names: &[&str]) -> String {
+pub fn compress_names(names: &[&str]) -> String {
     let mut folded: Vec<(&str, Vec<(&str, &str)>)> = Vec::new();
     for name in names {
         let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());

@@ -15,7 +15,7 @@ use super::{ClusterRef, MachineRef};
 
 /// A machine that is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Meant {
+pub struct ResolvedMachine {
     /// Its name in the cluster.
     pub name: MachineName,
     /// Its key.
@@ -28,7 +28,7 @@ pub struct Meant {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolved {
     /// Each once, in the order of the list; those of a group or a pattern by name.
-    pub machines: Vec<Meant>,
+    pub machines: Vec<ResolvedMachine>,
     /// Members of groups that are left out because they are no machines, in words for people.
     pub notes: Vec<String>,
 }
@@ -112,7 +112,7 @@ impl Targets {
                 };
                 for machine in machines(part, alias, cluster, &mut resolved.notes)? {
                     if seen.insert((cluster.id(), machine.id())) && !excluded {
-                        resolved.machines.push(Meant {
+                        resolved.machines.push(ResolvedMachine {
                             name: machine.name().clone(),
                             id: machine.id(),
                             cluster: alias.clone(),
@@ -164,7 +164,7 @@ fn machines<'c>(
                 });
             }
             if !part.excluded {
-                notes.extend(strays(group, cluster).into_iter().map(|id| {
+                notes.extend(non_machine_members(group, cluster).into_iter().map(|id| {
                     let who = match id == cluster.manager() {
                         true => "the manager".to_owned(),
                         false => id.to_string(),
@@ -245,7 +245,7 @@ fn shown(names: impl Iterator<Item = String>) -> String {
 }
 
 /// Keys in a group, and in the groups within it, that are no machine's.
-fn strays(group: &Group, cluster: &Cluster) -> Vec<MachineId> {
+fn non_machine_members(group: &Group, cluster: &Cluster) -> Vec<MachineId> {
     let (mut open, mut seen, mut found) = (vec![group], HashSet::new(), Vec::new());
     while let Some(group) = open.pop() {
         if !seen.insert(group.name().as_str()) {

@@ -9,7 +9,7 @@ use super::{Cluster, FORMAT, MAX_CONTENT};
 use crate::allow::{Entry, GroupIndex, Member};
 use crate::command::Command;
 use crate::diagnostic::{Diagnostic, Report, Severity, quoted};
-use crate::group::{Group, Unflattened, flatten};
+use crate::group::{FlattenError, Group, flatten};
 use crate::identity::{ClusterId, MachineId};
 use crate::machine::Machine;
 
@@ -289,8 +289,8 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
         }
         for problem in flatten(&mut self.groups) {
             match problem {
-                Unflattened::Circle(way) => self.circle(&way),
-                Unflattened::TooMany => self.report.error(
+                FlattenError::Cycle(way) => self.circle(&way),
+                FlattenError::TooMany => self.report.error(
                     0..0,
                     "the groups have too many members, counted through the groups inside them"
                         .to_owned(),

@@ -4,7 +4,6 @@
 
 use std::ops::Range;
 
-use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
 use crate::diagnostic::{Report, quoted};
@@ -15,7 +14,7 @@ use crate::words::{escape, split_command};
 mod values;
 
 /// A value and the bytes of the source where it is written.
-pub(super) struct At<T> {
+pub(super) struct Spanned<T> {
     pub(super) value: T,
     pub(super) span: Range<usize>,
 }
@@ -23,7 +22,7 @@ pub(super) struct At<T> {
 /// What a cluster.toml says, as far as it could be read; the report has the rest.
 #[derive(Default)]
 pub(super) struct Document<'t> {
-    pub(super) format: Option<At<u64>>,
+    pub(super) format: Option<Spanned<u64>>,
     pub(super) manager: Option<MachineId>,
     pub(super) cluster_name: &'t str,
     /// In the order of the file.
@@ -33,8 +32,8 @@ pub(super) struct Document<'t> {
 }
 
 pub(super) struct MachineSection<'t> {
-    pub(super) name: At<MachineName>,
-    pub(super) id: Option<At<MachineId>>,
+    pub(super) name: Spanned<MachineName>,
+    pub(super) id: Option<Spanned<MachineId>>,
     pub(super) allow_from: Option<List<'t>>,
     pub(super) allow_shell: Option<List<'t>>,
     pub(super) username: Option<UserName>,
@@ -51,18 +50,18 @@ pub(super) struct CommandSection<'t> {
 }
 
 pub(super) struct GroupSection<'t> {
-    pub(super) name: At<GroupName>,
+    pub(super) name: Spanned<GroupName>,
     pub(super) members: Option<List<'t>>,
 }
 
 /// A list of who, as a comma-separated string or an array of strings.
 pub(super) struct List<'t> {
     pub(super) key: Range<usize>,
-    pub(super) entries: Vec<At<&'t str>>,
+    pub(super) entries: Vec<Spanned<&'t str>>,
 }
 
-type Key<'t> = Spanned<DeString<'t>>;
-type Value<'t> = Spanned<DeValue<'t>>;
+type Key<'t> = toml::Spanned<DeString<'t>>;
+type Value<'t> = toml::Spanned<DeValue<'t>>;
 
 const TOP: &[&str] = &["cluster_manager", "machine", "group"];
 const MANAGER: &[&str] = &["id52", "cluster_name"];
@@ -288,13 +287,13 @@ impl<'t> Reader<'t, '_, '_> {
         })
     }
 
-    fn format(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<At<u64>> {
+    fn format(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<Spanned<u64>> {
         let number = value.get_ref().as_integer().and_then(unsigned);
         if number.is_none() {
             self.wrong_type(key, value, "a number, like `format = 1`");
         }
         let span = value.span();
-        number.map(|value| At { value, span })
+        number.map(|value| Spanned { value, span })
     }
 
     fn cluster_name(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<&'t str> {
@@ -336,9 +335,9 @@ impl<'t> Reader<'t, '_, '_> {
         &mut self,
         key: &Key<'t>,
         parse: impl Fn(&str) -> Result<N, NameError>,
-    ) -> Option<At<N>> {
+    ) -> Option<Spanned<N>> {
         match parse(key.get_ref()) {
-            Ok(value) => Some(At {
+            Ok(value) => Some(Spanned {
                 value,
                 span: key.span(),
             }),
@@ -349,10 +348,10 @@ impl<'t> Reader<'t, '_, '_> {
         }
     }
 
-    fn id(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<At<MachineId>> {
+    fn id(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<Spanned<MachineId>> {
         let text = self.text(key, value)?;
         match MachineId::parse(text) {
-            Ok(id) => Some(At {
+            Ok(id) => Some(Spanned {
                 value: id,
                 span: value.span(),
             }),

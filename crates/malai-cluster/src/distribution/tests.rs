@@ -15,7 +15,7 @@ fn those_who_lack_it() {
             .iter()
             .map(|(who, revision)| (id(who), *revision))
             .collect();
-        plan(&header, &known, cluster.members(), id(MANAGER))
+        members_needing_update(&header, &known, cluster.members(), id(MANAGER))
     };
     assert_eq!(plan_of(&[]), [id(LAPTOP), id(STRANGER), id(WEB01)]);
     assert_eq!(

@@ -68,7 +68,7 @@ pub(crate) fn take_message<T: Tagged>(bytes: &mut Vec<u8>) -> io::Result<Option<
 
 /// The answer that tells which machines are meant.
 pub fn resolved(resolved: Resolved) -> Reply {
-    let named = |machine: malai_cluster::Meant| Named {
+    let named = |machine: malai_cluster::ResolvedMachine| Named {
         machine: machine.name.to_string(),
         cluster: machine.cluster.to_string(),
     };

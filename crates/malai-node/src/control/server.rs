@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
 use std::time::Duration;
 
-use malai_wire::control::{self, Exec, Exited, FromCommand, PREAMBLE, Reply, Request, Stdin};
+use malai_wire::control::{self, ClientMessage, Exec, Exited, PREAMBLE, Reply, Request, Stdin};
 use malai_wire::frame::Tagged;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -366,20 +366,20 @@ async fn listen(
             }
         };
         match message {
-            Ok(Some(FromCommand::Input(piece))) => {
+            Ok(Some(ClientMessage::Input(piece))) => {
                 if pieces.is_some() {
                     held_back += piece.len();
                     typed.push_back(piece);
                 }
             }
-            Ok(Some(FromCommand::Signal(signal))) => {
+            Ok(Some(ClientMessage::Signal(signal))) => {
                 let _ = nudges.send(Nudge::Signal(signal)).await;
             }
-            Ok(Some(FromCommand::Resize(size))) => {
+            Ok(Some(ClientMessage::Resize(size))) => {
                 let _ = nudges.send(Nudge::Resize(size)).await;
             }
-            Ok(Some(FromCommand::Pause)) => drop(hold.send_replace(true)),
-            Ok(Some(FromCommand::Resume)) => drop(hold.send_replace(false)),
+            Ok(Some(ClientMessage::Pause)) => drop(hold.send_replace(true)),
+            Ok(Some(ClientMessage::Resume)) => drop(hold.send_replace(false)),
             Ok(None) | Err(_) => return,
         }
     }
@@ -396,7 +396,7 @@ async fn room_for(pieces: &Option<mpsc::Sender<Vec<u8>>>) -> Option<mpsc::Permit
 async fn next_message(
     read: &mut tokio::net::unix::OwnedReadHalf,
     bytes: &mut Vec<u8>,
-) -> io::Result<Option<FromCommand>> {
+) -> io::Result<Option<ClientMessage>> {
     loop {
         if let Some(message) = take_message(bytes)? {
             return Ok(message);

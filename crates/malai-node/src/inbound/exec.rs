@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use iroh::endpoint::{RecvStream, SendStream};
 use malai_wire::frame::{self, FrameError};
-use malai_wire::peer::Uni;
+use malai_wire::peer::StreamKind;
 use malai_wire::peer::exec::{FromClient, FromServer, Open};
 use malai_wire::{Refusal, RefusalCode};
 use tokio::sync::{mpsc, oneshot};
@@ -123,8 +123,8 @@ async fn execute(
     };
     let streams = Streams {
         stdin,
-        stdout: Sink::Stream(ToPeer::new(link.clone(), Uni::Stdout, session)),
-        stderr: Sink::Stream(ToPeer::new(link.clone(), Uni::Stderr, session)),
+        stdout: Sink::Stream(ToPeer::new(link.clone(), StreamKind::Stdout, session)),
+        stderr: Sink::Stream(ToPeer::new(link.clone(), StreamKind::Stderr, session)),
         gate: Gate::open(),
         terminal: open.terminal.clone(),
     };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use iroh::endpoint::{RecvStream, SendStream};
 use malai_wire::Refusal;
-use malai_wire::peer::Bidi;
+use malai_wire::peer::RequestKind;
 use malai_wire::peer::exec::FromServer;
 use tokio::sync::oneshot;
 
@@ -27,15 +27,15 @@ pub async fn serve(
     let Ok(Ok(())) = tokio::time::timeout(patience, recv.read_exact(&mut kind)).await else {
         return;
     };
-    let kind = Bidi::from_byte(kind[0]);
-    if kind != Some(Bidi::Ping) {
+    let kind = RequestKind::from_byte(kind[0]);
+    if kind != Some(RequestKind::Ping) {
         link.used_by_peer();
     }
     match kind {
-        Some(Bidi::Exec) => exec::serve(&link, send, recv, stdin).await,
-        Some(Bidi::Fetch) => sync::give(&link, send, recv).await,
-        Some(Bidi::Compare) => sync::compare(&link, send, recv).await,
-        Some(Bidi::Ping) => {
+        Some(RequestKind::Exec) => exec::serve(&link, send, recv, stdin).await,
+        Some(RequestKind::Fetch) => sync::give(&link, send, recv).await,
+        Some(RequestKind::Compare) => sync::compare(&link, send, recv).await,
+        Some(RequestKind::Ping) => {
             let _ = send.write_all(&[0]).await;
             let _ = send.finish();
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use iroh::endpoint::RecvStream;
 use malai_wire::frame;
 use malai_wire::peer::hello::{Greeting, Hello};
-use malai_wire::peer::{RAW_HEAD, Uni};
+use malai_wire::peer::{RAW_HEAD, StreamKind};
 use malai_wire::version::Versions;
 use malai_wire::{Refusal, RefusalCode};
 use tokio::task::JoinSet;
@@ -43,7 +43,7 @@ impl Link {
     async fn send_hello(&self) {
         let send = async {
             let mut send = self.connection.open_uni().await.ok()?;
-            send.write_all(&[Uni::Hello as u8]).await.ok()?;
+            send.write_all(&[StreamKind::Hello as u8]).await.ok()?;
             frames::write(&mut send, &Greeting::Hello(self.membership.hello()))
                 .await
                 .ok()?;
@@ -73,8 +73,8 @@ impl Link {
         let read = async {
             let mut kind = [0; 1];
             stream.read_exact(&mut kind).await.ok()?;
-            let kind = Uni::from_byte(kind[0])?;
-            if kind == Uni::Hello {
+            let kind = StreamKind::from_byte(kind[0])?;
+            if kind == StreamKind::Hello {
                 let Greeting::Hello(hello) = frames::expect(&mut stream, frame::SMALL, PATIENCE)
                     .await
                     .ok()?;
@@ -87,8 +87,8 @@ impl Link {
         let patience = self.membership.limiter.limits().opening();
         match tokio::time::timeout(patience, read).await {
             Ok(Some((_, _, Some(hello), _))) => self.meet(hello),
-            Ok(Some((Uni::Stdin, session, None, stream))) => {
-                self.inbound.deliver(Uni::Stdin, session, stream)
+            Ok(Some((StreamKind::Stdin, session, None, stream))) => {
+                self.inbound.deliver(StreamKind::Stdin, session, stream)
             }
             Ok(Some((kind, session, None, stream))) => self.outbound.deliver(kind, session, stream),
             Ok(None) | Err(_) => {
@@ -205,7 +205,7 @@ impl Link {
                         };
                         let occupied = self.occupied();
                         let session = number(&send);
-                        let stdin = self.inbound.expect(Uni::Stdin, session);
+                        let stdin = self.inbound.expect(StreamKind::Stdin, session);
                         self.inbound.begun(session);
                         self.heard_now();
                         // Boxed: what a session needs is large, and a task is copied when it is made and when it ends.

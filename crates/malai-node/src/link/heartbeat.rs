@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use malai_wire::peer::Bidi;
+use malai_wire::peer::RequestKind;
 use malai_wire::{Refusal, RefusalCode};
 
 use super::Link;
@@ -38,7 +38,7 @@ impl Link {
     pub async fn ping(self: &Arc<Self>, patience: Duration) -> bool {
         let ask = async {
             let _occupied = self.occupied();
-            let (mut send, mut recv) = self.open(Bidi::Ping).await.ok()?;
+            let (mut send, mut recv) = self.open(RequestKind::Ping).await.ok()?;
             send.write_all(&[0]).await.ok()?;
             send.finish().ok()?;
             recv.read_exact(&mut [0]).await.ok()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use iroh::endpoint::{RecvStream, SendStream};
 use malai_cluster::MachineId;
 use malai_wire::peer::exec::{Action, Exit, FromClient, FromServer, Open, Terminal};
-use malai_wire::peer::{Bidi, Uni};
+use malai_wire::peer::{RequestKind, StreamKind};
 use malai_wire::{Refusal, frame};
 use tokio::sync::{mpsc, oneshot};
 
@@ -220,10 +220,10 @@ async fn open(
 
 async fn send_open(link: &Arc<Link>, caller: &Caller) -> Result<Session, StreamError> {
     let in_use = link.in_use();
-    let (mut control, answers) = link.open(Bidi::Exec).await?;
+    let (mut control, answers) = link.open(RequestKind::Exec).await?;
     let number = number(&control);
-    let stdout = link.outbound.expect(Uni::Stdout, number);
-    let stderr = link.outbound.expect(Uni::Stderr, number);
+    let stdout = link.outbound.expect(StreamKind::Stdout, number);
+    let stderr = link.outbound.expect(StreamKind::Stderr, number);
     let open = Open {
         action: caller.action.clone(),
         stdin: !matches!(caller.stdin, Source::Empty),
@@ -436,7 +436,11 @@ async fn feed(
     if matches!(stdin, Source::Empty) {
         return Ok(());
     }
-    let mut sink = Sink::Stream(crate::flow::ToPeer::new(link.clone(), Uni::Stdin, number));
+    let mut sink = Sink::Stream(crate::flow::ToPeer::new(
+        link.clone(),
+        StreamKind::Stdin,
+        number,
+    ));
     let mut fed = flow::pump(stdin, &mut sink, &mut Gate::open(), &mut moved).await;
     if let Err(FlowError::Read(error)) = &fed
         && moved.load(Ordering::Relaxed) == 0

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use malai_cluster::{
-    Accept, Cluster, ClusterAlias, Diagnostic, Severity, UserName, Who, escape, nearest, split_list,
+    Accept, AcceptEntry, Cluster, ClusterAlias, Diagnostic, Severity, UserName, escape, nearest,
+    split_list,
 };
 use toml::Spanned;
 use toml::de::{DeString, DeValue};
@@ -28,7 +29,7 @@ pub struct Section {
     /// What it says.
     pub accept: Accept,
     name: Range<usize>,
-    from: Option<List<Who>>,
+    from: Option<List<AcceptEntry>>,
     users: Option<List<UserName>>,
 }
 
@@ -73,7 +74,8 @@ impl Reader<'_> {
         for (key, value) in self.table(value, &place)? {
             match key.get_ref().as_ref() {
                 "from" => {
-                    let who = |text: &str| Who::parse(text).map_err(|error| error.to_string());
+                    let who =
+                        |text: &str| AcceptEntry::parse(text).map_err(|error| error.to_string());
                     let example = "\"admins,laptop\"";
                     from = self.list(key, value, example, who);
                 }
@@ -202,7 +204,7 @@ impl Sections {
         let from = section.from.iter().flat_map(|list| &list.entries);
         for (who, span) in from.filter(|(who, _)| !who.is_known(cluster)) {
             let (message, near) = match who {
-                Who::Id(id) => {
+                AcceptEntry::Id(id) => {
                     let id = id.short();
                     let message = format!("cluster `{alias}` has no member with the id52 `{id}`");
                     (message, None)

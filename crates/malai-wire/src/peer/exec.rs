@@ -1,4 +1,4 @@
-//! A command's control stream. The payload has raw streams of its own, see [`super::Uni`].
+//! A command's control stream. The payload has raw streams of its own, see [`super::StreamKind`].
 //!
 //! Legal, from the client: one `Open`, then any number of `Signal` and `Resize`. Its end before the
 //! exit means that the client has gone. From the server: `Accepted` or `Refused`; after `Accepted` one `Exit`

@@ -8,7 +8,7 @@ pub mod sync;
 /// The first byte of a bidirectional stream: what the stream is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Bidi {
+pub enum RequestKind {
     /// A command's control stream ([`exec`]).
     Exec = 1,
     /// Give me the configuration that your header announced ([`sync`]).
@@ -19,7 +19,7 @@ pub enum Bidi {
     Ping = 4,
 }
 
-impl Bidi {
+impl RequestKind {
     /// The kind that a stream's first byte names.
     pub fn from_byte(byte: u8) -> Option<Self> {
         [Self::Exec, Self::Fetch, Self::Compare, Self::Ping]
@@ -31,7 +31,7 @@ impl Bidi {
 /// The first byte of a unidirectional stream: what the stream carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub enum Uni {
+pub enum StreamKind {
     /// One [`hello::Hello`] frame, the first stream of each side.
     Hello = 16,
     /// A command's standard input, raw.
@@ -42,7 +42,7 @@ pub enum Uni {
     Stderr = 19,
 }
 
-impl Uni {
+impl StreamKind {
     /// The kind that a stream's first byte names.
     pub fn from_byte(byte: u8) -> Option<Self> {
         [Self::Hello, Self::Stdin, Self::Stdout, Self::Stderr]
@@ -55,7 +55,7 @@ impl Uni {
 pub const RAW_HEAD: usize = 9;
 
 /// The head of a raw stream: the kind, then the session (the QUIC id of its control stream, big endian).
-pub fn raw_head(kind: Uni, session: u64) -> [u8; RAW_HEAD] {
+pub fn raw_head(kind: StreamKind, session: u64) -> [u8; RAW_HEAD] {
     let mut head = [kind as u8; RAW_HEAD];
     head[1..].copy_from_slice(&session.to_be_bytes());
     head

@@ -1,7 +1,7 @@
 //! Caps hold before anything is allocated, and unknown tags are what they say they are.
 
 use malai_wire::FrameError;
-use malai_wire::control::{self, FromCommand, Reply, Request};
+use malai_wire::control::{self, ClientMessage, Reply, Request};
 use malai_wire::frame::{CONTENT, HEAD, OPEN, SKIPPABLE, SMALL, Tagged, parse_head};
 use malai_wire::peer::exec::{Action, FromClient, FromServer, Open, Term};
 use malai_wire::peer::hello::Greeting;
@@ -72,7 +72,7 @@ fn announced_counts_are_not_believed() {
     );
     assert_eq!(Reply::decode(1, &huge), Err(FrameError::Body(1)));
     assert_eq!(Reply::decode(2, &huge), Err(FrameError::Body(2)));
-    assert_eq!(FromCommand::decode(1, &huge), Err(FrameError::Body(1)));
+    assert_eq!(ClientMessage::decode(1, &huge), Err(FrameError::Body(1)));
 }
 
 /// What one kind of message makes of tags: those it knows, those it may skip, all others.
@@ -102,7 +102,7 @@ fn only_marked_tags_are_skipped() {
     tags::<Fetch>(1);
     tags::<Fetched>(2);
     tags::<Request>(7);
-    tags::<FromCommand>(5);
+    tags::<ClientMessage>(5);
     tags::<Reply>(9);
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use expect_test::{Expect, expect};
 use malai_cluster::signed_bytes;
 use malai_wire::control::{
-    self, Exec, Exited, FromCommand, Named, Reply, Request, Rescan, RescanReport, Resolved, Stdin,
+    self, ClientMessage, Exec, Exited, Named, Reply, Request, Rescan, RescanReport, Resolved, Stdin,
 };
 use malai_wire::frame::{HEAD, Tagged};
 use malai_wire::peer::exec::{
@@ -13,7 +13,7 @@ use malai_wire::peer::exec::{
 };
 use malai_wire::peer::hello::{Greeting, Hello};
 use malai_wire::peer::sync::{Compare, Content, Fetch, Fetched};
-use malai_wire::peer::{Bidi, Uni, raw_head};
+use malai_wire::peer::{RequestKind, StreamKind, raw_head};
 use malai_wire::version::{ALPN, PROBE_ALPN, Versions};
 use malai_wire::{Refusal, RefusalCode};
 
@@ -97,15 +97,25 @@ fn names_and_beginnings() {
     for alpn in [ALPN, PROBE_ALPN] {
         let _ = writeln!(lines, "ALPN {}", String::from_utf8_lossy(alpn));
     }
-    for kind in [Bidi::Exec, Bidi::Fetch, Bidi::Compare, Bidi::Ping] {
-        assert_eq!(Bidi::from_byte(kind as u8), Some(kind));
+    for kind in [
+        RequestKind::Exec,
+        RequestKind::Fetch,
+        RequestKind::Compare,
+        RequestKind::Ping,
+    ] {
+        assert_eq!(RequestKind::from_byte(kind as u8), Some(kind));
         let _ = writeln!(lines, "{:<18} {:02x}", format!("{kind:?}"), kind as u8);
     }
-    for kind in [Uni::Hello, Uni::Stdin, Uni::Stdout, Uni::Stderr] {
-        assert_eq!(Uni::from_byte(kind as u8), Some(kind));
+    for kind in [
+        StreamKind::Hello,
+        StreamKind::Stdin,
+        StreamKind::Stdout,
+        StreamKind::Stderr,
+    ] {
+        assert_eq!(StreamKind::from_byte(kind as u8), Some(kind));
         let _ = writeln!(lines, "{:<18} {:02x}", format!("{kind:?}"), kind as u8);
     }
-    let head = hex(&raw_head(Uni::Stdout, 4));
+    let head = hex(&raw_head(StreamKind::Stdout, 4));
     let _ = writeln!(lines, "Stdout of 4        {head}");
     let preamble = hex(&control::preamble(control::VERSION));
     let _ = writeln!(lines, "preamble           {preamble}");
@@ -297,12 +307,12 @@ fn the_control_socket() {
     );
     check(
         &[
-            ("Input", FromCommand::Input(b"hi".to_vec())),
-            ("Input, the end", FromCommand::Input(Vec::new())),
-            ("pass Signal Int", FromCommand::Signal(Signal::Int)),
-            ("Pause", FromCommand::Pause),
-            ("Resume", FromCommand::Resume),
-            ("pass Resize", FromCommand::Resize(size())),
+            ("Input", ClientMessage::Input(b"hi".to_vec())),
+            ("Input, the end", ClientMessage::Input(Vec::new())),
+            ("pass Signal Int", ClientMessage::Signal(Signal::Int)),
+            ("Pause", ClientMessage::Pause),
+            ("Resume", ClientMessage::Resume),
+            ("pass Resize", ClientMessage::Resize(size())),
         ],
         &expect![[r#"
             Input              00000004 01 026869

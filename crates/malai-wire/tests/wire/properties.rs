@@ -2,7 +2,7 @@
 
 use malai_cluster::{ClusterId, Header, MachineId, SecretSeed};
 use malai_wire::control::{
-    self, Exec, Exited, FromCommand, Named, Reply, Request, Rescan, RescanReport, Resolved, Stdin,
+    self, ClientMessage, Exec, Exited, Named, Reply, Request, Rescan, RescanReport, Resolved, Stdin,
 };
 use malai_wire::frame::{CONTENT, HEAD, Tagged, parse_head};
 use malai_wire::peer::exec::{
@@ -159,13 +159,13 @@ fn request() -> impl Strategy<Value = Request> {
     ]
 }
 
-fn from_command() -> impl Strategy<Value = FromCommand> {
+fn from_command() -> impl Strategy<Value = ClientMessage> {
     prop_oneof![
-        vec(any::<u8>(), 0..200).prop_map(FromCommand::Input),
-        signal().prop_map(FromCommand::Signal),
-        Just(FromCommand::Pause),
-        Just(FromCommand::Resume),
-        size().prop_map(FromCommand::Resize),
+        vec(any::<u8>(), 0..200).prop_map(ClientMessage::Input),
+        signal().prop_map(ClientMessage::Signal),
+        Just(ClientMessage::Pause),
+        Just(ClientMessage::Resume),
+        size().prop_map(ClientMessage::Resize),
     ]
 }
 
@@ -228,7 +228,7 @@ fn read_as_anything(frame: &[u8]) {
     as_one::<Fetch>(frame);
     as_one::<Fetched>(frame);
     as_one::<Request>(frame);
-    as_one::<FromCommand>(frame);
+    as_one::<ClientMessage>(frame);
     as_one::<Reply>(frame);
     if let Some(preamble) = frame.first_chunk() {
         let _ = control::parse_preamble(*preamble);

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use malai_cluster::{NotPlain, Target, Targets, escape, split_sole};
+use malai_cluster::{NeedsShell, Target, Targets, escape, split_sole};
 use malai_node::home::Home;
 use malai_node::settings::Settings;
 use malai_wire::peer::exec::{Action, Terminal};
@@ -138,7 +138,7 @@ fn terminal_for(action: &Action, on: &OnTargets, printer: &Printer) -> Option<Te
 }
 
 /// The argument list as it travels: as typed, but for a sole argument with blanks in it.
-pub(super) fn argument_list(arguments: &[OsString]) -> Result<Vec<Vec<u8>>, NotPlain> {
+pub(super) fn argument_list(arguments: &[OsString]) -> Result<Vec<Vec<u8>>, NeedsShell> {
     if let [sole] = arguments
         && let Some(line) = sole.to_str()
         && line.contains([' ', '\t', '\n'])

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use malai_cluster::{escape, fold};
+use malai_cluster::{compress_names, escape};
 
 /// How a machine's command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub fn summary(all: &[Ended<'_>]) -> Option<String> {
     reasons.sort_by_key(|(_, labels)| std::cmp::Reverse(labels.len()));
     let mut text = format!("{head}, {} failed:", failed.len());
     for (why, labels) in reasons.iter().take(REASONS) {
-        text += &format!("\n  {} ({why})", fold(labels));
+        text += &format!("\n  {} ({why})", compress_names(labels));
     }
     if reasons.len() > REASONS {
         let rest = &reasons[REASONS..];

@@ -20,7 +20,7 @@ use malai_node::outbound::exec::Caller;
 use malai_node::process::{GRACE, Nudge};
 use malai_node::service::{Part, Service};
 use malai_node::settings::Settings;
-use malai_wire::control::{Exec, FromCommand, Reply, Request, Resolved, Stdin};
+use malai_wire::control::{ClientMessage, Exec, Reply, Request, Resolved, Stdin};
 use malai_wire::peer::exec::Action;
 use malai_wire::{Refusal, RefusalCode};
 use tokio::sync::{mpsc, oneshot};
@@ -171,7 +171,7 @@ async fn through(
                 Err(error) => return Err(error),
             },
             Some(nudge) = nudges.recv() => if let Nudge::Signal(signal) = nudge {
-                voice.say(&FromCommand::Signal(signal)).await;
+                voice.say(&ClientMessage::Signal(signal)).await;
             },
         }
     }

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use malai_node::control::client::{Control, ControlError, PATIENCE};
 use malai_node::execute::{self, Ending};
-use malai_wire::control::{Exec, FromCommand, Reply, Request, Stdin};
+use malai_wire::control::{ClientMessage, Exec, Reply, Request, Stdin};
 use malai_wire::frame::Tagged;
 use malai_wire::peer::exec::{Action, Signal, Terminal};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -58,7 +58,7 @@ struct Daemon {
 }
 
 impl Other for Daemon {
-    fn tell(&self, message: FromCommand) -> bool {
+    fn tell(&self, message: ClientMessage) -> bool {
         say(&self.voice, &message).is_ok()
     }
 
@@ -254,7 +254,7 @@ fn wait(control: &Control, signals: &Signals, until: Option<Instant>) -> io::Res
     }
 }
 
-fn say(voice: &Mutex<UnixStream>, message: &FromCommand) -> io::Result<()> {
+fn say(voice: &Mutex<UnixStream>, message: &ClientMessage) -> io::Result<()> {
     voice
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -268,11 +268,11 @@ fn pass_input(voice: &Mutex<UnixStream>) {
         match io::stdin().lock().read(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Ok(0) | Err(_) => {
-                let _ = say(voice, &FromCommand::Input(Vec::new()));
+                let _ = say(voice, &ClientMessage::Input(Vec::new()));
                 return;
             }
             Ok(count) => {
-                if say(voice, &FromCommand::Input(buffer[..count].to_vec())).is_err() {
+                if say(voice, &ClientMessage::Input(buffer[..count].to_vec())).is_err() {
                     return;
                 }
             }
@@ -298,17 +298,17 @@ fn catch() -> io::Result<Signals> {
 fn pass(number: i32, voice: &Mutex<UnixStream>) {
     let message = match number {
         SIGTSTP => {
-            let _ = say(voice, &FromCommand::Pause);
+            let _ = say(voice, &ClientMessage::Pause);
             let _ = signal_hook::low_level::emulate_default_handler(SIGTSTP);
             return;
         }
-        SIGCONT => FromCommand::Resume,
-        SIGINT => FromCommand::Signal(Signal::Int),
-        SIGTERM => FromCommand::Signal(Signal::Term),
-        SIGHUP => FromCommand::Signal(Signal::Hup),
-        SIGQUIT => FromCommand::Signal(Signal::Quit),
-        SIGUSR1 => FromCommand::Signal(Signal::Usr1),
-        _ => FromCommand::Signal(Signal::Usr2),
+        SIGCONT => ClientMessage::Resume,
+        SIGINT => ClientMessage::Signal(Signal::Int),
+        SIGTERM => ClientMessage::Signal(Signal::Term),
+        SIGHUP => ClientMessage::Signal(Signal::Hup),
+        SIGQUIT => ClientMessage::Signal(Signal::Quit),
+        SIGUSR1 => ClientMessage::Signal(Signal::Usr1),
+        _ => ClientMessage::Signal(Signal::Usr2),
     };
     let _ = say(voice, &message);
 }

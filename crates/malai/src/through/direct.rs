@@ -15,7 +15,7 @@ use malai_node::outbound::exec::Caller;
 use malai_node::process::Nudge;
 use malai_node::service::{Part, Service};
 use malai_node::settings::Settings;
-use malai_wire::control::FromCommand;
+use malai_wire::control::ClientMessage;
 use malai_wire::peer::exec::{Action, Signal, Terminal};
 use malai_wire::{Refusal, RefusalCode};
 use tokio::signal::unix::{SignalKind, signal};
@@ -161,14 +161,14 @@ struct Own {
 }
 
 impl Other for Own {
-    fn tell(&self, message: FromCommand) -> bool {
+    fn tell(&self, message: ClientMessage) -> bool {
         match message {
-            FromCommand::Input(piece) => return self.pieces.blocking_send(piece).is_ok(),
+            ClientMessage::Input(piece) => return self.pieces.blocking_send(piece).is_ok(),
             // Lost where sixteen others wait: nobody reads them any more then.
-            FromCommand::Signal(signal) => drop(self.nudges.try_send(Nudge::Signal(signal))),
-            FromCommand::Resize(size) => drop(self.nudges.try_send(Nudge::Resize(size))),
-            FromCommand::Pause => drop(self.held.send_replace(true)),
-            FromCommand::Resume => drop(self.held.send_replace(false)),
+            ClientMessage::Signal(signal) => drop(self.nudges.try_send(Nudge::Signal(signal))),
+            ClientMessage::Resize(size) => drop(self.nudges.try_send(Nudge::Resize(size))),
+            ClientMessage::Pause => drop(self.held.send_replace(true)),
+            ClientMessage::Resume => drop(self.held.send_replace(false)),
         }
         true
     }

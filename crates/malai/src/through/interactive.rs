@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use malai_node::execute::{Ending, OWN_FAILURE};
 use malai_node::process::GRACE;
-use malai_wire::control::FromCommand;
+use malai_wire::control::ClientMessage;
 use malai_wire::peer::exec::Signal;
 use rustix::event::{PollFd, PollFlags};
 use signal_hook::consts::{
@@ -33,7 +33,7 @@ const BACKGROUND: Duration = Duration::from_millis(100);
 /// The other side, as a session on a terminal needs it.
 pub trait Other: Send + Sync + 'static {
     /// Tells it something; false if it has gone.
-    fn tell(&self, message: FromCommand) -> bool;
+    fn tell(&self, message: ClientMessage) -> bool;
 
     /// Ends the session without waiting for what runs in it.
     fn leave(&self);
@@ -83,7 +83,7 @@ impl Interactive {
 
     /// Holds output back until the session has started, so that nothing is shown in the wrong modes.
     pub fn hold(&self) {
-        self.0.other.tell(FromCommand::Pause);
+        self.0.other.tell(ClientMessage::Pause);
     }
 
     /// The session has started: the terminal becomes raw, what is typed is sent, output is let through.
@@ -153,7 +153,7 @@ impl Inner {
             SIGUSR1 => Signal::Usr1,
             _ => Signal::Usr2,
         };
-        self.other.tell(FromCommand::Signal(signal));
+        self.other.tell(ClientMessage::Signal(signal));
     }
 
     /// Reads what is typed, to the end of it.
@@ -173,7 +173,7 @@ impl Inner {
             for typed in escapes.read(&buffer[..count]) {
                 match typed {
                     Typed::Bytes(bytes) => {
-                        if !self.other.tell(FromCommand::Input(bytes)) {
+                        if !self.other.tell(ClientMessage::Input(bytes)) {
                             return;
                         }
                     }
@@ -196,8 +196,8 @@ impl Inner {
             }
         }
         let rest = escapes.end();
-        if rest.is_empty() || self.other.tell(FromCommand::Input(rest)) {
-            self.other.tell(FromCommand::Input(Vec::new()));
+        if rest.is_empty() || self.other.tell(ClientMessage::Input(rest)) {
+            self.other.tell(ClientMessage::Input(Vec::new()));
         }
     }
 
@@ -231,13 +231,13 @@ impl Inner {
 
     fn resize(&self) {
         if let Some(size) = terminal::size() {
-            self.other.tell(FromCommand::Resize(size));
+            self.other.tell(ClientMessage::Resize(size));
         }
     }
 
     /// Stops this process, with the terminal as the user's shell wants it. It goes on by SIGCONT.
     fn suspend(&self) {
-        self.other.tell(FromCommand::Pause);
+        self.other.tell(ClientMessage::Pause);
         terminal::restore();
         let _ = signal_hook::low_level::emulate_default_handler(SIGTSTP);
     }
@@ -249,7 +249,7 @@ impl Inner {
         if self.state().raw.is_none() || !is_foreground || terminal::again().is_err() {
             return;
         }
-        self.other.tell(FromCommand::Resume);
+        self.other.tell(ClientMessage::Resume);
         self.resize();
     }
 

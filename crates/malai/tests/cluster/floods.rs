@@ -15,7 +15,7 @@ use malai_node::endpoint::{self, Ports, endpoint_id};
 use malai_node::settings::Reach;
 use malai_wire::frame::Tagged;
 use malai_wire::peer::sync::Fetch;
-use malai_wire::peer::{Bidi, Uni, raw_head};
+use malai_wire::peer::{RequestKind, StreamKind, raw_head};
 use malai_wire::version::ALPN;
 use tokio::task::JoinSet;
 
@@ -125,13 +125,15 @@ impl Flood {
                         if n % 4 == 0 {
                             peer.greet(None).await;
                             if let Ok((mut send, _recv)) = peer.connection.open_bi().await {
-                                for byte in [&[Bidi::Exec as u8][..], &open(&["true"])].concat() {
+                                for byte in
+                                    [&[RequestKind::Exec as u8][..], &open(&["true"])].concat()
+                                {
                                     let _ = send.write_all(&[byte]).await;
                                     tokio::time::sleep(LONG / 12).await;
                                 }
                             }
                         } else if let Ok(mut send) = peer.connection.open_uni().await {
-                            for byte in [Uni::Hello as u8, 0, 0, 0, 23, 1, 1, 1, 0, 1] {
+                            for byte in [StreamKind::Hello as u8, 0, 0, 0, 23, 1, 1, 1, 0, 1] {
                                 let _ = send.write_all(&[byte]).await;
                                 tokio::time::sleep(LONG / 12).await;
                             }
@@ -143,7 +145,12 @@ impl Flood {
             "frames of 4 GiB" => {
                 while self.goes_on() {
                     let peer = self.member().await;
-                    for kind in [Bidi::Exec, Bidi::Fetch, Bidi::Compare, Bidi::Ping] {
+                    for kind in [
+                        RequestKind::Exec,
+                        RequestKind::Fetch,
+                        RequestKind::Compare,
+                        RequestKind::Ping,
+                    ] {
                         for _ in 0..20 {
                             self.ask(&peer, &[kind as u8, 255, 255, 255, 255, 1, 7])
                                 .await;
@@ -164,7 +171,7 @@ impl Flood {
                 let mut opened = 0;
                 while self.goes_on() && opened < 4000 {
                     for peer in &peers {
-                        if self.ask(peer, &[Bidi::Exec as u8, 0, 0]).await {
+                        if self.ask(peer, &[RequestKind::Exec as u8, 0, 0]).await {
                             opened += 1;
                         }
                     }
@@ -179,7 +186,7 @@ impl Flood {
                     let Ok((mut send, mut recv)) = peer.connection.open_bi().await else {
                         break;
                     };
-                    let _ = send.write_all(&[Bidi::Exec as u8, 0, 0]).await;
+                    let _ = send.write_all(&[RequestKind::Exec as u8, 0, 0]).await;
                     let _ = (send.reset(7u32.into()), recv.stop(7u32.into()));
                     many += 1;
                 }
@@ -206,7 +213,7 @@ impl Flood {
                         if !self.goes_on() {
                             break;
                         }
-                        let head = raw_head(Uni::Stdin, 400_000 + session * 4 + n as u64);
+                        let head = raw_head(StreamKind::Stdin, 400_000 + session * 4 + n as u64);
                         let bytes = [&head[..], &chunk].concat();
                         let throw = peer.throw(&bytes);
                         if tokio::time::timeout(Duration::from_millis(30), throw)
@@ -222,7 +229,7 @@ impl Flood {
             "long argument lists" => {
                 let peer = self.member().await;
                 let argument = "x".repeat(5 * 1024 * 1024);
-                let request = [vec![Bidi::Exec as u8], open(&["true", &argument])].concat();
+                let request = [vec![RequestKind::Exec as u8], open(&["true", &argument])].concat();
                 let mut all = JoinSet::new();
                 for _ in 0..60 {
                     let (connection, request) = (peer.connection.clone(), request.clone());
@@ -238,7 +245,11 @@ impl Flood {
             }
             "configurations that nobody reads" => {
                 let peer = self.member().await;
-                let request = [vec![Bidi::Fetch as u8], Fetch::Revision(1).to_frame()].concat();
+                let request = [
+                    vec![RequestKind::Fetch as u8],
+                    Fetch::Revision(1).to_frame(),
+                ]
+                .concat();
                 let mut asked = 0;
                 while self.goes_on() && asked < 2000 {
                     asked += usize::from(self.ask(&peer, &request).await);
@@ -247,7 +258,7 @@ impl Flood {
             }
             "more sessions than allowed" => {
                 let peer = self.member().await;
-                let request = [vec![Bidi::Exec as u8], open(&["sleep", "20"])].concat();
+                let request = [vec![RequestKind::Exec as u8], open(&["sleep", "20"])].concat();
                 for _ in 0..200 {
                     self.ask(&peer, &request).await;
                 }

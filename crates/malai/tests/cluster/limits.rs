@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use malai_cluster::{MachineId, SecretSeed};
 use malai_wire::RefusalCode;
-use malai_wire::peer::Bidi;
+use malai_wire::peer::RequestKind;
 use malai_wire::peer::exec::FromServer;
 
 use crate::harness::{Cluster, Home, finish, until};
@@ -55,7 +55,7 @@ fn sessions_in_all_and_of_one_member() {
         .refused("sessions_per_peer = 2; its owner can change it under [limits] in malai.toml");
     peer::run(async {
         let peer = member(&rogue, &target).await;
-        let sleep = [vec![Bidi::Exec as u8], open(&["sleep", "60"])].concat();
+        let sleep = [vec![RequestKind::Exec as u8], open(&["sleep", "60"])].concat();
         let _third = peer.ask(&sleep).await.unwrap();
         until_async(async || refusal(peer.exec(&["true"]).await, "sessions = 3")).await;
         peer.close().await;
@@ -114,7 +114,7 @@ fn requests_arguments_and_the_time_to_open() {
     refused.refused("argument_bytes = 2000");
     peer::run(async {
         let peer = member(&rogue, &target).await;
-        let first = peer.ask(&[Bidi::Exec as u8, 0, 0]).await.unwrap();
+        let first = peer.ask(&[RequestKind::Exec as u8, 0, 0]).await.unwrap();
         // What is never said is answered in time.
         let (_send, mut recv) = first;
         let answer = recv.read_to_end(10_000).await.unwrap();
@@ -125,7 +125,7 @@ fn requests_arguments_and_the_time_to_open() {
         let mut held = Vec::new();
         for peer in [&peer, &other] {
             for _ in 0..4 {
-                held.push(peer.ask(&[Bidi::Exec as u8, 0, 0]).await.unwrap());
+                held.push(peer.ask(&[RequestKind::Exec as u8, 0, 0]).await.unwrap());
             }
         }
         let answer = other.exec(&["true"]).await;
@@ -138,7 +138,7 @@ fn requests_arguments_and_the_time_to_open() {
 fn connections_of_members() {
     let (cluster, target, rogue) = cluster_with("connections_per_peer = 2\nconnections = 8\n");
     peer::run(async {
-        let sleep = [vec![Bidi::Exec as u8], open(&["sleep", "60"])].concat();
+        let sleep = [vec![RequestKind::Exec as u8], open(&["sleep", "60"])].concat();
         let first = member(&rogue, &target).await;
         assert_eq!(first.exec(&["true"]).await, Ok(FromServer::Accepted));
         let second = member(&rogue, &target).await;

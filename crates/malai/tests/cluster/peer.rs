@@ -16,7 +16,7 @@ use malai_wire::frame::{self, Tagged};
 use malai_wire::peer::exec::{Action, FromClient, FromServer, Open};
 use malai_wire::peer::hello::{Greeting, Hello};
 use malai_wire::peer::sync::{Compare, Content, Fetch, Fetched};
-use malai_wire::peer::{Bidi, Uni};
+use malai_wire::peer::{RequestKind, StreamKind};
 use malai_wire::version::{ALPN, Versions};
 
 use crate::harness::PATIENCE;
@@ -74,7 +74,7 @@ impl Peer {
     /// Sends this on the stream that is for the greeting. The daemon may have had enough before.
     pub async fn say_first(&self, bytes: &[u8]) {
         if let Ok(mut send) = self.connection.open_uni().await {
-            let _ = send.write_all(&[Uni::Hello as u8]).await;
+            let _ = send.write_all(&[StreamKind::Hello as u8]).await;
             let _ = send.write_all(bytes).await;
             let _ = send.finish();
         }
@@ -95,7 +95,7 @@ impl Peer {
     }
 
     /// Sends a whole request and returns all bytes that come back.
-    pub async fn request(&self, kind: Bidi, message: Vec<u8>) -> Vec<u8> {
+    pub async fn request(&self, kind: RequestKind, message: Vec<u8>) -> Vec<u8> {
         let bytes = [vec![kind as u8], message].concat();
         let Some((mut send, mut recv)) = self.ask(&bytes).await else {
             return Vec::new();
@@ -110,7 +110,7 @@ impl Peer {
 
     /// Asks for a command; returns the first answer.
     pub async fn exec(&self, argv: &[&str]) -> Result<FromServer, String> {
-        let request = [vec![Bidi::Exec as u8], open(argv)].concat();
+        let request = [vec![RequestKind::Exec as u8], open(argv)].concat();
         let (send, mut recv) = self.ask(&request).await.ok_or("no stream")?;
         let answer = frames::expect(&mut recv, frame::SMALL, PATIENCE).await;
         // Its end would be the end of the command.
@@ -121,7 +121,7 @@ impl Peer {
     /// Compares headers as a member does.
     pub async fn compare(&self, header: Header) -> Compare {
         let request = Compare::Header(Some(header)).to_frame();
-        let request = [vec![Bidi::Compare as u8], request].concat();
+        let request = [vec![RequestKind::Compare as u8], request].concat();
         let (mut send, mut recv) = self.ask(&request).await.expect("a stream");
         let _ = send.finish();
         let answer = frames::expect(&mut recv, frame::SMALL, PATIENCE).await;
@@ -134,7 +134,8 @@ impl Peer {
         tokio::spawn(async move {
             while let Ok((mut send, mut recv)) = connection.accept_bi().await {
                 let mut kind = [0; 1];
-                if recv.read_exact(&mut kind).await.is_err() || kind[0] != Bidi::Fetch as u8 {
+                if recv.read_exact(&mut kind).await.is_err() || kind[0] != RequestKind::Fetch as u8
+                {
                     continue;
                 }
                 fetched.fetch_add(1, Ordering::SeqCst);

@@ -8,7 +8,7 @@ use malai_wire::frame::Tagged;
 use malai_wire::peer::exec::FromServer;
 use malai_wire::peer::hello::Greeting;
 use malai_wire::peer::sync::{Compare, Content, Fetch};
-use malai_wire::peer::{Bidi, Uni, raw_head};
+use malai_wire::peer::{RequestKind, StreamKind, raw_head};
 use malai_wire::version::Versions;
 use tokio::task::JoinSet;
 
@@ -60,28 +60,32 @@ async fn attack(name: &str, peer: &Peer, marker: &Path) -> Vec<u8> {
         peer.greet(None).await;
     }
     match name {
-        "exec" => return peer.request(Bidi::Exec, touch).await,
+        "exec" => return peer.request(RequestKind::Exec, touch).await,
         "exec before the greeting" => {
-            let answer = peer.ask(&[vec![Bidi::Exec as u8], touch].concat()).await;
+            let answer = peer
+                .ask(&[vec![RequestKind::Exec as u8], touch].concat())
+                .await;
             peer.greet(None).await;
             let (_send, mut recv) = answer.unwrap();
             return recv.read_to_end(1 << 20).await.unwrap_or_default();
         }
         "fetch" => {
             return peer
-                .request(Bidi::Fetch, Fetch::Revision(1).to_frame())
+                .request(RequestKind::Fetch, Fetch::Revision(1).to_frame())
                 .await;
         }
         "compare" => {
             return peer
-                .request(Bidi::Compare, Compare::Header(None).to_frame())
+                .request(RequestKind::Compare, Compare::Header(None).to_frame())
                 .await;
         }
-        "ping" => return peer.request(Bidi::Ping, vec![0]).await,
-        "garbage request" => return peer.request(Bidi::Exec, vec![0x5a; 100_000]).await,
+        "ping" => return peer.request(RequestKind::Ping, vec![0]).await,
+        "garbage request" => return peer.request(RequestKind::Exec, vec![0x5a; 100_000]).await,
         "unknown request" => drop(peer.ask(&[200, 1, 2, 3]).await),
         "4 GiB request" => {
-            let _open = peer.ask(&[&[Bidi::Exec as u8][..], &huge].concat()).await;
+            let _open = peer
+                .ask(&[&[RequestKind::Exec as u8][..], &huge].concat())
+                .await;
             peer.connection.closed().await;
         }
         "4 GiB greeting" => peer.say_first(&huge).await,
@@ -92,17 +96,19 @@ async fn attack(name: &str, peer: &Peer, marker: &Path) -> Vec<u8> {
         "half-open requests" => {
             let mut all = Vec::new();
             for _ in 0..8 {
-                all.push(peer.ask(&[Bidi::Exec as u8]).await);
+                all.push(peer.ask(&[RequestKind::Exec as u8]).await);
             }
             peer.connection.closed().await;
         }
         "half-open greeting" => {
             let mut send = peer.connection.open_uni().await.unwrap();
-            send.write_all(&[Uni::Hello as u8, 0, 0]).await.unwrap();
+            send.write_all(&[StreamKind::Hello as u8, 0, 0])
+                .await
+                .unwrap();
             peer.connection.closed().await;
         }
         "raw data" => {
-            for kind in [Uni::Stdin, Uni::Stdout, Uni::Stderr] {
+            for kind in [StreamKind::Stdin, StreamKind::Stdout, StreamKind::Stderr] {
                 peer.throw(&[&raw_head(kind, 0)[..], b"x"].concat()).await;
             }
         }
@@ -117,7 +123,7 @@ async fn attack(name: &str, peer: &Peer, marker: &Path) -> Vec<u8> {
         }
         "flood" => {
             for _ in 0..200 {
-                let request = [&[Bidi::Exec as u8][..], &touch].concat();
+                let request = [&[RequestKind::Exec as u8][..], &touch].concat();
                 let ask = peer.ask(&request);
                 if tokio::time::timeout(std::time::Duration::from_millis(50), ask)
                     .await

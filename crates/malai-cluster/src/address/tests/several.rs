@@ -229,7 +229,7 @@ fn what_is_written_short_is_read_again() {
         (&["laptop"], "laptop"),
         (&[], ""),
     ] {
-        assert_eq!(fold(names), short);
+        assert_eq!(compress_names(names), short);
         let read: Vec<_> = short
             .split(", ")
             .filter(|word| !word.is_empty())

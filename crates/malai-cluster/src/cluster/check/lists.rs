@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{Checker, Named};
 use crate::allow::{AllowList, Entry, Resolved};
-use crate::cluster::document::{At, List};
+use crate::cluster::document::{List, Spanned};
 use crate::diagnostic::{did_you_mean, quoted};
 use crate::identity::{MachineId, looks_like_id52};
 use crate::name::{GroupName, MachineName};
@@ -62,7 +62,7 @@ impl Checker<'_, '_, '_, '_> {
         found
     }
 
-    fn entry(&mut self, entry: &At<&str>) -> Option<(Option<Named>, Entry)> {
+    fn entry(&mut self, entry: &Spanned<&str>) -> Option<(Option<Named>, Entry)> {
         let text = entry.value;
         if text == "*" {
             return Some((None, Entry::Everyone));
@@ -87,7 +87,7 @@ impl Checker<'_, '_, '_, '_> {
         }
     }
 
-    fn id_entry(&mut self, entry: &At<&str>) -> Option<(Option<Named>, Entry)> {
+    fn id_entry(&mut self, entry: &Spanned<&str>) -> Option<(Option<Named>, Entry)> {
         let known = match self.id_texts.get(entry.value) {
             Some(known) => *known,
             None => match MachineId::parse(entry.value) {
@@ -111,7 +111,7 @@ impl Checker<'_, '_, '_, '_> {
         Some((member.map(Named::Machine), Entry::Id(id)))
     }
 
-    fn unknown_name(&mut self, entry: &At<&str>) {
+    fn unknown_name(&mut self, entry: &Spanned<&str>) {
         let text = entry.value;
         if let Err(problem) = MachineName::parse(text) {
             let help = "a list holds machines, groups, id52s and `*`, with commas between them";

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{At, Key, List, Reader, Value};
+use super::{Key, List, Reader, Spanned, Value};
 use crate::diagnostic::{did_you_mean, quoted};
 use crate::words::split_list;
 
@@ -13,14 +13,14 @@ impl<'t> Reader<'t, '_, '_> {
         let entries = match value.get_ref() {
             DeValue::String(text) => split_list(self.source, text, value.span())
                 .into_iter()
-                .map(|(value, span)| At { value, span })
+                .map(|(value, span)| Spanned { value, span })
                 .collect(),
             DeValue::Array(array) => {
                 let mut entries = Vec::with_capacity(array.len());
                 for element in array.iter() {
                     let span = element.span();
                     match element.get_ref().as_str() {
-                        Some(value) => entries.push(At { value, span }),
+                        Some(value) => entries.push(Spanned { value, span }),
                         None => {
                             let found = type_name(element.get_ref());
                             let message =
