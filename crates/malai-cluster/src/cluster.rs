@@ -9,9 +9,8 @@ mod render;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::allow::{GroupIndex, Member};
 use crate::diagnostic::{Diagnostic, nearest};
-use crate::group::Group;
+use crate::group::{Group, GroupIndex, Member};
 use crate::identity::{ClusterId, MachineId};
 use crate::machine::Machine;
 use crate::name::MachineName;

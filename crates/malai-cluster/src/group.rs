@@ -1,7 +1,11 @@
 //! A named set of members, with the groups inside it flattened.
 
-use crate::allow::{Entry, GroupIndex, Member};
 use crate::name::GroupName;
+
+mod entry;
+
+pub use entry::Entry;
+pub(crate) use entry::{GroupIndex, Member};
 
 /// A named set of members.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use data_encoding::{BASE32_DNSSEC, HEXLOWER};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::words::escape;
+use crate::sanitize::escape;
 
 /// How many characters an id52 has: 256 bits in groups of five.
 const ID52_LENGTH: usize = 52;

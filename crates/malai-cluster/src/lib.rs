@@ -14,8 +14,9 @@ pub mod identity;
 pub mod machine;
 pub mod name;
 pub mod policy;
+pub mod sanitize;
+pub mod shell_words;
 pub mod snapshot;
-pub mod words;
 
 #[cfg(test)]
 mod testing;
@@ -25,7 +26,7 @@ pub use address::{
     AddressError, ClusterRef, MachineRef, ResolveError, Resolved, ResolvedMachine, Target, Targets,
     compress_names,
 };
-pub use allow::{AllowList, Entry};
+pub use allow::AllowList;
 pub use cluster::{
     Checked, Cluster, ContentError, EditError, FORMAT, Location, MAX_CONTENT, add_machine, check,
     initial_document, locate, locate_span, machine_section, read_content, remove_machine,
@@ -33,14 +34,13 @@ pub use cluster::{
 pub use command::Command;
 pub use diagnostic::{Diagnostic, SHOWN_LINE, Severity, nearest};
 pub use distribution::members_needing_update;
-pub use group::Group;
+pub use group::{Entry, Group};
 pub use identity::{ClusterId, IdError, MachineId, SecretSeed, SeedError, looks_like_id52};
 pub use machine::Machine;
 pub use name::{
     ClusterAlias, CommandName, GroupName, MachineName, NameError, UserName, VERBS, sanitize_host,
 };
 pub use policy::{Action, Decision, Grant, Refusal, Request, Rule, decide};
+pub use sanitize::{escape, escape_bytes, escape_line, is_unsafe};
+pub use shell_words::{NeedsShell, split_command, split_list, split_sole};
 pub use snapshot::{Header, Snapshot, SnapshotError, Standing, next_revision, signed_bytes};
-pub use words::{
-    NeedsShell, escape, escape_bytes, escape_line, is_unsafe, split_command, split_list, split_sole,
-};

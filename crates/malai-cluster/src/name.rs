@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::identity::looks_like_id52;
-use crate::words::escape;
+use crate::sanitize::escape;
 
 /// malai's own commands. None of them can be the local alias of a target.
 pub const VERBS: &[&str] = &[

@@ -2,10 +2,9 @@
 
 use std::collections::HashSet;
 
-use crate::allow::Entry;
 use crate::cluster::Cluster;
 use crate::diagnostic::nearest;
-use crate::group::Group;
+use crate::group::{Entry, Group};
 use crate::identity::{ClusterId, MachineId};
 use crate::machine::Machine;
 use crate::name::{ClusterAlias, MachineName};

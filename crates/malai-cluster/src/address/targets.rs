@@ -180,7 +180,7 @@ fn pattern(text: String) -> Result<String, AddressError> {
     match text.chars().find(|character| !fits(*character)) {
         Some(bad) => Err(AddressError::PatternCharacter {
             text: quoted(&text),
-            bad: crate::words::escape(&bad.to_string()),
+            bad: crate::sanitize::escape(&bad.to_string()),
         }),
         None => Ok(text),
     }

@@ -6,10 +6,10 @@ use toml::de::DeTable;
 
 use super::document::{self, Document, MachineSection};
 use super::{Cluster, FORMAT, MAX_CONTENT};
-use crate::allow::{Entry, GroupIndex, Member};
+
 use crate::command::Command;
 use crate::diagnostic::{Diagnostic, Report, Severity, quoted};
-use crate::group::{FlattenError, Group, flatten};
+use crate::group::{Entry, FlattenError, Group, GroupIndex, Member, flatten};
 use crate::identity::{ClusterId, MachineId};
 use crate::machine::Machine;
 

@@ -9,7 +9,8 @@ use toml::de::{DeInteger, DeString, DeTable, DeValue};
 use crate::diagnostic::{Report, quoted};
 use crate::identity::MachineId;
 use crate::name::{CommandName, GroupName, MachineName, NameError, UserName};
-use crate::words::{escape, split_command};
+use crate::sanitize::escape;
+use crate::shell_words::split_command;
 
 mod values;
 

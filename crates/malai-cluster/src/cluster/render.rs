@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Cluster, FORMAT};
-use crate::allow::Entry;
+use crate::group::Entry;
 use crate::identity::MachineId;
 use crate::name::MachineName;
 

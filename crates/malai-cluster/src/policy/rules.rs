@@ -2,6 +2,7 @@
 //! that somebody has tried elsewhere.
 
 use super::*;
+use crate::cluster::Cluster;
 use crate::testing::*;
 
 /// A configuration around one machine, `web01`, on which the rule of the row stands.

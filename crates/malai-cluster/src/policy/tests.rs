@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
+use crate::cluster::Cluster;
 use crate::testing::model::{self, decisions, layout, widens};
 use crate::testing::*;
 

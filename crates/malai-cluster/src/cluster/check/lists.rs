@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::{Checker, Named};
-use crate::allow::{AllowList, Entry, Resolved};
+use crate::allow::{AllowList, Resolved};
 use crate::cluster::document::{List, Spanned};
 use crate::diagnostic::{did_you_mean, quoted};
+use crate::group::Entry;
 use crate::identity::{MachineId, looks_like_id52};
 use crate::name::{GroupName, MachineName};
 

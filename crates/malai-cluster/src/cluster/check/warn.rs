@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use super::super::document::{Document, List};
-use crate::allow::{AllowList, GroupIndex, Resolved};
+use crate::allow::{AllowList, Resolved};
 use crate::diagnostic::Report;
-use crate::group::Group;
+use crate::group::{Group, GroupIndex};
 use crate::machine::Machine;
 
 /// Warns about a cluster that has no errors.

@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Key, List, Reader, Spanned, Value};
 use crate::diagnostic::{did_you_mean, quoted};
-use crate::words::split_list;
+use crate::shell_words::split_list;
 
 impl<'t> Reader<'t, '_, '_> {
     pub(super) fn list(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<List<'t>> {
