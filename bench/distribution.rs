@@ -9,10 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use malai_cluster::ClusterAlias;
-use malai_node::home::Home;
-use malai_node::init::{init_cluster, init_machine};
-use malai_node::service::{Part, Service};
-use malai_node::settings::{Reach, Settings};
+use malai_node::{Home, Node, Reach, Service, Settings, init_cluster, init_machine};
 
 /// How long all machines may take before this gives up.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -101,7 +98,7 @@ async fn run(malai: &Path, count: usize, folder: &Path) {
             made.id
         );
         let settings = Settings::default();
-        let part = Part::new(true, Reach::Loopback, &home, &settings);
+        let part = Node::new(true, Reach::Loopback, &home, &settings);
         machines.push(Service::start(made.dir, part).await.expect("a service"));
     }
     let write =
@@ -150,7 +147,7 @@ async fn run(malai: &Path, count: usize, folder: &Path) {
 
 fn revision(machine: &Arc<Service>) -> u64 {
     machine
-        .membership
+        .cluster_state
         .header()
         .map_or(0, |header| header.revision)
 }

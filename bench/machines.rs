@@ -9,10 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use malai_cluster::{ClusterAlias, ClusterId};
-use malai_node::home::{ClusterDir, Home};
-use malai_node::init::init_machine;
-use malai_node::service::{Part, Service};
-use malai_node::settings::{Reach, Settings};
+use malai_node::{ClusterDir, Home, Node, Reach, Service, Settings, init_machine};
 use malai_wire::{Refusal, RefusalCode};
 
 const USAGE: &str = "\
@@ -31,8 +28,8 @@ const ALIAS: &str = "many";
 const GOODBYE: Duration = Duration::from_secs(2);
 
 fn main() {
-    malai_node::process::keep_descriptors();
-    malai_node::descriptor::raise_limit();
+    malai_node::keep_descriptors();
+    malai_node::raise_limit();
     let mut args = std::env::args().skip(1);
     let (Some(folder), Some(count), Some(manager)) = (args.next(), args.next(), args.next()) else {
         panic!("{USAGE}");
@@ -72,7 +69,7 @@ pub fn serve(
             .expect("no more dead than there are");
         let mut machines = Vec::new();
         for (number, (home, dir)) in dirs.into_iter().take(served).enumerate() {
-            let part = Part::new(true, Reach::Loopback, &home, &Settings::default());
+            let part = Node::new(true, Reach::Loopback, &home, &Settings::default());
             part.audit.open();
             let service = Service::start(dir, part).await;
             machines.push(service.unwrap_or_else(|error| panic!("machine {number}: {error}")));
@@ -134,7 +131,7 @@ fn make(folder: &Path, count: usize, manager: &ClusterId) -> Vec<(Home, ClusterD
 async fn tell_revisions(machines: &[Arc<Service>], say: &impl Fn(String)) {
     let revision = |machine: &Arc<Service>| {
         machine
-            .membership
+            .cluster_state
             .header()
             .map_or(0, |header| header.revision)
     };

@@ -26,7 +26,7 @@ pub const VERBS: &[&str] = &[
     "logs",
     "doctor",
     "demo",
-    "keeper",
+    "reaper",
     "completions",
     "man",
     "ssh",

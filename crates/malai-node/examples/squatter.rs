@@ -16,7 +16,7 @@ use iroh::endpoint::{PortmapperConfig, RelayMode, presets};
 use iroh::{Endpoint, TransportAddr};
 use iroh_mdns_address_lookup::MdnsAddressLookup;
 use malai_cluster::MachineId;
-use malai_node::endpoint::{derived_ports, endpoint_id};
+use malai_node::{derived_ports, endpoint_id};
 use malai_wire::version::{ALPN, PROBE_ALPN};
 use tokio::net::UdpSocket;
 

@@ -1,55 +1,79 @@
-//! malai's IO: the home and its files, the daemon, peers, sessions.
+//! malai's IO: the home and its files, connections to peers, commands, the daemon.
+//!
+//! The modules are floors: each imports only from those above it in this list, which
+//! `crates/malai/tests/architecture.rs` checks.
+//!
+//! | floor | modules | what they know |
+//! |--:|---|---|
+//! | 1 | `os` | the operating system, and nothing of malai |
+//! | 2 | `home` | the files of `$MALAI_HOME`, and who owns them |
+//! | 3 | `settings`, [`control`] | `malai.toml`; the client of the daemon's socket |
+//! | 4 | `audit`, `inspect`, `net` | the record; what can be told without a daemon; endpoints and addresses |
+//! | 5 | `node` | what a process has once: sessions, limits, the reaper |
+//! | 6 | `cluster` | one cluster's state, and who may do what in it |
+//! | 7 | `peer` | connections to members |
+//! | 8 | `exec`, `sync` | a child process and its bytes; revisions that arrive and leave |
+//! | 9 | `server`, `client` | serving what members ask; asking them |
+//! | 10 | `service` | one cluster at work |
+//! | 11 | `daemon`, `doctor` | all clusters at work; what is wrong with them |
 
-pub mod accepting;
-pub mod account;
-pub mod addresses;
-pub mod audit;
-pub mod cipher;
-pub mod configuration;
+#![warn(unreachable_pub)]
+
+mod os;
+
+mod home;
+
 pub mod control;
-pub mod daemon;
-pub mod descriptor;
-pub mod distribute;
-pub mod doctor;
-pub mod edit;
-pub mod endpoint;
-pub mod execute;
-pub mod flow;
-pub mod frames;
-pub mod home;
-pub mod inbound;
-pub mod init;
-pub mod keeper;
-pub mod keystore;
-pub mod limits;
-pub mod link;
-pub mod local;
-pub mod lock;
-pub mod mdns;
-pub mod member;
-pub mod membership;
-pub mod memory;
-pub mod moment;
-pub mod names;
-pub mod nearby;
-pub mod outbound;
-pub mod peers;
-pub mod probe;
-pub mod probers;
-pub mod process;
-pub mod pty;
-pub mod reach;
-pub mod rescan;
-pub mod rotated;
-pub mod router;
-pub mod service;
-pub mod session;
-pub mod settings;
-pub mod status;
-pub mod store;
-pub mod supervisor;
-pub mod sync;
-pub mod twin;
-pub mod verify;
-pub mod waiting;
-pub mod why;
+mod settings;
+
+mod audit;
+mod inspect;
+mod net;
+
+mod node;
+
+mod cluster;
+
+mod peer;
+
+mod exec;
+mod sync;
+
+mod client;
+mod server;
+
+mod service;
+
+mod daemon;
+mod doctor;
+
+pub use audit::{Audit, AuditReader, Entry};
+pub use client::exec::Caller;
+pub use daemon::Daemon;
+pub use daemon::systemd::{self, Supervisor};
+pub use doctor::{Diagnosis, Finding, State, examine};
+pub use exec::io::{PauseGate, Sink, Source};
+pub use exec::process::ControlEvent;
+pub use exec::spawn::keep_descriptors;
+pub use home::init::{
+    InitError, NewCluster, NewMachine, init_cluster, init_machine, replace_machine,
+};
+pub use home::lock::{self, HomeLock, LockState};
+pub use home::{ClusterDir, Home, Role, edit, keystore, manager_file};
+pub use inspect::check::{ClusterReport, Condition, Problem, verify_home, verify_settings};
+pub use inspect::check_users::note_users;
+pub use inspect::explain::{Answer, ConfigurationUsed, Explanation, Located, Reason, why};
+pub use inspect::names::{ClusterNames, MachineNames, Names};
+pub use inspect::status::{DaemonState, Facts, LocalCluster, Sign, gather};
+pub use net::endpoint::{self, Ports, derived_ports, endpoint_id};
+pub use net::framing;
+pub use node::reaper::GRACE;
+pub use node::reaper::{self, Program, Reaper};
+pub use os::fd::{self, Direction, Fd, raise_limit};
+pub use os::fs::display_path;
+pub use os::process_group::own_group;
+pub use os::rotated_log::RotatedReader;
+pub use service::dispatch::{self, CommandResult, EXIT_MALAI_FAILURE, EXIT_READER_GONE};
+pub use service::{Node, Service};
+pub use settings::log::FORMAT_VARIABLE;
+pub use settings::{LogFormat, LogSettings, Reach, Settings};

@@ -50,7 +50,7 @@ pub struct Exec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stdin {
     /// As a descriptor.
-    Descriptor,
+    Fd,
     /// As [`ClientMessage::Input`], because a terminal stays with the command line (job control).
     Streamed,
     /// There is none: end of file at once.

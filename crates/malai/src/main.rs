@@ -1,30 +1,28 @@
 //! malai: run commands on your own machines, from your own machines. Parse, run, report; nothing else is here.
 
-mod args;
+mod cli;
 mod commands;
-mod complete;
-mod escape;
-mod exit;
-mod log;
-mod many;
-mod printer;
-mod render;
-mod route;
+mod demo;
+mod exec;
+mod fanout;
+mod logging;
+mod output;
+mod signals;
 mod terminal;
-mod through;
 
 use std::process::ExitCode;
 
-use exit::Exit;
-use printer::Printer;
+use output::Printer;
+
+use crate::output::exit::Exit;
 
 fn main() -> ExitCode {
-    malai_node::process::keep_descriptors();
+    malai_node::keep_descriptors();
     let printer = Printer::default();
-    let exit = match args::parse() {
-        Ok(typed) => {
-            let failure = typed.command.failure();
-            commands::run(typed, &printer).unwrap_or_else(|error| {
+    let exit = match cli::parse() {
+        Ok(invocation) => {
+            let failure = invocation.command.failure();
+            commands::run(invocation, &printer).unwrap_or_else(|error| {
                 printer.say(&format!("{error:#}"));
                 failure
             })

@@ -9,7 +9,7 @@ use super::{KEPT, aside};
 
 /// Why a line was not appended.
 #[derive(Debug, thiserror::Error)]
-pub enum AppendError {
+pub(crate) enum AppendError {
     /// The system's refusal.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -28,7 +28,7 @@ pub enum AppendError {
 
 /// The file, opened when it is first needed and again when it is no longer what its name leads to.
 #[derive(Debug)]
-pub struct Appender {
+pub(crate) struct Appender {
     path: PathBuf,
     /// The size at which it is put aside, in bytes.
     limit: u64,
@@ -38,7 +38,7 @@ pub struct Appender {
 
 impl Appender {
     /// Nothing is opened yet.
-    pub fn new(path: &Path, limit: u64) -> Self {
+    pub(crate) fn new(path: &Path, limit: u64) -> Self {
         Self {
             path: path.to_path_buf(),
             limit,
@@ -53,7 +53,7 @@ impl Appender {
     /// # Errors
     ///
     /// It was not appended, or not all of it.
-    pub fn append(&mut self, line: &[u8]) -> Result<(), AppendError> {
+    pub(crate) fn append(&mut self, line: &[u8]) -> Result<(), AppendError> {
         let mut size = self.open_sized()?;
         if size + line.len() as u64 > self.limit && size > 0 {
             // Where that fails, too much in one file is better than nothing recorded.
@@ -93,7 +93,7 @@ impl Appender {
     /// # Errors
     ///
     /// It cannot be opened for writing, or is no file.
-    pub fn open(&mut self) -> Result<(), AppendError> {
+    pub(crate) fn open(&mut self) -> Result<(), AppendError> {
         self.open_sized().map(drop)
     }
 
@@ -130,7 +130,7 @@ impl Appender {
     }
 
     /// Whether the file was removed under this process, since this was last asked.
-    pub fn was_removed(&mut self) -> bool {
+    pub(crate) fn was_removed(&mut self) -> bool {
         std::mem::take(&mut self.removed)
     }
 

@@ -12,9 +12,10 @@ use malai_wire::status::DaemonFacts;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::ShortPath;
-use super::conversation::Conversation;
+
+use crate::control::async_client::AsyncClient;
 use crate::home::Home;
-use crate::lock::{self, LockState};
+use crate::home::lock::{self, LockState};
 
 /// How long a daemon that holds the lock may take to answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -207,9 +208,9 @@ impl Control {
     /// # Errors
     ///
     /// The system's refusal.
-    pub fn into_conversation(self) -> Result<Conversation, ControlError> {
+    pub fn into_conversation(self) -> Result<AsyncClient, ControlError> {
         let Self { stream, home, .. } = self;
-        Conversation::new(stream, home.clone()).map_err(|source| ControlError::Io { home, source })
+        AsyncClient::new(stream, home.clone()).map_err(|source| ControlError::Io { home, source })
     }
 
     /// The stream, to wait for.

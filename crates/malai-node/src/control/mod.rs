@@ -1,8 +1,7 @@
 //! The socket in the home: command line ⇄ daemon.
 
-pub mod client;
-pub mod conversation;
-pub mod server;
+mod async_client;
+mod client;
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -13,6 +12,9 @@ use malai_wire::control::{self, Named, Reply};
 use malai_wire::frame::{self, HEAD, Tagged};
 
 use crate::home::Home;
+
+pub use async_client::{AsyncClient, MessageSink, ReplyStream};
+pub use client::{Control, ControlError, PATIENCE, ask, connect, facts};
 
 /// A socket's address as short as it has to be (107 bytes): through the open home folder. The folder
 /// has to stay open while the path is used.

@@ -11,28 +11,28 @@ use malai_wire::sessions::{ElsewhereFacts, HereFacts, Path, SessionFacts, Sessio
 use malai_wire::time::Timestamp;
 
 use super::Daemon;
+
 use crate::audit::Counts;
-use crate::link::Link;
-use crate::member::lock;
+use crate::peer::connection::PeerConnection;
 
 impl Daemon {
     /// What runs, as JSON.
     pub fn sessions_facts(&self) -> String {
-        let sessions = &self.part.sessions;
+        let sessions = &self.node.sessions;
         let here = sessions.all().into_iter().map(|session| {
-            let service = lock(&self.services).get(&session.alias).cloned();
+            let service = self.services.lock().get(&session.alias).cloned();
             HereFacts {
                 session: facts(
                     session.id,
                     &session.alias,
                     &session.asked,
                     session.since,
-                    session.link.as_ref(),
+                    session.connection.as_ref(),
                     &session.counts,
                 ),
                 peer: session.from,
-                machine: service.and_then(|service| service.membership.name_of(&session.from)),
-                user: session.account.to_string(),
+                machine: service.and_then(|service| service.cluster_state.name_of(&session.from)),
+                user: session.run_as.to_string(),
                 rule: session.rule.to_string(),
             }
         });
@@ -45,7 +45,7 @@ impl Daemon {
                     &session.alias,
                     &session.asked,
                     session.since,
-                    Some(&session.link),
+                    Some(&session.connection),
                     &session.counts,
                 ),
                 target: session.target.clone(),
@@ -64,16 +64,16 @@ impl Daemon {
     ///
     /// There is no such session.
     pub fn end_session(&self, id: u64) -> Result<(), String> {
-        let sessions = &self.part.sessions;
+        let sessions = &self.node.sessions;
         let alias = sessions
             .all()
             .iter()
             .find(|session| session.id == id)
             .map(|session| session.alias.clone());
-        let service = alias.and_then(|alias| lock(&self.services).get(&alias).cloned());
+        let service = alias.and_then(|alias| self.services.lock().get(&alias).cloned());
         let name = service.and_then(|service| {
-            let membership = &service.membership;
-            membership.name_of(&membership.me)
+            let cluster_state = &service.cluster_state;
+            cluster_state.name_of(&cluster_state.local_id)
         });
         let who = match name {
             Some(name) => format!("the administrator of {name}"),
@@ -93,17 +93,20 @@ fn facts(
     alias: &ClusterAlias,
     asked: &Action,
     since: SystemTime,
-    link: Option<&Weak<Link>>,
+    connection: Option<&Weak<PeerConnection>>,
     counts: &Counts,
 ) -> SessionFacts {
     let (argv, argv_left_out) = Argument::list(asked.argv(), true);
     let since_epoch = since
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    let link = link.map(Weak::upgrade);
-    let path = match &link {
+    let connection = connection.map(Weak::upgrade);
+    let path = match &connection {
         None => Path::Here,
-        Some(link) => match link.as_ref().and_then(|link| link.is_direct()) {
+        Some(connection) => match connection
+            .as_ref()
+            .and_then(|connection| connection.is_direct())
+        {
             Some(true) => Path::Direct,
             Some(false) => Path::Relayed,
             None => Path::Unknown,
@@ -119,10 +122,10 @@ fn facts(
         since: Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)),
         seconds: since.elapsed().unwrap_or_default().as_secs(),
         path,
-        address: link
+        address: connection
             .flatten()
             .filter(|_| path == Path::Direct)
-            .and_then(|link| link.address())
+            .and_then(|connection| connection.address())
             .map(|address| address.to_string()),
         bytes_in: count(&counts.stdin),
         bytes_out: count(&counts.stdout),

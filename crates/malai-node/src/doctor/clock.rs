@@ -3,8 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use super::{Finding, Patient};
-use crate::store::show;
+use super::{Context, Finding};
+
+use crate::os::fs::display_path;
 
 const CHECK: &str = "clock";
 
@@ -14,13 +15,13 @@ const LENIENCY: Duration = Duration::from_secs(300);
 /// When this line was written: no honest clock shows less. 2025-11-01.
 const WRITTEN: u64 = 1_761_955_200;
 
-pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
+pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     if patient.seconds() < WRITTEN {
         found.push(
             Finding::error(CHECK, "it shows a time before malai was written")
-                .since("revisions are numbered by the time: what is published now counts as old")
-                .mend("sudo timedatectl set-ntp true"),
+                .because("revisions are numbered by the time: what is published now counts as old")
+                .fix("sudo timedatectl set-ntp true"),
         );
     }
     for report in &patient.clusters {
@@ -44,9 +45,9 @@ pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
         };
         if written > patient.now + LENIENCY {
             found.push(
-                Finding::warning(CHECK, format!("{} is from the future", show(&path)))
-                    .since("the clock was set back, or is wrong now; times in the record and the log mislead")
-                    .mend("timedatectl status"),
+                Finding::warning(CHECK, format!("{} is from the future", display_path(&path)))
+                    .because("the clock was set back, or is wrong now; times in the record and the log mislead")
+                    .fix("timedatectl status"),
             );
         }
     }
@@ -62,8 +63,8 @@ fn future(alias: &str, revision: u64, now: u64) -> Option<Finding> {
     let ahead = (ahead + LENIENCY.as_secs()) / 60;
     Some(
         Finding::warning(CHECK, format!("{alias}: revision {revision} is {ahead} minutes ahead of this computer's clock"))
-            .since("this clock is behind, or the manager's was ahead when it published; configurations are still taken in order")
-            .mend("timedatectl status   # here and on the manager"),
+            .because("this clock is behind, or the manager's was ahead when it published; configurations are still taken in order")
+            .fix("timedatectl status   # here and on the manager"),
     )
 }
 

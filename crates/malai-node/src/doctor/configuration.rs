@@ -4,21 +4,22 @@ use std::path::Path;
 
 use malai_cluster::Severity;
 
-use super::{Finding, Patient, some_of};
-use crate::keystore::quoted;
+use super::{Context, Finding, some_of};
+
+use crate::home::keystore::quoted;
+use crate::inspect::check::{Condition, Problem, verify_settings};
 use crate::settings::Settings;
-use crate::verify::{Condition, Problem, verify_settings};
 
 const CHECK: &str = "configuration";
 
-pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
+pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     let settings = verify_settings(patient.home, &patient.clusters);
     let mut found: Vec<Finding> = settings.iter().map(|problem| of(problem, None)).collect();
     if let Err(error) = Settings::default().effective_reach() {
         found.push(
             Finding::error(CHECK, error.to_string())
-                .since("the daemon does not start with it")
-                .mend("unset MALAI_NETWORK"),
+                .because("the daemon does not start with it")
+                .fix("unset MALAI_NETWORK"),
         );
     }
     let mut sound = Vec::new();
@@ -34,8 +35,8 @@ pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
             Condition::Sound => sound.push(report.alias.clone()),
             Condition::Waiting => found.push(
                 Finding::warning(CHECK, format!("{alias} waits for its first configuration"))
-                    .since("the manager has not added this computer, or was not reached since")
-                    .mend(format!(
+                    .because("the manager has not added this computer, or was not reached since")
+                    .fix(format!(
                         "malai cluster add <alias> <name> {}   # on the manager",
                         report.own_id.map_or_else(String::new, |id| id.to_string())
                     )),
@@ -60,17 +61,17 @@ pub(super) fn of(problem: &Problem, alias: Option<&str>) -> Finding {
     let text = text.strip_prefix(&format!("{severity}: ")).unwrap_or(&text);
     let finding = match severity {
         Severity::Error => Finding::error(CHECK, text)
-            .since("the daemon does not start with it; one that runs keeps what it had"),
+            .because("the daemon does not start with it; one that runs keeps what it had"),
         Severity::Warning => Finding::warning(CHECK, text),
         Severity::Note => Finding::note(CHECK, text),
     };
     match (severity, alias) {
         (Severity::Note, _) => finding,
-        (_, Some(alias)) => finding.mend(format!(
+        (_, Some(alias)) => finding.fix(format!(
             "malai rescan --check {}",
             // A folder may be called anything, by whatever has run here as its owner.
             quoted(Path::new(alias))
         )),
-        (_, None) => finding.mend("malai rescan --check"),
+        (_, None) => finding.fix("malai rescan --check"),
     }
 }

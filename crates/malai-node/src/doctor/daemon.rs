@@ -3,14 +3,15 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use super::{Finding, Patient};
-use crate::keystore::quoted;
-use crate::lock::LockState;
-use crate::store::show;
+use super::{Context, Finding};
+
+use crate::home::keystore::quoted;
+use crate::home::lock::LockState;
+use crate::os::fs::display_path;
 
 const CHECK: &str = "daemon";
 
-pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
+pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     let home = patient.home;
     let held = match &patient.lock {
         Err(error) => {
@@ -19,41 +20,43 @@ pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
                     CHECK,
                     format!("whether a daemon runs cannot be told: {error}"),
                 )
-                .since("the lock on the home says it, and cannot be tried")
-                .mend(format!("ls -ld {}", quoted(home.root()))),
+                .because("the lock on the home says it, and cannot be tried")
+                .fix(format!("ls -ld {}", quoted(home.root()))),
             ];
         }
         Ok(LockState::Held { pid }) => Some(*pid),
         Ok(LockState::Free) => None,
     };
-    let mut found =
-        match (held, &patient.daemon) {
-            (Some(_), Some(Ok(facts))) => {
-                let mut line = vec![Finding::fine(
+    let mut found = match (held, &patient.daemon) {
+        (Some(_), Some(Ok(facts))) => {
+            let mut line = vec![Finding::fine(
+                CHECK,
+                format!("it runs (pid {}) and answers", facts.pid),
+            )];
+            line.extend(version(&facts.version));
+            line.extend(
+                facts
+                    .notices
+                    .iter()
+                    .map(|notice| Finding::warning(CHECK, notice.clone()).fix("malai logs -n 50")),
+            );
+            line
+        }
+        (Some(pid), answer) => {
+            let pid = pid.map_or_else(|| "<pid>".to_owned(), |pid| pid.to_string());
+            let why = answer.as_ref().and_then(|answer| answer.as_ref().err());
+            let why = why.map_or("it has no answer", String::as_str);
+            vec![
+                Finding::error(
                     CHECK,
-                    format!("it runs (pid {}) and answers", facts.pid),
-                )];
-                line.extend(version(&facts.version));
-                line.extend(facts.notices.iter().map(|notice| {
-                    Finding::warning(CHECK, notice.clone()).mend("malai logs -n 50")
-                }));
-                line
-            }
-            (Some(pid), answer) => {
-                let pid = pid.map_or_else(|| "<pid>".to_owned(), |pid| pid.to_string());
-                let why = answer.as_ref().and_then(|answer| answer.as_ref().err());
-                let why = why.map_or("it has no answer", String::as_str);
-                vec![
-                    Finding::error(
-                        CHECK,
-                        format!("it holds the home (pid {pid}) and does not answer: {why}"),
-                    )
-                    .since("no command goes around it, so none runs from here")
-                    .mend(format!("kill {pid}; sleep 15; kill -9 {pid}; malai daemon")),
-                ]
-            }
-            (None, _) => absent(patient),
-        };
+                    format!("it holds the home (pid {pid}) and does not answer: {why}"),
+                )
+                .because("no command goes around it, so none runs from here")
+                .fix(format!("kill {pid}; sleep 15; kill -9 {pid}; malai daemon")),
+            ]
+        }
+        (None, _) => absent(patient),
+    };
     if let Ok(socket) = fs::symlink_metadata(home.socket())
         && socket.mode() & 0o077 != 0
         && patient.is_held()
@@ -62,16 +65,16 @@ pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
         found.push(
             Finding::warning(
                 CHECK,
-                format!("{} has mode {mode:04o}", show(&home.socket())),
+                format!("{} has mode {mode:04o}", display_path(&home.socket())),
             )
-            .since("the daemon asks each caller who he is, and so turns others away in any case")
-            .mend(format!("chmod 600 {}", quoted(&home.socket()))),
+            .because("the daemon asks each caller who he is, and so turns others away in any case")
+            .fix(format!("chmod 600 {}", quoted(&home.socket()))),
         );
     }
     found
 }
 
-fn absent(patient: &Patient<'_>) -> Vec<Finding> {
+fn absent(patient: &Context<'_>) -> Vec<Finding> {
     let home = patient.home;
     if patient.clusters.is_empty() {
         return vec![Finding::note(
@@ -83,7 +86,7 @@ fn absent(patient: &Patient<'_>) -> Vec<Finding> {
     let left: Vec<String> = left
         .iter()
         .filter(|path| path.symlink_metadata().is_ok())
-        .map(|path| show(path))
+        .map(|path| display_path(path))
         .collect();
     let why = "nobody can run commands on this computer, and it learns of no change; commands from here \
                connect by themselves";
@@ -94,7 +97,7 @@ fn absent(patient: &Patient<'_>) -> Vec<Finding> {
             format!("one has died and left {}", left.join(" and ")),
         ),
     };
-    vec![finding.since(why).mend("malai daemon")]
+    vec![finding.because(why).fix("malai daemon")]
 }
 
 /// What the daemon's version means beside this program's.
@@ -105,8 +108,8 @@ fn version(theirs: &str) -> Option<Finding> {
             CHECK,
             format!("it is malai {theirs}, and this is malai {ours}"),
         )
-        .since("an upgrade takes effect when the daemon is started anew")
-        .mend("malai stop && malai daemon   # under systemd: sudo systemctl restart malai")
+        .because("an upgrade takes effect when the daemon is started anew")
+        .fix("malai stop && malai daemon   # under systemd: sudo systemctl restart malai")
     })
 }
 

@@ -4,31 +4,32 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::{Finding, Patient};
+use super::{Context, Finding};
+
 use crate::home::Home;
-use crate::keystore::quoted;
-use crate::store::show;
+use crate::home::keystore::quoted;
+use crate::os::fs::display_path;
 
 const CHECK: &str = "home";
 
 /// What keeps the rest from being looked at.
 pub(super) fn unreadable(home: &Home) -> Vec<Finding> {
     let root = home.root();
-    let shown = show(root);
+    let shown = display_path(root);
     let found = match fs::metadata(root) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // Nothing is wrong with a home that was never used.
             Finding::note(CHECK, format!("there is no {shown} yet"))
-                .since("this computer is in no cluster")
-                .mend("malai cluster init <alias>   # or: malai machine init <manager-id52> <alias>")
+                .because("this computer is in no cluster")
+                .fix("malai cluster init <alias>   # or: malai machine init <manager-id52> <alias>")
         }
         Err(error) => Finding::error(CHECK, format!("{shown} cannot be looked at: {error}"))
-            .mend("run malai as the user that owns the home: sudo -u <user> env MALAI_HOME=<home> malai doctor"),
+            .fix("run malai as the user that owns the home: sudo -u <user> env MALAI_HOME=<home> malai doctor"),
         Ok(found) if !found.is_dir() => Finding::error(CHECK, format!("{shown} is not a folder"))
-            .mend(format!("mv {0} {0}.away", quoted(root))),
+            .fix(format!("mv {0} {0}.away", quoted(root))),
         Ok(found) => match fs::read_dir(root).and_then(|_| fs::read_dir(home.clusters()).map(drop)) {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                Finding::error(CHECK, format!("{shown} cannot be read: {error}")).mend(format!(
+                Finding::error(CHECK, format!("{shown} cannot be read: {error}")).fix(format!(
                     "sudo -u {} env MALAI_HOME={} malai doctor",
                     owner(&found),
                     quoted(root)
@@ -40,7 +41,7 @@ pub(super) fn unreadable(home: &Home) -> Vec<Finding> {
     vec![found]
 }
 
-pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
+pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     let home = patient.home;
     let mut found = Vec::new();
     found.extend(foreign(home));
@@ -48,7 +49,7 @@ pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
         found.extend(open_to_others(&folder));
     }
     if found.is_empty() {
-        let shown = show(home.root());
+        let shown = display_path(home.root());
         found.push(Finding::fine(
             CHECK,
             format!("{shown} is its owner's alone"),
@@ -76,7 +77,7 @@ fn foreign(home: &Home) -> Option<Finding> {
     });
     let (folder, metadata) = of_another?;
     let owner = owner(&metadata);
-    let shown = show(folder);
+    let shown = display_path(folder);
     Some(
         Finding::warning(
             CHECK,
@@ -84,8 +85,10 @@ fn foreign(home: &Home) -> Option<Finding> {
                 "{shown} belongs to the user {owner}, and malai runs as the one with id {user}"
             ),
         )
-        .since("what malai writes would belong to the wrong user, and its daemon could not use it")
-        .mend(format!(
+        .because(
+            "what malai writes would belong to the wrong user, and its daemon could not use it",
+        )
+        .fix(format!(
             "sudo -u {owner} env MALAI_HOME={} malai doctor",
             quoted(home.root())
         )),
@@ -95,10 +98,10 @@ fn foreign(home: &Home) -> Option<Finding> {
 /// What others get into.
 fn open_to_others(folder: &Path) -> Option<Finding> {
     let mode = fs::metadata(folder).ok()?.mode() & 0o7777;
-    let shown = show(folder);
+    let shown = display_path(folder);
     (mode & 0o077 != 0).then(|| {
         Finding::warning(CHECK, format!("{shown} has mode {mode:04o}: other users get into it"))
-            .since("names of machines and what runs on them are in it; the daemon tightens it when it starts")
-            .mend(format!("chmod 700 {}", quoted(folder)))
+            .because("names of machines and what runs on them are in it; the daemon tightens it when it starts")
+            .fix(format!("chmod 700 {}", quoted(folder)))
     })
 }

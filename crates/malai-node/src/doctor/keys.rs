@@ -1,12 +1,13 @@
 //! The private keys: whether they can be used, and by their owner alone.
 
-use super::{Finding, Patient};
+use super::{Context, Finding};
+
+use crate::home::keystore::{self, KeyError, quoted};
 use crate::home::{ClusterDir, Role};
-use crate::keystore::{self, KeyError, quoted};
 
 const CHECK: &str = "keys";
 
-pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
+pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     let dirs = patient.home.survey().map(|survey| survey.dirs);
     let dirs = dirs.unwrap_or_default();
     let mut found = Vec::new();
@@ -43,15 +44,15 @@ fn of_cluster(dir: &ClusterDir) -> Result<(), Box<Finding>> {
     let alias = &dir.alias;
     Err(Box::new(match error {
         KeyError::Exposed { .. } => problem
-            .since(
+            .because(
                 "whoever has read it can act as this computer; the daemon does not start with it",
             )
-            .mend(format!("chmod 600 {}", quoted(&path))),
+            .fix(format!("chmod 600 {}", quoted(&path))),
         _ => problem
-            .since(format!(
+            .because(format!(
                 "without it this computer is nobody in {alias}, and the daemon does not start"
             ))
-            .mend(format!(
+            .fix(format!(
                 "tar -xzf <backup> -C / {}   # or out of the way: mv {} {}",
                 quoted(path.strip_prefix("/").unwrap_or(&path)),
                 quoted(&dir.path),

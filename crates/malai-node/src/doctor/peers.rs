@@ -8,9 +8,10 @@ use malai_wire::status::{ClusterFacts, MachineFacts, MachineState, NetworkPath, 
 use malai_wire::{Refusal, RefusalCode};
 use tokio::task::JoinSet;
 
-use super::{Finding, Patient, some_of};
+use super::{Context, Finding, some_of};
+
 use crate::home::{Home, Role};
-use crate::service::{Part, Service};
+use crate::service::{Node, Service};
 use crate::settings::Settings;
 
 const CHECK: &str = "peers";
@@ -24,7 +25,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// So many are looked for at most in each cluster; more would take long and say little.
 const MOST: usize = 32;
 
-pub(super) async fn check(patient: &Patient<'_>) -> Vec<Finding> {
+pub(super) async fn check(patient: &Context<'_>) -> Vec<Finding> {
     if let Some(facts) = patient.answered() {
         let found = facts.clusters.iter().flat_map(|cluster| {
             let report = patient
@@ -51,9 +52,9 @@ fn by_daemon(cluster: &ClusterFacts, role: Option<Role>) -> Vec<Finding> {
         .map(|notice| {
             match notice.starts_with(TWIN) {
                 true => Finding::error(CHECK, format!("{alias}: {notice}"))
-                    .since("each takes the other's answers; peers reach now this one, now that")
-                    .mend("malai stop   # in one of the two homes, and then: malai machine init --replace, or remove it"),
-                false => Finding::warning(CHECK, format!("{alias}: {notice}")).mend("malai status"),
+                    .because("each takes the other's answers; peers reach now this one, now that")
+                    .fix("malai stop   # in one of the two homes, and then: malai machine init --replace, or remove it"),
+                false => Finding::warning(CHECK, format!("{alias}: {notice}")).fix("malai status"),
             }
         })
         .collect();
@@ -65,8 +66,8 @@ fn by_daemon(cluster: &ClusterFacts, role: Option<Role>) -> Vec<Finding> {
                 waiting.id, waiting.address
             ),
         )
-        .since("compare it with what machine init printed there before you add it")
-        .mend(format!("malai cluster add {alias} <name> {}", waiting.id))
+        .because("compare it with what machine init printed there before you add it")
+        .fix(format!("malai cluster add {alias} <name> {}", waiting.id))
     }));
     if role == Some(Role::Machine) {
         found.push(match cluster.manager_reachable_seconds_ago {
@@ -79,8 +80,8 @@ fn by_daemon(cluster: &ClusterFacts, role: Option<Role>) -> Vec<Finding> {
                     |ago| format!("for {} minutes", ago / 60),
                 );
                 Finding::warning(CHECK, format!("{alias}: the manager was not heard {seen}"))
-                    .since("changes of the configuration reach this computer only through other machines meanwhile")
-                    .mend("malai status   # on the manager: does its daemon run, and reach the network?")
+                    .because("changes of the configuration reach this computer only through other machines meanwhile")
+                    .fix("malai status   # on the manager: does its daemon run, and reach the network?")
             }
         });
     }
@@ -109,8 +110,8 @@ fn by_daemon(cluster: &ClusterFacts, role: Option<Role>) -> Vec<Finding> {
                     CHECK,
                     format!("{alias}: nothing was heard lately of {}", some_of(&missed)),
                 )
-                .since("they keep the configuration that they have, and commands on them fail")
-                .mend(
+                .because("they keep the configuration that they have, and commands on them fail")
+                .fix(
                     "malai status   # on each of them: does its daemon run, and reach the network?",
                 ),
             );
@@ -128,8 +129,8 @@ fn by_daemon(cluster: &ClusterFacts, role: Option<Role>) -> Vec<Finding> {
                         some_of(&behind)
                     ),
                 )
-                .since("they decide by what they have")
-                .mend(format!("malai rescan {alias}")),
+                .because("they decide by what they have")
+                .fix(format!("malai rescan {alias}")),
             );
         }
     }
@@ -144,7 +145,7 @@ fn by_daemon(cluster: &ClusterFacts, role: Option<Role>) -> Vec<Finding> {
                 CHECK,
                 format!("{alias}: reached through a relay: {}", some_of(&relayed)),
             )
-            .since("it is slower; a router or firewall on the way lets no UDP through"),
+            .because("it is slower; a router or firewall on the way lets no UDP through"),
         );
     }
     found
@@ -160,12 +161,12 @@ async fn by_looking(home: &Home, settings: &Settings) -> Vec<Finding> {
     let Ok(reach) = settings.effective_reach() else {
         return Vec::new();
     };
-    let part = Part::new(false, reach, home, settings);
+    let node = Node::new(false, reach, home, settings);
     let dirs = home.survey().map(|survey| survey.dirs).unwrap_or_default();
     let mut found = Vec::new();
     for dir in dirs {
         let alias = dir.alias.to_string();
-        match Service::start(dir, part.clone()).await {
+        match Service::start(dir, node.clone()).await {
             Ok(service) => {
                 found.extend(look(&alias, &service).await);
                 service.stop(&Refusal::new(RefusalCode::Done, "")).await;
@@ -178,31 +179,31 @@ async fn by_looking(home: &Home, settings: &Settings) -> Vec<Finding> {
 }
 
 async fn look(alias: &str, service: &Arc<Service>) -> Vec<Finding> {
-    let membership = &service.membership;
-    let manager = membership.cluster.manager();
+    let cluster_state = &service.cluster_state;
+    let manager = cluster_state.cluster.manager();
     let mut wanted: Vec<MachineId> = vec![manager];
-    if membership.role == Role::Manager {
-        let names = membership.configuration.names();
+    if cluster_state.role == Role::Manager {
+        let names = cluster_state.config.names();
         wanted = names.map_or_else(Vec::new, |cluster| {
             cluster.machines().map(|machine| machine.id()).collect()
         });
     }
-    wanted.retain(|id| *id != membership.me);
+    wanted.retain(|id| *id != cluster_state.local_id);
     let left_out = wanted.len().saturating_sub(MOST);
     wanted.truncate(MOST);
     let mut looking = JoinSet::new();
     for id in wanted {
         let peers = service.peers.clone();
         looking.spawn(async move {
-            let link = tokio::time::timeout(LOOK, peers.link(id)).await;
-            (id, matches!(link, Ok(Ok(_))))
+            let connection = tokio::time::timeout(LOOK, peers.connection(id)).await;
+            (id, matches!(connection, Ok(Ok(_))))
         });
     }
     let (mut reached, mut missed) = (Vec::new(), Vec::new());
     while let Some(Ok((id, is_reached))) = looking.join_next().await {
         let name = match id == manager {
             true => "the manager".to_owned(),
-            false => membership.name_of(&id).unwrap_or_else(|| id.short()),
+            false => cluster_state.name_of(&id).unwrap_or_else(|| id.short()),
         };
         if is_reached {
             &mut reached
@@ -230,8 +231,8 @@ async fn look(alias: &str, service: &Arc<Service>) -> Vec<Finding> {
                     some_of(&missed)
                 ),
             )
-            .since("commands on them fail, and no configuration is exchanged with them")
-            .mend("malai status   # on each of them: does its daemon run, and reach the network?"),
+            .because("commands on them fail, and no configuration is exchanged with them")
+            .fix("malai status   # on each of them: does its daemon run, and reach the network?"),
         );
     }
     if left_out > 0 {
@@ -307,8 +308,8 @@ mod tests {
     #[test]
     fn one_key_in_two_homes_is_an_error() {
         let notice = format!("{TWIN} (met at x)");
-        let twin = facts(&format!(r#"{{"alias": "c", "notices": ["{notice}"]}}"#));
-        let found = by_daemon(&twin, None);
+        let duplicate = facts(&format!(r#"{{"alias": "c", "notices": ["{notice}"]}}"#));
+        let found = by_daemon(&duplicate, None);
         assert_eq!(found[0].state, State::Error);
         assert!(found[0].remedy.is_some());
     }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 
-use super::{Finding, Patient};
-use crate::endpoint::derived_ports;
+use super::{Context, Finding};
+
+use crate::net::endpoint::derived_ports;
 
 const CHECK: &str = "ports";
 
-pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
+pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     let taken = taken();
     let pid = patient.answered().map(|facts| facts.pid);
     let mut found = Vec::new();
@@ -42,22 +43,22 @@ pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
                 CHECK,
                 format!("{alias} is served at none of its UDP ports {}", ports.map(|port| port.to_string()).join(", ")),
             )
-            .since("its address changes when the daemon is started anew, and peers have to look for it again")
-            .mend("malai stop && malai daemon"),
+            .because("its address changes when the daemon is started anew, and peers have to look for it again")
+            .fix("malai stop && malai daemon"),
             None if holders.is_empty() => Finding::fine(CHECK, format!("{alias}: all of its UDP ports are free")),
             None if holders.iter().any(|(_, holder)| holder.is_some_and(Holder::is_malai)) => Finding::warning(
                 CHECK,
                 format!("{alias}: a malai has UDP port {}, though none runs for this home", others()),
             )
-            .since("another home with the same key, as after a backup restored beside the original, is two machines with one name")
-            .mend("ps -ef | grep 'malai daemon'"),
+            .because("another home with the same key, as after a backup restored beside the original, is two machines with one name")
+            .fix("ps -ef | grep 'malai daemon'"),
             None if holders.len() < ports.len() => Finding::note(
                 CHECK,
                 format!("{alias}: of its four UDP ports these are taken: {}", others()),
             ),
             None => Finding::warning(CHECK, format!("{alias}: all of its UDP ports are taken: {}", others()))
-                .since("the daemon will take any other, and its address will not outlive a restart")
-                .mend("ss -lunp"),
+                .because("the daemon will take any other, and its address will not outlive a restart")
+                .fix("ss -lunp"),
         });
     }
     found

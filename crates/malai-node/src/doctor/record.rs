@@ -3,15 +3,16 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 
-use super::{Finding, Patient};
-use crate::keystore::quoted;
-use crate::store::show;
+use super::{Context, Finding};
+
+use crate::home::keystore::quoted;
+use crate::os::fs::display_path;
 
 const CHECK: &str = "audit";
 
-pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
+pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     let path = patient.home.audit();
-    let shown = show(&path);
+    let shown = display_path(&path);
     let problem = match fs::symlink_metadata(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => Some((error.to_string(), format!("ls -l {}", quoted(&path)))),
@@ -29,7 +30,7 @@ pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
                     format!("mv {0} {0}.away", quoted(&path)),
                 )),
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                    let user = crate::account::own_name().unwrap_or_default();
+                    let user = crate::os::user::own_name().unwrap_or_default();
                     Some((
                         error.to_string(),
                         format!("sudo chown {user} {0} && chmod 600 {0}", quoted(&path)),
@@ -45,8 +46,8 @@ pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
     let what = format!("{shown} cannot be written: {problem}");
     let finding = match patient.settings.audit.required {
         true => Finding::error(CHECK, what)
-            .since("malai.toml says audit = \"required\": every command is refused"),
-        false => Finding::warning(CHECK, what).since("what runs here leaves no trace"),
+            .because("malai.toml says audit = \"required\": every command is refused"),
+        false => Finding::warning(CHECK, what).because("what runs here leaves no trace"),
     };
-    vec![finding.mend(remedy)]
+    vec![finding.fix(remedy)]
 }

@@ -2,9 +2,10 @@
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
-use super::{Finding, Patient};
-use crate::keystore::quoted;
-use crate::store::show;
+use super::{Context, Finding};
+
+use crate::home::keystore::quoted;
+use crate::os::fs::display_path;
 
 const CHECK: &str = "disk";
 
@@ -14,7 +15,7 @@ const WANTED: u64 = 140 * 1024 * 1024;
 /// With less, no configuration of any size can be stored.
 const NEEDED: u64 = 16 * 1024 * 1024;
 
-pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
+pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     let root = patient.home.root();
     let disk = match statvfs(root) {
         Ok(disk) => disk,
@@ -30,10 +31,13 @@ pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
         found.push(
             Finding::error(
                 CHECK,
-                format!("{} is on a file system that cannot be written", show(root)),
+                format!(
+                    "{} is on a file system that cannot be written",
+                    display_path(root)
+                ),
             )
-            .since("the daemon cannot start, nor store a configuration")
-            .mend(format!("findmnt -T {}", quoted(root))),
+            .because("the daemon cannot start, nor store a configuration")
+            .fix(format!("findmnt -T {}", quoted(root))),
         );
     }
     // Some file systems count no files.
@@ -55,9 +59,9 @@ fn judge(free: u64, files: Option<u64>, root: &str) -> Finding {
         _ => format!("{megabytes} MB free"),
     };
     if free < NEEDED || files.is_some_and(|files| files < 10) {
-        Finding::error(CHECK, what).since(why).mend(remedy)
+        Finding::error(CHECK, what).because(why).fix(remedy)
     } else if free < WANTED || files.is_some_and(|files| files < 100) {
-        Finding::warning(CHECK, what).since(why).mend(remedy)
+        Finding::warning(CHECK, what).because(why).fix(remedy)
     } else {
         Finding::fine(CHECK, what)
     }

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Finding, Patient};
-use crate::keystore::quoted;
-use crate::store::{self, show};
+use super::{Context, Finding};
+
+use crate::home::keystore::quoted;
+use crate::os::fs::{self, display_path};
 
 const CHECK: &str = "systemd";
 
@@ -22,10 +23,10 @@ const NAME: &str = "malai.service";
 /// The largest unit that is read, in bytes.
 const MAX_UNIT: u64 = 64 * 1024;
 
-pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
+pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     let units = FOLDERS.iter().map(|folder| Path::new(folder).join(NAME));
     let Some((path, text)) = units
-        .filter_map(|path| Some((path.clone(), store::read_text(&path, MAX_UNIT).ok()??)))
+        .filter_map(|path| Some((path.clone(), fs::read_text(&path, MAX_UNIT).ok()??)))
         .next()
     else {
         return Vec::new();
@@ -41,7 +42,7 @@ pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
 }
 
 /// What systemd says of the unit.
-fn state(patient: &Patient<'_>) -> Option<Finding> {
+fn state(patient: &Context<'_>) -> Option<Finding> {
     let output = Command::new("systemctl")
         .args(["is-active", NAME])
         .output()
@@ -50,11 +51,11 @@ fn state(patient: &Patient<'_>) -> Option<Finding> {
     Some(match (said.as_str(), patient.is_held()) {
         ("active", _) => Finding::fine(CHECK, "the unit is active"),
         (_, true) => Finding::warning(CHECK, format!("the unit is {}, though a daemon runs", malai_cluster::escape(&said)))
-            .since("it was started by hand: nobody starts it again after a crash or a restart of the computer")
-            .mend("malai stop; sudo systemctl enable --now malai"),
+            .because("it was started by hand: nobody starts it again after a crash or a restart of the computer")
+            .fix("malai stop; sudo systemctl enable --now malai"),
         _ => Finding::warning(CHECK, format!("the unit is {}", malai_cluster::escape(&said)))
-            .since("nobody can run commands on this computer")
-            .mend("sudo systemctl enable --now malai; journalctl -u malai -n 50"),
+            .because("nobody can run commands on this computer")
+            .fix("sudo systemctl enable --now malai; journalctl -u malai -n 50"),
     })
 }
 
@@ -122,7 +123,7 @@ impl Unit {
 }
 
 fn judge(unit: &Unit, path: &Path, home: &Path, exists: impl Fn(&Path) -> bool) -> Vec<Finding> {
-    let shown = show(path);
+    let shown = display_path(path);
     let edit = "sudo systemctl edit --full malai";
     let mut found = Vec::new();
     match &unit.program {
@@ -130,14 +131,14 @@ fn judge(unit: &Unit, path: &Path, home: &Path, exists: impl Fn(&Path) -> bool) 
         program => {
             let program = program
                 .as_deref()
-                .map_or_else(|| "nothing".to_owned(), show);
+                .map_or_else(|| "nothing".to_owned(), display_path);
             found.push(
                 Finding::error(
                     CHECK,
                     format!("{shown} starts {program}, which is not there"),
                 )
-                .since("the service cannot start")
-                .mend(edit),
+                .because("the service cannot start")
+                .fix(edit),
             );
         }
     }
@@ -147,8 +148,8 @@ fn judge(unit: &Unit, path: &Path, home: &Path, exists: impl Fn(&Path) -> bool) 
                 CHECK,
                 format!("{shown} does not start it with --foreground"),
             )
-            .since("systemd takes the end of the starting process for the end of the service")
-            .mend(edit),
+            .because("systemd takes the end of the starting process for the end of the service")
+            .fix(edit),
         );
     }
     let of_unit = match &unit.home {
@@ -158,11 +159,11 @@ fn judge(unit: &Unit, path: &Path, home: &Path, exists: impl Fn(&Path) -> bool) 
                     CHECK,
                     format!(
                         "{shown} serves {}, and this is {}",
-                        show(of_unit),
-                        show(home)
+                        display_path(of_unit),
+                        display_path(home)
                     ),
                 )
-                .mend(format!(
+                .fix(format!(
                     "sudo -u {} env MALAI_HOME={} malai doctor",
                     unit.user.as_deref().unwrap_or("root"),
                     quoted(of_unit)
@@ -179,11 +180,11 @@ fn judge(unit: &Unit, path: &Path, home: &Path, exists: impl Fn(&Path) -> bool) 
                 CHECK,
                 format!(
                     "{shown} makes {} read-only (ProtectSystem=strict)",
-                    show(of_unit)
+                    display_path(of_unit)
                 ),
             )
-            .since("the daemon cannot take its lock there, nor write anything")
-            .mend(format!("{edit}   # ReadWritePaths={}", quoted(of_unit))),
+            .because("the daemon cannot take its lock there, nor write anything")
+            .fix(format!("{edit}   # ReadWritePaths={}", quoted(of_unit))),
         );
     }
     let homes = ["/home", "/root", "/run/user"];
@@ -193,11 +194,11 @@ fn judge(unit: &Unit, path: &Path, home: &Path, exists: impl Fn(&Path) -> bool) 
                 CHECK,
                 format!(
                     "{shown} hides {} from the daemon (ProtectHome)",
-                    show(of_unit)
+                    display_path(of_unit)
                 ),
             )
-            .since("the daemon finds an empty home, or none")
-            .mend(format!("{edit}   # another MALAI_HOME, as /opt/malai")),
+            .because("the daemon finds an empty home, or none")
+            .fix(format!("{edit}   # another MALAI_HOME, as /opt/malai")),
         );
     }
     if unit.no_new_privileges {
@@ -206,7 +207,7 @@ fn judge(unit: &Unit, path: &Path, home: &Path, exists: impl Fn(&Path) -> bool) 
                 CHECK,
                 format!("{shown} has NoNewPrivileges: commands cannot use sudo"),
             )
-            .since("a command entry as `sudo systemctl restart nginx` fails under it"),
+            .because("a command entry as `sudo systemctl restart nginx` fails under it"),
         );
     }
     if found.is_empty() {

@@ -1,12 +1,14 @@
 //! As whom commands run here, and what that means for the keys of this home.
 
-use super::{Finding, Patient, configuration};
-use crate::account;
-use crate::verify::note_users;
+use super::{Context, Finding};
+
+use crate::doctor::configuration;
+use crate::inspect::check_users::note_users;
+use crate::os::user;
 
 const CHECK: &str = "user";
 
-pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
+pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     // What is said of users beside everything else that the check of the home says.
     let mut noted = patient.clusters.clone();
@@ -19,15 +21,15 @@ pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
                 check: CHECK,
                 remedy: Some(format!(
                     "$EDITOR {}",
-                    crate::store::show(&report.path.join("cluster.toml"))
+                    crate::os::fs::display_path(&report.path.join("cluster.toml"))
                 ))
                 .filter(|_| report.role == Some(crate::home::Role::Manager)),
                 ..finding
             });
         }
     }
-    let may_switch = account::may_switch();
-    let own = account::own_name().unwrap_or_default();
+    let may_switch = user::may_switch();
+    let own = user::own_name().unwrap_or_default();
     for report in &patient.clusters {
         let Some(here) = report
             .own_id
@@ -38,7 +40,7 @@ pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
         let users = here.commands().iter().map(|command| command.username());
         let users = users.chain([here.username()]).flatten();
         for user in users.filter(|user| user.as_str() != own) {
-            if !account::exists(user) {
+            if !user::exists(user) {
                 found.push(
                     Finding::warning(
                         CHECK,
@@ -47,14 +49,14 @@ pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
                             report.alias
                         ),
                     )
-                    .since("they are refused, never run as somebody else")
-                    .mend(format!("sudo useradd -m {user}")),
+                    .because("they are refused, never run as somebody else")
+                    .fix(format!("sudo useradd -m {user}")),
                 );
             } else if !may_switch {
                 found.push(
                     Finding::warning(CHECK, format!("commands of {} are to run as {user}, and malai runs as {own}", report.alias))
-                        .since("only a daemon that is root may become another user; they are refused")
-                        .mend("sudo systemctl edit malai   # User=root, once you have read SECURITY.md about it"),
+                        .because("only a daemon that is root may become another user; they are refused")
+                        .fix("sudo systemctl edit malai   # User=root, once you have read SECURITY.md about it"),
                 );
             }
         }

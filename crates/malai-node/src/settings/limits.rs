@@ -152,7 +152,7 @@ fn seconds(seconds: u32) -> Duration {
 }
 
 /// What is said where a limit is reached: its name, its value, and where it is written.
-pub fn reached(name: &str, value: u32) -> String {
+pub(crate) fn reached(name: &str, value: u32) -> String {
     debug_assert!(Limits::ALL.iter().any(|limit| limit.name == name));
     format!(
         "a limit of this machine is reached: {name} = {value}; its owner can change it under [limits] in malai.toml"
@@ -160,7 +160,7 @@ pub fn reached(name: &str, value: u32) -> String {
 }
 
 /// The refusal where a limit is reached.
-pub fn busy(name: &str, value: u32) -> Refusal {
+pub(crate) fn busy(name: &str, value: u32) -> Refusal {
     Refusal::new(RefusalCode::Busy, reached(name, value))
 }
 
@@ -204,8 +204,8 @@ impl Reader<'_> {
 mod tests {
     use std::path::Path;
 
-    use super::super::Settings;
     use super::*;
+    use crate::settings::Settings;
 
     fn problems(source: &str) -> Vec<(usize, usize, String)> {
         let problems = Settings::parse("malai.toml", source).expect_err("accepted");

@@ -283,7 +283,7 @@ fn the_control_socket() {
             ("ask Rescan, all", rescan(None)),
             ("ask Rescan demo", rescan(Some("demo"))),
             ("ask Stop", Request::Stop),
-            ("ask Exec", exec(Stdin::Descriptor)),
+            ("ask Exec", exec(Stdin::Fd)),
             ("ask Exec, streamed", exec(Stdin::Streamed)),
             ("ask Exec, no stdin", exec(Stdin::Empty)),
             ("ask Sessions", Request::Sessions),

@@ -137,7 +137,7 @@ fn fetched() -> impl Strategy<Value = Fetched> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let stdin = prop::sample::select(vec![Stdin::Descriptor, Stdin::Streamed, Stdin::Empty]);
+    let stdin = prop::sample::select(vec![Stdin::Fd, Stdin::Streamed, Stdin::Empty]);
     prop_oneof![
         Just(Request::Status),
         Just(Request::Stop),

@@ -2,17 +2,14 @@
 
 use std::collections::VecDeque;
 
-use malai_node::audit::{Entry, Trail};
-use malai_node::home::Home;
-use malai_node::store::show;
+use malai_node::{AuditReader, Entry, Home, display_path};
 use malai_wire::audit::{Event, Record};
 use malai_wire::time::Timestamp;
 
-use super::reading::{Pieces, SHOWN_FIRST, moment, wait};
-use crate::args::AuditArgs;
-use crate::exit::Exit;
-use crate::printer::Printer;
-use crate::render;
+use crate::cli::AuditArgs;
+use crate::commands::follow::{Pieces, SHOWN_FIRST, moment, wait};
+use crate::output::exit::Exit;
+use crate::output::{self, Printer};
 
 /// Shows what is wanted of it, and what comes, if that is wanted.
 pub fn run(home: &Home, args: &AuditArgs, printer: &Printer) -> anyhow::Result<Exit> {
@@ -25,11 +22,11 @@ pub fn run(home: &Home, args: &AuditArgs, printer: &Printer) -> anyhow::Result<E
     };
     let wanted = Wanted { args, since };
     let path = home.audit();
-    let mut trail = Trail::open(&path)?;
+    let mut trail = AuditReader::open(&path)?;
     if trail.is_absent() && !args.follow {
         printer.say(&format!(
             "there is no audit record yet: nothing was asked of this computer ({})",
-            show(&path)
+            display_path(&path)
         ));
         return Ok(Exit::OK);
     }
@@ -51,7 +48,7 @@ pub fn run(home: &Home, args: &AuditArgs, printer: &Printer) -> anyhow::Result<E
     }
     shown.pieces.flush();
     while args.follow && !printer.has_failed() && wait()? {
-        trail.look_again()?;
+        trail.poll()?;
         show_all(&mut trail, &wanted, &mut shown)?;
         shown.pieces.flush();
     }
@@ -65,7 +62,11 @@ pub fn run(home: &Home, args: &AuditArgs, printer: &Printer) -> anyhow::Result<E
     Ok(Exit::OK)
 }
 
-fn show_all(trail: &mut Trail, wanted: &Wanted<'_>, shown: &mut Shown<'_>) -> anyhow::Result<()> {
+fn show_all(
+    trail: &mut AuditReader,
+    wanted: &Wanted<'_>,
+    shown: &mut Shown<'_>,
+) -> anyhow::Result<()> {
     while let Some(entry) = trail.next_entry()? {
         if wanted.is(&entry.record) {
             shown.add(&entry);
@@ -132,7 +133,7 @@ impl<'a> Shown<'a> {
     fn add(&mut self, entry: &Entry) {
         match self.json {
             true => self.pieces.add(&String::from_utf8_lossy(&entry.line)),
-            false => self.pieces.add(&render::audit::line(&entry.record)),
+            false => self.pieces.add(&output::audit::line(&entry.record)),
         }
     }
 }

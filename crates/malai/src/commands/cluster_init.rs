@@ -1,13 +1,11 @@
 //! `malai cluster init <alias>`: creates a cluster that is managed here.
 
 use malai_cluster::ClusterAlias;
-use malai_node::home::Home;
-use malai_node::init::init_cluster;
+use malai_node::{Home, init_cluster};
 
-use super::tell::tell_daemon;
-use crate::exit::Exit;
-use crate::printer::Printer;
-use crate::render;
+use crate::commands::reload::notify_daemon;
+use crate::output::exit::Exit;
+use crate::output::{self, Printer};
 
 /// Creates the cluster, says what to do next, and tells a running daemon.
 pub fn run(home: &Home, alias: &str, printer: &Printer) -> anyhow::Result<Exit> {
@@ -19,6 +17,6 @@ pub fn run(home: &Home, alias: &str, printer: &Printer) -> anyhow::Result<Exit> 
         }
     };
     let made = init_cluster(home, &alias)?;
-    printer.out(&render::init::new_cluster(&made));
-    tell_daemon(home, &alias, printer)
+    printer.out(&output::init::new_cluster(&made));
+    notify_daemon(home, &alias, printer)
 }

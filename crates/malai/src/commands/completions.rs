@@ -1,20 +1,18 @@
 //! `malai completions <shell>`: the script that a shell reads. It asks malai itself for what fits, so that it
 //! knows targets and names, and need not change when malai does.
 
-use malai_node::home::Home;
-use malai_node::names::Names;
+use malai_node::{Home, Names};
 
-use crate::args::{self, CompletionsArgs, Shell};
-use crate::complete;
-use crate::exit::Exit;
-use crate::printer::Printer;
+use crate::cli::{self, CompletionsArgs, Shell, complete};
+use crate::output::Printer;
+use crate::output::exit::Exit;
 
 /// Prints the script, or what fits where the cursor is.
 pub fn run(home: &Home, args: &CompletionsArgs, printer: &Printer) -> anyhow::Result<Exit> {
     if args.candidates {
         let words = args.words.iter().map(|word| word.to_string_lossy());
         let words: Vec<String> = words.map(String::from).collect();
-        for candidate in complete::candidates(&args::declaration(), &Names::of(home), &words) {
+        for candidate in complete::candidates(&cli::declaration(), &Names::of(home), &words) {
             printer.out(&format!("{}\t{}\n", candidate.text, candidate.about));
         }
     }

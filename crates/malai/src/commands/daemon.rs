@@ -7,15 +7,13 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::Context;
-use malai_node::daemon::Daemon;
-use malai_node::home::Home;
-use malai_node::supervisor::{self, Supervisor};
+use malai_node::{Daemon, Home, Supervisor, systemd};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::keeper;
-use crate::exit::Exit;
-use crate::log::{self, Log};
-use crate::printer::Printer;
+use crate::commands::reaper;
+use crate::logging::{self, Log};
+use crate::output::Printer;
+use crate::output::exit::Exit;
 
 /// What the background process says to the one that started it when it serves.
 const READY: &str = "ready";
@@ -24,15 +22,15 @@ const READY: &str = "ready";
 pub fn run_background(home: &Home, printer: &Printer) -> anyhow::Result<Exit> {
     home.prepare()?;
     let (mut ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
-    let log = log::open_appending(home)?;
+    let log = logging::open_appending(home)?;
     let program = std::env::current_exe().context("cannot find malai's own program")?;
     let mut child = Command::new(program)
         .args(["daemon", "--foreground", "--in-background"])
         .env("MALAI_HOME", home.root())
         // What waits for a service is told by the service, not by what it starts and leaves.
-        .env_remove(supervisor::VARIABLES[0])
-        .env_remove(supervisor::VARIABLES[1])
-        .env_remove(supervisor::VARIABLES[2])
+        .env_remove(systemd::VARIABLES[0])
+        .env_remove(systemd::VARIABLES[1])
+        .env_remove(systemd::VARIABLES[2])
         .current_dir("/")
         // Its standard input is the way back here until it is ready.
         .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -90,7 +88,7 @@ pub fn run_foreground(home: &Home, in_background: bool, printer: &Printer) -> an
             signal(SignalKind::user_defined2())?,
         );
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-        let daemon = Daemon::start(home.clone(), keeper::program(in_background, true)).await?;
+        let daemon = Daemon::start(home.clone(), reaper::program(in_background, true)).await?;
         let supervisor = (!in_background).then(Supervisor::of_environment).flatten();
         let summary = daemon.summary().borrow().clone();
         tracing::info!(home = %home.root().display(), version = env!("CARGO_PKG_VERSION"), "ready, {summary}");

@@ -1,13 +1,11 @@
 //! `malai doctor`: what is wrong here, why it matters, and the command that mends it. Changes nothing.
 
 use anyhow::Context;
-use malai_node::doctor::examine;
-use malai_node::home::Home;
+use malai_node::{Home, examine};
 
-use crate::args::DoctorArgs;
-use crate::exit::Exit;
-use crate::printer::Printer;
-use crate::render;
+use crate::cli::DoctorArgs;
+use crate::output::exit::Exit;
+use crate::output::{self, Printer};
 
 /// Prints what was found; fails if anything is wrong. Warnings are no failure.
 pub fn run(home: &Home, args: &DoctorArgs, printer: &Printer) -> anyhow::Result<Exit> {
@@ -21,7 +19,7 @@ pub fn run(home: &Home, args: &DoctorArgs, printer: &Printer) -> anyhow::Result<
         let text = serde_json::to_string_pretty(&diagnosis)?;
         printer.out(&format!("{text}\n"));
     } else {
-        printer.out(&render::doctor::render(&diagnosis));
+        printer.out(&output::doctor::render(&diagnosis));
     }
     Ok(if diagnosis.ok { Exit::OK } else { Exit::FAILED })
 }

@@ -4,23 +4,22 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use malai_cluster::{NeedsShell, Target, Targets, escape, split_sole};
-use malai_node::home::Home;
-use malai_node::settings::Settings;
+use malai_node::{Home, Settings};
 use malai_wire::peer::exec::{Action, Terminal};
 
-use super::many;
-use crate::args::{OnTargets, Wish};
-use crate::exit::Exit;
-use crate::printer::Printer;
-use crate::route::Route;
+use crate::cli::{TargetOptions, TtyMode};
+use crate::commands::exec_many;
+use crate::exec::route::Route;
+use crate::exec::{direct, via_daemon};
+use crate::output::Printer;
+use crate::output::exit::Exit;
 use crate::terminal;
-use crate::through::{daemon, direct};
 
 /// Runs the command on the target.
 pub fn run(
     home: &Home,
     words: &[OsString],
-    on: &OnTargets,
+    on: &TargetOptions,
     printer: &Printer,
 ) -> anyhow::Result<Exit> {
     let Some((target, arguments)) = words.split_first() else {
@@ -40,7 +39,7 @@ pub(super) fn run_on(
     home: &Home,
     target: &OsStr,
     arguments: &[OsString],
-    on: &OnTargets,
+    on: &TargetOptions,
     printer: &Printer,
 ) -> anyhow::Result<Exit> {
     let Some(target) = target.to_str() else {
@@ -71,7 +70,7 @@ pub(super) fn run_on(
         anyhow::bail!("--timeout is for what runs without a terminal; -T gives it none");
     }
     let ending = match Route::of(home)? {
-        Route::Daemon(control) => daemon::run(*control, target, action, terminal, on)?,
+        Route::Daemon(control) => via_daemon::run(*control, target, action, terminal, on)?,
         Route::Direct => direct::run(home, target, action, terminal, on)?,
     };
     if let Some(message) = &ending.message {
@@ -81,7 +80,7 @@ pub(super) fn run_on(
 }
 
 /// Whether nothing but one machine is meant, so that its streams are passed on as they are.
-fn is_plain(home: &Home, target: &str, on: &OnTargets) -> anyhow::Result<bool> {
+fn is_plain(home: &Home, target: &str, on: &TargetOptions) -> anyhow::Result<bool> {
     if on.json || !on.exclude.is_empty() {
         return Ok(false);
     }
@@ -104,35 +103,35 @@ fn run_on_several(
     home: &Home,
     target: &str,
     action: Action,
-    on: &OnTargets,
+    on: &TargetOptions,
     printer: &Printer,
 ) -> anyhow::Result<Exit> {
     let Action::Exec(argv) = action else {
         let shown = escape(target);
         anyhow::bail!("what is to be run on {shown}? A shell is for one machine at a time");
     };
-    if matches!(on.terminal.wish(), Wish::Terminal | Wish::Insist) {
+    if matches!(on.terminal.tty_mode(), TtyMode::Terminal | TtyMode::Force) {
         anyhow::bail!("a terminal is for one machine at a time: leave -t out");
     }
     let mut targets = target.to_owned();
     for excluded in &on.exclude {
         targets = Targets::without(&targets, excluded)?;
     }
-    many::run(home, &targets, argv, on, printer)
+    exec_many::run(home, &targets, argv, on, printer)
 }
 
 /// The terminal that it is given, if it is.
-fn terminal_for(action: &Action, on: &OnTargets, printer: &Printer) -> Option<Terminal> {
-    let given = match on.terminal.wish() {
-        Wish::Usual => *action == Action::Shell && terminal::is_here() && !on.no_input,
-        Wish::Terminal if !terminal::is_here() => {
+fn terminal_for(action: &Action, on: &TargetOptions, printer: &Printer) -> Option<Terminal> {
+    let given = match on.terminal.tty_mode() {
+        TtyMode::Auto => *action == Action::Shell && terminal::is_here() && !on.no_input,
+        TtyMode::Terminal if !terminal::is_here() => {
             printer.say(
                 "standard input is no terminal, so that none is given there either; -tt insists",
             );
             false
         }
-        Wish::Terminal | Wish::Insist => true,
-        Wish::None => false,
+        TtyMode::Terminal | TtyMode::Force => true,
+        TtyMode::None => false,
     };
     given.then(terminal::like_here)
 }

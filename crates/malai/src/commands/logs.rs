@@ -4,17 +4,14 @@ use std::collections::VecDeque;
 use std::fs;
 
 use malai_cluster::escape_bytes;
-use malai_node::home::Home;
-use malai_node::lock::{self, LockState};
-use malai_node::rotated::Rotated;
-use malai_node::store::show;
+use malai_node::{Home, LockState, RotatedReader, display_path, lock};
 use malai_wire::time::Timestamp;
 
-use super::reading::{Pieces, SHOWN_FIRST, moment, wait};
-use crate::args::LogsArgs;
-use crate::exit::Exit;
-use crate::log;
-use crate::printer::Printer;
+use crate::cli::LogsArgs;
+use crate::commands::follow::{Pieces, SHOWN_FIRST, moment, wait};
+use crate::logging;
+use crate::output::Printer;
+use crate::output::exit::Exit;
 
 /// Of a longer line the rest is left out, in bytes. None of malai's is that long.
 const LONGEST: usize = 1024 * 1024;
@@ -32,11 +29,11 @@ pub fn run(home: &Home, args: &LogsArgs, printer: &Printer) -> anyhow::Result<Ex
             return Ok(Exit::USAGE);
         }
     };
-    let mut lines = Rotated::open(log::files(home), LONGEST)?;
+    let mut lines = RotatedReader::open(logging::files(home), LONGEST)?;
     if lines.is_absent() {
         printer.say(&format!(
             "there is no {}: no daemon has run in the background here; {ELSEWHERE}",
-            show(&home.log())
+            display_path(&home.log())
         ));
         if !args.follow {
             return Ok(Exit::FAILED);
@@ -64,7 +61,7 @@ pub fn run(home: &Home, args: &LogsArgs, printer: &Printer) -> anyhow::Result<Ex
     }
     shown.pieces.flush();
     while args.follow && !printer.has_failed() && wait()? {
-        lines.look_again()?;
+        lines.poll()?;
         shown.all(&mut lines)?;
         shown.pieces.flush();
     }
@@ -107,7 +104,7 @@ impl<'a> Shown<'a> {
         self.wanted
     }
 
-    fn all(&mut self, lines: &mut Rotated) -> anyhow::Result<()> {
+    fn all(&mut self, lines: &mut RotatedReader) -> anyhow::Result<()> {
         while let Some(line) = lines.next_line()? {
             if self.wants(&line) {
                 self.add(&line);

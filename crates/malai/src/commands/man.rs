@@ -7,13 +7,13 @@ use std::process::{Command, Stdio};
 use anyhow::Context;
 use clap_mangen::Man;
 
-use crate::args::{self, ManArgs};
-use crate::exit::Exit;
-use crate::printer::Printer;
+use crate::cli::{self, ManArgs};
+use crate::output::Printer;
+use crate::output::exit::Exit;
 
 /// Shows a page, or writes all of them.
 pub fn run(args: &ManArgs, printer: &Printer) -> anyhow::Result<Exit> {
-    let mut root = args::declaration().disable_help_subcommand(true);
+    let mut root = cli::declaration().disable_help_subcommand(true);
     root.build();
     if let Some(folder) = &args.out {
         std::fs::create_dir_all(folder)

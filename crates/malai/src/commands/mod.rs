@@ -1,40 +1,40 @@
 //! One file per verb, and the way from what was typed to the file that does it.
 
-mod audit;
-mod cluster_edit;
-mod cluster_init;
-mod completions;
-mod daemon;
-mod demo;
-mod doctor;
-mod exec;
-pub mod keeper;
-mod logs;
-mod machine_init;
-mod man;
-mod many;
-mod reading;
-mod rescan;
-mod rescan_check;
-mod sessions;
-mod shell;
-mod status;
-mod stop;
-mod target;
-mod tell;
-mod why;
+pub mod audit;
+pub mod cluster;
+pub mod cluster_init;
+pub mod completions;
+pub mod daemon;
+pub mod doctor;
+pub mod exec;
+pub mod exec_many;
+pub mod follow;
+pub mod logs;
+pub mod machine;
+pub mod man;
+pub mod reaper;
+pub mod reload;
+pub mod rescan;
+pub mod rescan_check;
+pub mod sessions;
+pub mod shell;
+pub mod status;
+pub mod stop;
+pub mod target;
+pub mod why;
 
-use malai_node::home::Home;
+use malai_node::Home;
 
-use crate::args::{ClusterCommand, Command, ExecCommand, MachineCommand, Typed};
-use crate::exit::Exit;
-use crate::printer::Printer;
+use crate::cli::{ClusterCommand, Command, ExecCommand, Invocation, MachineCommand};
+use crate::demo;
+use crate::output::Printer;
+use crate::output::exit::Exit;
 
 /// Does what was typed. An error's exit code is [`Command::failure`].
-pub fn run(typed: Typed, printer: &Printer) -> anyhow::Result<Exit> {
+pub fn run(invocation: Invocation, printer: &Printer) -> anyhow::Result<Exit> {
     let home = Home::from_env()?;
-    match typed.command {
-        Command::Target(words) => target::run(&home, &words, &typed.on, printer),
+    match invocation.command {
+        Command::Target(words) => target::run(&home, &words, &invocation.on, printer),
         command => run_verb(&home, command, printer),
     }
 }
@@ -52,15 +52,15 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
             name,
             id52,
             allow_from,
-        }) => cluster_edit::add(home, [&alias, &name, &id52], &allow_from, printer),
+        }) => cluster::add(home, [&alias, &name, &id52], &allow_from, printer),
         Command::Cluster(ClusterCommand::Remove { alias, name }) => {
-            cluster_edit::remove(home, [&alias, &name], printer)
+            cluster::remove(home, [&alias, &name], printer)
         }
         Command::Machine(MachineCommand::Init {
             manager_id52,
             alias,
             replace,
-        }) => machine_init::run(home, [&manager_id52, &alias], replace, printer),
+        }) => machine::run(home, [&manager_id52, &alias], replace, printer),
         Command::Daemon(args) if args.foreground => {
             daemon::run_foreground(home, args.in_background, printer)
         }
@@ -85,6 +85,6 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
         Command::Shell(args) => shell::run(home, &args, printer),
         Command::Target(_) => unreachable!("a target is no verb"),
         Command::Demo(args) => demo::run(args.keep, printer),
-        Command::Keeper(args) => keeper::run(home, args.in_background),
+        Command::Reaper(args) => reaper::run(home, args.in_background),
     }
 }

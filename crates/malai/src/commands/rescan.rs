@@ -1,11 +1,10 @@
 //! `malai rescan`: the running daemon applies the configuration files.
 
-use malai_node::control::client;
-use malai_node::home::Home;
+use malai_node::{Home, control};
 use malai_wire::control::{Reply, Request, Rescan, RescanReport};
 
-use crate::exit::Exit;
-use crate::printer::Printer;
+use crate::output::Printer;
+use crate::output::exit::Exit;
 
 /// Rescans one cluster or all; fails if any of them is not in order.
 pub fn run(home: &Home, cluster: Option<&str>, printer: &Printer) -> anyhow::Result<Exit> {
@@ -13,7 +12,7 @@ pub fn run(home: &Home, cluster: Option<&str>, printer: &Printer) -> anyhow::Res
         cluster: cluster.map(str::to_owned),
         typed: true,
     });
-    let reports = match client::ask(home, &request)? {
+    let reports = match control::ask(home, &request)? {
         None => anyhow::bail!(
             "no daemon runs here, so there is nothing to rescan: `malai daemon` starts it, and reads the files as it does (`malai rescan --check` only checks them)"
         ),
@@ -22,11 +21,11 @@ pub fn run(home: &Home, cluster: Option<&str>, printer: &Printer) -> anyhow::Res
             "the daemon answered with something else; is it another version? `malai status` says"
         ),
     };
-    Ok(show(&reports, printer))
+    Ok(display_path(&reports, printer))
 }
 
 /// Prints what became of each cluster; fails if any of them is not in order.
-pub fn show(reports: &[RescanReport], printer: &Printer) -> Exit {
+pub fn display_path(reports: &[RescanReport], printer: &Printer) -> Exit {
     for report in reports {
         let mark = if report.ok { "✅" } else { "❌" };
         let mut lines = report.lines.iter();

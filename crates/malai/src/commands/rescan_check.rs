@@ -1,14 +1,13 @@
 //! `malai rescan --check [cluster]`: checks everything written by hand, the keys and what was received.
 
 use malai_cluster::Severity;
-use malai_node::home::Home;
-use malai_node::store::show;
-use malai_node::verify::{ClusterReport, Problem, note_users, verify_home, verify_settings};
+use malai_node::{
+    ClusterReport, Home, Problem, display_path, note_users, verify_home, verify_settings,
+};
 use serde::Serialize;
 
-use crate::exit::Exit;
-use crate::printer::Printer;
-use crate::render;
+use crate::output::exit::Exit;
+use crate::output::{self, Printer};
 
 /// The findings as `--json` prints them.
 #[derive(Serialize)]
@@ -39,11 +38,11 @@ pub fn run(
         let text = serde_json::to_string_pretty(&findings)?;
         printer.out(&format!("{text}\n"));
     } else {
-        printer.out(&render::check::render(&settings, &clusters));
+        printer.out(&output::check::render(&settings, &clusters));
         if clusters.is_empty() {
             printer.out(&format!(
                 "no clusters in {} yet: malai cluster init <alias> creates one\n",
-                show(home.root())
+                display_path(home.root())
             ));
         }
     }

@@ -1,14 +1,12 @@
 //! `malai sessions`: what runs here now, and what this computer has running elsewhere; `end` ends one.
 
-use malai_node::control::client;
-use malai_node::home::Home;
+use malai_node::{Home, control};
 use malai_wire::control::{Reply, Request};
 use malai_wire::sessions::SessionsFacts;
 
-use crate::args::{SessionsArgs, SessionsCommand};
-use crate::exit::Exit;
-use crate::printer::Printer;
-use crate::render;
+use crate::cli::{SessionsArgs, SessionsCommand};
+use crate::output::exit::Exit;
+use crate::output::{self, Printer};
 
 /// Lists live sessions, or ends one.
 pub fn run(home: &Home, args: &SessionsArgs, printer: &Printer) -> anyhow::Result<Exit> {
@@ -28,7 +26,7 @@ fn list(home: &Home, json: bool, printer: &Printer) -> anyhow::Result<Exit> {
         .map_err(|error| anyhow::anyhow!("the daemon's answer cannot be read: {error}"))?;
     match json {
         true => printer.out(&format!("{}\n", serde_json::to_string_pretty(&facts)?)),
-        false => printer.out(&render::sessions::render(&facts)),
+        false => printer.out(&output::sessions::render(&facts)),
     }
     Ok(Exit::OK)
 }
@@ -40,7 +38,7 @@ fn end(home: &Home, id: u64, printer: &Printer) -> anyhow::Result<Exit> {
 }
 
 fn ask(home: &Home, request: &Request) -> anyhow::Result<Reply> {
-    client::ask(home, request)?.ok_or_else(|| {
+    control::ask(home, request)?.ok_or_else(|| {
         anyhow::anyhow!(
             "no daemon runs here, and only a daemon knows what runs; start it: malai daemon"
         )

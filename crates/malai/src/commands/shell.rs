@@ -1,17 +1,17 @@
 //! `malai shell`: a shell on a target.
 
-use malai_node::home::Home;
+use malai_node::Home;
 
-use super::exec;
-use crate::args::{OnTargets, ShellArgs};
-use crate::exit::Exit;
-use crate::printer::Printer;
+use crate::cli::{ShellArgs, TargetOptions};
+use crate::commands::exec;
+use crate::output::Printer;
+use crate::output::exit::Exit;
 
 /// Opens a shell on the target.
 pub fn run(home: &Home, args: &ShellArgs, printer: &Printer) -> anyhow::Result<Exit> {
-    let on = OnTargets {
+    let on = TargetOptions {
         terminal: args.terminal,
-        ..OnTargets::default()
+        ..TargetOptions::default()
     };
     exec::run_on(home, &args.target, &[], &on, printer)
 }

@@ -1,15 +1,15 @@
 //! `malai stop`: no new sessions, and a grace period for running ones.
 
-use malai_node::control::client::{self, ControlError};
-use malai_node::home::Home;
+use malai_node::Home;
+use malai_node::control::{self, ControlError};
 use malai_wire::control::{Reply, Request};
 
-use crate::exit::Exit;
-use crate::printer::Printer;
+use crate::output::Printer;
+use crate::output::exit::Exit;
 
 /// Stops the daemon and returns when it has ended.
 pub fn run(home: &Home, printer: &Printer) -> anyhow::Result<Exit> {
-    let Some(mut control) = client::connect(home)? else {
+    let Some(mut control) = control::connect(home)? else {
         printer.out("💤 No daemon runs here\n");
         return Ok(Exit::OK);
     };

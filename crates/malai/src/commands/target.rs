@@ -3,20 +3,18 @@
 use std::ffi::OsString;
 
 use malai_cluster::{VERBS, escape, nearest};
-use malai_node::home::Home;
-use malai_node::names::Names;
-use malai_node::settings::Settings;
+use malai_node::{Home, Names, Settings};
 
-use super::exec;
-use crate::args::OnTargets;
-use crate::exit::Exit;
-use crate::printer::Printer;
+use crate::cli::TargetOptions;
+use crate::commands::exec;
+use crate::output::Printer;
+use crate::output::exit::Exit;
 
 /// Runs the command on the target, or says which command was probably meant.
 pub fn run(
     home: &Home,
     words: &[OsString],
-    on: &OnTargets,
+    on: &TargetOptions,
     printer: &Printer,
 ) -> anyhow::Result<Exit> {
     let Some((target, arguments)) = words.split_first() else {
@@ -64,7 +62,7 @@ fn no_such_command(word: &str, names: &Names) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use malai_node::names::{ClusterNames, MachineNames};
+    use malai_node::{ClusterNames, MachineNames};
 
     #[test]
     fn the_nearest_is_named() {

@@ -1,13 +1,11 @@
 //! `malai why <who> <target> [command…]`: whether it is allowed, by which rule, and where that stands.
 
-use malai_node::home::Home;
-use malai_node::why::why;
+use malai_node::{Home, why};
 
-use super::exec::argument_list;
-use crate::args::WhyArgs;
-use crate::exit::Exit;
-use crate::printer::Printer;
-use crate::render;
+use crate::cli::WhyArgs;
+use crate::commands::exec::argument_list;
+use crate::output::exit::Exit;
+use crate::output::{self, Printer};
 
 /// Prints the answer; succeeds if it is allowed.
 pub fn run(home: &Home, args: &WhyArgs, printer: &Printer) -> anyhow::Result<Exit> {
@@ -20,7 +18,7 @@ pub fn run(home: &Home, args: &WhyArgs, printer: &Printer) -> anyhow::Result<Exi
         let text = serde_json::to_string_pretty(&answer)?;
         printer.out(&format!("{text}\n"));
     } else {
-        printer.out(&render::why::render(&answer));
+        printer.out(&output::explain::render(&answer));
     }
     Ok(if answer.allowed {
         Exit::OK

@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::world::World;
 use expect_test::expect;
 use serde_json::Value;
+
+use crate::world::World;
 
 /// What was found about this.
 fn found(world: &World, check: &str) -> Vec<Value> {
@@ -95,10 +96,10 @@ fn the_daemon_and_what_a_dead_one_left() {
     remedy(&world, "daemon", "warning", "has died and left");
 
     // A daemon that holds its home and never answers.
-    let home = malai_node::home::Home::at(world.home());
+    let home = malai_node::Home::at(world.home());
     fs::remove_file(world.home().join("malai.socket")).unwrap();
     let _silent = std::os::unix::net::UnixListener::bind(home.socket()).unwrap();
-    let _lock = malai_node::lock::HomeLock::acquire(&home).unwrap();
+    let _lock = malai_node::HomeLock::acquire(&home).unwrap();
     let kill = remedy(&world, "daemon", "error", "does not answer");
     assert!(
         kill.starts_with(&format!("kill {}", std::process::id())),

@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
-use crate::world::World;
 use expect_test::expect;
+
+use crate::world::World;
 
 #[test]
 fn without_a_log_it_says_where_a_daemon_in_the_foreground_logs() {

@@ -28,7 +28,7 @@ fn every_verb_has_a_page_with_examples() {
         ] {
             assert!(text.contains(part), "{name} has no {part}:\n{text}");
         }
-        assert!(!name.contains("keeper") && !name.contains("help"), "{name}");
+        assert!(!name.contains("reaper") && !name.contains("help"), "{name}");
     }
     for name in ["malai.1", "malai-status.1", "malai-cluster-add.1"] {
         assert!(folder.join(name).exists(), "{name}");

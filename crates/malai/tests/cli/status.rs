@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::process::Stdio;
 
-use crate::world::World;
 use expect_test::expect;
+
+use crate::world::World;
 
 const ID: &str = "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60";
 

@@ -3,12 +3,12 @@
 use std::fs;
 use std::os::unix::net::UnixListener;
 
-use malai_node::home::Home;
-use malai_node::lock::HomeLock;
+use malai_node::{Home, HomeLock};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::world::World;
 use expect_test::expect;
+
+use crate::world::World;
 
 const WEB01: &str = "e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80";
 

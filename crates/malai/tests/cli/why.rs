@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use crate::world::World;
 use expect_test::{Expect, expect};
 use malai_cluster::{SecretSeed, Snapshot, check};
+
+use crate::world::World;
 
 const WEB01: &str = "e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80";
 const LAPTOP: &str = "mlk9ubnvu8r1sk06j4tjb98njra0od5d2dglpm8gubbvg4glthng";

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use iroh::{Endpoint, EndpointAddr};
 use malai_cluster::{MachineId, SecretSeed};
-use malai_node::endpoint::{self, Ports, endpoint_id};
-use malai_node::settings::Reach;
+use malai_node::{Ports, Reach, endpoint, endpoint_id};
 use malai_wire::frame::Tagged;
 use malai_wire::peer::sync::Fetch;
 use malai_wire::peer::{RequestKind, StreamKind, raw_head};

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use malai_node::lock::{self, LockState};
+use malai_node::{LockState, lock};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -173,7 +173,7 @@ impl Home {
     }
 
     pub fn is_held(&self) -> bool {
-        let home = malai_node::home::Home::at(self.path.clone());
+        let home = malai_node::Home::at(self.path.clone());
         lock::probe(&home).expect("the home's lock") != LockState::Free
     }
 

@@ -8,9 +8,7 @@ use std::time::Duration;
 use iroh::endpoint::{Connection, ConnectionError, RecvStream, SendStream};
 use iroh::{Endpoint, EndpointAddr};
 use malai_cluster::{Header, MachineId, SecretSeed};
-use malai_node::endpoint::{self, Ports, endpoint_id};
-use malai_node::frames;
-use malai_node::settings::Reach;
+use malai_node::{Ports, Reach, endpoint, endpoint_id, framing};
 use malai_wire::Refusal;
 use malai_wire::frame::{self, Tagged};
 use malai_wire::peer::exec::{Action, FromClient, FromServer, Open};
@@ -112,7 +110,7 @@ impl Peer {
     pub async fn exec(&self, argv: &[&str]) -> Result<FromServer, String> {
         let request = [vec![RequestKind::Exec as u8], open(argv)].concat();
         let (send, mut recv) = self.ask(&request).await.ok_or("no stream")?;
-        let answer = frames::expect(&mut recv, frame::SMALL, PATIENCE).await;
+        let answer = framing::expect(&mut recv, frame::SMALL, PATIENCE).await;
         // Its end would be the end of the command.
         drop(send);
         answer.map_err(|error| error.to_string())
@@ -124,7 +122,7 @@ impl Peer {
         let request = [vec![RequestKind::Compare as u8], request].concat();
         let (mut send, mut recv) = self.ask(&request).await.expect("a stream");
         let _ = send.finish();
-        let answer = frames::expect(&mut recv, frame::SMALL, PATIENCE).await;
+        let answer = framing::expect(&mut recv, frame::SMALL, PATIENCE).await;
         answer.expect("an answer")
     }
 
@@ -139,8 +137,8 @@ impl Peer {
                     continue;
                 }
                 fetched.fetch_add(1, Ordering::SeqCst);
-                let _ = frames::expect::<Fetch>(&mut recv, frame::SMALL, PATIENCE).await;
-                let _ = frames::write(&mut send, &Fetched::Content(content.clone())).await;
+                let _ = framing::expect::<Fetch>(&mut recv, frame::SMALL, PATIENCE).await;
+                let _ = framing::write(&mut send, &Fetched::Content(content.clone())).await;
                 let _ = send.finish();
             }
         });

@@ -3,6 +3,7 @@
 use malai_cluster::{Admitted, Diagnostic, MachineId, check};
 
 use super::*;
+
 use crate::settings::Settings;
 
 const MANAGER: &str = "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60";

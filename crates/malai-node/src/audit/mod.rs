@@ -1,0 +1,361 @@
+//! The audit record of a home, `audit.jsonl`: what was decided here, and what ran.
+//!
+//! Several processes append to it, a daemon and direct commands: each record is one `write` to a file
+//! opened for appending. It survives the death of any of them at any instant. It is not synced to the
+//! disk record by record, so that a power cut may take the last seconds of it. At [`MAX_FILE`] bytes
+//! the file becomes `audit.jsonl.1`, that one `audit.jsonl.2`, and so on up to [`KEPT`].
+
+pub(crate) mod appender;
+pub(crate) mod reader;
+pub(crate) mod session;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use malai_cluster::{Grant, MachineId};
+use malai_wire::audit::{Argument, Decision, Event, Lost, Record, Request, Strangers};
+use malai_wire::peer::exec::Action;
+use malai_wire::peer::hello::InstanceId;
+use malai_wire::time::Timestamp;
+use malai_wire::{Refusal, RefusalCode};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use appender::Appender;
+
+use crate::cluster::state::ClusterState;
+use crate::home::Home;
+use crate::os::fs::display_path;
+use crate::os::user::RunAs;
+use crate::settings::AuditSettings;
+
+pub use reader::{AuditReader, Entry};
+pub(crate) use session::{Counts, Running};
+
+/// The size at which a file is put aside, in bytes.
+pub(crate) const MAX_FILE: u64 = 10 * 1024 * 1024;
+
+/// Files put aside that are kept.
+pub(crate) const KEPT: u32 = 9;
+
+/// How often the count of unknown keys is recorded, where it has changed.
+const COUNT_EVERY: Duration = Duration::from_secs(60);
+
+/// How often the log says again that the record cannot be written.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// The files of a record, the newest first. Those that are not there are named too.
+pub(crate) fn files(record: &Path) -> impl Iterator<Item = PathBuf> {
+    let aside = (1..=KEPT).map(|number| aside(record, number));
+    std::iter::once(record.to_path_buf()).chain(aside)
+}
+
+fn aside(record: &Path, number: u32) -> PathBuf {
+    let mut name = record.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+/// Where a request came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A command line of this computer.
+    Here,
+    /// A peer at this address.
+    Address(SocketAddr),
+    /// A peer, through a relay.
+    Relay,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Here => f.write_str("here"),
+            Origin::Address(address) => address.fmt(f),
+            Origin::Relay => f.write_str("relay"),
+        }
+    }
+}
+
+impl From<Option<SocketAddr>> for Origin {
+    fn from(address: Option<SocketAddr>) -> Self {
+        address.map_or(Origin::Relay, Origin::Address)
+    }
+}
+
+/// This process's part in the record.
+#[derive(Debug)]
+pub struct Audit {
+    path: PathBuf,
+    instance: String,
+    settings: Mutex<AuditSettings>,
+    state: Mutex<State>,
+    strangers: Mutex<BTreeMap<String, u64>>,
+}
+
+#[derive(Debug)]
+struct State {
+    appender: Appender,
+    trouble: Option<Trouble>,
+    /// When the record was last seen to have been removed.
+    removed: Option<Timestamp>,
+}
+
+/// Why records are missing, while they are.
+#[derive(Debug)]
+struct Trouble {
+    since: Timestamp,
+    why: String,
+    lost: u64,
+    said: Instant,
+}
+
+impl Audit {
+    /// The record of this home, as this run of malai takes part in it.
+    pub fn new(home: &Home, instance: &InstanceId, settings: AuditSettings) -> Self {
+        let path = home.audit();
+        Self {
+            state: Mutex::new(State {
+                appender: Appender::new(&path, MAX_FILE),
+                trouble: None,
+                removed: None,
+            }),
+            path,
+            instance: instance.iter().map(|byte| format!("{byte:02x}")).collect(),
+            settings: Mutex::new(settings),
+            strangers: Mutex::default(),
+        }
+    }
+
+    /// What `malai.toml` says.
+    pub fn settings(&self) -> AuditSettings {
+        *self.settings.lock()
+    }
+
+    /// Takes up what `malai.toml` says now; whether that is something else than before.
+    pub fn configure(&self, settings: AuditSettings) -> bool {
+        std::mem::replace(&mut *self.settings.lock(), settings) != settings
+    }
+
+    /// Opens the record, so that it is known from the start whether it can be written.
+    pub fn open(&self) {
+        let mut state = self.state.lock();
+        if let Err(error) = state.appender.open() {
+            self.failed(&mut state, 0, &error.to_string());
+        }
+    }
+
+    /// Who asks for what, as it is recorded.
+    pub fn request(
+        &self,
+        cluster_state: &ClusterState,
+        peer: MachineId,
+        from: Origin,
+        action: &Action,
+    ) -> Request {
+        let (argv, argv_left_out) = Argument::list(action.argv(), self.settings().arguments);
+        let cluster = cluster_state.config.names();
+        let machine = cluster.as_ref().and_then(|cluster| cluster.machine(&peer));
+        Request {
+            cluster: cluster_state.alias().to_string(),
+            cluster_id: cluster_state.cluster,
+            revision: cluster_state.header().map(|header| header.revision),
+            peer,
+            machine: machine.map(|machine| machine.name().to_string()),
+            from: from.to_string(),
+            shell: *action == Action::Shell,
+            argv,
+            argv_left_out,
+        }
+    }
+
+    /// Records a decision: the grant with the number of its session, or the refusal.
+    ///
+    /// # Errors
+    ///
+    /// The refusal of what is allowed and cannot be recorded, where that is required.
+    pub fn decided(
+        &self,
+        request: &Request,
+        judged: Result<(&Grant, &RunAs, u64), &Refusal>,
+    ) -> Result<(), Refusal> {
+        let allowed = judged.ok();
+        self.record(Event::Decision(Decision {
+            request: request.clone(),
+            allowed: allowed.is_some(),
+            rule: allowed.map(|(grant, ..)| grant.rule.to_string()),
+            reason: judged.err().map(|refusal| refusal.message.clone()),
+            user: allowed.map(|(_, run_as, _)| run_as.to_string()),
+            session: allowed.map(|(.., session)| session),
+        }))
+    }
+
+    /// Counts a connection of a key that is in no configuration.
+    pub fn stranger(&self, cluster_state: &ClusterState) {
+        let alias = cluster_state.alias().as_str();
+        let mut strangers = self.strangers.lock();
+        match strangers.get_mut(alias) {
+            Some(count) => *count += 1,
+            None => drop(strangers.insert(alias.to_owned(), 1)),
+        }
+    }
+
+    /// Records counts from time to time, until `stop`.
+    pub async fn keep_count(&self, stop: &CancellationToken) {
+        while tokio::time::timeout(COUNT_EVERY, stop.cancelled())
+            .await
+            .is_err()
+        {
+            self.counted();
+        }
+    }
+
+    /// Records the counts that have changed since they were last recorded.
+    pub fn counted(&self) {
+        for (cluster, refused) in std::mem::take(&mut *self.strangers.lock()) {
+            // Where that fails it has been said, and these are not to be refused anew.
+            let _ = self.record(Event::Strangers(Strangers { cluster, refused }));
+        }
+    }
+
+    /// Writes one record, and after trouble also how many are missing.
+    ///
+    /// # Errors
+    ///
+    /// A refusal, if it cannot be written and has to be. Otherwise it is only said.
+    fn record(&self, event: Event) -> Result<(), Refusal> {
+        let mut state = self.state.lock();
+        let written = state.appender.append(&self.line(event));
+        self.look_for_removal(&mut state);
+        match written {
+            Ok(()) => {
+                self.recovered(&mut state);
+                Ok(())
+            }
+            Err(error) => {
+                let why = error.to_string();
+                self.failed(&mut state, 1, &why);
+                if !self.settings().required {
+                    return Ok(());
+                }
+                Err(Refusal::new(
+                    RefusalCode::Failed,
+                    format!(
+                        "the audit record of this machine cannot be written ({why}), and its malai.toml says audit = \"required\"; nothing was run"
+                    ),
+                ))
+            }
+        }
+    }
+
+    fn line(&self, event: Event) -> Vec<u8> {
+        Record {
+            time: now(),
+            event,
+            instance: self.instance.clone(),
+        }
+        .to_line()
+    }
+
+    fn look_for_removal(&self, state: &mut State) {
+        if state.appender.was_removed() {
+            state.removed = Some(now());
+            tracing::error!(
+                "the audit record {} was removed while malai ran; it is begun anew",
+                display_path(&self.path)
+            );
+        }
+    }
+
+    fn failed(&self, state: &mut State, lost: u64, why: &str) {
+        let trouble = state.trouble.get_or_insert_with(|| Trouble {
+            since: now(),
+            why: String::new(),
+            lost: 0,
+            said: Instant::now(),
+        });
+        trouble.lost += lost;
+        let again = trouble.said.elapsed() > SAY_AGAIN;
+        if trouble.why != why || again {
+            trouble.why = why.to_owned();
+            trouble.said = Instant::now();
+            tracing::error!("{}", self.words(trouble));
+        }
+    }
+
+    /// After a record was written: says in the record itself what is missing before it.
+    fn recovered(&self, state: &mut State) {
+        let Some(trouble) = state.trouble.take() else {
+            return;
+        };
+        let lost = Event::Lost(Lost {
+            records: trouble.lost,
+            since: trouble.since,
+            why: trouble.why.clone(),
+        });
+        if trouble.lost > 0 && state.appender.append(&self.line(lost)).is_err() {
+            state.trouble = Some(trouble);
+            return;
+        }
+        tracing::warn!(
+            "the audit record {} can be written again; missing in it since {}: {}",
+            display_path(&self.path),
+            trouble.since,
+            trouble.lost
+        );
+    }
+
+    /// What the owner should know of the record now, in whole sentences. Where it could not be written,
+    /// it is tried again first.
+    pub fn notices(&self) -> Vec<String> {
+        let mut state = self.state.lock();
+        if state.trouble.is_some() && state.appender.open().is_ok() {
+            // Opening does not show whether there is room: only a written record does.
+            let lost = state.trouble.as_ref().map_or(0, |trouble| trouble.lost);
+            if lost == 0 {
+                state.trouble = None;
+            } else {
+                self.recovered(&mut state);
+            }
+        }
+        let trouble = state.trouble.as_ref().map(|trouble| self.words(trouble));
+        let removed = state.removed.map(|at| {
+            format!(
+                "the audit record {} was removed while malai ran (noticed at {at}); what it held is gone, and it was begun anew",
+                display_path(&self.path)
+            )
+        });
+        trouble.into_iter().chain(removed).collect()
+    }
+
+    fn words(&self, trouble: &Trouble) -> String {
+        let consequence = if self.settings().required {
+            "what cannot be recorded is refused, as malai.toml says (audit = \"required\")"
+        } else {
+            "commands run all the same (audit = \"required\" in malai.toml refuses them)"
+        };
+        format!(
+            "the audit record {} cannot be written: {}; {} missing in it since {}; {consequence}",
+            display_path(&self.path),
+            trouble.why,
+            match trouble.lost {
+                1 => "1 record is".to_owned(),
+                lost => format!("{lost} records are"),
+            },
+            trouble.since,
+        )
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Timestamp(since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }))
+}
+
+#[cfg(test)]
+mod tests;

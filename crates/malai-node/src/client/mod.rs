@@ -1,0 +1,3 @@
+//! Asking others.
+
+pub(crate) mod exec;

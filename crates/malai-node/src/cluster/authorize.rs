@@ -1,0 +1,259 @@
+//! The gate: the only place where a [`Granted`] is made. Whatever serves a request takes one.
+//!
+//! Only the key that this connection's handshake proved is judged; nothing in a message says who the
+//! sender is. The decision itself is `malai_cluster::decide`, a pure function.
+
+use std::sync::Arc;
+
+use malai_cluster::{Cluster, Decision, Grant, MachineId, Request, Snapshot, UserName, decide};
+use malai_wire::peer::exec::Action;
+use malai_wire::{Refusal, RefusalCode, audit};
+
+use crate::audit::Origin;
+use crate::cluster::state::ClusterState;
+use crate::os::user::RunAs;
+
+/// Work that the gate has allowed. It cannot be made anywhere else.
+#[derive(Debug)]
+pub(crate) struct Granted<T>(T);
+
+impl<T> Granted<T> {
+    /// The work.
+    pub(crate) fn into_inner(self) -> T {
+        self.0
+    }
+
+    /// The work.
+    pub(crate) fn inner(&self) -> &T {
+        &self.0
+    }
+}
+
+/// A command that may run, for whom, and by which rule.
+#[derive(Debug)]
+pub struct Command {
+    /// Who asked: the key that the handshake proved, or this machine itself.
+    pub from: MachineId,
+    /// What was asked for: an argument list, or a shell.
+    pub asked: Action,
+    /// What to run and by which rule.
+    pub grant: Grant,
+    /// The user it runs as.
+    pub run_as: RunAs,
+    /// The configuration under which it was decided.
+    pub cluster: Arc<Cluster>,
+    /// The number of its session.
+    pub session: u64,
+    /// The request as it is recorded.
+    pub request: audit::Request,
+}
+
+/// Whether a peer may stay connected: it is a member under the configuration in force, or the manager.
+///
+/// # Errors
+///
+/// The refusal to close the connection with.
+pub(crate) fn admit(cluster_state: &ClusterState, peer: &MachineId) -> Result<(), Refusal> {
+    if cluster_state.is_member(peer) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        RefusalCode::NotAMember,
+        format!("the key {peer} is not in this cluster's configuration"),
+    ))
+}
+
+/// Whether a command, or a shell, may run here: the decision, which is recorded, and work that is allowed.
+///
+/// # Errors
+///
+/// The refusal, with the rule that made it.
+pub(crate) fn exec(
+    cluster_state: &ClusterState,
+    from: MachineId,
+    origin: Origin,
+    action: &Action,
+) -> Result<Granted<Command>, Refusal> {
+    if !cluster_state.serves && from != cluster_state.local_id {
+        return Err(Refusal::new(
+            RefusalCode::NotServing,
+            "this side only dials: it is a command that runs without a daemon",
+        ));
+    }
+    let (judged, request) = loop {
+        let request = cluster_state
+            .audit
+            .request(cluster_state, from, origin, action);
+        let judged = ensure_not_stopping(cluster_state)
+            .and_then(|()| decide_exec(cluster_state, from, action));
+        // The revision that is recorded is the one that was judged by.
+        if request.revision == cluster_state.header().map(|header| header.revision) {
+            break (judged, request);
+        }
+    };
+    let session = cluster_state.sessions.number();
+    let decided = judged
+        .as_ref()
+        .map(|(grant, run_as)| (grant, run_as, session));
+    // A refusal stays one, whether or not it could be recorded.
+    let recorded = cluster_state.audit.decided(&request, decided);
+    let judged = judged.and_then(|allowed| recorded.map(|()| allowed));
+    let (cluster, shown) = (cluster_state.alias(), shown(cluster_state, action));
+    let machine = cluster_state.name_of(&from);
+    match &judged {
+        Ok((grant, _)) => {
+            tracing::info!(%cluster, peer = %from.short(), machine, session, rule = %grant.rule, "allowed: {shown}");
+        }
+        Err(refusal) => {
+            tracing::info!(%cluster, peer = %from.short(), machine, "refused: {shown}: {}", refusal.message);
+        }
+    }
+    let cluster = in_force(cluster_state)?;
+    let (grant, run_as) = judged?;
+    Ok(Granted(Command {
+        from,
+        asked: action.clone(),
+        grant,
+        run_as,
+        cluster,
+        session,
+        request,
+    }))
+}
+
+/// Whether anything may begin here any more.
+fn ensure_not_stopping(cluster_state: &ClusterState) -> Result<(), Refusal> {
+    match cluster_state.is_stopping() {
+        false => Ok(()),
+        true => Err(Refusal::new(
+            RefusalCode::Stopping,
+            "the daemon of this machine is stopping",
+        )),
+    }
+}
+
+/// The decision alone, under what is in force now: for a request, and again for what runs already.
+/// It includes the user whom it is for this computer to run it as.
+///
+/// # Errors
+///
+/// The refusal, with the rule that made it.
+pub(crate) fn decide_exec(
+    cluster_state: &ClusterState,
+    from: MachineId,
+    action: &Action,
+) -> Result<(Grant, RunAs), Refusal> {
+    let cluster = in_force(cluster_state)?;
+    let request = Request {
+        from,
+        to: cluster_state.local_id,
+        action: action.asked(),
+    };
+    match decide(&cluster, &request, cluster_state.accept().as_deref()) {
+        Decision::Allow(grant) => {
+            let run_as = may_run_as(grant.user.as_ref())?;
+            if *action == Action::Shell {
+                run_as
+                    .login_shell()
+                    .map_err(|error| Refusal::new(RefusalCode::Failed, error.to_string()))?;
+            }
+            Ok((grant, run_as))
+        }
+        Decision::Refuse(refusal) => {
+            Err(Refusal::new(RefusalCode::NotAllowed, refusal.to_string()))
+        }
+    }
+}
+
+/// The configuration by which this machine decides.
+fn in_force(cluster_state: &ClusterState) -> Result<Arc<Cluster>, Refusal> {
+    // A manager's command line without a daemon may run here before anything was published.
+    let cluster = if cluster_state.serves {
+        cluster_state.config.cluster()
+    } else {
+        cluster_state.config.names()
+    };
+    cluster.ok_or_else(|| {
+        Refusal::new(
+            RefusalCode::NoConfiguration,
+            "this machine has no valid configuration of the cluster yet; it denies everything until it gets one from the manager or a member",
+        )
+    })
+}
+
+/// The user to run as, for every kind of request: the one that the configuration names, else the
+/// daemon's own. Where this daemon cannot run as it, nothing runs: never as somebody else.
+fn may_run_as(user: Option<&UserName>) -> Result<RunAs, Refusal> {
+    let Some(user) = user else {
+        return Ok(RunAs::own());
+    };
+    RunAs::named(user).map_err(|error| {
+        Refusal::new(
+            RefusalCode::Failed,
+            format!(
+                "the configuration says that this runs as user `{user}`, and {error}; nothing was run"
+            ),
+        )
+    })
+}
+
+/// Whether a peer may have the configuration in force: content is given only to members of it.
+///
+/// # Errors
+///
+/// The refusal.
+pub(crate) fn fetch(
+    cluster_state: &ClusterState,
+    peer: &MachineId,
+) -> Result<Granted<Arc<Snapshot>>, Refusal> {
+    match cluster_state.config.snapshot() {
+        Some(snapshot) if snapshot.cluster().is_member(peer) => Ok(Granted(snapshot)),
+        Some(_) => Err(Refusal::new(
+            RefusalCode::NotAMember,
+            "content is given only to members of this configuration",
+        )),
+        None => Err(Refusal::new(
+            RefusalCode::NoConfiguration,
+            "this machine has no configuration to give",
+        )),
+    }
+}
+
+/// Whether a peer may exchange headers here.
+///
+/// # Errors
+///
+/// The refusal.
+pub(crate) fn compare(
+    cluster_state: &ClusterState,
+    peer: &MachineId,
+) -> Result<Granted<()>, Refusal> {
+    admit(cluster_state, peer).map(Granted)
+}
+
+/// An argument list for the log: escaped, and bounded; only its first word if the owner keeps
+/// arguments out of the record.
+fn shown(cluster_state: &ClusterState, action: &Action) -> String {
+    const MOST: usize = 200;
+    let Action::Exec(argv) = action else {
+        return "a shell".to_owned();
+    };
+    let mut text = String::new();
+    let argv = match cluster_state.audit.settings().arguments {
+        true => &argv[..],
+        false => &argv[..argv.len().min(1)],
+    };
+    for argument in argv {
+        if text.len() > MOST {
+            text.push('…');
+            break;
+        }
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(&malai_cluster::escape_bytes(
+            &argument[..argument.len().min(MOST)],
+        ));
+    }
+    text
+}

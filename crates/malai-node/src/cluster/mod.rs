@@ -1,0 +1,6 @@
+//! The state of one cluster, and who may do what in it.
+
+pub(crate) mod authorize;
+pub(crate) mod config;
+pub(crate) mod pending;
+pub(crate) mod state;

@@ -1,0 +1,119 @@
+//! Keys that ask a manager to be members: a short list, the oldest kept.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use malai_cluster::MachineId;
+
+use crate::settings::limits::Limits;
+
+/// One that has not asked again for this long is forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+
+/// The list.
+#[derive(Debug, Default)]
+pub struct PendingJoins(Vec<PendingJoin>);
+
+/// A key that asks to be a member.
+#[derive(Debug, Clone)]
+pub struct PendingJoin {
+    /// The key that the handshake proved.
+    pub id: MachineId,
+    /// Where it was last seen, if not through a relay.
+    pub address: Option<SocketAddr>,
+    /// When it was last seen.
+    pub last: Instant,
+}
+
+impl PendingJoins {
+    /// Lists a key, or renews it. A full list stays as it is: identities are free to mint, so whoever
+    /// comes later is not listed.
+    pub fn insert(
+        &mut self,
+        id: MachineId,
+        address: Option<SocketAddr>,
+        now: Instant,
+        limits: &Limits,
+    ) {
+        self.0
+            .retain(|waiting| now.duration_since(waiting.last) < FORGOTTEN_AFTER);
+        if let Some(known) = self.0.iter_mut().find(|waiting| waiting.id == id) {
+            known.last = now;
+            known.address = address.or(known.address);
+            return;
+        }
+        let ip: Option<IpAddr> = address.map(|address| address.ip());
+        let from_there = self
+            .0
+            .iter()
+            .filter(|waiting| waiting.address.map(|address| address.ip()) == ip)
+            .count();
+        if self.0.len() < limits.waiting as usize
+            && (from_there < limits.waiting_per_address as usize
+                // Through relays everybody comes from nowhere: half of the list is theirs.
+                || ip.is_none() && from_there < limits.waiting as usize / 2)
+        {
+            self.0.push(PendingJoin {
+                id,
+                address,
+                last: now,
+            });
+        }
+    }
+
+    /// Takes a key off the list: it has become a member.
+    pub fn remove(&mut self, id: &MachineId) -> Option<PendingJoin> {
+        let at = self.0.iter().position(|waiting| waiting.id == *id)?;
+        Some(self.0.remove(at))
+    }
+
+    /// All of them, the oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &PendingJoin> {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use malai_cluster::{MachineId, SecretSeed};
+
+    use super::PendingJoins;
+    use crate::settings::limits::Limits;
+
+    fn id(n: u8) -> MachineId {
+        SecretSeed::from_bytes([n; 32]).id()
+    }
+
+    #[test]
+    fn the_oldest_are_kept_and_one_address_cannot_fill_the_list() {
+        let now = Instant::now();
+        let mut list = PendingJoins::default();
+        let limits = Limits {
+            waiting: 9,
+            waiting_per_address: 3,
+            ..Limits::default()
+        };
+        for n in 0..20 {
+            list.insert(id(n), Some("10.0.0.1:1".parse().unwrap()), now, &limits);
+        }
+        assert_eq!(list.iter().count(), 3);
+        for n in 20..120 {
+            let address = format!("10.0.1.{n}:1").parse().unwrap();
+            list.insert(id(n), Some(address), now, &limits);
+        }
+        assert_eq!(list.iter().count(), 9);
+        assert_eq!(list.iter().next().unwrap().id, id(0));
+        list.insert(
+            id(200),
+            Some("10.9.9.9:1".parse().unwrap()),
+            now + Duration::from_secs(7200),
+            &limits,
+        );
+        assert_eq!(
+            list.iter().map(|waiting| waiting.id).collect::<Vec<_>>(),
+            [id(200)]
+        );
+    }
+}

@@ -1,0 +1,464 @@
+//! The daemon's side of the socket.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSliceMut};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::Arc;
+use std::time::Duration;
+
+use malai_wire::control::{self, ClientMessage, Exec, Exited, PREAMBLE, Reply, Request, Stdin};
+use malai_wire::frame::Tagged;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::exec::Caller;
+use crate::control::{ShortPath, take_message};
+use crate::daemon::Daemon;
+use crate::exec::io::{PauseGate, Sink, Source};
+use crate::exec::process::ControlEvent;
+use crate::home::Home;
+use crate::node::limits::Slot;
+use crate::service::dispatch::{self, CommandResult};
+
+/// How long a command line may take to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often the daemon looks whether its socket is still there.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Pieces of terminal input that are waiting to be sent.
+const PIECES: usize = 16;
+
+/// Bytes of terminal input kept for a command that does not read them. Whoever types or pastes more
+/// than that is not heard until it does.
+const TYPED_AHEAD: usize = 16 << 20;
+
+/// The bound socket.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    home: Home,
+    listener: UnixListener,
+    inode: u64,
+}
+
+impl Socket {
+    /// Binds the home's socket, in place of whatever a dead daemon has left there. Only the holder of
+    /// the home's lock may.
+    ///
+    /// # Errors
+    ///
+    /// The system's refusal.
+    pub(crate) fn bind(home: &Home) -> io::Result<Self> {
+        let path = home.socket();
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let short = ShortPath::of(home)?;
+        // The home is its owner's alone, so that nobody else can connect before the mode is set.
+        let listener = UnixListener::bind(short.path())?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        let inode = std::fs::symlink_metadata(&path)?.ino();
+        Ok(Self {
+            home: home.clone(),
+            listener,
+            inode,
+        })
+    }
+
+    /// Serves command lines until `stop`. A socket that somebody removed is made again.
+    pub(crate) async fn serve(mut self, daemon: Arc<Daemon>, stop: CancellationToken) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) if permitted(&stream) => {
+                        let limiter = daemon.limiter();
+                        let most = limiter.limits().control_connections;
+                        let (slot, _) = limiter.control.enter((), most as usize, usize::MAX);
+                        // Boxed, as every task that is large: tokio copies a task when it is made and when it ends.
+                        let serving = Box::pin(admit(stream, daemon.clone(), slot));
+                        daemon.tasks().spawn(serving);
+                    }
+                    Ok(_) => tracing::warn!("another user tried the control socket and was turned away"),
+                    Err(error) => {
+                        tracing::error!("the control socket: {error}");
+                        tokio::time::sleep(LOOK).await;
+                    }
+                },
+                _ = look.tick() => self.look(&daemon),
+                () = stop.cancelled() => break,
+            }
+        }
+        if std::fs::symlink_metadata(self.home.socket()).is_ok_and(|meta| meta.ino() == self.inode)
+        {
+            let _ = std::fs::remove_file(self.home.socket());
+        }
+    }
+
+    fn look(&mut self, daemon: &Daemon) {
+        if !daemon.look_after_lock() {
+            return;
+        }
+        if std::fs::symlink_metadata(self.home.socket()).is_ok_and(|meta| meta.ino() == self.inode)
+        {
+            return;
+        }
+        match Self::bind(&self.home) {
+            Ok(socket) => {
+                tracing::warn!("the control socket was removed under the daemon; it is made again");
+                *self = socket;
+            }
+            Err(error) => {
+                tracing::error!("the control socket was removed and cannot be made again: {error}")
+            }
+        }
+    }
+}
+
+/// The socket serves the daemon's own user and root alone.
+fn permitted(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+}
+
+/// Serves a command line, until it has to give way to another because it says nothing.
+async fn admit(mut stream: UnixStream, daemon: Arc<Daemon>, slot: Option<Slot<()>>) {
+    let limiter = daemon.limiter();
+    let most = limiter.limits().control_connections;
+    match slot {
+        Some(slot) => {
+            let gives_way = slot.gives_way.clone();
+            tokio::select! {
+                () = serve(stream, daemon, slot) => {}
+                () = gives_way.cancelled() => {}
+            }
+        }
+        None => {
+            let refusal = limiter.refused("control_connections", most);
+            let preamble = control::preamble(control::VERSION);
+            let failed = Reply::Failed(refusal.message).to_frame();
+            let _ = stream.write_all(&[&preamble[..], &failed].concat()).await;
+        }
+    }
+}
+
+async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, slot: Slot<()>) {
+    let served = async {
+        stream
+            .write_all(&control::preamble(control::VERSION))
+            .await?;
+        let mut received = Received::default();
+        let request = match tokio::time::timeout(PATIENCE, received.request(&stream)).await {
+            Ok(Ok(Some(request))) => request,
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Err(error)) => return reply(&mut stream, &Reply::Failed(error.to_string())).await,
+            Err(_) => return Ok(()),
+        };
+        slot.stays();
+        match request {
+            Request::Status => reply(&mut stream, &Reply::Status(daemon.facts())).await,
+            Request::Rescan(rescan) => {
+                let reports = daemon.rescan(rescan.cluster.as_deref(), rescan.typed).await;
+                let answer = reports.map_or_else(Reply::Failed, Reply::Rescanned);
+                reply(&mut stream, &answer).await
+            }
+            Request::Stop => {
+                daemon.stop();
+                reply(&mut stream, &Reply::Done).await?;
+                // The end of this connection is the end of the process: held until then.
+                std::future::pending().await
+            }
+            Request::Resolve(targets) => {
+                let resolved = dispatch::resolve(&daemon.services(), &daemon.aliases(), &targets);
+                let answer = resolved.map_or_else(Reply::Failed, crate::control::resolved);
+                reply(&mut stream, &answer).await
+            }
+            Request::Sessions => {
+                reply(&mut stream, &Reply::Sessions(daemon.sessions_facts())).await
+            }
+            Request::EndSession(id) => {
+                let answer = daemon
+                    .end_session(id)
+                    .map_or_else(Reply::Failed, |()| Reply::Done);
+                reply(&mut stream, &answer).await
+            }
+            Request::Exec(exec) => match daemon.session() {
+                Some(gone) => {
+                    let counted = match daemon.limiter().own_session() {
+                        Ok(counted) => counted,
+                        Err(refusal) => {
+                            return reply(&mut stream, &Reply::Failed(refusal.message)).await;
+                        }
+                    };
+                    drop(slot);
+                    let session = Box::pin(run(stream, daemon.clone(), exec, received, gone));
+                    let _ = daemon.sessions().spawn(session).await;
+                    drop(counted);
+                    Ok(())
+                }
+                None => reply(&mut stream, &Reply::Failed("the daemon is stopping".into())).await,
+            },
+        }
+    };
+    if let Err(error) = served.await {
+        tracing::debug!("a command line went away: {error}");
+    }
+}
+
+async fn reply(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
+    stream.write_all(&reply.to_frame()).await
+}
+
+/// Runs a command for a command line, until it ends or the command line goes.
+async fn run(
+    stream: UnixStream,
+    daemon: Arc<Daemon>,
+    exec: Exec,
+    received: Received,
+    gone: CancellationToken,
+) -> io::Result<()> {
+    let (mut read, mut write) = stream.into_split();
+    let (events, nudge_receiver) = mpsc::channel(16);
+    let (chunks, piece_receiver) = mpsc::channel(PIECES);
+    let (hold, held) = watch::channel(false);
+    let mut bytes = received.bytes;
+    let caller = match caller(
+        &exec,
+        received.descriptors,
+        piece_receiver,
+        held,
+        nudge_receiver,
+    ) {
+        Ok(caller) => caller,
+        // Output that nobody reads: a pipe whose reader has gone already.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return write
+                .write_all(
+                    &Reply::Exited(Exited {
+                        code: 141,
+                        message: None,
+                    })
+                    .to_frame(),
+                )
+                .await;
+        }
+        Err(error) => {
+            return write
+                .write_all(
+                    &Reply::Failed(format!("the command's own streams cannot be used: {error}"))
+                        .to_frame(),
+                )
+                .await;
+        }
+    };
+    let (started, mut has_started) = mpsc::channel(1);
+    let execution = dispatch::execute(
+        daemon.services(),
+        daemon.aliases(),
+        &exec.target,
+        caller,
+        gone.clone(),
+        move || {
+            let _ = started.try_send(());
+        },
+    );
+    let listening = listen(&mut read, &mut bytes, events, chunks, hold);
+    tokio::pin!(execution, listening);
+    let mut listens = true;
+    let (ending, cleanup): (CommandResult, _) = loop {
+        tokio::select! {
+            ending = &mut execution => break ending,
+            Some(()) = has_started.recv() => write.write_all(&Reply::Started.to_frame()).await?,
+            () = &mut listening, if listens => {
+                listens = false;
+                gone.cancel();
+            }
+        }
+    };
+    let mut told = Ok(());
+    if listens {
+        let exited = Reply::Exited(Exited {
+            code: ending.code,
+            message: ending.message,
+        });
+        told = write.write_all(&exited.to_frame()).await;
+    }
+    // Its end is the client's to see, whatever is left here.
+    drop(write);
+    if let Some(cleanup) = cleanup {
+        cleanup.end().await;
+    }
+    told
+}
+
+/// The caller's own descriptors, ready to be waited for; their flags stay as they are.
+fn caller(
+    exec: &Exec,
+    descriptors: Vec<OwnedFd>,
+    chunks: mpsc::Receiver<Vec<u8>>,
+    held: watch::Receiver<bool>,
+    events: mpsc::Receiver<ControlEvent>,
+) -> io::Result<Caller> {
+    let mut descriptors = descriptors.into_iter();
+    let mut next = || {
+        descriptors
+            .next()
+            .ok_or_else(|| io::Error::other("a descriptor is missing"))
+    };
+    let stdin = match exec.stdin {
+        Stdin::Fd => Source::adopt(next()?)?,
+        Stdin::Streamed => Source::Chunks(chunks),
+        Stdin::Empty => Source::Empty,
+    };
+    let stdout = Sink::adopt(next()?)?;
+    let stderr = Sink::adopt(next()?)?;
+    Ok(Caller {
+        action: exec.action.clone(),
+        terminal: exec.terminal.clone(),
+        stdin,
+        stdout,
+        stderr,
+        gate: PauseGate::new(held),
+        events,
+    })
+}
+
+/// Hears the command line until it goes.
+async fn listen(
+    read: &mut tokio::net::unix::OwnedReadHalf,
+    bytes: &mut Vec<u8>,
+    events: mpsc::Sender<ControlEvent>,
+    chunks: mpsc::Sender<Vec<u8>>,
+    hold: watch::Sender<bool>,
+) {
+    let mut chunks = Some(chunks);
+    // What was typed and the command has not read yet. Signals and the end of the command line are
+    // heard all the while, so that a command that reads nothing can still be ended.
+    let mut typed = VecDeque::new();
+    let mut held_back = 0;
+    let mut ended = false;
+    loop {
+        if ended {
+            chunks = None;
+            typed.clear();
+            held_back = 0;
+            ended = false;
+        }
+        let message = tokio::select! {
+            message = next_message(read, bytes), if held_back < TYPED_AHEAD => message,
+            room = room_for(&chunks), if !typed.is_empty() => {
+                let chunk: Vec<u8> = typed.pop_front().unwrap_or_default();
+                held_back -= chunk.len();
+                ended = chunk.is_empty() || room.is_none();
+                // A command that reads no more of its input is nothing unusual.
+                if let Some(room) = room {
+                    room.send(chunk);
+                }
+                continue;
+            }
+        };
+        match message {
+            Ok(Some(ClientMessage::Input(chunk))) => {
+                if chunks.is_some() {
+                    held_back += chunk.len();
+                    typed.push_back(chunk);
+                }
+            }
+            Ok(Some(ClientMessage::Signal(signal))) => {
+                let _ = events.send(ControlEvent::Signal(signal)).await;
+            }
+            Ok(Some(ClientMessage::Resize(size))) => {
+                let _ = events.send(ControlEvent::Resize(size)).await;
+            }
+            Ok(Some(ClientMessage::Pause)) => drop(hold.send_replace(true)),
+            Ok(Some(ClientMessage::Resume)) => drop(hold.send_replace(false)),
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// Room for one more piece of input; `None` if the command reads no more of it.
+async fn room_for(chunks: &Option<mpsc::Sender<Vec<u8>>>) -> Option<mpsc::Permit<'_, Vec<u8>>> {
+    match chunks {
+        Some(chunks) => chunks.reserve().await.ok(),
+        None => None,
+    }
+}
+
+async fn next_message(
+    read: &mut tokio::net::unix::OwnedReadHalf,
+    bytes: &mut Vec<u8>,
+) -> io::Result<Option<ClientMessage>> {
+    loop {
+        if let Some(message) = take_message(bytes)? {
+            return Ok(message);
+        }
+        if read.read_buf(bytes).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+/// What has arrived before the request was complete.
+#[derive(Debug, Default)]
+struct Received {
+    bytes: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Received {
+    /// Receives the preamble, the request and its descriptors; `None` if the client says nothing, or
+    /// speaks another version, which the daemon's own preamble has told it.
+    async fn request(&mut self, stream: &UnixStream) -> io::Result<Option<Request>> {
+        let mut greeted = false;
+        loop {
+            if !greeted && let Some(preamble) = self.bytes.first_chunk::<PREAMBLE>() {
+                if control::parse_preamble(*preamble) != Some(control::VERSION) {
+                    return Ok(None);
+                }
+                self.bytes.drain(..PREAMBLE);
+                greeted = true;
+            }
+            if greeted && let Some(request) = take_message(&mut self.bytes)? {
+                return Ok(request);
+            }
+            if stream
+                .async_io(Interest::READABLE, || self.receive(stream))
+                .await?
+                == 0
+            {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn receive(&mut self, stream: &UnixStream) -> io::Result<usize> {
+        let mut buffer = [0; 4 * 1024];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let message = rustix::net::recvmsg(
+            stream,
+            &mut [IoSliceMut::new(&mut buffer)],
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        )?;
+        for node in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = node {
+                self.descriptors.extend(descriptors);
+            }
+        }
+        if message.flags.contains(ReturnFlags::CTRUNC) || self.descriptors.len() > 3 {
+            return Err(io::Error::other("more descriptors than a command has"));
+        }
+        self.bytes.extend_from_slice(&buffer[..message.bytes]);
+        Ok(message.bytes)
+    }
+}

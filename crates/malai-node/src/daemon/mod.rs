@@ -1,0 +1,349 @@
+//! The daemon: one process for all clusters of a home, from its lock to its end.
+
+pub(crate) mod listener;
+pub(crate) mod reload;
+pub(crate) mod sessions;
+pub(crate) mod status;
+pub mod systemd;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use malai_cluster::{ClusterAlias, Severity, Targets};
+use malai_wire::status::DaemonFacts;
+use malai_wire::{Refusal, RefusalCode};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::daemon::listener::Socket;
+use crate::home::lock::{HomeLock, LockError};
+use crate::home::{Home, HomeError};
+use crate::inspect::check::{self, VerifyError};
+use crate::node::limits::Limiter;
+use crate::node::reaper::{self, Reaper};
+use crate::service::{Node, Service};
+use crate::settings::{BadEnvironment, LogSettings, Settings};
+
+/// How long running commands may take to end when the daemon stops.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// How long ending them may take: their own grace period, and a little.
+const END: Duration = Duration::from_secs(8);
+
+/// How often remembered addresses are saved.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another daemon has the home, or it cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The home cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The clusters cannot be looked at.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// Hand-written configuration is invalid: everything that is wrong.
+    #[error("{}\nthe daemon does not start while configuration is invalid; `malai rescan --check` shows this list again", .0.join("\n"))]
+    Invalid(Vec<String>),
+    /// MALAI_NETWORK names no reach.
+    #[error(transparent)]
+    Environment(#[from] BadEnvironment),
+    /// A cluster cannot be served.
+    #[error("cluster {alias}: {why}")]
+    Service {
+        /// Its alias.
+        alias: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// There is no pipe to the keeper.
+    #[error("cannot make a pipe to the keeper: {0}")]
+    Reaper(std::io::Error),
+    /// The control socket cannot be made.
+    #[error("cannot make the control socket: {0}")]
+    Socket(#[from] std::io::Error),
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    home: Home,
+    lock: HomeLock,
+    node: Node,
+    aliases: Mutex<BTreeMap<String, Targets>>,
+    /// What is logged, and how.
+    log: watch::Sender<LogSettings>,
+    /// How things are, in a line for the service manager.
+    summary: watch::Sender<String>,
+    services: Mutex<BTreeMap<ClusterAlias, Arc<Service>>>,
+    /// One rescan at a time: two that are typed at once are done one after the other.
+    rescanning: tokio::sync::Mutex<()>,
+    tasks: TaskTracker,
+    /// Commands of this computer's command lines.
+    sessions: TaskTracker,
+    stopping: CancellationToken,
+    /// The task that serves the control socket; it takes the socket away when it ends.
+    socket: Mutex<Option<JoinHandle<()>>>,
+    /// Cancelled when it has stopped; until then command lines are told that it does.
+    stopped: CancellationToken,
+    /// Cancelled when the grace period of a stop is over.
+    ending: CancellationToken,
+}
+
+impl Daemon {
+    /// Checks everything, takes the lock, opens all clusters and the socket. When this returns the
+    /// daemon serves.
+    ///
+    /// # Errors
+    ///
+    /// Everything that keeps it from starting; then nothing runs.
+    pub async fn start(home: Home, reaper: reaper::Program) -> Result<Arc<Self>, StartError> {
+        home.prepare()?;
+        let lock = HomeLock::acquire(&home)?;
+        let settings = check(&home)?;
+        let mut node = Node::new(true, settings.effective_reach()?, &home, &settings);
+        node.audit.open();
+        node.reaper = Reaper::new(reaper).map_err(StartError::Reaper)?;
+        node.reaper.start();
+        let daemon = Arc::new(Self {
+            home: home.clone(),
+            lock,
+            node,
+            aliases: Mutex::new(settings.aliases),
+            log: watch::Sender::new(settings.log),
+            summary: watch::Sender::default(),
+            services: Mutex::default(),
+            rescanning: tokio::sync::Mutex::default(),
+            tasks: TaskTracker::new(),
+            sessions: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            socket: Mutex::default(),
+            stopped: CancellationToken::new(),
+            ending: CancellationToken::new(),
+        });
+        for dir in home.cluster_dirs()? {
+            let alias = dir.alias.clone();
+            daemon
+                .open(dir, false)
+                .await
+                .map_err(|why| StartError::Service {
+                    alias: alias.to_string(),
+                    why,
+                })?;
+        }
+        let socket = Socket::bind(&home)?;
+        let serving = socket.serve(daemon.clone(), daemon.stopped.clone());
+        *daemon.socket.lock() = Some(tokio::spawn(serving));
+        daemon.own("saving addresses", daemon.clone().save_addresses());
+        daemon.own("counting strangers", daemon.clone().keep_count());
+        let giving_back = crate::os::malloc::trim_periodically(daemon.stopped.clone());
+        daemon.own("giving memory back", giving_back);
+        daemon.summarize(std::iter::empty());
+        let replaced = daemon.node.reaper.clone().replace(daemon.stopped.clone());
+        daemon.own("replacing the keeper", replaced);
+        Ok(daemon)
+    }
+
+    /// Runs a task of the daemon itself. Without one of them it would go on as if all were well, so it
+    /// stops if one fails.
+    fn own(self: &Arc<Self>, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let (daemon, task) = (self.clone(), tokio::spawn(task));
+        self.tasks.spawn(async move {
+            if let Err(error) = task.await {
+                tracing::error!("{what} failed, and the daemon stops: {error}");
+                daemon.stop();
+            }
+        });
+    }
+
+    /// Serves until told to stop, then stops: no new sessions, a grace period for running ones, and
+    /// then their end, of which each client is told.
+    pub async fn run(self: Arc<Self>) {
+        self.stopping.cancelled().await;
+        let services = self.services();
+        for service in &services {
+            service.cluster_state.stop();
+        }
+        self.sessions.close();
+        let served = async {
+            for connection in services.iter().flat_map(|service| service.peers.all()) {
+                connection.without_sessions().await;
+            }
+            self.sessions.wait().await;
+        };
+        if tokio::time::timeout(STOP_GRACE, served).await.is_err() {
+            tracing::warn!(
+                "commands are still running after {} s; they are ended",
+                STOP_GRACE.as_secs()
+            );
+        }
+        self.ending.cancel();
+        let refusal = Refusal::new(RefusalCode::Stopping, "the daemon is stopping");
+        let ended = async {
+            for service in &services {
+                service.stop(&refusal).await;
+            }
+            self.sessions.wait().await;
+        };
+        if tokio::time::timeout(END, ended).await.is_err() {
+            tracing::error!("some commands did not end in time");
+        }
+        self.node.audit.counted();
+        tracing::info!("stopped");
+        self.stopped.cancel();
+        let socket = self.socket.lock().take();
+        if let Some(Err(error)) = async { Some(socket?.await) }.await {
+            tracing::error!("the control socket failed: {error}");
+        }
+    }
+
+    /// Tells the daemon to stop.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Waits until the daemon is told to stop.
+    pub async fn begins_to_stop(&self) {
+        self.stopping.cancelled().await;
+    }
+
+    /// Cancelled when a session of a command line has to end; `None` if none may begin any more.
+    pub fn session(&self) -> Option<CancellationToken> {
+        (!self.stopping.is_cancelled()).then(|| self.ending.child_token())
+    }
+
+    /// Who runs the sessions of command lines.
+    pub fn sessions(&self) -> &TaskTracker {
+        &self.sessions
+    }
+
+    /// Who runs tasks for the daemon.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// What counts for the limits.
+    pub fn limiter(&self) -> &Arc<Limiter> {
+        &self.node.limiter
+    }
+
+    /// All clusters at work.
+    pub fn services(&self) -> Vec<Arc<Service>> {
+        self.services.lock().values().cloned().collect()
+    }
+
+    /// Short names of targets, as `malai.toml` has them.
+    pub fn aliases(&self) -> BTreeMap<String, Targets> {
+        self.aliases.lock().clone()
+    }
+
+    /// What is to be logged, and how: now, and whenever it changes.
+    pub fn log(&self) -> watch::Receiver<LogSettings> {
+        self.log.subscribe()
+    }
+
+    /// How things are in one line: now, and whenever that changes.
+    pub fn summary(&self) -> watch::Receiver<String> {
+        self.summary.subscribe()
+    }
+
+    /// Sums up how things are, given what of the last rescan was not in order.
+    fn summarize(&self, broken: impl Iterator<Item = String>) {
+        let services = self.services();
+        let troubled = services.iter().map(|service| &service.cluster_state);
+        let troubled = troubled
+            .filter(|cluster_state| cluster_state.config.state().problem.is_some())
+            .map(|cluster_state| cluster_state.alias().to_string());
+        let broken: BTreeSet<String> = broken.chain(troubled).collect();
+        let broken: Vec<String> = broken.into_iter().collect();
+        let count = services.len();
+        let mut line = match count {
+            1 => "serving 1 cluster".to_owned(),
+            _ => format!("serving {count} clusters"),
+        };
+        if !broken.is_empty() {
+            line += &format!(
+                "; not in order: {} (malai rescan --check)",
+                broken.join(", ")
+            );
+        }
+        self.summary.send_replace(line);
+    }
+
+    /// Makes `malai.lock` again if somebody removed it: it is only the sign of the lock. Returns
+    /// whether the home is still this daemon's; where it was removed or replaced the daemon ends,
+    /// since another one may serve the new home.
+    pub fn look_after_lock(&self) -> bool {
+        if !self.lock.is_in_place() {
+            tracing::error!(home = %self.home.root().display(), "the home was removed or replaced under the daemon; it stops");
+            self.stop();
+            return false;
+        }
+        if let Err(error) = self.lock.refresh() {
+            tracing::warn!("malai.lock cannot be made again: {error}");
+        }
+        true
+    }
+
+    async fn keep_count(self: Arc<Self>) {
+        self.node.audit.keep_count(&self.stopping).await;
+    }
+
+    async fn save_addresses(self: Arc<Self>) {
+        while tokio::time::timeout(SAVE_EVERY, self.stopping.cancelled())
+            .await
+            .is_err()
+        {
+            for service in self.services() {
+                if let Err(error) = service.save_addresses() {
+                    tracing::warn!("remembered addresses are not saved: {error}");
+                }
+            }
+        }
+    }
+
+    /// What `malai status` shows of the daemon, as JSON.
+    pub fn facts(&self) -> String {
+        let facts = DaemonFacts {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            tasks: tokio::runtime::Handle::try_current()
+                .map_or(0, |runtime| runtime.metrics().num_alive_tasks()),
+            clusters: self
+                .services()
+                .iter()
+                .map(|service| status::cluster_facts(service))
+                .collect(),
+            notices: self.node.audit.notices(),
+        };
+        serde_json::to_string(&facts).unwrap_or_default()
+    }
+}
+
+/// Everything hand-written has to be sound before anything is served.
+fn check(home: &Home) -> Result<Settings, StartError> {
+    let reports = check::verify_home(home, None)?;
+    let (errors, warnings): (Vec<_>, Vec<_>) = check::verify_settings(home, &reports)
+        .into_iter()
+        .partition(|problem| problem.severity() == Severity::Error);
+    for warning in warnings {
+        tracing::warn!("{}", warning.brief());
+    }
+    let mut problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    for report in reports {
+        if report.prevents_start() {
+            problems.extend(report.problems.iter().map(ToString::to_string));
+        }
+    }
+    if !problems.is_empty() {
+        return Err(StartError::Invalid(problems));
+    }
+    Settings::load(home).map_err(|error| StartError::Invalid(vec![error.to_string()]))
+}

@@ -1,0 +1,109 @@
+//! What a running daemon knows of its clusters and peers, for `malai status`.
+
+use std::time::Duration;
+
+use malai_cluster::MachineId;
+use malai_wire::status::{
+    ClusterFacts, MachineFacts, MachineState, NetworkPath, TWIN, WaitingFacts,
+};
+
+use crate::home::Role;
+use crate::service::Service;
+
+/// A peer silent for this long is shown as not answering.
+const NOT_ANSWERING: Duration = Duration::from_secs(10);
+
+pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
+    let cluster_state = &service.cluster_state;
+    let state = cluster_state.config.state();
+    let heard = cluster_state.peers_seen.lock().clone();
+    let mut members: Vec<MachineId> = cluster_state
+        .config
+        .names()
+        .map(|cluster| cluster.members().collect())
+        .unwrap_or_default();
+    if !members.contains(&cluster_state.cluster.manager()) {
+        members.insert(0, cluster_state.cluster.manager());
+    }
+    let machines = members
+        .iter()
+        .filter(|id| **id != cluster_state.local_id)
+        .map(|id| {
+            let connection = service.peers.current(id);
+            let heard = heard.get(id);
+            MachineFacts {
+                name: cluster_state.name_of(id),
+                id: *id,
+                revision: heard.map(|heard| heard.revision),
+                heard_seconds_ago: heard.map(|heard| heard.at.elapsed().as_secs()),
+                path: connection
+                    .as_ref()
+                    .and_then(|connection| connection.is_direct())
+                    .map(|direct| {
+                        if direct {
+                            NetworkPath::Direct
+                        } else {
+                            NetworkPath::Relayed
+                        }
+                    }),
+                rtt_ms: connection
+                    .as_ref()
+                    .and_then(|connection| connection.round_trip())
+                    .map(|rtt| rtt.as_secs_f64() * 1000.0),
+                state: match &connection {
+                    Some(connection)
+                        if connection.silent_for() > NOT_ANSWERING && connection.sessions() > 0 =>
+                    {
+                        MachineState::NotAnswering
+                    }
+                    Some(_) => MachineState::Answering,
+                    None => MachineState::Idle,
+                },
+            }
+        });
+    let mut notices: Vec<String> = state.problem.into_iter().chain(state.fork).collect();
+    if let Some(newer) = state.newer {
+        notices.push(crate::sync::newer_notice(
+            cluster_state,
+            newer,
+            &cluster_state.dir.newer(),
+        ));
+    }
+    if let Some(duplicate) = cluster_state.duplicate.lock().as_ref() {
+        notices.push(format!(
+            "{TWIN} (met at {}): a restored backup beside the original? Stop one of them",
+            duplicate.seen_at
+        ));
+    }
+    if cluster_state.role == Role::Machine && state.snapshot.is_none() {
+        notices.push(format!(
+            "no configuration yet: the manager has to add {} to its cluster.toml",
+            cluster_state.local_id
+        ));
+    }
+    ClusterFacts {
+        alias: cluster_state.alias().to_string(),
+        revision: state.snapshot.as_ref().map(|snapshot| snapshot.revision()),
+        machines: machines.collect(),
+        waiting: cluster_state
+            .pending_joins
+            .lock()
+            .iter()
+            .filter(|waiting| !cluster_state.is_member(&waiting.id))
+            .map(|waiting| WaitingFacts {
+                id: waiting.id,
+                address: waiting
+                    .address
+                    .map_or_else(|| "a relay".into(), |address| address.to_string()),
+            })
+            .collect(),
+        manager_reachable_seconds_ago: (cluster_state.role == Role::Machine)
+            .then(|| {
+                heard
+                    .get(&cluster_state.cluster.manager())
+                    .map(|heard| heard.at.elapsed().as_secs())
+            })
+            .flatten(),
+        notices,
+    }
+}

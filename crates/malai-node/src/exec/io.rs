@@ -1,0 +1,337 @@
+//! Bytes from a source to a sink, one buffer at a time: nothing is read before the last is written.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use bytes::Bytes;
+use iroh::endpoint::{RecvStream, SendStream, WriteError};
+use malai_wire::peer::StreamKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::io::AsyncReadExt;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::os::fd::{self, Direction, Fd};
+use crate::peer::connection::PeerConnection;
+
+/// Bytes moved at once. A pipe holds 64 KiB as it is made.
+const BUFFER: usize = 64 * 1024;
+
+/// Where bytes come from.
+#[derive(Debug)]
+pub enum Source {
+    /// A descriptor of the caller, or a pipe of a command.
+    Fd(Fd),
+    /// A raw stream of a peer.
+    Stream(RecvStream),
+    /// A raw stream of a peer that begins when there is something to send.
+    Pending(oneshot::Receiver<RecvStream>),
+    /// Pieces, from a terminal that stays with the command line; an empty one is the end.
+    Chunks(mpsc::Receiver<Vec<u8>>),
+    /// Nothing: the end at once.
+    Empty,
+}
+
+/// Where bytes go.
+#[derive(Debug)]
+pub enum Sink {
+    /// A descriptor of the caller, or a pipe of a command.
+    Fd(Fd),
+    /// A raw stream to a peer, opened with the first byte.
+    Stream(LazySendStream),
+    /// Nowhere.
+    Null,
+}
+
+/// A raw stream that is opened when there is something to send.
+#[derive(Debug)]
+pub struct LazySendStream {
+    connection: Arc<PeerConnection>,
+    kind: StreamKind,
+    session: u64,
+    stream: Option<SendStream>,
+}
+
+impl LazySendStream {
+    /// A stream of this kind and session.
+    pub fn new(connection: Arc<PeerConnection>, kind: StreamKind, session: u64) -> Self {
+        Self {
+            connection,
+            kind,
+            session,
+            stream: None,
+        }
+    }
+
+    async fn open(&mut self) -> Result<&mut SendStream, FlowError> {
+        let stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => self
+                .connection
+                .open_raw(self.kind, self.session)
+                .await
+                .map_err(|error| FlowError::Broken(error.to_string()))?,
+        };
+        Ok(self.stream.insert(stream))
+    }
+}
+
+/// Why bytes stopped before the end.
+#[derive(Debug, thiserror::Error)]
+pub enum FlowError {
+    /// The source cannot be read.
+    #[error("reading failed: {0}")]
+    Read(io::Error),
+    /// The sink cannot be written.
+    #[error("writing failed: {0}")]
+    Write(io::Error),
+    /// Whoever read the sink has gone: a pipe without readers, a peer that does not want more.
+    #[error("the reader has gone")]
+    ReaderGone,
+    /// The stream or its connection broke off.
+    #[error("the connection broke off: {0}")]
+    Broken(String),
+}
+
+impl Source {
+    /// What a caller's descriptor leads to; /dev/null at once to its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Fd::adopt`].
+    pub fn adopt(fd: OwnedFd) -> io::Result<Self> {
+        match fd::is_null(&fd) {
+            true => Ok(Self::Empty),
+            false => Fd::adopt(fd, Direction::Read).map(Self::Fd),
+        }
+    }
+
+    /// How many bytes a pipe holds now.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be asked.
+    pub fn waiting(&self) -> io::Result<usize> {
+        match self {
+            Self::Fd(descriptor) => descriptor.waiting(),
+            _ => Ok(0),
+        }
+    }
+
+    /// The next bytes, about `most` at most (as many as an allocation for so many holds); empty at the end.
+    ///
+    /// # Errors
+    ///
+    /// The source cannot be read.
+    pub async fn next(&mut self, most: usize) -> Result<Bytes, FlowError> {
+        if let Self::Pending(expected) = self {
+            match expected.await {
+                Ok(stream) => *self = Self::Stream(stream),
+                Err(_) => return Err(FlowError::Broken("the stream never began".into())),
+            }
+        }
+        match self {
+            Self::Fd(descriptor) => descriptor
+                .read(most.min(BUFFER))
+                .await
+                .map(shrink)
+                .map_err(FlowError::Read),
+            // Not chunk by chunk: a chunk is one packet's, and each would be a write of its own.
+            Self::Stream(stream) => {
+                let mut buffer = Vec::with_capacity(most.min(BUFFER));
+                stream
+                    .read_buf(&mut buffer)
+                    .await
+                    .map_err(|error| FlowError::Broken(error.to_string()))?;
+                Ok(shrink(buffer))
+            }
+            Self::Chunks(chunks) => Ok(chunks.recv().await.unwrap_or_default().into()),
+            Self::Empty | Self::Pending(_) => Ok(Bytes::new()),
+        }
+    }
+}
+
+impl Sink {
+    /// What a caller's descriptor leads to; /dev/null takes everything without being asked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Fd::adopt`].
+    pub fn adopt(fd: OwnedFd) -> io::Result<Self> {
+        match fd::is_null(&fd) {
+            true => Ok(Self::Null),
+            false => Fd::adopt(fd, Direction::Write).map(Self::Fd),
+        }
+    }
+
+    /// The connection that it goes over, if any.
+    pub fn connection(&self) -> Option<&Arc<PeerConnection>> {
+        match self {
+            Self::Stream(stream) => Some(&stream.connection),
+            Self::Fd(_) | Self::Null => None,
+        }
+    }
+
+    /// Writes all of it.
+    ///
+    /// # Errors
+    ///
+    /// The sink cannot be written, or nobody reads it any more.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), FlowError> {
+        match self {
+            Self::Fd(descriptor) => descriptor
+                .write_all(&bytes)
+                .await
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::BrokenPipe => FlowError::ReaderGone,
+                    _ => FlowError::Write(error),
+                }),
+            Self::Stream(stream) => match stream.open().await?.write_chunk(bytes).await {
+                Ok(()) => Ok(()),
+                Err(WriteError::Stopped(_)) => Err(FlowError::ReaderGone),
+                Err(error) => Err(FlowError::Broken(error.to_string())),
+            },
+            Self::Null => Ok(()),
+        }
+    }
+
+    /// Says that nothing follows. A pipe's reader learns it when the sink is dropped.
+    pub fn finish(&mut self) {
+        if let Self::Stream(LazySendStream {
+            stream: Some(stream),
+            ..
+        }) = self
+        {
+            let _ = stream.finish();
+        }
+    }
+
+    /// Says that nothing follows, where even an empty stream has to exist: standard input, whose
+    /// end the command waits for.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke off.
+    pub async fn finish_even_if_empty(&mut self) -> Result<(), FlowError> {
+        if let Self::Stream(stream) = self {
+            stream.open().await?;
+        }
+        self.finish();
+        Ok(())
+    }
+}
+
+/// Holds a flow back while the one who looks at it is stopped (Ctrl-Z).
+#[derive(Debug, Clone)]
+pub struct PauseGate(Option<watch::Receiver<bool>>);
+
+impl PauseGate {
+    /// Never holds back.
+    pub fn open() -> Self {
+        Self(None)
+    }
+
+    /// Holds back while the value is true.
+    pub fn new(held: watch::Receiver<bool>) -> Self {
+        Self(Some(held))
+    }
+
+    pub(crate) async fn pass(&mut self) {
+        if let Some(held) = &mut self.0 {
+            // Whoever held the flow and has gone holds it no more.
+            let _ = held.wait_for(|held| !held).await;
+        }
+    }
+}
+
+/// The bytes of a buffer, which may wait long for a peer that reads slowly: a few of them must not hold all
+/// the room that there was.
+fn shrink(mut buffer: Vec<u8>) -> Bytes {
+    if buffer.len() < buffer.capacity() / 2 {
+        buffer.shrink_to_fit();
+    }
+    buffer.into()
+}
+
+/// Where moved bytes are counted.
+pub(crate) trait Count {
+    /// So many more.
+    fn add(&mut self, bytes: u64);
+}
+
+impl Count for u64 {
+    fn add(&mut self, bytes: u64) {
+        *self += bytes;
+    }
+}
+
+/// Counted for whoever looks meanwhile, or after the flow was broken off.
+impl Count for &AtomicU64 {
+    fn add(&mut self, bytes: u64) {
+        self.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Moves bytes until the source ends, and counts them in `moved`.
+///
+/// # Errors
+///
+/// Either side failed.
+pub(crate) async fn copy(
+    source: &mut Source,
+    sink: &mut Sink,
+    gate: &mut PauseGate,
+    moved: &mut impl Count,
+) -> Result<(), FlowError> {
+    loop {
+        let bytes = source.next(usize::MAX).await?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        gate.pass().await;
+        let length = bytes.len() as u64;
+        sink.write(bytes).await?;
+        moved.add(length);
+    }
+}
+
+/// Moves exactly `count` bytes, or fewer if the source ends.
+///
+/// # Errors
+///
+/// Either side failed.
+pub(crate) async fn pump_exactly(
+    source: &mut Source,
+    sink: &mut Sink,
+    count: usize,
+    moved: &mut impl Count,
+) -> Result<(), FlowError> {
+    let mut left = count;
+    while left > 0 {
+        let bytes = source.next(left).await?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        // An allocation may have had room for a little more than was asked for.
+        left = left.saturating_sub(bytes.len());
+        let length = bytes.len() as u64;
+        sink.write(bytes).await?;
+        moved.add(length);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::{BUFFER, shrink};
+
+    #[test]
+    fn a_few_bytes_that_wait_do_not_hold_a_whole_buffer() {
+        let mut buffer = Vec::with_capacity(BUFFER);
+        buffer.push(1);
+        let registration = BytesMut::from(shrink(buffer));
+        assert!(registration.capacity() < 64, "{}", registration.capacity());
+    }
+}

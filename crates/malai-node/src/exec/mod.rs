@@ -1,0 +1,8 @@
+//! A child process and its bytes.
+
+pub(crate) mod io;
+pub(crate) mod kill;
+pub(crate) mod pipes;
+pub(crate) mod process;
+pub(crate) mod spawn;
+pub(crate) mod terminal;

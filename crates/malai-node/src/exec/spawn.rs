@@ -1,0 +1,242 @@
+//! How a command starts: a clean environment, the right user, a process group of its own.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use malai_wire::peer::exec::{Action, Terminal};
+use rustix::fs::{Access, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::process::Child;
+
+use crate::cluster::authorize::Command;
+use crate::cluster::state::ClusterState;
+use crate::node::reaper::Kind;
+use crate::os::pty::Pty;
+use crate::os::user::PrivilegeDrop;
+
+/// Where commands are looked for: what a login gives on Debian, root or not.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Keeps descriptors that this process was started with to itself: a file that was open where somebody
+/// typed `malai daemon` is no business of the commands that run here. To be called before any other
+/// is opened; those that malai opens are not passed on anyway.
+pub fn keep_descriptors() {
+    close_fds::set_fds_cloexec(3, &[]);
+}
+
+/// What is run: what the policy says, or the shell.
+pub(super) fn argument_list(command: &Command) -> Vec<Vec<u8>> {
+    match (&command.asked, command.run_as.login_shell()) {
+        (Action::Shell, Ok(shell)) => vec![shell.as_os_str().as_bytes().to_vec()],
+        _ => command.grant.argv.clone(),
+    }
+}
+
+/// What a shell is called so that it is a login's: its name with a dash before it.
+fn login_name(program: &OsStr) -> OsString {
+    let name = Path::new(program).file_name().unwrap_or(program);
+    let mut login = OsString::from("-");
+    login.push(name);
+    login
+}
+
+/// This side of what a command reads and writes, which does not block.
+#[derive(Debug)]
+pub(super) enum ParentStdio {
+    /// A pipe each.
+    Pipes {
+        stdin: OwnedFd,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
+    /// A terminal for all.
+    Terminal(Pty),
+}
+
+/// Starts a command that was allowed.
+pub(super) fn spawn(
+    cluster_state: &ClusterState,
+    command: &Command,
+    argv: &[Vec<u8>],
+    terminal: Option<&Terminal>,
+) -> io::Result<(Child, ParentStdio)> {
+    let mut program = match argv.first() {
+        Some(program) => OsString::from_vec(program.clone()),
+        None => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    // With the path of its program a command is started by vfork. Without, the standard library forks, which
+    // copies this process's page tables. Another user may find another file under the same path.
+    if command.run_as.switch.is_none() {
+        program = found(&program)?;
+    }
+    match spawn_as(
+        cluster_state,
+        command,
+        program.as_os_str(),
+        argv,
+        None,
+        terminal,
+    ) {
+        // A script that does not say what runs it is the shell's, as execvp(3) has it.
+        Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => spawn_as(
+            cluster_state,
+            command,
+            OsStr::new("/bin/sh"),
+            argv,
+            Some(&program),
+            terminal,
+        ),
+        result => result,
+    }
+}
+
+/// The file that a program's name leads to, as execvp(3) finds it.
+fn found(name: &OsStr) -> io::Result<OsString> {
+    if name.as_bytes().contains(&b'/') {
+        return Ok(name.to_owned());
+    }
+    let mut refused = io::ErrorKind::NotFound;
+    for folder in PATH.split(':').filter(|_| !name.is_empty()) {
+        let path = Path::new(folder).join(name);
+        match rustix::fs::access(&path, Access::EXEC_OK) {
+            Ok(()) if path.is_file() => return Ok(path.into_os_string()),
+            Err(Errno::ACCESS) => refused = io::ErrorKind::PermissionDenied,
+            _ => {}
+        }
+    }
+    Err(refused.into())
+}
+
+/// Starts `program`, which sees itself as the first of `argv`; or a shell, which is to read `script`.
+fn spawn_as(
+    cluster_state: &ClusterState,
+    command: &Command,
+    program: &OsStr,
+    argv: &[Vec<u8>],
+    script: Option<&OsString>,
+    terminal: Option<&Terminal>,
+) -> io::Result<(Child, ParentStdio)> {
+    // Before the command, so that nobody has to wait for it after.
+    cluster_state.reaper.start();
+    let run_as = &command.run_as;
+    let mut spawn = tokio::process::Command::new(program);
+    if command.asked == Action::Shell {
+        spawn.arg0(login_name(program));
+    } else if script.is_none() {
+        spawn.arg0(OsStr::from_bytes(argv.first().map_or(b"", Vec::as_slice)));
+    }
+    let arguments = argv.iter().skip(1);
+    spawn
+        .args(script)
+        .args(arguments.map(|argument| OsStr::from_bytes(argument)))
+        .env_clear()
+        .env("PATH", PATH);
+    for registration in ["LANG", "TERM"] {
+        spawn.envs(std::env::var_os(registration).map(|value| (registration, value)));
+    }
+    if let Some(name) = &run_as.name {
+        spawn.env("USER", name).env("LOGNAME", name);
+    }
+    spawn.envs(run_as.shell.iter().map(|shell| ("SHELL", shell)));
+    spawn.env("HOME", &run_as.home);
+    spawn
+        .env("MALAI_CLIENT_ID52", command.from.to_string())
+        .env("MALAI_CLUSTER", cluster_state.alias().as_str());
+    if let Some(machine) = command.cluster.machine(&command.from) {
+        spawn.env("MALAI_CLIENT_MACHINE", machine.name().as_str());
+    }
+    let ends = match terminal {
+        Some(terminal) => {
+            let owner = run_as.switch.is_some().then_some(run_as.uid);
+            let pty = Pty::open(terminal, owner).map_err(|error| {
+                io::Error::other(format!("it cannot be given a terminal: {error}"))
+            })?;
+            spawn.env("TERM", terminal.term.as_str());
+            spawn.stdin(pty.side_of_command()?);
+            spawn.stdout(pty.side_of_command()?);
+            spawn.stderr(pty.side_of_command()?);
+            ParentStdio::Terminal(pty)
+        }
+        None => {
+            // Made here, since tokio's own would have to be taken from it again before they can be used.
+            let (its_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
+            let (stdout, its_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+            let (stderr, its_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+            for ours in [&stdin, &stdout, &stderr] {
+                // Of this end alone: the command's is another open file.
+                rustix::fs::fcntl_setfl(ours, OFlags::NONBLOCK)?;
+            }
+            spawn.stdin(its_stdin).stdout(its_stdout).stderr(its_stderr);
+            ParentStdio::Pipes {
+                stdin,
+                stdout,
+                stderr,
+            }
+        }
+    };
+    let kind = ends.kind();
+    match &run_as.switch {
+        Some(switch) => {
+            let change = PrivilegeDrop::new(switch, &run_as.home);
+            let announcement = cluster_state.reaper.announcement(kind);
+            // SAFETY: the closure only makes system calls with what was made before the fork: it
+            // allocates nothing, takes no lock and panics nowhere.
+            #[allow(unsafe_code)]
+            unsafe {
+                spawn.pre_exec(move || {
+                    change.apply()?;
+                    announcement.make();
+                    Ok(())
+                })
+            };
+        }
+        None => {
+            let home = run_as.home.as_path();
+            let root = Path::new("/");
+            spawn.current_dir(if home.is_dir() { home } else { root });
+            if kind == Kind::Session || has_terminal() {
+                let announcement = cluster_state.reaper.announcement(kind);
+                // A session of its own, so that it has no hold on the terminal of this process.
+                // SAFETY: system calls only; nothing is allocated or locked.
+                #[allow(unsafe_code)]
+                unsafe {
+                    spawn.pre_exec(move || {
+                        rustix::process::setsid()?;
+                        announcement.make();
+                        Ok(())
+                    })
+                };
+            } else {
+                spawn.process_group(0);
+            }
+        }
+    }
+    if kind == Kind::Session {
+        // SAFETY: one system call on standard input, which is the terminal by now; nothing is allocated
+        // or locked. The new process leads a session of its own since the closure above.
+        #[allow(unsafe_code)]
+        unsafe {
+            spawn.pre_exec(|| Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?))
+        };
+    }
+    Ok((spawn.spawn()?, ends))
+}
+
+impl ParentStdio {
+    /// What the command leads.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            ParentStdio::Pipes { .. } => Kind::Group,
+            ParentStdio::Terminal(_) => Kind::Session,
+        }
+    }
+}
+
+/// Whether this process has a controlling terminal: a daemon in the foreground, a command line.
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
+}

@@ -1,0 +1,324 @@
+//! Edits of a cluster.toml by malai: one at a time, checked as a whole, and written only if the result is sound.
+
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use malai_cluster::{
+    ClusterAlias, ClusterId, Diagnostic, EditError, MAX_CONTENT, MachineId, MachineName, Severity,
+    add_machine, check, escape, remove_machine,
+};
+
+use crate::home::keystore::{self, KeyError};
+use crate::home::{ClusterDir, Home, HomeError, Role};
+use crate::os::fs::{self, StoreError, display_path};
+
+/// How long another edit of the same cluster may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The pause between two looks whether the other edit is done.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum EditFailure {
+    /// There is no such cluster here.
+    #[error("there is no cluster `{alias}` in {}; {known}", display_path(clusters))]
+    Unknown {
+        /// The alias asked for.
+        alias: ClusterAlias,
+        /// Where it was looked for.
+        clusters: PathBuf,
+        /// The clusters there are, in words.
+        known: String,
+    },
+    /// The cluster is managed elsewhere.
+    #[error(
+        "this computer is a machine of `{alias}`, not its manager: the machines of a cluster are added and removed on its manager"
+    )]
+    NotManager {
+        /// The cluster.
+        alias: ClusterAlias,
+    },
+    /// The edit itself cannot be made.
+    #[error("{}: {source}; nothing was changed", display_path(path))]
+    Edit {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: EditError,
+    },
+    /// The file would not be valid afterwards; every problem.
+    #[error(
+        "{}\nwith this change {} would not be valid (the lines are those that it would have); nothing was changed",
+        .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        display_path(path)
+    )]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What would be wrong.
+        problems: Vec<Diagnostic>,
+    },
+    /// The file is another cluster's than the key beside it.
+    #[error(
+        "{}: [cluster_manager].id52 is {written}, but the key beside it is {key}; nothing was changed",
+        display_path(path)
+    )]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The id52 in it.
+        written: ClusterId,
+        /// The key's.
+        key: ClusterId,
+    },
+    /// Another edit takes too long.
+    #[error(
+        "another edit of `{alias}` has been under way for {} s; nothing was changed, try again",
+        PATIENCE.as_secs()
+    )]
+    Busy {
+        /// The cluster.
+        alias: ClusterAlias,
+    },
+    /// The home cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The cluster's key cannot be used.
+    #[error(transparent)]
+    Key52(#[from] KeyError),
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Adds a machine's section to the cluster's file.
+///
+/// # Errors
+///
+/// Everything that stands in the way; then nothing was changed.
+pub fn add(
+    home: &Home,
+    alias: &ClusterAlias,
+    name: &MachineName,
+    id: &MachineId,
+    allow_from: &[String],
+) -> Result<PathBuf, EditFailure> {
+    edit(home, alias, |source| {
+        add_machine(source, name, id, allow_from)
+    })
+}
+
+/// Removes a machine's section from the cluster's file, and the machine from all its lists.
+///
+/// # Errors
+///
+/// Everything that stands in the way; then nothing was changed.
+pub fn remove(
+    home: &Home,
+    alias: &ClusterAlias,
+    name: &MachineName,
+) -> Result<PathBuf, EditFailure> {
+    edit(home, alias, |source| remove_machine(source, name))
+}
+
+fn edit(
+    home: &Home,
+    alias: &ClusterAlias,
+    change: impl Fn(&str) -> Result<String, EditError>,
+) -> Result<PathBuf, EditFailure> {
+    let dir = managed(home, alias)?;
+    home.prepare()?;
+    let key = ClusterId::new(keystore::load(&dir.cluster_key())?.id());
+    let path = dir.cluster_toml();
+    let _lock = lock(&dir)?;
+    loop {
+        let source = read(&path)?;
+        let text = change(&source).map_err(|source| EditFailure::Edit {
+            path: path.clone(),
+            source,
+        })?;
+        let checked = check(&path.to_string_lossy(), &text);
+        let Some(cluster) = checked.cluster else {
+            return Err(EditFailure::Invalid {
+                path,
+                problems: errors_first(checked.diagnostics),
+            });
+        };
+        if cluster.id() != key {
+            return Err(EditFailure::Key {
+                path,
+                written: cluster.id(),
+                key,
+            });
+        }
+        let mode = std::fs::metadata(&path)
+            .map_err(StoreError::io("read", &path))?
+            .mode()
+            & 0o7777;
+        // An editor takes no lock. What it has saved meanwhile is not written over.
+        if read(&path)? == source {
+            fs::write_atomic(&path, text.as_bytes(), mode)?;
+            return Ok(path);
+        }
+    }
+}
+
+/// The folder of a cluster that is managed here.
+fn managed(home: &Home, alias: &ClusterAlias) -> Result<ClusterDir, EditFailure> {
+    let dirs = home.survey()?.dirs;
+    let known: Vec<_> = dirs.iter().map(|dir| escape(dir.alias.as_str())).collect();
+    let Some(dir) = dirs.into_iter().find(|dir| dir.alias == *alias) else {
+        return Err(EditFailure::Unknown {
+            alias: alias.clone(),
+            clusters: home.clusters(),
+            known: match known.is_empty() {
+                true => "there is none yet: `malai cluster init <alias>` makes one".to_owned(),
+                false => format!("there are: {}", known.join(", ")),
+            },
+        });
+    };
+    match dir.role()? {
+        Role::Manager => Ok(dir),
+        Role::Machine => Err(EditFailure::NotManager {
+            alias: alias.clone(),
+        }),
+    }
+}
+
+/// One edit of a cluster at a time: the lock on its folder, until dropped.
+fn lock(dir: &ClusterDir) -> Result<File, EditFailure> {
+    let folder = File::open(&dir.path).map_err(StoreError::io("open", &dir.path))?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match folder.try_lock() {
+            Ok(()) => return Ok(folder),
+            // The system tells nobody in time that a lock has become free.
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                return Err(EditFailure::Busy {
+                    alias: dir.alias.clone(),
+                });
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(StoreError::io("lock", &dir.path)(error).into());
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, StoreError> {
+    fs::read_text(path, MAX_CONTENT as u64)?.ok_or_else(|| {
+        StoreError::io("read", path)(std::io::Error::from(std::io::ErrorKind::NotFound))
+    })
+}
+
+fn errors_first(mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    problems.sort_by_key(|problem| problem.severity != Severity::Error);
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::init::{init_cluster, init_machine};
+    use std::os::unix::fs::PermissionsExt;
+    use tempfile::{TempDir, tempdir};
+
+    const ID: &str = "e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80";
+
+    fn name(text: &str) -> MachineName {
+        MachineName::parse(text).unwrap()
+    }
+
+    fn world() -> (TempDir, Home, ClusterAlias, PathBuf) {
+        let folder = tempdir().unwrap();
+        let home = Home::at(folder.path().join("home"));
+        let alias = ClusterAlias::parse("company").unwrap();
+        let made = init_cluster(&home, &alias).unwrap();
+        (folder, home, alias, made.dir.cluster_toml())
+    }
+
+    #[test]
+    fn added_and_removed_with_the_mode_kept() {
+        let (_folder, home, alias, path) = world();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let before = std::fs::read_to_string(&path).unwrap();
+        let id = ID.parse().unwrap();
+        add(&home, &alias, &name("web01"), &id, &["*".into()]).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(&before) && text.contains("[machine.web01]"));
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        remove(&home, &alias, &name("web01")).unwrap();
+        let after = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(after.trim_end(), before.trim_end());
+    }
+
+    #[test]
+    fn what_would_not_be_valid_is_refused_and_the_file_untouched() {
+        let (_folder, home, alias, path) = world();
+        let id = ID.parse().unwrap();
+        add(&home, &alias, &name("web01"), &id, &[]).unwrap();
+        let before = std::fs::read_to_string(&path).unwrap();
+        let refused = |made: Result<PathBuf, EditFailure>, words: &[&str]| {
+            let error = made.unwrap_err().to_string();
+            for words in words {
+                assert!(error.contains(words), "{error}");
+            }
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+        };
+        refused(add(&home, &alias, &name("web01"), &id, &[]), &["already"]);
+        refused(
+            add(&home, &alias, &name("web02"), &id, &["nobody-knows".into()]),
+            // All that is wrong: the id52 twice, and an unknown name.
+            &["nobody-knows", "id52", "nothing was changed"],
+        );
+        refused(
+            remove(&home, &alias, &name("web03")),
+            &["no machine `web03`"],
+        );
+        let other = ClusterAlias::parse("other").unwrap();
+        refused(
+            remove(&home, &other, &name("web01")),
+            &["there are: company"],
+        );
+        let joined = ClusterAlias::parse("joined").unwrap();
+        let cluster = ClusterId::parse(ID).unwrap();
+        init_machine(&home, &joined, &cluster, &[]).unwrap();
+        refused(remove(&home, &joined, &name("web01")), &["not its manager"]);
+    }
+
+    #[test]
+    fn a_file_that_is_broken_already_is_not_edited() {
+        let (_folder, home, alias, path) = world();
+        let broken = format!(
+            "{}\n[machine.x]\nid = 3\n",
+            std::fs::read_to_string(&path).unwrap()
+        );
+        std::fs::write(&path, &broken).unwrap();
+        let id = ID.parse().unwrap();
+        let error = add(&home, &alias, &name("web01"), &id, &[]).unwrap_err();
+        assert!(matches!(error, EditFailure::Invalid { .. }), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), broken);
+    }
+
+    #[test]
+    fn of_edits_at_once_none_is_lost() {
+        let (_folder, home, alias, path) = world();
+        std::thread::scope(|scope| {
+            for number in 0..12 {
+                let (home, alias) = (&home, &alias);
+                scope.spawn(move || {
+                    let id = malai_cluster::SecretSeed::from_bytes([number + 1; 32]).id();
+                    let name = name(&format!("m{number}"));
+                    add(home, alias, &name, &id, &["*".into()]).unwrap();
+                });
+            }
+        });
+        let text = std::fs::read_to_string(&path).unwrap();
+        let cluster = check("f", &text).cluster.unwrap();
+        assert_eq!(cluster.machines().count(), 12);
+    }
+}

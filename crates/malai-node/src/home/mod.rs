@@ -1,0 +1,418 @@
+//! `$MALAI_HOME`: what lies where in it, who may own it, and which clusters it is in.
+
+pub mod edit;
+pub(crate) mod init;
+pub mod keystore;
+pub mod lock;
+pub mod manager_file;
+
+use std::fs::{self, DirBuilder, File, Metadata};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use malai_cluster::ClusterAlias;
+use serde::Serialize;
+
+use crate::os::fs::display_path;
+
+/// The environment variable that names the home.
+pub(crate) const HOME_VARIABLE: &str = "MALAI_HOME";
+
+/// Why a home cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// `MALAI_HOME` is set to nothing.
+    #[error(
+        "the environment variable MALAI_HOME is empty; unset it to use ~/.malai, or set it to a folder"
+    )]
+    EmptyVariable,
+    /// Neither `MALAI_HOME` nor `HOME` says where the home is.
+    #[error(
+        "cannot tell where malai's home is: neither MALAI_HOME nor HOME is set; set MALAI_HOME to a folder"
+    )]
+    Unknown,
+    /// The system refused an operation.
+    #[error("cannot {action} {}: {source}", display_path(path))]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// The file or folder it was attempted on.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Something that is no folder is where a folder must be.
+    #[error(
+        "{} is not a folder; move it away, or set MALAI_HOME to another place",
+        display_path(path)
+    )]
+    NotAFolder {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// Another user owns the folder, or the symbolic link that leads to it.
+    #[error(
+        "{} belongs to the user with id {owner} and malai runs as the one with id {user}; run malai as its owner, or set MALAI_HOME to a folder of your own",
+        display_path(path)
+    )]
+    ForeignOwner {
+        /// What somebody else owns.
+        path: PathBuf,
+        /// Its owner's user id.
+        owner: u32,
+        /// The user id malai runs as.
+        user: u32,
+    },
+    /// A folder in `clusters/` has a name that cannot be an alias.
+    #[error(
+        "the folder {} cannot be a cluster: {reason}; rename it, or move it out of clusters/",
+        display_path(path)
+    )]
+    BadAlias {
+        /// The folder.
+        path: PathBuf,
+        /// The rule its name breaks.
+        reason: String,
+    },
+    /// A folder in `clusters/` holds the files of a manager and those of a machine.
+    #[error(
+        "{} holds {}, which makes it a manager's, and {}, which makes it a machine's; it can be one of them: move the other's files away",
+        display_path(path),
+        manager_files.join(" and "),
+        machine_files.join(" and ")
+    )]
+    BothRoles {
+        /// The folder.
+        path: PathBuf,
+        /// What is there of a manager's files.
+        manager_files: Vec<&'static str>,
+        /// What is there of a machine's files.
+        machine_files: Vec<&'static str>,
+    },
+    /// A folder in `clusters/` holds nothing that says what it is.
+    #[error(
+        "{} holds neither cluster.toml (a cluster managed here) nor machine.toml or manager (a cluster this computer is a machine of); restore what is missing, or move the folder out of clusters/",
+        display_path(path)
+    )]
+    NoRole {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+impl HomeError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HomeError {
+        let path = path.to_path_buf();
+        move |source| HomeError::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
+/// What this computer is in one of its clusters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It holds `cluster.toml` and the cluster's key.
+    Manager,
+    /// It is a machine of a cluster that is managed elsewhere.
+    Machine,
+}
+
+/// The folder that everything malai keeps is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    /// The home of this process: `$MALAI_HOME`, else `~/.malai`. A relative path counts from the current folder.
+    ///
+    /// # Errors
+    ///
+    /// When `MALAI_HOME` is empty, or nothing says where the home is.
+    pub fn from_env() -> Result<Home, HomeError> {
+        let chosen = match std::env::var_os(HOME_VARIABLE) {
+            Some(value) if value.is_empty() => return Err(HomeError::EmptyVariable),
+            Some(value) => PathBuf::from(value),
+            None => std::env::home_dir()
+                .filter(|folder| !folder.as_os_str().is_empty())
+                .ok_or(HomeError::Unknown)?
+                .join(".malai"),
+        };
+        let root = std::path::absolute(&chosen).map_err(HomeError::io("find", &chosen))?;
+        Ok(Home::at(root))
+    }
+
+    /// The home in this folder.
+    pub fn at(root: PathBuf) -> Home {
+        // Collecting the components drops trailing slashes, which would show in every message.
+        Home {
+            root: root.components().collect(),
+        }
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder with one folder per cluster.
+    pub fn clusters(&self) -> PathBuf {
+        self.root.join("clusters")
+    }
+
+    /// The folder of one cluster, whether it is there or not.
+    pub fn cluster_dir(&self, alias: &ClusterAlias) -> ClusterDir {
+        ClusterDir {
+            alias: alias.clone(),
+            path: self.clusters().join(alias.to_string()),
+        }
+    }
+
+    /// `malai.lock`, the visible sign of the daemon's lock.
+    pub fn lock_file(&self) -> PathBuf {
+        self.root.join("malai.lock")
+    }
+
+    /// `malai.socket`, where the daemon answers the command line.
+    pub fn socket(&self) -> PathBuf {
+        self.root.join("malai.socket")
+    }
+
+    /// `malai.log`, the background daemon's log.
+    pub fn log(&self) -> PathBuf {
+        self.root.join("malai.log")
+    }
+
+    /// `audit.jsonl`, the audit record.
+    pub fn audit(&self) -> PathBuf {
+        self.root.join("audit.jsonl")
+    }
+
+    /// `replaced/`, the folders of memberships whose manager was replaced. No daemon reads them.
+    pub fn replaced(&self) -> PathBuf {
+        self.root.join("replaced")
+    }
+
+    /// `malai.toml`, the optional hand-written settings.
+    pub fn settings(&self) -> PathBuf {
+        self.root.join("malai.toml")
+    }
+
+    /// Makes the home and `clusters/` where they are missing, and takes away what others may do in them.
+    ///
+    /// # Errors
+    ///
+    /// When another user owns either, or the symbolic link that leads there, or the system refuses.
+    pub fn prepare(&self) -> Result<(), HomeError> {
+        prepare_folder(&self.root)?;
+        prepare_folder(&self.clusters())
+    }
+
+    /// The clusters of this home, sorted by alias. Hidden folders and plain files are none.
+    ///
+    /// # Errors
+    ///
+    /// The first problem of [`Home::survey`]. Use that one where the other clusters must go on.
+    pub fn cluster_dirs(&self) -> Result<Vec<ClusterDir>, HomeError> {
+        let survey = self.survey()?;
+        match survey.problems.into_iter().next() {
+            Some((_, problem)) => Err(problem),
+            None => Ok(survey.dirs),
+        }
+    }
+
+    /// The clusters of this home, and the folders in `clusters/` that cannot be one.
+    ///
+    /// # Errors
+    ///
+    /// When `clusters/` is there and cannot be listed.
+    pub fn survey(&self) -> Result<Survey, HomeError> {
+        let mut survey = Survey::default();
+        let clusters = self.clusters();
+        let entries = match fs::read_dir(&clusters) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(survey),
+            Err(error) => return Err(HomeError::io("list", &clusters)(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(HomeError::io("list", &clusters))?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            match cluster_dir(entry.path()) {
+                Ok(Some(dir)) => survey.dirs.push(dir),
+                Ok(None) => {}
+                Err(problem) => survey.problems.push((entry.path(), problem)),
+            }
+        }
+        survey.dirs.sort_by(|a, b| a.path.cmp(&b.path));
+        survey.problems.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(survey)
+    }
+}
+
+/// What [`Home::survey`] found in `clusters/`.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// The folders whose names are aliases, sorted.
+    pub dirs: Vec<ClusterDir>,
+    /// The folders that cannot be clusters, and why, sorted.
+    pub problems: Vec<(PathBuf, HomeError)>,
+}
+
+/// The folder of one cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterDir {
+    /// The cluster's local name, which is the folder's.
+    pub alias: ClusterAlias,
+    /// The folder.
+    pub path: PathBuf,
+}
+
+impl ClusterDir {
+    /// What this computer is in that cluster: the files in the folder say it.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::BothRoles`], [`HomeError::NoRole`], or when the folder cannot be read.
+    pub fn role(&self) -> Result<Role, HomeError> {
+        let present = |names: &[&'static str]| -> Result<Vec<&'static str>, HomeError> {
+            let mut found = Vec::new();
+            for name in names {
+                let path = self.path.join(name);
+                // Not followed: a link that leads nowhere is a damaged file, not an absent one.
+                match path.symlink_metadata() {
+                    Ok(_) => found.push(*name),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(HomeError::io("look at", &path)(error)),
+                }
+            }
+            Ok(found)
+        };
+        let manager_files = present(&["cluster.toml"])?;
+        let machine_files = present(&["machine.toml", "manager"])?;
+        let path = self.path.clone();
+        match (manager_files.is_empty(), machine_files.is_empty()) {
+            (false, true) => Ok(Role::Manager),
+            (true, false) => Ok(Role::Machine),
+            (false, false) => Err(HomeError::BothRoles {
+                path,
+                manager_files,
+                machine_files,
+            }),
+            (true, true) => Err(HomeError::NoRole { path }),
+        }
+    }
+
+    /// `cluster.toml`: the configuration of a cluster managed here, edited by hand.
+    pub fn cluster_toml(&self) -> PathBuf {
+        self.path.join("cluster.toml")
+    }
+
+    /// `cluster.private-key`: the manager's key.
+    pub fn cluster_key(&self) -> PathBuf {
+        self.path.join("cluster.private-key")
+    }
+
+    /// `machine.toml`: the snapshot received last, written by malai alone.
+    pub fn machine_toml(&self) -> PathBuf {
+        self.path.join("machine.toml")
+    }
+
+    /// `machine.private-key`: this computer's key in a cluster managed elsewhere.
+    pub fn machine_key(&self) -> PathBuf {
+        self.path.join("machine.private-key")
+    }
+
+    /// `manager`: the manager's id52 and address hints, as given to `machine init`.
+    pub fn manager_file(&self) -> PathBuf {
+        self.path.join("manager")
+    }
+
+    /// `published`: the snapshot that this manager published last.
+    pub fn published(&self) -> PathBuf {
+        self.path.join("published")
+    }
+
+    /// `newer`: a validly signed snapshot above this manager's own, kept for comparison.
+    pub fn newer(&self) -> PathBuf {
+        self.path.join("newer")
+    }
+
+    /// `addresses`: remembered addresses of members.
+    pub fn addresses(&self) -> PathBuf {
+        self.path.join("addresses")
+    }
+}
+
+/// The cluster folder at this path; `None` where there is something else than a folder.
+fn cluster_dir(path: PathBuf) -> Result<Option<ClusterDir>, HomeError> {
+    let metadata = fs::metadata(&path).map_err(HomeError::io("look at", &path))?;
+    if !metadata.is_dir() {
+        return Ok(None);
+    }
+    let name = path.file_name().unwrap_or_default();
+    let parsed = match name.to_str() {
+        Some(name) => ClusterAlias::parse(name).map_err(|error| error.to_string()),
+        None => Err("its name is not UTF-8".to_owned()),
+    };
+    match parsed {
+        Ok(alias) => Ok(Some(ClusterDir { alias, path })),
+        Err(reason) => Err(HomeError::BadAlias { path, reason }),
+    }
+}
+
+/// Makes this folder if it is missing, and leaves it to its owner alone.
+fn prepare_folder(path: &Path) -> Result<(), HomeError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .or_else(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Ok(()),
+            _ => Err(HomeError::io("create", path)(error)),
+        })?;
+    // Whoever owns a link can make it lead elsewhere, so its owner counts as well as its goal's.
+    let connection = path
+        .symlink_metadata()
+        .map_err(HomeError::io("look at", path))?;
+    let user = rustix::process::geteuid().as_raw();
+    if connection.is_symlink() && connection.uid() != 0 {
+        require_owner(path, &connection, user)?;
+    }
+    let folder = File::open(path).map_err(HomeError::io("open", path))?;
+    let metadata = folder.metadata().map_err(HomeError::io("look at", path))?;
+    if !metadata.is_dir() {
+        return Err(HomeError::NotAFolder {
+            path: path.to_path_buf(),
+        });
+    }
+    require_owner(path, &metadata, user)?;
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        // On the opened folder, not on the path: the path may lead elsewhere by now.
+        folder
+            .set_permissions(fs::Permissions::from_mode(mode & !0o077))
+            .map_err(HomeError::io("tighten the mode of", path))?;
+    }
+    Ok(())
+}
+
+fn require_owner(path: &Path, metadata: &Metadata, user: u32) -> Result<(), HomeError> {
+    if metadata.uid() == user {
+        return Ok(());
+    }
+    Err(HomeError::ForeignOwner {
+        path: path.to_path_buf(),
+        owner: metadata.uid(),
+        user,
+    })
+}
+
+#[cfg(test)]
+mod tests;

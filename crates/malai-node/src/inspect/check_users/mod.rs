@@ -1,0 +1,189 @@
+//! As whom commands run here, and what that means: said once for each cluster.
+
+use malai_cluster::{
+    Accept, AllowList, Cluster, ClusterAlias, Diagnostic, Machine, MachineId, Severity, UserName,
+    escape, locate_span,
+};
+
+use crate::home::{Home, Role};
+use crate::inspect::check::{ClusterReport, MAX_MACHINE_TOML, Problem};
+use crate::os::{fs, user};
+use crate::settings::Settings;
+
+/// Adds to each sound cluster what it means that commands run as the daemon's user: most loudly where
+/// that user holds the cluster's key, or is root.
+pub fn note_users(home: &Home, reports: &mut [ClusterReport]) {
+    // A malai.toml with errors is reported as such, and does not count here.
+    let settings = Settings::load(home).unwrap_or_default();
+    let own = Own {
+        name: user::own_name().unwrap_or_default(),
+        is_root: uzers::get_effective_uid() == 0,
+    };
+    add(&settings, &own, reports);
+}
+
+fn add(settings: &Settings, own: &Own, reports: &mut [ClusterReport]) {
+    for report in reports {
+        let Some(cluster) = &report.cluster else {
+            continue;
+        };
+        let accept = ClusterAlias::parse(&report.alias)
+            .ok()
+            .and_then(|alias| settings.accept.all.get(&alias))
+            .map(|section| section.accept.clone().of_daemon(Some(&own.name)));
+        let here = report.own_id.and_then(|id| cluster.machine(&id));
+        let here = here.filter(|machine| runs_as_daemon(machine, own, accept.as_ref()));
+        let note = match (report.role, here) {
+            (Some(Role::Manager), Some(here)) => Some(own.on_the_manager(here)),
+            (Some(Role::Manager), None) => elsewhere(cluster, report.own_id),
+            (Some(Role::Machine), Some(here)) => Some(own.on_a_machine(here, &report.alias)),
+            _ => None,
+        };
+        if let Some(note) = note {
+            report.problems.push(note.problem(report));
+        }
+    }
+}
+
+/// The user whom the daemon runs as, which is taken to be the one who checks.
+struct Own {
+    name: String,
+    is_root: bool,
+}
+
+/// What is to be said, and about which key of cluster.toml.
+struct Note {
+    severity: Severity,
+    key: String,
+    message: String,
+    help: String,
+}
+
+impl Own {
+    fn user(&self) -> String {
+        match self.is_root {
+            true => "root".to_owned(),
+            false => format!("the daemon's user `{}`", escape(&self.name)),
+        }
+    }
+
+    fn on_the_manager(&self, here: &Machine) -> Note {
+        let user = self.user();
+        Note {
+            severity: Severity::Warning,
+            key: format!("machine.{}", here.name()),
+            message: format!(
+                "this is the manager, and commands on it run as {user}, who can read cluster.private-key: whoever may run commands here can take the whole cluster over"
+            ),
+            help: "give it a `username` that cannot read this home, or allow nobody here"
+                .to_owned(),
+        }
+    }
+
+    fn on_a_machine(&self, here: &Machine, alias: &str) -> Note {
+        let user = self.user();
+        let (severity, message) = match self.is_root {
+            true => (
+                Severity::Warning,
+                format!(
+                    "commands on this computer (`{}`) run as root: whoever may run them rules it, and with its keys its place in every cluster",
+                    here.name()
+                ),
+            ),
+            false => (
+                Severity::Note,
+                format!(
+                    "commands on this computer (`{}`) run as {user}, who can read the keys in this home: whoever may run them can act as this computer in every cluster",
+                    here.name()
+                ),
+            ),
+        };
+        Note {
+            severity,
+            key: String::new(),
+            message,
+            help: format!(
+                "the manager can give it a `username`, and `users` in [accept.{alias}] of malai.toml refuses the daemon's own"
+            ),
+        }
+    }
+}
+
+/// On a manager, about machines other than this computer.
+fn elsewhere(cluster: &Cluster, own: Option<MachineId>) -> Option<Note> {
+    let open = cluster
+        .machines()
+        .filter(|machine| Some(machine.id()) != own && has_list_without_user(machine));
+    let names: Vec<&str> = open.map(|machine| machine.name().as_str()).collect();
+    let first = names.first()?;
+    let whom = match names.len() {
+        1 => format!("on `{first}`"),
+        count => format!("on {count} machines, as on `{first}`,"),
+    };
+    Some(Note {
+        severity: Severity::Note,
+        key: format!("machine.{first}"),
+        message: format!(
+            "{whom} commands run as the daemon's user there, who can read that machine's keys: whoever may run them can act as that machine, and is root where its daemon is"
+        ),
+        help: "write `username` where that matters".to_owned(),
+    })
+}
+
+impl Note {
+    fn problem(self, report: &ClusterReport) -> Problem {
+        let file = report.path.join("cluster.toml");
+        let source = match self.key.as_str() {
+            "" => None,
+            _ => fs::read_text(&file, MAX_MACHINE_TOML).ok().flatten(),
+        };
+        let place = source.as_ref().and_then(|source| {
+            let allowed = locate_span(source, &format!("{}.allow_from", self.key));
+            let span = allowed.or_else(|| locate_span(source, &self.key))?;
+            Some((source, span))
+        });
+        match place {
+            Some((source, span)) => Problem::InFile(Diagnostic::at(
+                self.severity,
+                &file.to_string_lossy(),
+                source,
+                span,
+                self.message,
+                Some(self.help),
+            )),
+            None => Problem::Whole {
+                severity: self.severity,
+                message: format!("{} ({})", self.message, self.help),
+            },
+        }
+    }
+}
+
+/// Whether anybody may run anything on this computer as the daemon's user.
+fn runs_as_daemon(machine: &Machine, own: &Own, accept: Option<&Accept>) -> bool {
+    if accept.is_some_and(|accept| {
+        accept.from().is_some_and(<[_]>::is_empty) || !accept.accepts_user(None)
+    }) {
+        return false;
+    }
+    let is_own = |user: Option<&UserName>| user.is_none_or(|user| user.as_str() == own.name);
+    any_list(machine, is_own)
+}
+
+fn has_list_without_user(machine: &Machine) -> bool {
+    any_list(machine, |user| user.is_none())
+}
+
+/// Whether there is a list that is not empty for something that runs as such a user.
+fn any_list(machine: &Machine, such: impl Fn(Option<&UserName>) -> bool) -> bool {
+    let holds = |list: Option<&AllowList>| list.is_some_and(|list| !list.entries().is_empty());
+    let own =
+        such(machine.username()) && (holds(machine.allow_from()) || holds(machine.allow_shell()));
+    let commands = machine.commands().iter();
+    own || commands
+        .filter(|command| such(command.username().or(machine.username())))
+        .any(|command| holds(command.allow_from().or(machine.allow_from())))
+}
+
+#[cfg(test)]
+mod tests;

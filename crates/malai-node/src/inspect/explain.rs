@@ -1,0 +1,414 @@
+//! Who may do what where, and why: the decision of the policy, with the places of the rules that made
+//! it. Reads the home, and needs no daemon.
+
+use std::path::PathBuf;
+
+use malai_cluster::{
+    Accept, Action, Admitted, Cluster, ClusterRef, Decision, Grant, Location, MAX_CONTENT,
+    MachineId, MachineRef, Refusal, Request, Rule, Severity, Snapshot, check, decide, escape,
+    escape_bytes, locate, looks_like_id52, nearest,
+};
+use serde::Serialize;
+
+use crate::home::{ClusterDir, Home, Role, manager_file};
+use crate::inspect::check::MAX_MACHINE_TOML;
+use crate::os::fs;
+use crate::os::user::{self, RunAs};
+use crate::service::dispatch::{resolve_target, unknown_cluster};
+use crate::settings::Settings;
+
+/// The answer.
+#[derive(Debug, Clone, Serialize)]
+pub struct Explanation {
+    /// Whether everybody who was asked about may do it.
+    pub allowed: bool,
+    /// Who was asked about, as typed.
+    pub who: String,
+    /// The machine and the cluster, as `web01.company`.
+    pub target: String,
+    /// The argument list, safe to show; none for a shell.
+    pub command: Option<Vec<String>>,
+    /// By which configuration.
+    pub configuration: ConfigurationUsed,
+    /// Whether the target is this very computer, so that what its owner accepts is known.
+    pub target_is_here: bool,
+    /// One for all of whom it is the same.
+    pub answers: Vec<Answer>,
+}
+
+/// By which configuration it was decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConfigurationUsed {
+    /// The file that the lines are of.
+    pub file: PathBuf,
+    /// What is in force: on a manager what it has published, on a machine what it has received.
+    pub revision: Option<u64>,
+    /// On a manager: whether `cluster.toml` says something else than what is in force.
+    pub unpublished: bool,
+}
+
+/// The answer for some members.
+#[derive(Debug, Clone, Serialize)]
+pub struct Answer {
+    /// For whom: names, and id52s of those who have none.
+    pub members: Vec<String>,
+    /// Whether they may.
+    pub allowed: bool,
+    /// The cluster's rule that allowed or refused it, and where it stands.
+    pub rule: Option<Located>,
+    /// The entry of the rule's list that holds them.
+    pub entry: Option<String>,
+    /// The groups that lead to them, each with the place of its members.
+    pub groups: Vec<Located>,
+    /// The user it runs as; none is the daemon's own, whose name is not known here.
+    pub user: Option<String>,
+    /// Whether that is the daemon's own user.
+    pub own_user: bool,
+    /// What is run; empty for a shell and where nothing is.
+    pub runs: Vec<String>,
+    /// The list by which the owner of this computer accepts them or does not, if one counts.
+    pub accepted: Option<Located>,
+    /// Why it is refused.
+    #[serde(serialize_with = "as_text")]
+    pub refusal: Option<Reason>,
+}
+
+/// Why it is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// By the cluster's rules or this computer's owner.
+    Policy(Refusal),
+    /// It would be allowed, and cannot run as its user here.
+    User(String),
+}
+
+/// A key of a configuration file, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Located {
+    /// The key, as `machine.web01.allow_from`, or the name of a group.
+    pub name: String,
+    /// The file.
+    pub file: PathBuf,
+    /// The line, counted from 1, where there is one: a missing key has its section's.
+    pub line: Option<usize>,
+}
+
+fn as_text<S: serde::Serializer>(
+    reason: &Option<Reason>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let text = reason.as_ref().map(|reason| match reason {
+        Reason::Policy(refusal) => refusal.to_string(),
+        Reason::User(why) => why.clone(),
+    });
+    text.serialize(serializer)
+}
+
+/// Decides, by what the home has, what somebody may do: run a command, or open a shell without one.
+///
+/// # Errors
+///
+/// The question cannot be answered, in words for people: no such cluster, machine or member, or a
+/// configuration that is not sound.
+pub fn why(
+    home: &Home,
+    who: &str,
+    target: &str,
+    argv: Option<&[Vec<u8>]>,
+) -> Result<Explanation, String> {
+    let settings = Settings::load(home).map_err(|error| error.to_string())?;
+    let target = resolve_target(target, &settings.aliases)?;
+    let dirs = home.cluster_dirs().map_err(|error| error.to_string())?;
+    let dir = dirs.iter().find(|dir| match &target.cluster {
+        ClusterRef::Alias(alias) => dir.alias == *alias,
+        ClusterRef::Id(id) => manager_file::identify(dir).is_ok_and(|(_, found)| found == *id),
+    });
+    let Some(dir) = dir else {
+        let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
+        return Err(unknown_cluster(
+            &target.cluster,
+            Some(&target.machine),
+            &known,
+        ));
+    };
+    let known = KnownCluster::load(dir)?;
+    let cluster = &known.cluster;
+    let machine = match &target.machine {
+        MachineRef::Name(name) => cluster.machine_named(name.as_str()),
+        MachineRef::Id(id) => cluster.machine(id),
+    };
+    let machine = machine.ok_or_else(|| {
+        let wanted = target.machine.to_string();
+        let near = cluster.nearest_machine(&wanted);
+        let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        format!(
+            "cluster `{}` has no machine `{}`{near}",
+            dir.alias,
+            escape(&wanted)
+        )
+    })?;
+    let members = members(cluster, who)?;
+    let target_is_here = machine.id() == known.local_id;
+    let accept = target_is_here.then(|| settings.accept.of_this_computer(&dir.alias));
+    let accept = accept.flatten();
+
+    let asked = Query {
+        home,
+        settings: &settings,
+        known: &known,
+        target_is_here,
+        accept: accept.as_ref(),
+    };
+
+    let mut answers: Vec<Answer> = Vec::new();
+    for from in members {
+        let action = argv.map_or(Action::Shell, Action::Exec);
+        let to = machine.id();
+        let answer = asked.answer(&Request { from, to, action });
+        match answers
+            .iter_mut()
+            .find(|other| other.says_the_same(&answer))
+        {
+            Some(other) => other.merge(answer),
+            None => answers.push(answer),
+        }
+    }
+    Ok(Explanation {
+        allowed: !answers.is_empty() && answers.iter().all(|answer| answer.allowed),
+        who: escape(who),
+        target: format!("{}.{}", machine.name(), dir.alias),
+        command: argv.map(|argv| argv.iter().map(|word| escape_bytes(word)).collect()),
+        configuration: known.used,
+        target_is_here,
+        answers,
+    })
+}
+
+/// Whom a text means: a machine, a key, or a group's members.
+fn members(cluster: &Cluster, who: &str) -> Result<Vec<MachineId>, String> {
+    if looks_like_id52(who) {
+        let id = MachineId::parse(who).map_err(|error| error.to_string())?;
+        return Ok(vec![id]);
+    }
+    let (name, group_only) = match who.strip_prefix('@') {
+        Some(group) => (group, true),
+        None => (who, false),
+    };
+    if let Some(machine) = cluster.machine_named(name).filter(|_| !group_only) {
+        return Ok(vec![machine.id()]);
+    }
+    if let Some(group) = cluster.group_named(name) {
+        return Ok(cluster.members_of(group).collect());
+    }
+    let groups = cluster.groups().map(|group| group.name().as_str());
+    let machines = cluster.machines().filter(|_| !group_only);
+    let names = groups.chain(machines.map(|machine| machine.name().as_str()));
+    let what = if group_only {
+        "group"
+    } else {
+        "machine or group"
+    };
+    let near = match nearest(name, names) {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None => String::new(),
+    };
+    Err(format!("there is no {what} `{}`{near}", escape(name)))
+}
+
+/// A cluster as this home knows it.
+struct KnownCluster {
+    cluster: Cluster,
+    local_id: MachineId,
+    source: String,
+    used: ConfigurationUsed,
+}
+
+impl KnownCluster {
+    /// On a manager `cluster.toml`, as it would be published; on a machine what it has received.
+    fn load(dir: &ClusterDir) -> Result<Self, String> {
+        let (role, id) = manager_file::identify(dir).map_err(|error| error.to_string())?;
+        let read =
+            |path: &PathBuf, most| fs::read_text(path, most).map_err(|error| error.to_string());
+        let (file, key) = match role {
+            Role::Manager => (dir.cluster_toml(), dir.cluster_key()),
+            Role::Machine => (dir.machine_toml(), dir.machine_key()),
+        };
+        let seed = crate::home::keystore::load(&key).map_err(|error| error.to_string())?;
+        let source = read(&file, MAX_MACHINE_TOML)?.ok_or_else(|| match role {
+            Role::Manager => format!("{} is missing", file.display()),
+            Role::Machine => format!(
+                "cluster `{}` has sent no configuration yet: everything is refused here",
+                dir.alias
+            ),
+        })?;
+        let (cluster, revision, unpublished) = match role {
+            Role::Machine => {
+                let snapshot = Snapshot::from_file(&id, &source)
+                    .map_err(|error| format!("{}: {error}", file.display()))?;
+                (
+                    Cluster::clone(snapshot.cluster()),
+                    Some(snapshot.revision()),
+                    false,
+                )
+            }
+            Role::Manager => {
+                let checked = check(&file.to_string_lossy(), &source);
+                let errors = checked.diagnostics.iter();
+                let errors = errors.filter(|problem| problem.severity == Severity::Error);
+                let cluster = checked.cluster.ok_or_else(|| {
+                    let errors: Vec<_> = errors.map(ToString::to_string).collect();
+                    format!(
+                        "there is no answer while cluster.toml is invalid\n{}",
+                        errors.join("\n")
+                    )
+                })?;
+                let published = read(&dir.published(), MAX_CONTENT as u64 + 4096)?
+                    .and_then(|text| Snapshot::from_file(&id, &text).ok());
+                let content = published.as_ref().map(Snapshot::content);
+                let unpublished = content != Some(&cluster.render());
+                let revision = published.as_ref().map(Snapshot::revision);
+                (cluster, revision, unpublished)
+            }
+        };
+        Ok(KnownCluster {
+            cluster,
+            local_id: seed.id(),
+            source,
+            used: ConfigurationUsed {
+                file,
+                revision,
+                unpublished,
+            },
+        })
+    }
+}
+
+/// What an answer is made from.
+struct Query<'a> {
+    home: &'a Home,
+    settings: &'a Settings,
+    known: &'a KnownCluster,
+    target_is_here: bool,
+    accept: Option<&'a Accept>,
+}
+
+impl Query<'_> {
+    fn answer(&self, request: &Request<'_>) -> Answer {
+        let cluster = &self.known.cluster;
+        let name = cluster.machine(&request.from);
+        let name = name.map(|machine| machine.name().to_string());
+        let mut answer = Answer {
+            members: vec![name.unwrap_or_else(|| request.from.to_string())],
+            allowed: false,
+            rule: None,
+            entry: None,
+            groups: Vec::new(),
+            user: None,
+            own_user: false,
+            runs: Vec::new(),
+            accepted: None,
+            refusal: None,
+        };
+        match decide(cluster, request, None) {
+            Decision::Allow(grant) => self.granted(&mut answer, grant),
+            Decision::Refuse(refusal) => {
+                answer.rule = refusal.rule().map(|rule| self.placed(rule));
+                answer.refusal = Some(Reason::Policy(refusal));
+                return answer;
+            }
+        }
+        // What is left of it here.
+        if let Decision::Refuse(refusal) = decide(cluster, request, self.accept) {
+            answer.allowed = false;
+            answer.accepted = refusal.rule().map(|rule| self.placed(rule));
+            answer.refusal = Some(Reason::Policy(refusal));
+        } else if let Some(accept) = self.accept
+            && let Admitted::By(rule) = accept.admits(cluster, &request.from)
+        {
+            answer.accepted = Some(Located {
+                name: rule.to_string(),
+                ..self.placed(&rule.path)
+            });
+        }
+        answer
+    }
+
+    fn granted(&self, answer: &mut Answer, grant: Grant) {
+        let Grant { argv, user, rule } = grant;
+        answer.runs = argv.iter().map(|word| escape_bytes(word)).collect();
+        answer.own_user = user.is_none();
+        answer.user = match &user {
+            Some(user) => Some(user.to_string()),
+            None if self.target_is_here => user::own_name(),
+            None => None,
+        };
+        let Rule { path, entry, via } = rule;
+        answer.groups = via
+            .iter()
+            .map(|group| Located {
+                name: group.to_string(),
+                ..self.placed(&format!("group.{group}.members"))
+            })
+            .collect();
+        answer.rule = Some(self.placed(&path));
+        answer.entry = Some(entry);
+        let run_as = user
+            .filter(|_| self.target_is_here)
+            .map(|user| RunAs::named(&user));
+        match run_as {
+            Some(Err(error)) => answer.refusal = Some(Reason::User(error.to_string())),
+            _ => answer.allowed = true,
+        }
+    }
+
+    fn placed(&self, rule: &str) -> Located {
+        let (path, file, source) = match rule.strip_prefix("malai.toml ") {
+            Some(path) => (path, self.home.settings(), self.settings.accept.source()),
+            None => (
+                rule,
+                self.known.used.file.clone(),
+                self.known.source.as_str(),
+            ),
+        };
+        Located {
+            name: rule.to_owned(),
+            file,
+            line: nearest_place(source, path).map(|place| place.line),
+        }
+    }
+}
+
+/// Where a key stands; of one that is not written, its section.
+fn nearest_place(source: &str, path: &str) -> Option<Location> {
+    let mut path = path;
+    loop {
+        if let Some(found) = locate(source, path) {
+            return Some(found);
+        }
+        (path, _) = path.rsplit_once('.')?;
+    }
+}
+
+impl Answer {
+    fn says_the_same(&self, other: &Answer) -> bool {
+        let key = |answer: &Answer| {
+            (
+                answer.allowed,
+                answer.rule.clone(),
+                answer.entry.clone(),
+                answer.user.clone(),
+                answer.refusal.clone(),
+                answer.accepted.as_ref().map(|accepted| accepted.line),
+            )
+        };
+        key(self) == key(other)
+    }
+
+    /// Takes members over. The way through groups stays as far as it is theirs too.
+    fn merge(&mut self, other: Answer) {
+        let same = self.groups.iter().zip(&other.groups);
+        let same = same.take_while(|(one, other)| one == other).count();
+        self.groups.truncate(same);
+        self.members.extend(other.members);
+    }
+}

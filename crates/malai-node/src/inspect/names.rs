@@ -1,0 +1,89 @@
+//! The names that a home knows, for completions and for whoever mistyped one. Needs no daemon.
+
+use malai_cluster::Cluster;
+
+use crate::home::{Home, Role};
+use crate::inspect::check::{ClusterReport, verify_home};
+use crate::settings::Settings;
+
+/// The names that there are. What cannot be read has none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The clusters of the home, by alias.
+    pub clusters: Vec<ClusterNames>,
+    /// Short names of targets, as `malai.toml` has them.
+    pub aliases: Vec<String>,
+}
+
+/// The names in one cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterNames {
+    /// Its local name.
+    pub alias: String,
+    /// Whether it is managed here.
+    pub managed: bool,
+    /// Its machines and what they are to be asked for by name.
+    pub machines: Vec<MachineNames>,
+    /// Its groups.
+    pub groups: Vec<String>,
+}
+
+/// The names of one machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MachineNames {
+    /// Its own.
+    pub name: String,
+    /// Its command entries.
+    pub commands: Vec<String>,
+}
+
+impl Names {
+    /// The names that this home knows.
+    pub fn of(home: &Home) -> Self {
+        let settings = Settings::load(home).unwrap_or_default();
+        let clusters = verify_home(home, None).unwrap_or_default();
+        Self {
+            clusters: clusters.into_iter().map(ClusterNames::from).collect(),
+            aliases: settings.aliases.into_keys().collect(),
+        }
+    }
+
+    /// The targets in the clusters with a machine of this name.
+    pub fn targets_of(&self, machine: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for cluster in &self.clusters {
+            if cluster.machines.iter().any(|known| known.name == machine) {
+                found.push(format!("{machine}.{}", cluster.alias));
+            }
+        }
+        found
+    }
+}
+
+impl From<ClusterReport> for ClusterNames {
+    fn from(report: ClusterReport) -> Self {
+        let named = report.cluster.as_ref();
+        Self {
+            managed: report.role == Some(Role::Manager),
+            machines: named.map(machines).unwrap_or_default(),
+            groups: named
+                .map(|cluster| cluster.groups().map(|group| group.name().to_string()))
+                .into_iter()
+                .flatten()
+                .collect(),
+            alias: report.alias,
+        }
+    }
+}
+
+fn machines(cluster: &Cluster) -> Vec<MachineNames> {
+    let machines = cluster.machines().map(|machine| MachineNames {
+        name: machine.name().to_string(),
+        commands: machine
+            .commands()
+            .iter()
+            .map(|c| c.name().to_string())
+            .collect(),
+    });
+    machines.collect()
+}

@@ -1,0 +1,256 @@
+//! The facts behind `malai status`, as far as they can be told without asking the daemon.
+
+use std::io;
+use std::path::PathBuf;
+
+use malai_cluster::{ClusterId, MachineId, Severity};
+use malai_wire::status::DaemonFacts;
+use serde::Serialize;
+
+use crate::home::lock::{self, LockState};
+use crate::home::{Home, Role};
+use crate::inspect::check::{self, ClusterReport, Condition, VerifyError};
+use crate::settings::Settings;
+
+/// Everything `malai status` shows.
+#[derive(Debug, Clone, Serialize)]
+pub struct Facts {
+    /// The version of the malai that asks.
+    pub version: &'static str,
+    /// The home.
+    pub home: PathBuf,
+    /// Whether a daemon lives, and how it is.
+    pub state: DaemonState,
+    /// The daemon's process id, where it can be told.
+    pub pid: Option<u32>,
+    /// `malai.lock`.
+    pub lock: Sign,
+    /// `malai.socket`.
+    pub socket: Sign,
+    /// Why the daemon's answer is missing, where one was asked for in vain.
+    pub no_answer: Option<String>,
+    /// The clusters of this home, by alias.
+    pub clusters: Vec<LocalCluster>,
+    /// What is wrong with the home as a whole, in whole sentences.
+    pub problems: Vec<String>,
+    /// What the daemon said of itself.
+    pub daemon: Option<DaemonFacts>,
+}
+
+/// Whether a daemon lives, and how it is. The lock alone says whether one does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DaemonState {
+    /// It holds the lock and answers.
+    Running,
+    /// It holds the lock and has not answered.
+    NotResponsive,
+    /// It holds the lock and has no socket yet.
+    Starting,
+    /// Nobody holds the lock; a socket is left.
+    Crashed,
+    /// Nobody holds the lock.
+    NotRunning,
+}
+
+/// A file whose presence means something.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sign {
+    /// Where it is, or would be.
+    pub path: PathBuf,
+    /// Whether it is there.
+    pub present: bool,
+}
+
+/// One cluster as its files in this home show it.
+#[derive(Debug, Clone, Serialize)]
+pub struct LocalCluster {
+    /// The folder's name, which is the alias where it can be one.
+    pub alias: String,
+    /// What this computer is in it; `None` where the folder does not tell.
+    pub role: Option<Role>,
+    /// The manager's id52.
+    pub manager: Option<ClusterId>,
+    /// This computer's own id52 in it.
+    pub own_id: Option<MachineId>,
+    /// `cluster.toml` or `machine.toml`; the folder where the role cannot be told.
+    pub config: PathBuf,
+    /// How many `[machine.*]` sections its configuration has, where they can be counted.
+    pub machines: Option<usize>,
+    /// How it is.
+    pub condition: Condition,
+    /// How many errors `malai rescan --check` shows.
+    pub errors: usize,
+    /// How many warnings it shows.
+    pub warnings: usize,
+}
+
+impl Facts {
+    /// Whether only the daemon's own answer can tell how it is.
+    pub fn wants_answer(&self) -> bool {
+        self.state == DaemonState::NotResponsive && self.daemon.is_none()
+    }
+
+    /// Adds what the daemon answered, or why it did not.
+    pub fn answered(&mut self, answer: Result<DaemonFacts, String>) {
+        match answer {
+            Ok(daemon) => {
+                self.state = DaemonState::Running;
+                self.pid = Some(daemon.pid);
+                self.no_answer = None;
+                self.daemon = Some(daemon);
+            }
+            Err(reason) => self.no_answer = Some(reason),
+        }
+    }
+
+    /// Whether there is a daemon that answers: what the exit code of `malai status` says.
+    pub fn is_healthy(&self) -> bool {
+        self.state == DaemonState::Running
+    }
+}
+
+/// Why the facts cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// Whether a daemon lives cannot be told.
+    #[error(
+        "cannot tell whether a daemon runs for {}: {source}; run malai as the user that owns this home",
+        crate::os::fs::display_path(home)
+    )]
+    Lock {
+        /// The home.
+        home: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The clusters cannot be listed.
+    #[error(transparent)]
+    Home(#[from] VerifyError),
+}
+
+/// Gathers what the files and the lock of this home tell. Changes nothing.
+///
+/// # Errors
+///
+/// When the home is there and cannot be read.
+pub fn gather(home: &Home) -> Result<Facts, StatusError> {
+    let sign = |path: PathBuf| Sign {
+        present: path.symlink_metadata().is_ok(),
+        path,
+    };
+    let lock_state = lock::probe(home).map_err(|source| StatusError::Lock {
+        home: home.root().to_path_buf(),
+        source,
+    })?;
+    let socket = sign(home.socket());
+    let (state, pid) = match (lock_state, socket.present) {
+        (LockState::Held { pid }, true) => (DaemonState::NotResponsive, pid),
+        (LockState::Held { pid }, false) => (DaemonState::Starting, pid),
+        (LockState::Free, true) => (DaemonState::Crashed, None),
+        (LockState::Free, false) => (DaemonState::NotRunning, None),
+    };
+    let clusters = check::verify_home(home, None)?;
+    Ok(Facts {
+        version: env!("CARGO_PKG_VERSION"),
+        home: home.root().to_path_buf(),
+        state,
+        pid,
+        lock: sign(home.lock_file()),
+        socket,
+        no_answer: None,
+        clusters: clusters.into_iter().map(local_cluster).collect(),
+        problems: home_problems(home),
+        daemon: None,
+    })
+}
+
+fn home_problems(home: &Home) -> Vec<String> {
+    let mut problems = Vec::new();
+    let errors = check::verify_settings(home, &[])
+        .iter()
+        .filter(|problem| problem.severity() == Severity::Error)
+        .count();
+    if errors > 0 {
+        problems.push(format!(
+            "malai.toml has {errors} {}: `malai rescan --check` shows where",
+            if errors == 1 { "error" } else { "errors" }
+        ));
+    }
+    // The file's own problems are counted above; what is left is the environment's.
+    if let Err(error) = Settings::default().effective_reach() {
+        problems.push(error.to_string());
+    }
+    problems
+}
+
+fn local_cluster(report: ClusterReport) -> LocalCluster {
+    let config = match report.role {
+        Some(Role::Manager) => report.path.join("cluster.toml"),
+        Some(Role::Machine) => report.path.join("machine.toml"),
+        None => report.path.clone(),
+    };
+    LocalCluster {
+        errors: report.count(Severity::Error),
+        warnings: report.count(Severity::Warning),
+        alias: report.alias,
+        role: report.role,
+        manager: report.id,
+        own_id: report.own_id,
+        config,
+        machines: report.machines,
+        condition: report.condition,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use malai_wire::status::{MachineState, NetworkPath};
+
+    /// During an upgrade the daemon may be of another version than the command line.
+    #[test]
+    fn answers_of_older_and_newer_daemons_are_understood() {
+        let newer = r#"{
+            "version": "9.0.0", "pid": 7, "mood": "fine",
+            "clusters": [{"alias": "company", "revision": 3, "colour": "red", "machines": [{
+                "id": "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60",
+                "path": "carrier-pigeon", "state": "dreaming", "rtt_ms": 0.5
+            }]}]
+        }"#;
+        let facts: DaemonFacts = serde_json::from_str(newer).unwrap();
+        let machine = &facts.clusters[0].machines[0];
+        assert_eq!(machine.path, Some(NetworkPath::Other));
+        assert_eq!(machine.state, MachineState::Idle);
+        let again = serde_json::to_string(&facts).unwrap();
+        assert_eq!(serde_json::from_str::<DaemonFacts>(&again).unwrap(), facts);
+        assert_eq!(
+            serde_json::from_str::<DaemonFacts>("{}").unwrap(),
+            DaemonFacts::default()
+        );
+    }
+
+    #[test]
+    fn only_an_answer_makes_a_daemon_healthy() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path().join("home"));
+        home.prepare().unwrap();
+        assert_eq!(gather(&home).unwrap().state, DaemonState::NotRunning);
+        let lock = lock::HomeLock::acquire(&home).unwrap();
+        let facts = gather(&home).unwrap();
+        assert_eq!(facts.state, DaemonState::Starting);
+        assert_eq!(facts.pid, Some(std::process::id()));
+        assert!(!facts.wants_answer());
+
+        std::fs::write(home.socket(), "").unwrap();
+        let mut facts = gather(&home).unwrap();
+        assert!(facts.wants_answer() && !facts.is_healthy());
+        facts.answered(Err("silence".to_owned()));
+        assert!(!facts.is_healthy());
+        facts.answered(Ok(DaemonFacts::default()));
+        assert!(facts.is_healthy() && !facts.wants_answer());
+
+        drop(lock);
+        assert_eq!(gather(&home).unwrap().state, DaemonState::Crashed);
+    }
+}

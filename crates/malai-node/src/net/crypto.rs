@@ -1,0 +1,138 @@
+//! The ciphers of every connection, the quickest on this processor first.
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::{CipherSuiteCommon, CryptoProvider, ring};
+use rustls::{CipherSuite, SupportedCipherSuite, Tls13CipherSuite};
+
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+    let mut provider = ring::default_provider();
+    let in_hardware = has_aes();
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| place(suite.suite(), in_hardware));
+    // iroh seals the tokens by which an address proves itself with the first of these, and with a key of
+    // 32 bytes: with a cipher whose keys are shorter it panics, and takes the endpoint with it.
+    provider.cipher_suites.splice(0..0, for_tokens());
+    Arc::new(provider)
+});
+
+/// What endpoints encrypt with. All three ciphers of TLS 1.3 are strong enough; who dials chooses. AES
+/// with 128 bits is 9 % faster than with 256 where the processor has it; where it has not, ChaCha20 is faster by far.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    PROVIDER.clone()
+}
+
+/// A cipher with keys of 32 bytes that no QUIC connection is offered.
+fn for_tokens() -> Option<SupportedCipherSuite> {
+    let Tls13CipherSuite {
+        common,
+        hkdf_provider,
+        aead_alg,
+        ..
+    } = ring::cipher_suite::TLS13_AES_256_GCM_SHA384.tls13()?;
+    let CipherSuiteCommon {
+        suite,
+        hash_provider,
+        confidentiality_limit,
+    } = *common;
+    // Made once a process: see `PROVIDER`.
+    Some(SupportedCipherSuite::Tls13(Box::leak(Box::new(
+        Tls13CipherSuite {
+            common: CipherSuiteCommon {
+                suite,
+                hash_provider,
+                confidentiality_limit,
+            },
+            hkdf_provider: *hkdf_provider,
+            aead_alg: *aead_alg,
+            quic: None,
+        },
+    ))))
+}
+
+fn place(suite: CipherSuite, aes_in_hardware: bool) -> u8 {
+    match suite {
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 if aes_in_hardware => 2,
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => 0,
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => 1,
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => 2,
+        // Of older versions of TLS, which QUIC does not know.
+        _ => 3,
+    }
+}
+
+/// Whether the processor does AES, and the multiplication of GCM, itself.
+fn has_aes() -> bool {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    return std::arch::is_x86_feature_detected!("aes")
+        && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes")
+        && std::arch::is_aarch64_feature_detected!("pmull");
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::CipherSuite;
+
+    use super::{place, provider};
+    use crate::net::endpoint::{self, Ports};
+    use crate::settings::Reach;
+
+    #[test]
+    fn the_quickest_comes_first_and_none_is_left_out() {
+        let mut suites = [
+            CipherSuite::TLS13_AES_256_GCM_SHA384,
+            CipherSuite::TLS13_AES_128_GCM_SHA256,
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+        ];
+        suites.sort_by_key(|suite| place(*suite, true));
+        assert_eq!(suites[0], CipherSuite::TLS13_AES_128_GCM_SHA256);
+        suites.sort_by_key(|suite| place(*suite, false));
+        assert_eq!(suites[0], CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
+        let offered: Vec<_> = provider()
+            .cipher_suites
+            .iter()
+            .map(|suite| suite.suite())
+            .collect();
+        for suite in suites {
+            assert!(offered.contains(&suite), "{offered:?}");
+        }
+    }
+
+    /// What a daemon asks of whoever comes from an address from which there are many.
+    #[tokio::test]
+    async fn an_address_can_be_asked_to_prove_itself() {
+        let bind = |byte| {
+            let seed = malai_cluster::SecretSeed::from_bytes([byte; 32]);
+            async move {
+                endpoint::bind(&seed, Reach::Loopback, Ports::Any)
+                    .await
+                    .unwrap()
+            }
+        };
+        let (server, client) = tokio::join!(bind(1), bind(2));
+        let address = server.addr();
+        let serving = tokio::spawn(async move {
+            let mut asked = 0;
+            while let Some(incoming) = server.accept().await {
+                if incoming.remote_addr_validated() {
+                    return (asked, incoming.accept().unwrap().await.is_ok());
+                }
+                asked += 1;
+                incoming.retry().unwrap();
+            }
+            (asked, false)
+        });
+        let connection = client
+            .connect(address, malai_wire::version::ALPN)
+            .await
+            .unwrap();
+        let (asked, accepted) = serving.await.unwrap();
+        assert!(asked >= 1 && accepted, "asked {asked} times");
+        drop(connection);
+    }
+}

@@ -1,0 +1,150 @@
+//! One probe of one address: does the wanted key live there?
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use iroh::endpoint::{ConnectError, ConnectingError, Connection, ConnectionError};
+use iroh::{Endpoint, EndpointAddr};
+use malai_cluster::MachineId;
+use malai_wire::peer::hello::InstanceId;
+use malai_wire::peer::probe::{PROBE_DONE, PROBE_TWIN};
+use malai_wire::version::PROBE_ALPN;
+
+use crate::net::discovery::probe_pool::{ProbeEndpoint, ProbePool};
+use crate::net::endpoint::endpoint_id;
+
+/// How long one address may take to answer. A server that stalls in the handshake costs this, in the
+/// background, and nothing else.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often a closed port of this computer is looked at again: its daemon may just be starting.
+const KNOCK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What an address turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The wanted key lives there; it took this long to prove it.
+    VerifiedAddress(Duration),
+    /// Something else does.
+    Another,
+    /// Nobody answers.
+    Silent,
+    /// Nobody listens at that port of this computer.
+    Closed,
+}
+
+/// Proves that `target` lives at `address`, or finds out that it does not.
+pub(crate) async fn probe(
+    probers: &Arc<ProbePool>,
+    target: &MachineId,
+    address: SocketAddr,
+) -> Answer {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    // A dial to a closed port takes all its time, and the system knows better at once.
+    while address.ip().is_loopback() && is_closed(address) {
+        if tokio::time::Instant::now() + KNOCK_AGAIN > deadline {
+            return Answer::Closed;
+        }
+        tokio::time::sleep(KNOCK_AGAIN).await;
+    }
+    let Some(prober) = probers.endpoint_for(target, address).await else {
+        return Answer::Silent;
+    };
+    let begun = Instant::now();
+    match tokio::time::timeout_at(deadline, dial(prober.endpoint(), target, address)).await {
+        Ok(Ok(connection)) => {
+            connection.close(PROBE_DONE.into(), b"");
+            Answer::VerifiedAddress(begun.elapsed())
+        }
+        Ok(Err(error)) if is_silence(&error) => Answer::Silent,
+        Ok(Err(_)) => Answer::Another,
+        Err(_) => Answer::Silent,
+    }
+}
+
+/// The instance of whoever proves to have `local_id`'s key at `address`, this process included. A port of
+/// this computer at which nobody listens is not dialled.
+pub(crate) async fn instance(local_id: &MachineId, address: SocketAddr) -> Option<InstanceId> {
+    if address.ip().is_loopback() && is_closed(address) {
+        return None;
+    }
+    let prober = ProbeEndpoint::of(address).await?;
+    let ask = async {
+        let connection = dial(prober.endpoint(), local_id, address).await.ok()?;
+        let mut instance = InstanceId::default();
+        let answer = async {
+            let mut stream = connection.accept_uni().await.ok()?;
+            stream.read_exact(&mut instance).await.ok()
+        };
+        let answered = tokio::time::timeout(PATIENCE, answer).await;
+        connection.close(PROBE_TWIN.into(), b"");
+        answered.ok().flatten().map(|()| instance)
+    };
+    tokio::time::timeout(2 * PATIENCE, ask).await.ok().flatten()
+}
+
+async fn dial(
+    endpoint: &Endpoint,
+    target: &MachineId,
+    address: SocketAddr,
+) -> Result<Connection, ConnectError> {
+    let target = EndpointAddr::new(endpoint_id(target)).with_ip_addr(address);
+    endpoint.connect(target, PROBE_ALPN).await
+}
+
+/// Whether a dial failed since nobody answered, not since somebody did.
+fn is_silence(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::Connection { source, .. } => is_timeout(source),
+        ConnectError::Connecting { source, .. } => match source {
+            ConnectingError::ConnectionError { source, .. } => is_timeout(source),
+            ConnectingError::HandshakeFailure { .. } => false,
+            _ => true,
+        },
+        _ => true,
+    }
+}
+
+fn is_timeout(error: &ConnectionError) -> bool {
+    matches!(
+        error,
+        ConnectionError::TimedOut | ConnectionError::LocallyClosed
+    )
+}
+
+/// Whether the system says that nobody listens at a port of this computer. One byte is sent, which
+/// no QUIC server takes for anything; over loopback its refusal is back before the call returns.
+fn is_closed(address: SocketAddr) -> bool {
+    let local: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, 0).into(),
+    };
+    let knock = || {
+        let socket = UdpSocket::bind(local)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(address)?;
+        socket.send(&[0])?;
+        match socket.take_error()? {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    };
+    knock().is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::is_closed;
+
+    #[test]
+    fn a_closed_port_is_known_at_once_and_an_open_one_is_not_refused() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        assert!(!is_closed(address));
+        drop(socket);
+        assert!(is_closed(address));
+    }
+}

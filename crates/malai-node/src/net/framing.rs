@@ -1,0 +1,134 @@
+//! Frames on QUIC streams: whole ones, under a cap, within a time.
+
+use std::time::Duration;
+
+use iroh::endpoint::{ReadExactError, RecvStream, SendStream};
+use malai_wire::frame::{self, FrameError, Tagged};
+
+/// How long a peer may take to send what opens a stream.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A frame could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// What arrived is no frame of this stream.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The stream or its connection broke off.
+    #[error("the connection broke off: {0}")]
+    ConnectionLost(String),
+    /// The stream ended where a frame should follow.
+    #[error("the stream ended before its last word")]
+    Ended,
+    /// The peer took too long.
+    #[error("the peer did not answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+}
+
+/// Reads the next message, or `None` at a clean end of the stream.
+///
+/// # Errors
+///
+/// A broken stream, a frame over `cap` bytes, or one that does not decode.
+pub async fn read<T: Tagged>(recv: &mut RecvStream, cap: usize) -> Result<Option<T>, StreamError> {
+    while let Some(read_header) = read_header(recv, cap).await? {
+        if let Some(message) = body(recv, read_header).await? {
+            return Ok(Some(message));
+        }
+    }
+    Ok(None)
+}
+
+/// A frame whose body is still to come.
+#[derive(Debug, Clone, Copy)]
+pub struct FrameHeader {
+    tag: u8,
+    /// The length of its body in bytes, under the cap of the stream.
+    pub length: usize,
+}
+
+/// Reads the head of the next frame, or `None` at a clean end of the stream.
+///
+/// # Errors
+///
+/// A broken stream, or a frame over `cap` bytes.
+pub async fn read_header(
+    recv: &mut RecvStream,
+    cap: usize,
+) -> Result<Option<FrameHeader>, StreamError> {
+    let mut head = [0; frame::HEAD];
+    match recv.read_exact(&mut head).await {
+        Ok(()) => {}
+        Err(ReadExactError::FinishedEarly(0)) => return Ok(None),
+        Err(ReadExactError::FinishedEarly(_)) => return Err(StreamError::Ended),
+        Err(ReadExactError::ReadError(error)) => {
+            return Err(StreamError::ConnectionLost(error.to_string()));
+        }
+    }
+    let (tag, length) = frame::parse_head(head, cap)?;
+    Ok(Some(FrameHeader { tag, length }))
+}
+
+/// Reads the rest of a frame; `None` if it is to be skipped.
+///
+/// # Errors
+///
+/// A broken stream, or a body that does not decode.
+pub async fn body<T: Tagged>(
+    recv: &mut RecvStream,
+    read_header: FrameHeader,
+) -> Result<Option<T>, StreamError> {
+    let body = read_body(recv, read_header.length).await?;
+    Ok(T::decode(read_header.tag, &body)?)
+}
+
+/// Reads `length` bytes; memory grows with what arrives, not with what was announced.
+async fn read_body(recv: &mut RecvStream, length: usize) -> Result<Vec<u8>, StreamError> {
+    let mut body = Vec::with_capacity(length.min(64 * 1024));
+    while body.len() < length {
+        match recv.read_chunk(length - body.len()).await {
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return Err(StreamError::Ended),
+            Err(error) => return Err(StreamError::ConnectionLost(error.to_string())),
+        }
+    }
+    Ok(body)
+}
+
+/// Reads a message that has to come, within `patience`.
+///
+/// # Errors
+///
+/// As [`read`], and when the stream ends or the time runs out.
+pub async fn expect<T: Tagged>(
+    recv: &mut RecvStream,
+    cap: usize,
+    patience: Duration,
+) -> Result<T, StreamError> {
+    match tokio::time::timeout(patience, read(recv, cap)).await {
+        Ok(Ok(Some(message))) => Ok(message),
+        Ok(Ok(None)) => Err(StreamError::Ended),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(StreamError::Timeout(patience)),
+    }
+}
+
+/// Writes a message.
+///
+/// # Errors
+///
+/// A stream or connection that broke off.
+pub async fn write<T: Tagged>(send: &mut SendStream, message: &T) -> Result<(), StreamError> {
+    write_frame(send, message.to_frame().into()).await
+}
+
+/// Writes a message that is encoded already.
+///
+/// # Errors
+///
+/// As [`write`].
+pub async fn write_frame(send: &mut SendStream, frame: bytes::Bytes) -> Result<(), StreamError> {
+    send.write_chunk(frame)
+        .await
+        .map_err(|error| StreamError::ConnectionLost(error.to_string()))
+}

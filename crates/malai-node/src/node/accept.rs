@@ -1,0 +1,53 @@
+//! What this computer accepts, as `malai.toml` says it at the moment: one value for all clusters,
+//! replaced when the file is read again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use malai_cluster::{Accept, ClusterAlias};
+use parking_lot::Mutex;
+
+use crate::os::user;
+use crate::settings::accept::Sections;
+
+/// What is accepted in each cluster of this process.
+#[derive(Debug, Default)]
+pub struct AcceptPolicies(Mutex<BTreeMap<ClusterAlias, Arc<Accept>>>);
+
+impl AcceptPolicies {
+    /// What these sections say.
+    pub fn new(sections: &Sections) -> Self {
+        let accept_policies = Self::default();
+        accept_policies.replace(sections, None);
+        accept_policies
+    }
+
+    /// What is accepted in a cluster; none is whatever its rules allow.
+    pub fn of(&self, alias: &ClusterAlias) -> Option<Arc<Accept>> {
+        self.0.lock().get(alias).cloned()
+    }
+
+    /// Takes up what these sections say, of one cluster or of all. Returns where that has changed
+    /// anything: sessions there have to be judged again.
+    pub fn replace(&self, sections: &Sections, only: Option<&str>) -> Vec<ClusterAlias> {
+        let own = user::own_name();
+        let wanted = |alias: &ClusterAlias| only.is_none_or(|only| only == alias.as_str());
+        let mut current = self.0.lock();
+        let mut changed = Vec::new();
+        current.retain(|alias, _| {
+            let gone = wanted(alias) && !sections.all.contains_key(alias);
+            if gone {
+                changed.push(alias.clone());
+            }
+            !gone
+        });
+        for (alias, section) in sections.all.iter().filter(|(alias, _)| wanted(alias)) {
+            let accept = section.accept.clone().of_daemon(own.as_deref());
+            if current.get(alias).map(|accept| &**accept) != Some(&accept) {
+                current.insert(alias.clone(), Arc::new(accept));
+                changed.push(alias.clone());
+            }
+        }
+        changed
+    }
+}

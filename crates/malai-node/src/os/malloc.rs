@@ -1,0 +1,63 @@
+//! Memory that was needed for a moment is given back to the system.
+//!
+//! What many dials, lookups or sessions at once took is free again afterwards, but not at the end of the heap, and
+//! the C library keeps it: a daemon would for ever be as large as its busiest second.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+/// How soon after the start it is done for the first time; then after twice that, and so on.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// How often at the least.
+const LAST: Duration = Duration::from_secs(30);
+
+/// Gives back what is not used, from time to time, until `stop`.
+pub(crate) async fn trim_periodically(stop: CancellationToken) {
+    let mut pause = FIRST;
+    while tokio::time::timeout(pause, stop.cancelled()).await.is_err() {
+        trim();
+        pause = (2 * pause).min(LAST);
+    }
+}
+
+/// Other C libraries give it back by themselves.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn trim() {
+    // SAFETY: takes the allocator's own locks and moves nothing that is in use.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn trim() {}
+
+#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+mod tests {
+    /// Resident memory, in KiB.
+    fn resident() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.unwrap()
+            .trim_end_matches(" kB")
+            .trim()
+            .parse()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_hole_in_the_heap_is_given_back() {
+        let pieces: Vec<Vec<u8>> = (0..1024).map(|_| vec![1; 64 << 10]).collect();
+        let above = vec![1; 64 << 10];
+        drop(pieces);
+        let before = resident();
+        super::trim();
+        let after = resident();
+        // It was 64 MiB. Other tests may run meanwhile: half of it will do.
+        assert!(after + (32 << 10) < before, "{before} KiB, {after} KiB");
+        drop(above);
+    }
+}

@@ -1,0 +1,10 @@
+//! What the operating system gives. Knows nothing of malai.
+
+pub(crate) mod clock;
+pub mod fd;
+pub(crate) mod fs;
+pub(crate) mod malloc;
+pub(crate) mod process_group;
+pub(crate) mod pty;
+pub(crate) mod rotated_log;
+pub(crate) mod user;

@@ -1,0 +1,139 @@
+//! Terminals for what runs here: a pty each, its size, its foreground, and bytes in and out of it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use malai_wire::peer::exec::{Size, Terminal};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::process::Pid;
+use rustix::pty::OpenptFlags;
+use rustix::termios::{InputModes, OptionalActions, SpecialCodeIndex, Winsize};
+
+use crate::os::fd::{Direction, Fd};
+
+/// The most that is read after the command has ended. A pty holds less than a quarter of that; what is
+/// more comes from something that it left in the background.
+const REST: usize = 64 * 1024;
+
+/// A pty. When it is dropped, and all its readers and writers, the terminal hangs up.
+#[derive(Debug)]
+pub(crate) struct Pty {
+    master: OwnedFd,
+    /// Held open: a terminal that nobody has open for a moment is not at its end, since whatever runs on
+    /// it can open it again.
+    slave: OwnedFd,
+}
+
+impl Pty {
+    /// A terminal of this size. It is its user's: `owner`, if that is not the user of this process.
+    ///
+    /// # Errors
+    ///
+    /// The system has no more of them, or none at all.
+    pub(crate) fn open(terminal: &Terminal, owner: Option<u32>) -> io::Result<Self> {
+        let master =
+            rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        rustix::fs::fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK)?;
+        rustix::pty::grantpt(&master)?;
+        rustix::pty::unlockpt(&master)?;
+        let name = rustix::pty::ptsname(&master, Vec::new())?;
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let slave = rustix::fs::open(name, flags, Mode::empty())?;
+        if let Some(owner) = owner {
+            rustix::fs::fchown(&slave, Some(Uid::from_raw(owner)), None::<Gid>)?;
+            // As for every login: the user's alone, but for what is written to it (write(1), wall(1)).
+            rustix::fs::fchmod(&slave, Mode::RUSR | Mode::WUSR | Mode::WGRP)?;
+        }
+        let mut modes = rustix::termios::tcgetattr(&slave)?;
+        // Erasing a character takes all of its bytes.
+        #[cfg(target_os = "linux")]
+        modes.input_modes.insert(InputModes::IUTF8);
+        rustix::termios::tcsetattr(&slave, OptionalActions::Now, &modes)?;
+        let pty = Self { master, slave };
+        pty.resize(terminal.size)?;
+        Ok(pty)
+    }
+
+    /// The side of the command, for its standard input, output and error.
+    ///
+    /// # Errors
+    ///
+    /// No more descriptors.
+    pub(crate) fn side_of_command(&self) -> io::Result<OwnedFd> {
+        self.slave.try_clone()
+    }
+
+    /// Gives it another size; whoever is in its foreground is told by the system (SIGWINCH).
+    ///
+    /// # Errors
+    ///
+    /// The system's refusal.
+    pub(crate) fn resize(&self, size: Size) -> io::Result<()> {
+        let size = Winsize {
+            ws_col: size.columns,
+            ws_row: size.rows,
+            ws_xpixel: size.width_pixels,
+            ws_ypixel: size.height_pixels,
+        };
+        Ok(rustix::termios::tcsetwinsize(&self.master, size)?)
+    }
+
+    /// The process group that is in its foreground.
+    pub(crate) fn foreground(&self) -> Option<Pid> {
+        rustix::termios::tcgetpgrp(&self.master).ok()
+    }
+
+    /// What is to be typed into it where the input ends: the character that means that, and twice behind
+    /// an unfinished line, which the first one only passes on.
+    pub(crate) fn end_of_input(&self, unfinished: bool) -> Vec<u8> {
+        let modes = rustix::termios::tcgetattr(&self.master);
+        let end = modes.map_or(4, |modes| modes.special_codes[SpecialCodeIndex::VEOF]);
+        // Switched off: nothing ends this input.
+        match end {
+            0 => Vec::new(),
+            end => vec![end; if unfinished { 2 } else { 1 }],
+        }
+    }
+
+    /// Its output.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be waited for.
+    pub(crate) fn reader(&self) -> io::Result<Fd> {
+        Fd::own(self.master.try_clone()?, Direction::Read)
+    }
+
+    /// Its input: what would be typed.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be waited for.
+    pub(crate) fn writer(&self) -> io::Result<Fd> {
+        Fd::own(self.master.try_clone()?, Direction::Write)
+    }
+
+    /// What it holds now, and nothing that comes later. The system moves what has been written on to the
+    /// reader before it says that there is nothing.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub(crate) fn rest(&self) -> io::Result<Vec<u8>> {
+        let mut rest = Vec::new();
+        let mut buffer = [0; 4096];
+        while rest.len() < REST {
+            match rustix::io::read(&self.master, &mut buffer) {
+                Ok(0) | Err(Errno::AGAIN | Errno::IO) => break,
+                Err(Errno::INTR) => {}
+                Ok(count) => rest.extend_from_slice(&buffer[..count]),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests;

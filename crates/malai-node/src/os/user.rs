@@ -1,0 +1,251 @@
+//! Users of this computer: whom a command can run as, and becoming one of them.
+
+use std::ffi::{CString, OsString};
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use malai_cluster::UserName;
+use rustix::process::{Gid, Uid};
+use uzers::os::unix::UserExt;
+
+/// A user of this computer, as a command runs as it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunAs {
+    /// Its name, if the system knows one.
+    pub name: Option<OsString>,
+    /// Its number: what counts.
+    pub uid: u32,
+    /// Its home.
+    pub home: PathBuf,
+    /// Its shell.
+    pub shell: Option<PathBuf>,
+    /// What has to be taken on to become it; none for the daemon's own user.
+    pub switch: Option<Credentials>,
+}
+
+/// Groups and user to take on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    groups: Vec<u32>,
+    gid: u32,
+    uid: u32,
+}
+
+/// Why a command cannot run as a user.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AccountError {
+    /// There is none of that name.
+    #[error("there is no user `{0}` on this computer")]
+    Unknown(UserName),
+    /// The daemon is not root.
+    #[error("the daemon does not run as `{0}` and may not switch users")]
+    MayNot(UserName),
+}
+
+/// Why a user gets no shell here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoShell {
+    /// Its shell is one that lets nobody in.
+    #[error(
+        "{user} may not log in there: the shell of that user is {shell}; commands can be run as before"
+    )]
+    Closed {
+        /// The user.
+        user: String,
+        /// Its shell.
+        shell: String,
+    },
+    /// Its shell is no program.
+    #[error("the shell of {user} there, {shell}, cannot be run: {why}")]
+    Broken {
+        /// The user.
+        user: String,
+        /// Its shell.
+        shell: String,
+        /// The system's words.
+        why: String,
+    },
+}
+
+/// For people and records.
+impl fmt::Display for RunAs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => f.write_str(&malai_cluster::escape(&name.to_string_lossy())),
+            None => write!(f, "uid {}", self.uid),
+        }
+    }
+}
+
+impl RunAs {
+    /// The shell that a login as this user gets.
+    ///
+    /// # Errors
+    ///
+    /// The user is one that does not log in, or its shell is not there.
+    pub fn login_shell(&self) -> Result<&Path, NoShell> {
+        // What passwd(5) says of an empty field.
+        let fallback = Path::new("/bin/sh");
+        let shell = self
+            .shell
+            .as_deref()
+            .filter(|shell| !shell.as_os_str().is_empty());
+        let shell = shell.unwrap_or(fallback);
+        let shown = || malai_cluster::escape(&shell.to_string_lossy());
+        let user = || format!("user {self}");
+        let closed = ["false", "nologin", "true"];
+        if closed
+            .iter()
+            .any(|name| shell.file_name() == Some(name.as_ref()))
+        {
+            return Err(NoShell::Closed {
+                user: user(),
+                shell: shown(),
+            });
+        }
+        let broken = |why: String| NoShell::Broken {
+            user: user(),
+            shell: shown(),
+            why,
+        };
+        let found = std::fs::metadata(shell).map_err(|error| broken(error.to_string()))?;
+        if !found.is_file() || found.permissions().mode() & 0o111 == 0 {
+            return Err(broken("it is no program".to_owned()));
+        }
+        Ok(shell)
+    }
+
+    /// The user whom this process runs as.
+    pub fn own() -> Self {
+        let uid = uzers::get_effective_uid();
+        let user = uzers::get_user_by_uid(uid);
+        RunAs {
+            name: user.as_ref().map(|user| user.name().to_owned()),
+            uid,
+            home: user
+                .as_ref()
+                .map_or_else(|| "/".into(), |user| user.home_dir().to_owned()),
+            shell: user.map(|user| user.shell().to_owned()),
+            switch: None,
+        }
+    }
+
+    /// The user of this name, if this process may run commands as it.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or this process may not.
+    pub fn named(name: &UserName) -> Result<Self, AccountError> {
+        let user = uzers::get_user_by_name(name.as_str())
+            .ok_or_else(|| AccountError::Unknown(name.clone()))?;
+        let switch = if user.uid() == uzers::get_effective_uid() {
+            None
+        } else if may_switch() {
+            // All groups of the user and none of the daemon's, as initgroups(3) would set them.
+            let groups = user.groups().unwrap_or_default();
+            let mut groups: Vec<u32> = groups.iter().map(uzers::Group::gid).collect();
+            groups.push(user.primary_group_id());
+            groups.sort_unstable();
+            groups.dedup();
+            Some(Credentials {
+                groups,
+                gid: user.primary_group_id(),
+                uid: user.uid(),
+            })
+        } else {
+            return Err(AccountError::MayNot(name.clone()));
+        };
+        Ok(RunAs {
+            name: Some(user.name().to_owned()),
+            uid: user.uid(),
+            home: user.home_dir().to_owned(),
+            shell: Some(user.shell().to_owned()),
+            switch,
+        })
+    }
+}
+
+/// The name of the user whom this process runs as; none if the system knows no name for it.
+pub(crate) fn own_name() -> Option<String> {
+    uzers::get_user_by_uid(uzers::get_effective_uid())
+        .map(|user| user.name().to_string_lossy().into_owned())
+}
+
+/// Whether this computer has this user.
+pub(crate) fn exists(name: &UserName) -> bool {
+    uzers::get_user_by_name(name.as_str()).is_some()
+}
+
+/// Whether this process may become other users: root, unless what root may was taken from it.
+#[cfg(target_os = "linux")]
+pub(crate) fn may_switch() -> bool {
+    use rustix::thread::CapabilitySet;
+    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    let held = || rustix::thread::capabilities(None);
+    // Capabilities alone would not do: of them only root's are lost with the change of the user.
+    uzers::get_effective_uid() == 0 && held().is_ok_and(|held| held.effective.contains(needed))
+}
+
+/// Whether this process may become other users: on this system that is not in this version.
+#[cfg(not(target_os = "linux"))]
+pub fn may_switch() -> bool {
+    false
+}
+
+/// What a new process does between fork and exec to become another user. Made before the fork, so
+/// that nothing is allocated after it.
+#[derive(Debug)]
+pub(crate) struct PrivilegeDrop {
+    groups: Vec<Gid>,
+    gid: Gid,
+    uid: Uid,
+    home: CString,
+}
+
+impl PrivilegeDrop {
+    /// Becoming this user.
+    pub(crate) fn new(switch: &Credentials, home: &Path) -> Self {
+        PrivilegeDrop {
+            groups: switch.groups.iter().copied().map(Gid::from_raw).collect(),
+            gid: Gid::from_raw(switch.gid),
+            uid: Uid::from_raw(switch.uid),
+            home: CString::new(home.as_os_str().as_bytes()).unwrap_or_default(),
+        }
+    }
+
+    /// Becomes it, for good: the groups while still root, then the group, then the user, each with its
+    /// saved number; then into the home, if the user may. System calls only.
+    ///
+    /// # Errors
+    ///
+    /// Any of it fails. Then nothing may be run.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn apply(&self) -> io::Result<()> {
+        // A session of its own: it has no business on the terminal of whoever started the daemon.
+        rustix::process::setsid()?;
+        rustix::thread::set_thread_groups(&self.groups)?;
+        rustix::thread::set_thread_res_gid(self.gid, self.gid, self.gid)?;
+        rustix::thread::set_thread_res_uid(self.uid, self.uid, self.uid)?;
+        // There must be no way back.
+        if self.uid.as_raw() != 0 && rustix::thread::set_thread_uid(Uid::ROOT).is_ok() {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        if rustix::process::chdir(self.home.as_c_str()).is_err() {
+            rustix::process::chdir(c"/")?;
+        }
+        Ok(())
+    }
+
+    /// Becoming another user is not in this version for this system.
+    ///
+    /// # Errors
+    ///
+    /// Always.
+    #[cfg(not(target_os = "linux"))]
+    pub fn apply(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}

@@ -1,3 +1,0 @@
-//! Asking others.
-
-pub mod exec;

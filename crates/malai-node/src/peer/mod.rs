@@ -1,0 +1,7 @@
+//! Connections to the members of a cluster.
+
+pub(crate) mod connection;
+pub(crate) mod duplicates;
+pub(crate) mod liveness;
+pub(crate) mod pool;
+pub(crate) mod streams;

@@ -1,0 +1,204 @@
+//! Serving a command: the control stream on one side, a process on the other.
+
+use std::sync::Arc;
+
+use iroh::endpoint::{RecvStream, SendStream};
+use malai_wire::frame::{self, FrameError};
+use malai_wire::peer::StreamKind;
+use malai_wire::peer::exec::{FromClient, FromServer, Open};
+use malai_wire::{Refusal, RefusalCode};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::authorize::{self, Command, Granted};
+use crate::exec::io::{LazySendStream, PauseGate, Sink, Source};
+use crate::exec::kill::PendingCleanup;
+use crate::exec::process::{self, ControlEvent, Outcome, Stdio};
+use crate::net::framing::{self, StreamError};
+use crate::node::limits::BufferReservation;
+use crate::peer::connection::{PeerConnection, number};
+
+/// Serves one control stream.
+pub(crate) async fn serve(
+    connection: &Arc<PeerConnection>,
+    mut send: SendStream,
+    mut recv: RecvStream,
+    stdin: oneshot::Receiver<RecvStream>,
+) {
+    let limiter = &connection.cluster_state.limiter;
+    let begun = match opened(connection, &mut recv).await {
+        // Counted before it is judged, so that what was allowed also runs.
+        Ok((open, room)) => limiter
+            .session(connection.peer)
+            .map(|slot| (open, room, slot)),
+        Err(refusal) => Err(refusal),
+    };
+    let (open, room, _place) = match begun {
+        Ok(begun) => begun,
+        Err(refusal) => {
+            // What is still to come of a long one is not wanted; its sender looks for the answer then.
+            let _ = recv.stop(0u32.into());
+            return refuse(&mut send, refusal).await;
+        }
+    };
+    let granted = match authorize::exec(
+        &connection.cluster_state,
+        connection.peer,
+        connection.address().into(),
+        &open.action,
+    ) {
+        Ok(granted) => granted,
+        Err(refusal) => return refuse(&mut send, refusal).await,
+    };
+    drop(room);
+    let serving = connection.serving();
+    if framing::write(&mut send, &FromServer::Accepted)
+        .await
+        .is_err()
+    {
+        return;
+    }
+    let (answer, cleanup) = execute(connection, granted, &open, &send, recv, stdin).await;
+    if let Some(answer) = answer
+        && framing::write(&mut send, &answer).await.is_ok()
+    {
+        let _ = send.finish();
+    }
+    let end = async {
+        if let Some(cleanup) = cleanup {
+            cleanup.end().await;
+        }
+    };
+    // Until the answer has arrived, or never can: a connection with an answer under way must not
+    // make room for others, or the client would take the request for one that nobody looked at.
+    let told = async {
+        let _ = send.stopped().await;
+        drop(serving);
+    };
+    tokio::join!(told, end);
+}
+
+/// Reads the open, in its time and with room for it.
+async fn opened(
+    connection: &Arc<PeerConnection>,
+    recv: &mut RecvStream,
+) -> Result<(Open, BufferReservation), Refusal> {
+    let limiter = &connection.cluster_state.limiter;
+    let limits = limiter.limits();
+    let most = limits.argument_bytes as usize + frame::SMALL;
+    let read = async {
+        loop {
+            let read_header = framing::read_header(recv, most).await?;
+            let read_header = read_header.ok_or(StreamError::Ended)?;
+            let room = limiter.room(connection.peer, read_header.length).await;
+            if let Some(message) = framing::body(recv, read_header).await? {
+                return Ok((message, room));
+            }
+        }
+    };
+    match tokio::time::timeout(limits.opening(), read).await {
+        Ok(Ok((FromClient::Open(open), room))) => Ok((open, room)),
+        Ok(Ok((FromClient::Signal(_) | FromClient::Resize(_), _))) => Err(Refusal::new(
+            RefusalCode::Protocol,
+            "a signal or a size before the command",
+        )),
+        Ok(Err(StreamError::Frame(FrameError::TooLarge { length, .. })))
+            if length <= frame::OPEN =>
+        {
+            Err(limiter.refused("argument_bytes", limits.argument_bytes))
+        }
+        Ok(Err(error)) => Err(Refusal::new(RefusalCode::Protocol, error.to_string())),
+        Err(_) => Err(limiter.refused("opening_seconds", limits.opening_seconds)),
+    }
+}
+
+/// Runs the command. Returns what its client is told, if it is still there, and what is left to end.
+async fn execute(
+    connection: &Arc<PeerConnection>,
+    granted: Granted<Command>,
+    open: &Open,
+    send: &SendStream,
+    recv: RecvStream,
+    stdin: oneshot::Receiver<RecvStream>,
+) -> (Option<FromServer>, Option<PendingCleanup>) {
+    let session = number(send);
+    let stdin = if open.stdin {
+        Source::Pending(stdin)
+    } else {
+        Source::Empty
+    };
+    let streams = Stdio {
+        stdin,
+        stdout: Sink::Stream(LazySendStream::new(
+            connection.clone(),
+            StreamKind::Stdout,
+            session,
+        )),
+        stderr: Sink::Stream(LazySendStream::new(
+            connection.clone(),
+            StreamKind::Stderr,
+            session,
+        )),
+        gate: PauseGate::open(),
+        terminal: open.terminal.clone(),
+    };
+    let (nudge_sender, events) = mpsc::channel(16);
+    let gone = CancellationToken::new();
+    let _in_use = connection.in_use();
+    let run = process::run(
+        &connection.cluster_state,
+        granted,
+        streams,
+        events,
+        gone.clone(),
+    );
+    tokio::pin!(run);
+    let outcome = tokio::select! {
+        outcome = &mut run => outcome,
+        () = listen(connection, recv, nudge_sender) => {
+            gone.cancel();
+            run.await
+        }
+    };
+    match outcome {
+        Outcome::Exit(exit) | Outcome::ReaderGone(exit) => (Some(FromServer::Exit(exit)), None),
+        Outcome::ClientGone => {
+            tracing::info!(cluster = %connection.cluster_state.alias(), peer = %connection.peer.short(), "the client went before the end; its command was ended");
+            (None, None)
+        }
+        Outcome::Ended(reason, cleanup) => (Some(FromServer::Refused(reason)), Some(cleanup)),
+        Outcome::Failed(why) => {
+            let refusal = Refusal::new(RefusalCode::Failed, why);
+            (Some(FromServer::Refused(refusal)), None)
+        }
+    }
+}
+
+/// Passes signals and sizes on until the client goes.
+async fn listen(
+    connection: &Arc<PeerConnection>,
+    mut recv: RecvStream,
+    events: mpsc::Sender<ControlEvent>,
+) {
+    loop {
+        let event = match framing::read(&mut recv, frame::SMALL).await {
+            Ok(Some(FromClient::Signal(signal))) => ControlEvent::Signal(signal),
+            Ok(Some(FromClient::Resize(size))) => ControlEvent::Resize(size),
+            Ok(Some(FromClient::Open(_)) | None) | Err(_) => return,
+        };
+        connection.heard_now();
+        if events.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn refuse(send: &mut SendStream, refusal: Refusal) {
+    if framing::write(send, &FromServer::Refused(refusal))
+        .await
+        .is_ok()
+    {
+        let _ = send.finish();
+        let _ = send.stopped().await;
+    }
+}

@@ -1,0 +1,62 @@
+//! Serving others: one request a stream, each through the gate.
+
+pub(crate) mod connection;
+pub(crate) mod exec;
+
+use std::sync::Arc;
+
+use iroh::endpoint::{RecvStream, SendStream};
+use malai_wire::Refusal;
+use malai_wire::peer::RequestKind;
+use malai_wire::peer::exec::FromServer;
+use tokio::sync::oneshot;
+
+use crate::net::framing;
+use crate::peer::connection::PeerConnection;
+use crate::sync::serve;
+
+/// Serves one request stream of a member.
+pub(crate) async fn serve(
+    connection: Arc<PeerConnection>,
+    mut send: SendStream,
+    mut recv: RecvStream,
+    stdin: oneshot::Receiver<RecvStream>,
+) {
+    let mut kind = [0; 1];
+    let patience = connection.cluster_state.limiter.limits().opening();
+    let Ok(Ok(())) = tokio::time::timeout(patience, recv.read_exact(&mut kind)).await else {
+        return;
+    };
+    let kind = RequestKind::from_byte(kind[0]);
+    if kind != Some(RequestKind::Ping) {
+        connection.used_by_peer();
+    }
+    match kind {
+        Some(RequestKind::Exec) => exec::serve(&connection, send, recv, stdin).await,
+        Some(RequestKind::Fetch) => serve::give(&connection, send, recv).await,
+        Some(RequestKind::Compare) => serve::compare(&connection, send, recv).await,
+        Some(RequestKind::Ping) => {
+            let _ = send.write_all(&[0]).await;
+            let _ = send.finish();
+        }
+        None => {
+            let _ = recv.stop(0u32.into());
+            let _ = send.reset(0u32.into());
+        }
+    }
+}
+
+/// Answers a request that is one too many, whatever it is: a refusal looks alike in all of them.
+pub(crate) async fn turn_away(mut send: SendStream, mut recv: RecvStream, refusal: Refusal) {
+    let _ = recv.stop(0u32.into());
+    let answer = async {
+        if framing::write(&mut send, &FromServer::Refused(refusal))
+            .await
+            .is_ok()
+        {
+            let _ = send.finish();
+            let _ = send.stopped().await;
+        }
+    };
+    let _ = tokio::time::timeout(framing::PATIENCE, answer).await;
+}

@@ -1,0 +1,202 @@
+//! A command from its target to its exit code: the one way, for daemon and direct commands alike.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use malai_cluster::{
+    Cluster, ClusterRef, MachineId, MachineRef, Resolved, Target, Targets, escape, nearest,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::exec::{self, Caller, ExecError};
+use crate::exec::kill::PendingCleanup;
+use crate::service::{Service, local};
+
+/// malai's own failures and refusals exit with this, as ssh's do.
+pub const EXIT_MALAI_FAILURE: u8 = 255;
+
+/// What a command exits with when whoever read its output has gone: 128 and SIGPIPE.
+pub const EXIT_READER_GONE: u8 = 141;
+
+/// What a command line says whose daemon has gone.
+pub const DAEMON_GONE: &str = "the daemon of this computer ended while the command was running; whether the command came to its end is not known";
+
+/// What is said where the daemon ends a session. (A command line that has gone does not hear it.)
+const STOPPED: &str = "the daemon of this computer is stopping; the command was ended";
+
+/// How a command ended, for the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandResult {
+    /// The code to exit with.
+    pub code: u8,
+    /// What malai itself has to say.
+    pub message: Option<String>,
+}
+
+impl CommandResult {
+    /// malai itself failed or refused.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self {
+            code: EXIT_MALAI_FAILURE,
+            message: Some(message.into()),
+        }
+    }
+}
+
+/// Runs a command on a target and says how it ended, and what is left of it here to be ended once the
+/// caller knows. `gone` is cancelled when the caller goes.
+pub async fn execute(
+    services: Vec<Arc<Service>>,
+    aliases: BTreeMap<String, Targets>,
+    target: &str,
+    caller: Caller,
+    gone: CancellationToken,
+    started: impl FnOnce(),
+) -> (CommandResult, Option<PendingCleanup>) {
+    let found = resolve_target(target, &aliases).and_then(|target| {
+        let service = find_service(&services, &target.cluster, Some(&target.machine))?;
+        let machine = find_machine(service, &target)?;
+        Ok((target, service.clone(), machine))
+    });
+    let (target, service, machine) = match found {
+        Ok(found) => found,
+        Err(message) => return (CommandResult::failed(message), None),
+    };
+    let name = target.to_string();
+    let mut cleanup = None;
+    let ended = if machine == service.cluster_state.local_id {
+        let (ended, left) = local::run(&service.cluster_state, &name, caller, gone, started).await;
+        cleanup = left;
+        ended
+    } else {
+        tokio::select! {
+            ended = exec::run(&service.peers, machine, &name, caller, started) => ended,
+            // Dropping the session ends its streams, and with them the command there.
+            () = gone.cancelled() => return (CommandResult::failed(STOPPED), None),
+        }
+    };
+    let ending = match ended {
+        Ok(exit) => CommandResult {
+            code: exit.status.exit_code(),
+            message: None,
+        },
+        Err(ExecError::ReaderGone) => CommandResult {
+            code: EXIT_READER_GONE,
+            message: None,
+        },
+        Err(error) => CommandResult::failed(error.to_string()),
+    };
+    (ending, cleanup)
+}
+
+/// A target as typed, or what `malai.toml` calls so.
+///
+/// # Errors
+///
+/// What is wrong with it and what a target looks like.
+pub fn resolve_target(target: &str, aliases: &BTreeMap<String, Targets>) -> Result<Target, String> {
+    match aliases.get(target) {
+        Some(targets) => targets.plain().ok_or_else(|| {
+            format!("the alias {target} may mean several machines, and one is asked for here")
+        }),
+        None => Target::parse(target).map_err(|error| error.to_string()),
+    }
+}
+
+/// The machines that are meant by a list of targets, as typed.
+///
+/// # Errors
+///
+/// What in it leads nowhere; then nothing of it is meant.
+pub fn resolve(
+    services: &[Arc<Service>],
+    aliases: &BTreeMap<String, Targets>,
+    text: &str,
+) -> Result<Resolved, String> {
+    let targets = Targets::parse(text, |alias| aliases.get(alias).cloned());
+    let targets = targets.map_err(|error| error.to_string())?;
+    let find = |cluster: &ClusterRef| {
+        let service = find_service(services, cluster, None)?;
+        Ok((
+            service.cluster_state.alias().clone(),
+            (*names(service)?).clone(),
+        ))
+    };
+    targets.resolve(find).map_err(|error| error.to_string())
+}
+
+fn find_service<'a>(
+    services: &'a [Arc<Service>],
+    cluster: &ClusterRef,
+    machine: Option<&MachineRef>,
+) -> Result<&'a Arc<Service>, String> {
+    let found = services.iter().find(|service| match cluster {
+        ClusterRef::Alias(alias) => service.cluster_state.alias() == alias,
+        ClusterRef::Id(id) => service.cluster_state.cluster == *id,
+    });
+    found.ok_or_else(|| {
+        let known: Vec<_> = services
+            .iter()
+            .map(|service| service.cluster_state.alias().to_string())
+            .collect();
+        unknown_cluster(cluster, machine, &known)
+    })
+}
+
+/// What is said of a target in a cluster that this home is not in.
+pub fn unknown_cluster(
+    cluster: &ClusterRef,
+    machine: Option<&MachineRef>,
+    known: &[String],
+) -> String {
+    let words = match known {
+        [] => "this home is in no cluster yet".to_owned(),
+        known => format!("this home knows: {}", known.join(", ")),
+    };
+    match cluster {
+        ClusterRef::Alias(alias) => {
+            let near = nearest(alias.as_str(), known.iter().map(String::as_str));
+            let machine = machine.map_or_else(String::new, |machine| format!("{machine}."));
+            let near = near.map(|near| format!("; did you mean `{machine}{near}`?"));
+            format!(
+                "unknown cluster `{alias}`; {words}{}",
+                near.unwrap_or_default()
+            )
+        }
+        ClusterRef::Id(id) => format!("unknown cluster {id}; {words}"),
+    }
+}
+
+/// What is in a cluster, as far as names go.
+fn names(service: &Arc<Service>) -> Result<Arc<Cluster>, String> {
+    let cluster_state = &service.cluster_state;
+    cluster_state.config.names().ok_or_else(|| {
+        let (alias, local_id) = (cluster_state.alias(), cluster_state.local_id);
+        let problem = cluster_state.config.state().problem;
+        problem.unwrap_or_else(|| {
+            format!("cluster `{alias}` has sent no configuration yet: the manager adds this machine ({local_id}) to cluster.toml and runs `malai rescan`")
+        })
+    })
+}
+
+fn find_machine(service: &Arc<Service>, target: &Target) -> Result<MachineId, String> {
+    let alias = service.cluster_state.alias();
+    let cluster = names(service)?;
+    match &target.machine {
+        MachineRef::Id(id) if cluster.machine(id).is_some() => Ok(*id),
+        MachineRef::Id(id) => Err(format!("unknown machine {id} in cluster `{alias}`")),
+        MachineRef::Name(name) => cluster
+            .machine_named(name.as_str())
+            .map(|machine| machine.id())
+            .ok_or_else(|| {
+                let nearest = cluster
+                    .nearest_machine(name.as_str())
+                    .map(|nearest| format!("; did you mean `{nearest}.{alias}`?"));
+                format!(
+                    "unknown machine `{}` in cluster `{alias}`{}",
+                    escape(name.as_str()),
+                    nearest.unwrap_or_default()
+                )
+            }),
+    }
+}

@@ -1,0 +1,213 @@
+//! Configurations reach every member: a manager pushes, machines ask, any two that meet compare.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use malai_cluster::{Header, MachineId, members_needing_update};
+use malai_wire::RefusalCode;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use crate::home::Role;
+use crate::service::Service;
+use crate::sync::{self, SyncError};
+
+/// How often a machine asks the manager, before jitter.
+const ASK_EVERY: Duration = Duration::from_secs(60);
+
+/// How often a machine without a configuration asks at first; then ever more slowly.
+const ASK_AT_FIRST: Duration = Duration::from_secs(5);
+
+/// Members that a starting manager asks at once whether they have seen newer.
+const ASK_AT_ONCE: usize = 64;
+
+/// What became of a push to one machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PushOutcome {
+    /// It has the revision now.
+    Updated,
+    /// It was not reached; it asks when it is back, or gets it from a member that it meets.
+    Unreachable(String),
+    /// It was reached and did not take the revision up.
+    Refused(String),
+}
+
+/// Pushes what is in force to every machine that is not known to have it. The receiver gets each
+/// result as it comes and ends when all have; the work goes on if it is dropped.
+pub(crate) fn push(
+    service: &Arc<Service>,
+) -> (
+    Vec<MachineId>,
+    mpsc::UnboundedReceiver<(MachineId, PushOutcome)>,
+) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let cluster_state = &service.cluster_state;
+    let Some(snapshot) = cluster_state.config.snapshot() else {
+        return (Vec::new(), receiver);
+    };
+    let known = cluster_state
+        .peers_seen
+        .lock()
+        .iter()
+        .map(|(id, heard)| (*id, heard.revision))
+        .collect();
+    let targets = members_needing_update(
+        snapshot.header(),
+        &known,
+        snapshot.cluster().members(),
+        cluster_state.local_id,
+    );
+    let (header, pushing) = (snapshot.header().clone(), service.clone());
+    let all = targets.clone();
+    let at_once = cluster_state.limiter.limits().pushes as usize;
+    service.own(async move {
+        let permits = Arc::new(Semaphore::new(at_once));
+        let mut pushes = JoinSet::new();
+        for target in all {
+            let (service, permits, sender, header) = (
+                pushing.clone(),
+                permits.clone(),
+                sender.clone(),
+                header.clone(),
+            );
+            pushes.spawn(async move {
+                let _permit = permits.acquire().await;
+                let _ = sender.send((target, push_to(&service, target, &header).await));
+            });
+        }
+        while pushes.join_next().await.is_some() {}
+    });
+    (targets, receiver)
+}
+
+async fn push_to(service: &Arc<Service>, target: MachineId, header: &Header) -> PushOutcome {
+    let connection = match service.peers.connection(target).await {
+        Ok(connection) => connection,
+        Err(error) => return PushOutcome::Unreachable(error.to_string()),
+    };
+    service.cluster_state.pending_joins.lock().remove(&target);
+    match sync::compare(&connection).await {
+        // It may have got a newer one from elsewhere meanwhile; both are the manager's word.
+        Ok(Some(theirs)) if theirs == *header || is_newer(service, &theirs, header) => {
+            PushOutcome::Updated
+        }
+        Ok(_) => PushOutcome::Refused("it did not take the revision up".into()),
+        Err(SyncError::Refused(refusal)) => {
+            PushOutcome::Refused(malai_cluster::escape(&refusal.message))
+        }
+        Err(error) => PushOutcome::Unreachable(error.to_string()),
+    }
+}
+
+fn is_newer(service: &Service, theirs: &Header, header: &Header) -> bool {
+    theirs.revision > header.revision && theirs.verify(&service.cluster_state.cluster).is_ok()
+}
+
+/// Keeps a service's configuration up to date until it stops. A manager has nobody to ask: members
+/// show it what it does not know.
+pub(crate) async fn poll_loop(service: Arc<Service>) {
+    if service.cluster_state.role == Role::Manager {
+        return;
+    }
+    let mut waiting = ASK_AT_FIRST;
+    loop {
+        let answered = ask(&service).await;
+        let pause = if answered {
+            waiting = ASK_AT_FIRST;
+            jittered(ASK_EVERY)
+        } else {
+            let pause = jittered(waiting);
+            waiting = (waiting * 3 / 2).min(ASK_EVERY);
+            pause
+        };
+        let mut news = service.cluster_state.config.watch();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // Somebody has pushed: the next question can wait its full time.
+            _ = news.changed() => waiting = ASK_AT_FIRST,
+        }
+    }
+}
+
+/// Asks the manager, else a member at random. Returns whether somebody answered.
+async fn ask(service: &Arc<Service>) -> bool {
+    let cluster_state = &service.cluster_state;
+    let manager = cluster_state.cluster.manager();
+    match ask_one(service, manager).await {
+        Ok(()) => return true,
+        Err(why) => {
+            tracing::debug!(cluster = %cluster_state.alias(), "the manager was asked for the configuration: {why}")
+        }
+    }
+    let members: Vec<MachineId> = match cluster_state.config.cluster() {
+        Some(cluster) => cluster
+            .members()
+            .filter(|id| *id != manager && *id != cluster_state.local_id)
+            .collect(),
+        None => return false,
+    };
+    if members.is_empty() {
+        return false;
+    }
+    let member = members[rand::random_range(0..members.len())];
+    match ask_one(service, member).await {
+        Ok(()) => true,
+        Err(why) => {
+            tracing::debug!(cluster = %cluster_state.alias(), member = %member.short(), "a member was asked for the configuration: {why}");
+            false
+        }
+    }
+}
+
+async fn ask_one(service: &Arc<Service>, id: MachineId) -> Result<(), String> {
+    let connection = service
+        .peers
+        .connection(id)
+        .await
+        .map_err(|error| error.to_string())?;
+    let before = service.cluster_state.header();
+    let mut compared = sync::compare(&connection).await;
+    if compared.is_ok() && service.cluster_state.header() != before {
+        // What was taken up just now is news for the one who gave it.
+        compared = sync::compare(&connection).await;
+    }
+    match compared {
+        Ok(_) => Ok(()),
+        Err(error) => match connection.refused() {
+            Some(refusal) if refusal.known_code() == Some(RefusalCode::NotAMember) => {
+                Err("this machine is not in the cluster's configuration yet".into())
+            }
+            _ => Err(error.to_string()),
+        },
+    }
+}
+
+/// Before a manager publishes by itself (when it starts), it asks the members whether they have seen
+/// newer: then its files are older than what is out there. Bounded, since most may be away.
+pub(crate) async fn ask_members_for_newer(
+    service: &Arc<Service>,
+    members: impl Iterator<Item = MachineId>,
+    patience: Duration,
+) {
+    let mut asked = JoinSet::new();
+    for member in members
+        .filter(|id| *id != service.cluster_state.local_id)
+        .take(ASK_AT_ONCE)
+    {
+        let service = service.clone();
+        asked.spawn(async move { ask_one(&service, member).await });
+    }
+    let all = async {
+        while asked.join_next().await.is_some() {
+            if service.cluster_state.config.state().newer.is_some() {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(patience, all).await;
+}
+
+/// A time between nine and eleven tenths of `pause`, so that machines do not ask in step.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(rand::random_range(0.9..1.1))
+}

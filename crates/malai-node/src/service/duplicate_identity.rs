@@ -1,0 +1,113 @@
+//! One key in two homes at once, as after a backup that was restored beside the original: noticed on
+//! both sides, by the instance that each daemon tells whoever probes it.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use malai_wire::status::TWIN;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::cluster::state::DuplicateIdentity;
+use crate::net::discovery::{self, probe};
+use crate::service::Service;
+
+/// How often a daemon looks whether there is another with its key, before jitter.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// The least time between two looks, whoever asks for one.
+const NOT_BEFORE: Duration = Duration::from_secs(5);
+
+/// How long the local network is listened to. Nothing is asked: daemons announce themselves more
+/// often than this.
+const LISTEN: Duration = Duration::from_secs(12);
+
+/// A twin that was not met again in as many looks has gone.
+const GONE_AFTER: u32 = 3;
+
+/// Looks for a twin until the service stops: at the start, every minute or so, and when somebody
+/// with this key has probed this daemon.
+pub(crate) async fn watch(service: Arc<Service>) {
+    let mut missed = 0;
+    // At the start the network is asked, once.
+    let mut asks = true;
+    loop {
+        let begun = Instant::now();
+        let seen_at = look(&service, asks).await;
+        let mut duplicate = service.cluster_state.duplicate.lock().clone();
+        match seen_at {
+            Some(seen_at) => {
+                missed = 0;
+                if duplicate.as_ref().map(|duplicate| duplicate.instance) != Some(seen_at.instance)
+                {
+                    tracing::error!(cluster = %service.cluster_state.alias(), "{TWIN}, met at {}", seen_at.seen_at);
+                }
+                duplicate = Some(seen_at);
+            }
+            None => {
+                missed += 1;
+                if missed >= GONE_AFTER {
+                    duplicate = None;
+                }
+            }
+        }
+        *service.cluster_state.duplicate.lock() = duplicate;
+        tokio::time::sleep_until(begun + NOT_BEFORE).await;
+        asks = tokio::select! {
+            () = tokio::time::sleep(EVERY.mul_f64(rand::random_range(0.9..1.1))) => false,
+            () = service.probed_by_twin.notified() => true,
+        };
+    }
+}
+
+/// Probes every place where this key could be served a second time.
+async fn look(service: &Arc<Service>, asks: bool) -> Option<DuplicateIdentity> {
+    let peers = &service.peers;
+    let local_id = service.cluster_state.local_id;
+    let own_ports: HashSet<u16> = peers
+        .endpoint()
+        .bound_sockets()
+        .iter()
+        .map(SocketAddr::port)
+        .collect();
+    let own: HashSet<SocketAddr> = peers.endpoint().addr().ip_addrs().copied().collect();
+    let (hint, mut hints) = mpsc::channel(16);
+    let search = async move {
+        for address in discovery::loopback_hints(&local_id) {
+            if !own_ports.contains(&address.port()) && hint.send(address).await.is_err() {
+                return;
+            }
+        }
+        if asks {
+            peers.mdns.find(&local_id, hint).await;
+        } else {
+            let _ = tokio::time::timeout(LISTEN, peers.mdns.overhear(&local_id, hint)).await;
+        }
+    };
+    let probing = async {
+        let bounds = crate::net::discovery::scope::AddressFilter::of(peers.reach).await;
+        let mut seen = own;
+        while let Some(address) = hints.recv().await {
+            if !bounds.allow(&address) || !seen.insert(address) {
+                continue;
+            }
+            match probe::instance(&local_id, address).await {
+                Some(instance) if instance != service.cluster_state.instance => {
+                    return Some(DuplicateIdentity {
+                        instance,
+                        seen_at: address.to_string(),
+                    });
+                }
+                _ => {}
+            }
+        }
+        None
+    };
+    tokio::pin!(search, probing);
+    tokio::select! {
+        seen_at = &mut probing => seen_at,
+        () = &mut search => probing.await,
+    }
+}

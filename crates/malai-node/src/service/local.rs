@@ -1,0 +1,71 @@
+//! A command on this very computer: the same gate, the same process, no network.
+
+use malai_wire::peer::exec::Exit;
+use malai_wire::{Refusal, RefusalCode};
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::Origin;
+use crate::client::exec::{Caller, ExecError};
+use crate::cluster::authorize;
+use crate::cluster::state::ClusterState;
+use crate::exec::kill::PendingCleanup;
+use crate::exec::process::{self, Outcome, Stdio};
+
+/// Runs a command here, if the policy allows this machine to command itself. Returns what is left to
+/// end once the caller has been answered, too.
+pub(crate) async fn run(
+    cluster_state: &ClusterState,
+    name: &str,
+    caller: Caller,
+    gone: CancellationToken,
+    started: impl FnOnce(),
+) -> (Result<Exit, ExecError>, Option<PendingCleanup>) {
+    let refused = |refusal: Refusal| ExecError::Refused {
+        machine: name.to_owned(),
+        refusal,
+    };
+    let granted = match authorize::exec(
+        cluster_state,
+        cluster_state.local_id,
+        Origin::Here,
+        &caller.action,
+    ) {
+        Ok(granted) => granted,
+        Err(refusal) => return (Err(refused(refusal)), None),
+    };
+    started();
+    let Caller {
+        stdin,
+        stdout,
+        stderr,
+        gate,
+        events,
+        terminal,
+        ..
+    } = caller;
+    let outcome = process::run(
+        cluster_state,
+        granted,
+        Stdio {
+            stdin,
+            stdout,
+            stderr,
+            gate,
+            terminal,
+        },
+        events,
+        gone,
+    )
+    .await;
+    let ended = match outcome {
+        Outcome::Exit(exit) => Ok(exit),
+        Outcome::ReaderGone(_) => Err(ExecError::ReaderGone),
+        Outcome::ClientGone => Err(ExecError::Lost {
+            machine: name.to_owned(),
+            why: "the daemon of this computer is stopping; the command was ended".into(),
+        }),
+        Outcome::Ended(reason, cleanup) => return (Err(refused(reason)), Some(cleanup)),
+        Outcome::Failed(why) => Err(refused(Refusal::new(RefusalCode::Failed, why))),
+    };
+    (ended, None)
+}

@@ -1,0 +1,307 @@
+//! What can stand where the cursor is: commands, options, and the names that this home knows. Pure.
+
+use clap::{Arg, Command};
+use malai_node::{ClusterNames, Names};
+
+/// A word that fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The word.
+    pub text: String,
+    /// What it is, for shells that show it.
+    pub about: String,
+}
+
+fn candidate(text: impl Into<String>, about: impl Into<String>) -> Candidate {
+    Candidate {
+        text: text.into(),
+        about: about.into(),
+    }
+}
+
+/// The words that fit for the last of `words`, which are those after `malai` up to the cursor.
+pub fn candidates(declaration: &Command, names: &Names, words: &[String]) -> Vec<Candidate> {
+    let Some((current, before)) = words.split_last() else {
+        return Vec::new();
+    };
+    let Some(given) = after_options(declaration, before) else {
+        // The value of an option that stands before a target.
+        return Vec::new();
+    };
+    let mut found = match given.split_first() {
+        None if current.starts_with('-') => options(declaration),
+        None if !before.is_empty() => targets(names, current),
+        None => [verbs(declaration), targets(names, current)].concat(),
+        Some((first, rest)) => match declaration.find_subcommand(first) {
+            // What a target runs is its own affair, but for what it was given names for.
+            None if rest.is_empty() => commands_of(names, first),
+            None => Vec::new(),
+            Some(verb) => after_verb(declaration, verb, names, rest, current),
+        },
+    };
+    found.retain(|candidate| candidate.text.starts_with(current.as_str()));
+    found.dedup();
+    found
+}
+
+fn after_verb(
+    declaration: &Command,
+    verb: &Command,
+    names: &Names,
+    before: &[String],
+    current: &str,
+) -> Vec<Candidate> {
+    if matches!(verb.get_name(), "exec" | "shell") && !current.starts_with('-') {
+        let Some(given) = after_options(verb, before) else {
+            return Vec::new();
+        };
+        return match (given.first(), given.get(1)) {
+            (None, _) => targets(names, current),
+            (Some(target), None) => commands_of(names, target),
+            _ => Vec::new(),
+        };
+    }
+    let mut command = verb;
+    let mut given: Vec<&str> = Vec::new();
+    let mut awaited: Option<&Arg> = None;
+    for word in before {
+        if awaited.take().is_some() {
+            continue;
+        }
+        if word.starts_with('-') {
+            awaited = option(command, word);
+        } else if let Some(deeper) = command.find_subcommand(word).filter(|_| given.is_empty()) {
+            command = deeper;
+        } else {
+            given.push(word);
+        }
+    }
+    let place = Place {
+        declaration,
+        command,
+        names,
+        given: &given,
+        current,
+    };
+    if let Some(awaited) = awaited {
+        return place.values(awaited);
+    }
+    if let Some((name, _)) = current.split_once('=')
+        && let Some(option) = option(command, name)
+    {
+        let values = place.values(option);
+        let joined = values
+            .into_iter()
+            .map(|value| candidate(format!("{name}={}", value.text), value.about));
+        return joined.collect();
+    }
+    if current.starts_with('-') {
+        return options(command);
+    }
+    let mut found = verbs(command);
+    let positionals: Vec<&Arg> = command.get_positionals().collect();
+    let last = positionals.len().saturating_sub(1);
+    let many = |arg: &Arg| {
+        arg.get_num_args()
+            .is_some_and(|range| range.max_values() > 1)
+    };
+    let next = positionals.get(given.len().min(last));
+    if let Some(arg) = next.filter(|arg| given.len() <= last || many(arg)) {
+        found.extend(place.values(arg));
+    }
+    found
+}
+
+/// What stands after the options that come first, each with its value; `None` where a value is awaited.
+fn after_options<'w>(command: &Command, mut words: &'w [String]) -> Option<&'w [String]> {
+    while let [first, rest @ ..] = words
+        && first.starts_with('-')
+    {
+        words = match option(command, first) {
+            Some(_) => rest.split_first()?.1,
+            None => rest,
+        };
+    }
+    Some(words)
+}
+
+/// An option that waits for its value, by one of its names.
+fn option<'c>(command: &'c Command, word: &str) -> Option<&'c Arg> {
+    let takes_value = |arg: &&Arg| arg.get_action().takes_values() && !arg.is_positional();
+    let is_it = |arg: &&Arg| match word.strip_prefix("--") {
+        Some(long) => arg.get_long() == Some(long),
+        None => arg
+            .get_short()
+            .is_some_and(|short| word == format!("-{short}")),
+    };
+    command.get_arguments().filter(takes_value).find(is_it)
+}
+
+/// Where a value is wanted.
+struct Place<'a> {
+    declaration: &'a Command,
+    command: &'a Command,
+    names: &'a Names,
+    /// What was given before it, options left out.
+    given: &'a [&'a str],
+    current: &'a str,
+}
+
+impl Place<'_> {
+    fn values(&self, arg: &Arg) -> Vec<Candidate> {
+        let possible = arg.get_possible_values();
+        if !possible.is_empty() && !arg.is_hide_set() {
+            let shown = possible.iter().filter(|value| !value.is_hide_set());
+            return shown
+                .map(|value| {
+                    let about = value.get_help().map(ToString::to_string);
+                    candidate(value.get_name(), about.unwrap_or_default())
+                })
+                .collect();
+        }
+        match (self.command.get_name(), arg.get_id().as_str()) {
+            (_, "target") => targets(self.names, self.current),
+            ("add" | "remove", "alias") => self.aliases(|cluster| cluster.managed),
+            // A new name, unless another manager is to be followed under an old one.
+            ("init", "alias") => match self
+                .command
+                .get_arguments()
+                .any(|arg| arg.get_id() == "replace")
+            {
+                true => self.aliases(|cluster| !cluster.managed),
+                false => Vec::new(),
+            },
+            (_, "cluster" | "alias") => self.aliases(|_| true),
+            ("remove", "name") => self.members(false),
+            (_, "who" | "allow_from") => self.members(true),
+            (_, "from") => self.members(false),
+            (_, "command") => self
+                .given
+                .get(1)
+                .map_or_else(Vec::new, |target| commands_of(self.names, target)),
+            ("man", "verb") => {
+                let mut command = self.declaration;
+                for word in self.given {
+                    match command.find_subcommand(word) {
+                        Some(deeper) => command = deeper,
+                        None => return Vec::new(),
+                    }
+                }
+                verbs(command)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn aliases(&self, wanted: impl Fn(&ClusterNames) -> bool) -> Vec<Candidate> {
+        let clusters = self.names.clusters.iter().filter(|cluster| wanted(cluster));
+        clusters
+            .map(|cluster| candidate(&cluster.alias, "cluster"))
+            .collect()
+    }
+
+    /// Machines, and groups if they are wanted: of the cluster that was named, else of all. The last of a list.
+    fn members(&self, groups: bool) -> Vec<Candidate> {
+        let named = |cluster: &&ClusterNames| self.given.first() == Some(&cluster.alias.as_str());
+        let all = &self.names.clusters;
+        let of_one = all.iter().find(named);
+        let (before, _) = split_list(self.current);
+        let mut found = Vec::new();
+        for cluster in all
+            .iter()
+            .filter(|cluster| of_one.is_none_or(|one| one == *cluster))
+        {
+            let alias = &cluster.alias;
+            for machine in &cluster.machines {
+                let about = format!("machine of {alias}");
+                found.push(candidate(format!("{before}{}", machine.name), about));
+            }
+            for group in cluster.groups.iter().filter(|_| groups) {
+                found.push(candidate(
+                    format!("{before}{group}"),
+                    format!("group of {alias}"),
+                ));
+            }
+        }
+        found
+    }
+}
+
+fn verbs(command: &Command) -> Vec<Candidate> {
+    let shown = command.get_subcommands().filter(|verb| !verb.is_hide_set());
+    shown
+        .map(|verb| {
+            let about = verb.get_about().map(ToString::to_string);
+            candidate(verb.get_name(), about.unwrap_or_default())
+        })
+        .collect()
+}
+
+fn options(command: &Command) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
+    for arg in shown {
+        let about = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        if let Some(long) = arg.get_long() {
+            found.push(candidate(format!("--{long}"), &about));
+        }
+        if let Some(short) = arg.get_short() {
+            found.push(candidate(format!("-{short}"), about));
+        }
+    }
+    // These two clap adds by itself, and only when it reads.
+    found.push(candidate("--help", "Print help"));
+    if command.get_version().is_some() {
+        found.push(candidate("--version", "Print version"));
+    }
+    found
+}
+
+/// Everything that a command can be run on; for the last of several.
+fn targets(names: &Names, current: &str) -> Vec<Candidate> {
+    let (before, _) = split_list(current);
+    let mut found = Vec::new();
+    for cluster in &names.clusters {
+        let alias = &cluster.alias;
+        for machine in &cluster.machines {
+            let text = format!("{before}{}.{alias}", machine.name);
+            found.push(candidate(text, format!("machine of {alias}")));
+        }
+        for group in &cluster.groups {
+            let text = format!("{before}@{group}.{alias}");
+            found.push(candidate(text, format!("group of {alias}")));
+        }
+    }
+    for alias in &names.aliases {
+        found.push(candidate(format!("{before}{alias}"), "alias in malai.toml"));
+    }
+    found
+}
+
+/// A list up to its last comma, and what follows that.
+fn split_list(text: &str) -> (&str, &str) {
+    match text.rfind(',') {
+        Some(comma) => text.split_at(comma + 1),
+        None => ("", text),
+    }
+}
+
+/// The command entries of a machine.
+fn commands_of(names: &Names, target: &str) -> Vec<Candidate> {
+    let Some((machine, alias)) = target.split_once('.') else {
+        return Vec::new();
+    };
+    let clusters = names
+        .clusters
+        .iter()
+        .filter(|cluster| cluster.alias == alias);
+    let machines = clusters.flat_map(|cluster| &cluster.machines);
+    machines
+        .filter(|known| known.name == machine)
+        .flat_map(|known| &known.commands)
+        .map(|command| candidate(command, format!("command of {target}")))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! Tests of what fits where.
+
+use malai_node::MachineNames;
+
+use super::*;
+
+fn names() -> Names {
+    let machine = |name: &str, commands: &[&str]| MachineNames {
+        name: name.into(),
+        commands: commands.iter().map(|name| (*name).into()).collect(),
+    };
+    Names {
+        clusters: vec![
+            ClusterNames {
+                alias: "company".into(),
+                managed: true,
+                machines: vec![
+                    machine("web01", &["restart-nginx", "reload"]),
+                    machine("db", &[]),
+                ],
+                groups: vec!["admins".into()],
+            },
+            ClusterNames {
+                alias: "work".into(),
+                managed: false,
+                machines: vec![machine("web02", &[])],
+                groups: vec![],
+            },
+        ],
+        aliases: vec!["shop".into()],
+    }
+}
+
+/// What fits for a line, whose last word is where the cursor is.
+fn fits(line: &str) -> Vec<String> {
+    let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    let found = candidates(&crate::cli::declaration(), &names(), &words);
+    found.into_iter().map(|candidate| candidate.text).collect()
+}
+
+#[test]
+fn verbs_targets_groups_and_aliases_come_first() {
+    assert_eq!(fits("web"), ["web01.company", "web02.work"]);
+    assert_eq!(fits("web01.c"), ["web01.company"]);
+    assert_eq!(fits("@"), ["@admins.company"]);
+    assert_eq!(fits("res"), ["rescan"]);
+    assert_eq!(fits("db.company,web02"), ["db.company,web02.work"]);
+    let all = fits("");
+    for word in ["status", "cluster", "shop", "db.company"] {
+        assert!(all.contains(&word.to_owned()), "{all:?}");
+    }
+    assert!(!all.contains(&"reaper".to_owned()), "{all:?}");
+    assert!(fits("--v").contains(&"--version".to_owned()));
+}
+
+#[test]
+fn a_targets_own_commands_follow_it_and_nothing_else() {
+    for line in ["web01.company re", "exec web01.company re"] {
+        assert_eq!(fits(line), ["restart-nginx", "reload"], "{line}");
+    }
+    assert_eq!(fits("why db web01.company re"), ["restart-nginx", "reload"]);
+    assert!(fits("web01.company reload ").is_empty());
+    assert!(fits("nowhere.company ").is_empty());
+}
+
+#[test]
+fn each_place_has_its_own_kind_of_names() {
+    for (line, expected) in [
+        ("exec db", &["db.company"][..]),
+        ("exec -n --parallel 3 db", &["db.company"]),
+        ("--timeout 30s -n web01", &["web01.company"]),
+        ("--timeout 30s web01.company rel", &["reload"]),
+        ("exec --timeout ", &[]),
+        ("--parallel ", &[]),
+        ("exec --par", &["--parallel"]),
+        ("--par", &["--parallel"]),
+        ("rescan ", &["company", "work"]),
+        ("rescan --check w", &["work"]),
+        ("cluster re", &["remove"]),
+        ("cluster remove ", &["company"]),
+        ("cluster remove company ", &["web01", "db"]),
+        ("cluster add company new id --allow-from w", &["web01"]),
+        (
+            "cluster add company new id --allow-from web01,a",
+            &["web01,admins"],
+        ),
+        (
+            "cluster add company new id --allow-from=a",
+            &["--allow-from=admins"],
+        ),
+        ("machine init --replace id ", &["work"]),
+        ("cluster init ", &[]),
+        ("audit --cluster ", &["company", "work"]),
+        ("audit -f --from d", &["db"]),
+        ("why a", &["admins"]),
+        ("why admins d", &["db.company"]),
+        ("completions ", &["bash", "zsh", "fish"]),
+        ("man resc", &["rescan"]),
+        ("man cluster a", &["add"]),
+        ("status --j", &["--json"]),
+        ("rescan --", &["--check", "--json", "--help"]),
+        ("stop ", &[]),
+    ] {
+        assert_eq!(fits(line), expected, "{line}");
+    }
+}

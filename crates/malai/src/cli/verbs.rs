@@ -1,0 +1,338 @@
+//! What can follow each verb. The doc comments are the help that is printed.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+
+use crate::cli::TargetOptions;
+use crate::cli::target_options::TerminalArgs;
+
+pub(super) const CLUSTER_EXAMPLES: &str = "\
+Examples:
+  malai cluster init company
+  malai cluster add company web01 <id52> --allow-from admins
+  malai cluster remove company web01";
+
+/// What can be done with clusters.
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Create a cluster; this computer becomes its manager
+    #[command(before_help = "Example:\n  malai cluster init company")]
+    Init {
+        /// Its local name: lower-case letters, digits and -
+        alias: String,
+    },
+    /// Add a machine to a cluster that is managed here, and publish that
+    #[command(
+        before_help = "Example:\n  malai cluster add company web01 <id52> --allow-from admins,laptop"
+    )]
+    Add {
+        /// The cluster's local name
+        alias: String,
+        /// The machine's new name: lower-case letters, digits and -
+        name: String,
+        /// The machine's id52, as `malai machine init` has printed it there
+        id52: String,
+        /// Who may run commands on it: machines, id52s, groups, or "*" for every member
+        #[arg(long, value_name = "LIST")]
+        allow_from: Vec<String>,
+    },
+    /// Remove a machine from a cluster that is managed here: it is cut off everywhere
+    #[command(before_help = "Example:\n  malai cluster remove company web01")]
+    Remove {
+        /// The cluster's local name
+        alias: String,
+        /// The machine's name
+        name: String,
+    },
+}
+
+pub(super) const MACHINE_EXAMPLES: &str = "\
+Examples:
+  malai machine init <manager-id52> company
+  malai machine init --replace <new-manager-id52> company";
+
+/// What can be done with this computer as a machine.
+#[derive(Debug, Subcommand)]
+pub enum MachineCommand {
+    /// Create this computer's identity in a cluster
+    #[command(before_help = MACHINE_EXAMPLES)]
+    Init {
+        /// Follow another manager under an alias that is taken: the old one's key is lost or stolen. Makes a
+        /// new identity; the old folder is kept in $MALAI_HOME/replaced
+        #[arg(long)]
+        replace: bool,
+        /// The cluster manager's id52, as its `malai status` shows it
+        manager_id52: String,
+        /// The local name of the cluster: lower-case letters, digits and -
+        alias: String,
+    },
+}
+
+/// How to serve.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  malai daemon
+  RUST_LOG=malai=debug malai daemon --foreground")]
+pub struct DaemonArgs {
+    /// Stay in the foreground and show everything
+    #[arg(long)]
+    pub foreground: bool,
+    /// Started by `malai daemon`, which waits at the other end of standard input
+    #[arg(long, hide = true, requires = "foreground")]
+    pub in_background: bool,
+}
+
+/// How to show how things are.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  malai status
+  malai status --json")]
+pub struct StatusArgs {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to show of the live sessions, or what to do with one.
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    before_help = "\
+Examples:
+  malai sessions
+  malai sessions --json
+  malai sessions end 17"
+)]
+pub struct SessionsArgs {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Option<SessionsCommand>,
+}
+
+/// What can be done with a live session.
+#[derive(Debug, Subcommand)]
+pub enum SessionsCommand {
+    /// End a session: its command gets SIGHUP, then SIGKILL, and its client is told
+    #[command(before_help = "Example:\n  malai sessions end 17")]
+    End {
+        /// Its number, as `malai sessions` lists it
+        id: u64,
+    },
+}
+
+/// What to apply or check.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  malai rescan company
+  malai rescan --check")]
+pub struct RescanArgs {
+    /// Only check; needs no daemon
+    #[arg(long)]
+    pub check: bool,
+    /// The findings as JSON
+    #[arg(long, requires = "check")]
+    pub json: bool,
+    /// Only this cluster, by its alias
+    pub cluster: Option<String>,
+}
+
+/// What to show of the audit record.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  malai audit --since 24h --refused
+  malai audit -f --cluster company")]
+pub struct AuditArgs {
+    /// Stay, and show what comes (after the last 10 lines, unless -n says otherwise)
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only of this cluster: its alias or id52
+    #[arg(long)]
+    pub cluster: Option<String>,
+    /// Only what this machine asked for: its name or id52
+    #[arg(long, visible_alias = "machine")]
+    pub from: Option<String>,
+    /// Only what was refused
+    #[arg(long)]
+    pub refused: bool,
+    /// Only from then on: 30m, 12h, 7d (ago), 2026-11-23 or 2026-11-23T07:22:48Z (times are UTC)
+    #[arg(long)]
+    pub since: Option<String>,
+    /// The records as they are in the file, one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Only the last so many lines
+    #[arg(short = 'n', long)]
+    pub lines: Option<usize>,
+}
+
+pub(super) const EXEC_EXAMPLES: &str = "\
+Examples:
+  malai exec web01.company systemctl status nginx
+  malai exec -t web01.company htop
+  malai exec web01.company sh -c 'du -sh /var/* | sort -h'
+  malai exec --parallel 10 --timeout 30s @web.company uptime";
+
+/// What follows `exec`. The target is parsed as a subcommand, since clap touches nothing after an
+/// unknown one.
+#[derive(Debug, clap::Args)]
+#[command(
+    before_help = EXEC_EXAMPLES,
+    override_usage = "malai exec [OPTIONS] <TARGET> <COMMAND ON IT>...",
+    disable_help_subcommand = true
+)]
+pub struct ExecArgs {
+    #[command(flatten)]
+    pub on: TargetOptions,
+    #[command(subcommand)]
+    pub command: ExecCommand,
+}
+
+/// A target and what to run there.
+#[derive(Debug, Subcommand)]
+pub enum ExecCommand {
+    /// A target and what to run there.
+    #[command(external_subcommand)]
+    Target(Vec<OsString>),
+}
+
+const SHELL_EXAMPLES: &str = "\
+Examples:
+  malai shell web01.company
+  cat script.sh | malai shell web01.company
+
+Escapes, where you type on a terminal, at the beginning of a line:
+  ~.  end the session    ~^Z  suspend    ~?  list these    ~~  a tilde";
+
+/// What follows `shell`.
+#[derive(Debug, clap::Args)]
+#[command(before_help = SHELL_EXAMPLES)]
+pub struct ShellArgs {
+    #[command(flatten)]
+    pub terminal: TerminalArgs,
+    /// The machine
+    pub target: OsString,
+}
+
+/// Who may do what where?
+#[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  malai why laptop web01.company restart-nginx
+  malai why admins web01.company")]
+pub struct WhyArgs {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// A machine, an id52 or a group
+    pub who: String,
+    /// The machine that is asked
+    pub target: String,
+    /// What would be run there; a shell without it
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
+}
+
+/// What to show of the log.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  malai logs -n 50
+  malai logs -f
+  malai logs --since 30m")]
+pub struct LogsArgs {
+    /// Stay, and show what comes (after the last 10 lines, unless -n says otherwise)
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only the last so many lines
+    #[arg(short = 'n', long)]
+    pub lines: Option<usize>,
+    /// Only from then on: 30m, 12h, 7d (ago), 2026-11-23 or 2026-11-23T07:22:48Z (times are UTC)
+    #[arg(long)]
+    pub since: Option<String>,
+}
+
+/// How to show what was found.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  malai doctor
+  sudo -u malai env MALAI_HOME=/opt/malai malai doctor
+  malai doctor --json")]
+pub struct DoctorArgs {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// For which shell.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  malai completions bash   > ~/.local/share/bash-completion/completions/malai
+  malai completions zsh    > \"${fpath[1]}/_malai\"
+  malai completions fish   > ~/.config/fish/completions/malai.fish")]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum, required_unless_present = "candidates")]
+    pub shell: Option<Shell>,
+    /// What can stand where the cursor is, for those scripts
+    #[arg(long, hide = true)]
+    pub candidates: bool,
+    /// The words after `malai` up to the cursor
+    #[arg(last = true, hide = true, requires = "candidates")]
+    pub words: Vec<OsString>,
+}
+
+/// A shell that is completed for.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Shell {
+    /// Source the script, or put it where bash-completion looks
+    Bash,
+    /// Put it on the fpath as _malai
+    Zsh,
+    /// Put it into ~/.config/fish/completions
+    Fish,
+}
+
+/// Which page, or where to.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  malai man
+  malai man cluster add
+  malai man --out /usr/local/share/man/man1")]
+pub struct ManArgs {
+    /// Write all pages into this folder
+    #[arg(long, value_name = "FOLDER", conflicts_with = "verb")]
+    pub out: Option<PathBuf>,
+    /// The command that the page is about
+    pub verb: Vec<String>,
+}
+
+/// What becomes of the demo.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  malai demo
+  malai demo --keep")]
+pub struct DemoArgs {
+    /// Leave it running, and say how to go on by hand and how to end it
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// How the reaper was started.
+#[derive(Debug, clap::Args)]
+pub struct ReaperArgs {
+    /// Its messages go to malai.log
+    #[arg(long)]
+    pub in_background: bool,
+}

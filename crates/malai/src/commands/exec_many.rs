@@ -1,0 +1,66 @@
+//! `malai @web.company <command>…`: a command on many machines, each line with its machine's name.
+
+use anyhow::Context;
+use malai_node::{Home, fd};
+
+use crate::cli::TargetOptions;
+use crate::fanout::route::Backend;
+use crate::fanout::summary::{Ended, summary};
+use crate::fanout::{self, GivenUp, PARALLEL, Work};
+use crate::output::Printer;
+use crate::output::exit::Exit;
+
+/// Runs the command on all that are meant.
+pub fn run(
+    home: &Home,
+    targets: &str,
+    argv: Vec<Vec<u8>>,
+    on: &TargetOptions,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
+    // Each machine takes up to four descriptors here.
+    fd::raise_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start a runtime")?;
+    let outcome = runtime.block_on(async {
+        let (backend, resolved) = Backend::open(home, targets).await?;
+        for note in &resolved.notes {
+            printer.say(note);
+        }
+        let work = Work {
+            machines: resolved.machines,
+            argv,
+            parallel: on.parallel.map_or(PARALLEL, usize::from),
+            timeout: on.timeout,
+            no_input: on.no_input,
+            json: on.json,
+        };
+        let outcome = fanout::run(backend, work).await;
+        outcome.context("nothing was run")
+    });
+    // A read of standard input may still be under way on a thread; nobody waits for it.
+    runtime.shutdown_background();
+    let outcome = outcome?;
+    for notice in &outcome.notices {
+        printer.say(notice);
+    }
+    if let Some(GivenUp::Broken(why)) = &outcome.given_up {
+        printer.say(why);
+    }
+    let targets = outcome
+        .ends
+        .iter()
+        .map(|(named, ..)| format!("{}.{}", named.machine, named.cluster));
+    let targets: Vec<String> = targets.collect();
+    let ended = outcome.ends.iter().zip(&targets);
+    let ended = ended.map(|((_, label, end), target)| Ended { label, target, end });
+    // Whoever closed the output has heard enough.
+    if !matches!(outcome.given_up, Some(GivenUp::ReaderGone))
+        && let Some(text) = summary(&ended.collect::<Vec<_>>())
+    {
+        printer.say(&text);
+    }
+    Ok(Exit(outcome.code()))
+}

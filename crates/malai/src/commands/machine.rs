@@ -1,0 +1,57 @@
+//! `malai machine init [--replace] <manager-id52> <alias>`: creates this computer's identity in a cluster managed elsewhere.
+
+use gethostname::gethostname;
+use malai_cluster::{ClusterAlias, ClusterId, sanitize_host};
+use malai_node::{Home, InitError, Role, init_machine, replace_machine};
+
+use crate::commands::reload::notify_daemon;
+use crate::output::exit::Exit;
+use crate::output::{self, Printer};
+
+/// Creates the identity, prints the section to add on the manager, and tells a running daemon.
+pub fn run(
+    home: &Home,
+    [manager, alias]: [&str; 2],
+    replace: bool,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
+    let (cluster, alias) = match (ClusterId::parse(manager), ClusterAlias::parse(alias)) {
+        (Ok(cluster), Ok(alias)) => (cluster, alias),
+        (Err(_), Err(_)) if ClusterId::parse(alias).is_ok() => {
+            return refuse("the id52 comes first, then the alias", printer);
+        }
+        (Err(error), _) => {
+            return refuse(&format!("the cluster manager's id52: {error}"), printer);
+        }
+        (_, Err(error)) => return refuse(&error.to_string(), printer),
+    };
+    let (made, aside) = match replace {
+        true => {
+            replace_machine(home, &alias, &cluster, &[]).map(|(made, aside)| (made, Some(aside)))?
+        }
+        false => match init_machine(home, &alias, &cluster, &[]) {
+            Ok(made) => (made, None),
+            Err(error @ InitError::AliasTaken { .. }) => {
+                let taken = home.cluster_dir(&alias).role().ok();
+                if taken == Some(Role::Machine) {
+                    anyhow::bail!(
+                        "{error} (--replace, if the key of its manager is lost or stolen)"
+                    );
+                }
+                return Err(error.into());
+            }
+            Err(error) => return Err(error.into()),
+        },
+    };
+    let name = sanitize_host(&gethostname().to_string_lossy());
+    printer.out(&output::init::new_machine(&made, &name));
+    if let Some(aside) = aside {
+        printer.out(&output::init::replaced(&aside));
+    }
+    notify_daemon(home, &alias, printer)
+}
+
+fn refuse(reason: &str, printer: &Printer) -> anyhow::Result<Exit> {
+    printer.say(&format!("cannot join the cluster: {reason}"));
+    Ok(Exit::USAGE)
+}

@@ -1,0 +1,47 @@
+//! Tells a running daemon that the home has changed.
+
+use malai_cluster::ClusterAlias;
+use malai_node::{Home, control};
+use malai_wire::control::{Reply, Request, Rescan};
+
+use crate::output::Printer;
+use crate::output::exit::Exit;
+
+/// Lets a running daemon take up a new cluster, or says that none runs.
+pub fn notify_daemon(home: &Home, alias: &ClusterAlias, printer: &Printer) -> anyhow::Result<Exit> {
+    let request = Request::Rescan(Rescan {
+        cluster: Some(alias.to_string()),
+        typed: false,
+    });
+    match control::ask(home, &request) {
+        Ok(None) => printer.out("💤 No daemon runs here yet: malai daemon starts it\n"),
+        Ok(Some(Reply::Rescanned(reports))) if reports.iter().all(|report| report.ok) => {
+            printer.out("🔄 The running daemon has taken it up\n");
+        }
+        Ok(Some(Reply::Rescanned(reports))) => {
+            let lines: Vec<_> = reports
+                .iter()
+                .flat_map(|report| &report.lines)
+                .map(String::as_str)
+                .collect();
+            printer.say(&format!(
+                "the running daemon has not taken it up: {}",
+                lines.join("; ")
+            ));
+            return Ok(Exit::FAILED);
+        }
+        Ok(Some(_)) => {
+            printer.say(&format!(
+                "a daemon runs and has not understood; malai rescan {alias} tells it"
+            ));
+            return Ok(Exit::FAILED);
+        }
+        Err(error) => {
+            printer.say(&format!(
+                "a daemon runs and was not told: {error}; malai rescan {alias} tells it"
+            ));
+            return Ok(Exit::FAILED);
+        }
+    }
+    Ok(Exit::OK)
+}

@@ -1,0 +1,46 @@
+//! `malai demo`: a throwaway cluster of real daemons on this computer's loopback, shown at work.
+//!
+//! Everything is done by running this same program the way a person would type it; what is printed is
+//! what it printed. What each scene promises is checked: the demo succeeds only if all of it was so.
+
+pub mod guard;
+pub mod sandbox;
+pub mod scenes;
+pub mod timing;
+
+use std::time::Instant;
+
+use guard::Interrupts;
+use sandbox::Stage;
+
+use crate::output::Printer;
+use crate::output::exit::Exit;
+
+/// Plays all scenes, then takes everything down, or with `keep` says how to go on by hand.
+pub fn run(keep: bool, printer: &Printer) -> anyhow::Result<Exit> {
+    let begun = Instant::now();
+    let interrupts = Interrupts::catch()?;
+    let stage = Stage::build(printer, &interrupts)?;
+    let mut played = scenes::play(&stage);
+    if keep && played.is_ok() {
+        played = scenes::wake_manager(&stage);
+    }
+    if let (Ok(()), None, true) = (&played, interrupts.caught(), keep) {
+        printer.out(&stage.how_to_go_on());
+        stage.leave_standing();
+        return Ok(Exit::OK);
+    }
+    let cleared = stage.clear();
+    if let Some(signal) = interrupts.caught() {
+        cleared?;
+        printer.say("the demo was interrupted; its daemons are stopped and its folder is removed");
+        return Ok(Exit(128 + signal));
+    }
+    played?;
+    cleared?;
+    printer.out(&format!(
+        "\n✅ Every step did what it says, in {:.1} s. The daemons are stopped and the folder is removed.\n",
+        begun.elapsed().as_secs_f64()
+    ));
+    Ok(Exit::OK)
+}

@@ -1,0 +1,263 @@
+//! A command without a daemon: the same session, on a connection of its own.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use anyhow::Context;
+use malai_cluster::ClusterRef;
+use malai_node::{
+    Caller, ClusterDir, CommandResult, ControlEvent, EXIT_READER_GONE, Home, Node, PauseGate,
+    Reaper, Service, Settings, Sink, Source, dispatch, manager_file,
+};
+use malai_wire::control::ClientMessage;
+use malai_wire::peer::exec::{Action, Signal, Terminal};
+use malai_wire::{Refusal, RefusalCode};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::timed_out;
+
+use crate::cli::TargetOptions;
+use crate::commands::reaper;
+use crate::exec::interactive::{Interactive, SessionBackend};
+use crate::signals::ignored::Ignored;
+use crate::signals::started::Started;
+
+/// Runs a command and waits for its end. Nothing in the home is changed by it. Its frame, which holds all of the
+/// session's state, is not for the stack of a command through a daemon.
+#[inline(never)]
+pub fn run(
+    home: &Home,
+    target: &str,
+    action: Action,
+    terminal: Option<Terminal>,
+    on: &TargetOptions,
+) -> anyhow::Result<CommandResult> {
+    let settings = Settings::load(home)?;
+    let mut node = Node::new(false, settings.effective_reach()?, home, &settings);
+    // Its process is started if the command turns out to run here.
+    node.reaper =
+        Reaper::new(reaper::program(false, false)).context("cannot make a pipe to the keeper")?;
+    let audit = node.audit.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start a runtime")?;
+    let ending = runtime.block_on(async {
+        let found = match dispatch::resolve_target(target, &settings.aliases) {
+            Ok(found) => found,
+            Err(message) => return Ok(CommandResult::failed(message)),
+        };
+        // Another cluster's broken folder is no reason to fail here.
+        let dirs = home.survey()?.dirs;
+        let mut services = Vec::new();
+        for dir in dirs.iter().filter(|dir| is_cluster_of(dir, &found.cluster)) {
+            services.push(Service::start(dir.clone(), node.clone()).await?);
+        }
+        if services.is_empty() {
+            let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
+            return Ok(CommandResult::failed(dispatch::unknown_cluster(
+                &found.cluster,
+                Some(&found.machine),
+                &known,
+            )));
+        }
+        let (started, gone) = (Started::default(), CancellationToken::new());
+        let caller = match terminal {
+            Some(terminal) if crate::terminal::is_here() && !on.no_input => {
+                on_terminal(target, action, terminal, &gone).map(|(caller, on)| (caller, Some(on)))
+            }
+            terminal => caller(action, terminal, on, started.clone()).map(|caller| (caller, None)),
+        };
+        let (caller, session) = match caller {
+            Ok(caller) => caller,
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Ok(CommandResult {
+                    code: EXIT_READER_GONE,
+                    message: None,
+                });
+            }
+            Err(error) => return Err(error).context("the command's own streams cannot be used"),
+        };
+        let all = services.clone();
+        let patience = on.timeout.unwrap_or(Duration::MAX);
+        let (ending, cleanup) = {
+            let execution = dispatch::execute(
+                services,
+                settings.aliases,
+                target,
+                caller,
+                gone.clone(),
+                || {
+                    started.set();
+                    // A terminal that cannot be made raw has hung up: nobody is there.
+                    if session
+                        .as_ref()
+                        .is_some_and(|session| session.started().is_err())
+                    {
+                        gone.cancel();
+                    }
+                },
+            );
+            tokio::pin!(execution);
+            match tokio::time::timeout(patience, &mut execution).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    gone.cancel();
+                    let (_, cleanup) = execution.await;
+                    (CommandResult::failed(timed_out(target, on)), cleanup)
+                }
+            }
+        };
+        let ending = match &session {
+            Some(session) => session.ends(session.left().unwrap_or(ending)),
+            None => ending,
+        };
+        // Before what is left is ended, which may take a while.
+        drop(session);
+        if let Some(cleanup) = cleanup {
+            cleanup.end().await;
+        }
+        for service in all {
+            service.stop(&Refusal::new(RefusalCode::Done, "")).await;
+        }
+        Ok(ending)
+    });
+    let ending = ending.map(|ending| with_notices(ending, audit.notices()));
+    // A read from a terminal may still be under way on a thread; nobody waits for it.
+    runtime.shutdown_background();
+    ending
+}
+
+/// Beside how a command ended, what stands in the way of its record: nobody else would say it.
+fn with_notices(ending: CommandResult, notices: Vec<String>) -> CommandResult {
+    let message: Vec<String> = ending.message.into_iter().chain(notices).collect();
+    CommandResult {
+        message: (!message.is_empty()).then(|| message.join("\nmalai: ")),
+        ..ending
+    }
+}
+
+/// Whether a folder is that of a cluster.
+pub fn is_cluster_of(dir: &ClusterDir, cluster: &ClusterRef) -> bool {
+    match cluster {
+        ClusterRef::Alias(alias) => dir.alias == *alias,
+        ClusterRef::Id(id) => manager_file::identify(dir).is_ok_and(|(_, found)| found == *id),
+    }
+}
+
+/// This process itself, to a session on the terminal.
+struct LocalBackend {
+    chunks: mpsc::Sender<Vec<u8>>,
+    events: mpsc::Sender<ControlEvent>,
+    held: watch::Sender<bool>,
+    gone: CancellationToken,
+}
+
+impl SessionBackend for LocalBackend {
+    fn tell(&self, message: ClientMessage) -> bool {
+        match message {
+            ClientMessage::Input(chunk) => return self.chunks.blocking_send(chunk).is_ok(),
+            // Lost where sixteen others wait: nobody reads them any more then.
+            ClientMessage::Signal(signal) => {
+                let _ = self.events.try_send(ControlEvent::Signal(signal));
+            }
+            ClientMessage::Resize(size) => drop(self.events.try_send(ControlEvent::Resize(size))),
+            ClientMessage::Pause => {
+                self.held.send_replace(true);
+            }
+            ClientMessage::Resume => {
+                self.held.send_replace(false);
+            }
+        }
+        true
+    }
+
+    fn leave(&self) {
+        self.gone.cancel();
+    }
+}
+
+/// A caller whose terminal is this process's.
+fn on_terminal(
+    target: &str,
+    action: Action,
+    terminal: Terminal,
+    gone: &CancellationToken,
+) -> io::Result<(Caller, Interactive)> {
+    let (events, nudge_receiver) = mpsc::channel(16);
+    let (chunks, piece_receiver) = mpsc::channel(16);
+    let (hold, held) = watch::channel(true);
+    let own = LocalBackend {
+        chunks,
+        events,
+        held: hold,
+        gone: gone.clone(),
+    };
+    let session = Interactive::begin(target, own)?;
+    let caller = Caller {
+        action,
+        terminal: Some(terminal),
+        stdin: Source::Chunks(piece_receiver),
+        stdout: Sink::adopt(io::stdout().as_fd().try_clone_to_owned()?)?,
+        stderr: Sink::adopt(io::stderr().as_fd().try_clone_to_owned()?)?,
+        gate: PauseGate::new(held),
+        events: nudge_receiver,
+    };
+    Ok((caller, session))
+}
+
+fn caller(
+    action: Action,
+    terminal: Option<Terminal>,
+    on: &TargetOptions,
+    started: Started,
+) -> io::Result<Caller> {
+    let (events, receiver) = mpsc::channel(16);
+    pass_signals(&events, &started)?;
+    Ok(Caller {
+        action,
+        terminal,
+        stdin: match on.no_input {
+            true => Source::Empty,
+            false => Source::adopt(io::stdin().as_fd().try_clone_to_owned()?)?,
+        },
+        stdout: Sink::adopt(io::stdout().as_fd().try_clone_to_owned()?)?,
+        stderr: Sink::adopt(io::stderr().as_fd().try_clone_to_owned()?)?,
+        gate: PauseGate::open(),
+        events: receiver,
+    })
+}
+
+/// Passes signals on from the moment the command runs; before that they end this process.
+fn pass_signals(sender: &mpsc::Sender<ControlEvent>, started: &Started) -> io::Result<()> {
+    let ignored = Ignored::at_start();
+    for (kind, name) in [
+        (SignalKind::interrupt(), Signal::Int),
+        (SignalKind::terminate(), Signal::Term),
+        (SignalKind::hangup(), Signal::Hup),
+        (SignalKind::quit(), Signal::Quit),
+        (SignalKind::user_defined1(), Signal::Usr1),
+        (SignalKind::user_defined2(), Signal::Usr2),
+    ] {
+        if ignored.contains(kind.as_raw_value()) {
+            continue;
+        }
+        let (mut arrivals, sender, started) = (signal(kind)?, sender.clone(), started.clone());
+        // Ends with the runtime.
+        tokio::spawn(async move {
+            while arrivals.recv().await.is_some() {
+                let waiting = started.clone();
+                // Aside, since this thread is the one that would hear of it.
+                let set = tokio::task::spawn_blocking(move || waiting.is_set());
+                if !set.await.unwrap_or(false) {
+                    std::process::exit(128 + kind.as_raw_value());
+                }
+                let _ = sender.send(ControlEvent::Signal(name)).await;
+            }
+        });
+    }
+    Ok(())
+}

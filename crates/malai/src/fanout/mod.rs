@@ -1,0 +1,237 @@
+//! One command on many machines: so many at once, each on its own, all of them told in the end.
+
+pub mod job;
+pub mod json;
+pub mod lines;
+pub mod progress;
+pub mod route;
+pub mod stdin;
+pub mod summary;
+pub mod writer;
+
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::time::Duration;
+
+use malai_node::EXIT_READER_GONE;
+use malai_wire::control::Named;
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinSet;
+
+use job::{Common, Label};
+use progress::Progress;
+use route::Backend;
+use stdin::Input;
+use summary::End;
+
+use crate::signals;
+
+/// How many machines at once unless told otherwise.
+pub const PARALLEL: usize = 64;
+
+/// What is to be done.
+#[derive(Debug)]
+pub struct Work {
+    /// The machines, in the order in which their turn comes.
+    pub machines: Vec<Named>,
+    /// The argument list.
+    pub argv: Vec<Vec<u8>>,
+    /// At most so many at once.
+    pub parallel: usize,
+    /// How long each may take.
+    pub timeout: Option<Duration>,
+    /// Whether they read nothing.
+    pub no_input: bool,
+    /// Whether there is one JSON object a machine.
+    pub json: bool,
+}
+
+/// How it went.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How each ended, in the order of the list; of some nothing is known where all was given up.
+    pub ends: Vec<(Named, String, End)>,
+    /// Why everything was given up, if it was.
+    pub given_up: Option<GivenUp>,
+    /// What stands in the way of the record of what ran here.
+    pub notices: Vec<String>,
+}
+
+/// Why everything was given up.
+#[derive(Debug)]
+pub enum GivenUp {
+    /// Whoever read the output has gone.
+    ReaderGone,
+    /// Output cannot be written, or input not be read, for this reason.
+    Broken(String),
+    /// A second signal, by its number.
+    Signal(u8),
+}
+
+impl Outcome {
+    /// The code to exit with: the largest of all.
+    pub fn code(&self) -> u8 {
+        let worst = self
+            .ends
+            .iter()
+            .map(|(.., end)| end.code())
+            .max()
+            .unwrap_or(0);
+        match self.given_up {
+            None => worst,
+            Some(GivenUp::ReaderGone) => EXIT_READER_GONE,
+            Some(GivenUp::Signal(number)) => 128u8.saturating_add(number),
+            Some(GivenUp::Broken(_)) => malai_node::EXIT_MALAI_FAILURE,
+        }
+    }
+}
+
+/// Runs the command on all machines.
+///
+/// # Errors
+///
+/// Nothing was run: signals cannot be heard, or there is no place to keep input.
+pub async fn run(backend: Backend, work: Work) -> io::Result<Outcome> {
+    let Work {
+        machines,
+        argv,
+        parallel,
+        timeout,
+        no_input,
+        json,
+    } = work;
+    let labels = labels(&machines);
+    let live = Arc::new(Progress::new(machines.len()));
+    let mut heard = signals::hear()?;
+    let input = match no_input {
+        true => Input::Empty,
+        false => Input::of_this_process()?,
+    };
+    let (output, chunks) = mpsc::channel(writer::WAITING);
+    let mut writing = tokio::spawn(writer::write(chunks, live.clone()));
+    let common = Arc::new(Common {
+        backend,
+        argv,
+        timeout,
+        input: input.clone(),
+        output,
+        signals: broadcast::channel(16).0,
+        json,
+    });
+    let mut ends: Vec<Option<End>> = vec![None; machines.len()];
+    let mut waiting: VecDeque<usize> = (0..machines.len()).collect();
+    let mut running = JoinSet::new();
+    let (mut interrupted, mut given_up) = (None, None);
+    let reading = input.read();
+    tokio::pin!(reading);
+    let mut read = false;
+    let mut look = tokio::time::interval(progress::EVERY);
+    let mut written = None;
+    loop {
+        while running.len() < parallel
+            && interrupted.is_none()
+            && let Some(index) = waiting.pop_front()
+        {
+            let (machine, label) = (machines[index].clone(), labels[index].clone());
+            let (common, live) = (common.clone(), live.clone());
+            live.begun(&label.text);
+            running.spawn(async move {
+                let end = job::run(&common, &machine, &label).await;
+                live.ended(&label.text, end.code() == 0);
+                (index, end)
+            });
+        }
+        if running.is_empty() {
+            break;
+        }
+        tokio::select! {
+            Some(ended) = running.join_next() => match ended {
+                Ok((index, end)) => ends[index] = Some(end),
+                Err(panic) => given_up = Some(GivenUp::Broken(format!("malai itself failed: {panic}"))),
+            },
+            result = &mut writing, if written.is_none() => {
+                given_up = Some(why_not_written(&result));
+                written = Some(result);
+            }
+            result = &mut reading, if !read => {
+                read = true;
+                if let Err(error) = result {
+                    given_up = Some(GivenUp::Broken(format!("standard input cannot be given to all: {error}")));
+                }
+            }
+            Some((signal, number)) = heard.recv() => {
+                if signals::ends(signal) {
+                    if interrupted.is_some() {
+                        given_up = Some(GivenUp::Signal(number));
+                    }
+                    interrupted.get_or_insert(number);
+                }
+                let _ = common.signals.send((signal, number));
+            }
+            _ = look.tick(), if live.is_shown() => live.draw(),
+        }
+        if given_up.is_some() {
+            break;
+        }
+    }
+    running.shutdown().await;
+    live.clear();
+    let notices = common.backend.close(given_up.is_some()).await;
+    // With the last of those who speak, the writer ends.
+    drop(common);
+    if written.is_none() && !matches!(given_up, Some(GivenUp::Signal(_))) {
+        let result = writing.await;
+        if !matches!(result, Ok(Ok(()))) && given_up.is_none() {
+            given_up = Some(why_not_written(&result));
+        }
+    }
+    // Those that are cut off by a second signal, and those whose turn did not come after the first.
+    let unknown = |end: Option<End>| end.or(interrupted.map(End::Interrupted));
+    let ends = machines.into_iter().zip(labels).zip(ends);
+    let ends =
+        ends.filter_map(|((machine, label), end)| Some((machine, label.text, unknown(end)?)));
+    Ok(Outcome {
+        ends: ends.collect(),
+        given_up,
+        notices,
+    })
+}
+
+fn why_not_written(result: &Result<io::Result<()>, tokio::task::JoinError>) -> GivenUp {
+    match result {
+        Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => GivenUp::ReaderGone,
+        Ok(Err(error)) => GivenUp::Broken(format!("cannot write to standard output: {error}")),
+        Ok(Ok(())) => GivenUp::ReaderGone,
+        Err(panic) => GivenUp::Broken(format!("malai itself failed: {panic}")),
+    }
+}
+
+/// Names for the machines: with their cluster only where there are several.
+fn labels(machines: &[Named]) -> Vec<Label> {
+    let colours = std::env::var_os("NO_COLOR").is_none()
+        && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+    let (out, err) = (
+        colours && io::stdout().is_terminal(),
+        colours && io::stderr().is_terminal(),
+    );
+    let several = machines
+        .windows(2)
+        .any(|pair| pair[0].cluster != pair[1].cluster);
+    let label = |machine: &Named| {
+        let text = match several {
+            true => format!("{}.{}", machine.machine, machine.cluster),
+            false => machine.machine.clone(),
+        };
+        // Cyan for output, yellow for complaints.
+        let prefix = |coloured: bool, colour: u8| match coloured {
+            true => format!("\x1b[{colour}m{text}:\x1b[0m "),
+            false => format!("{text}: "),
+        };
+        Label {
+            prefixes: [prefix(out, 36), prefix(err, 33)],
+            text,
+        }
+    };
+    machines.iter().map(label).collect()
+}

@@ -1,0 +1,206 @@
+//! What a person at a terminal sees meanwhile: who is still running, and how many are done.
+
+use std::io::{self, IsTerminal};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::fs::FileType;
+
+/// How often it is drawn anew.
+pub const EVERY: Duration = Duration::from_millis(100);
+
+/// What is over before this is not worth showing.
+const SOON: Duration = Duration::from_millis(400);
+
+/// The live lines; hidden unless a person sees them.
+#[derive(Debug)]
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    total: usize,
+    done: usize,
+    failed: usize,
+    begun: Instant,
+    /// In the order in which they began.
+    running: Vec<(String, Instant)>,
+    turn: usize,
+}
+
+impl Progress {
+    /// Nothing done of `total` yet.
+    pub fn new(total: usize) -> Self {
+        let bar = watched().then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            bar.set_style(
+                ProgressStyle::with_template("{msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            );
+            bar
+        });
+        let state = Mutex::new(State {
+            total,
+            done: 0,
+            failed: 0,
+            begun: Instant::now(),
+            running: Vec::new(),
+            turn: 0,
+        });
+        Self { bar, state }
+    }
+
+    /// Whether a person may see something.
+    pub fn is_shown(&self) -> bool {
+        self.bar.is_some()
+    }
+
+    /// Writes something else to the terminal.
+    pub fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// A machine's turn has come.
+    pub fn begun(&self, label: &str) {
+        self.state()
+            .running
+            .push((label.to_owned(), Instant::now()));
+    }
+
+    /// A machine is done.
+    pub fn ended(&self, label: &str, succeeded: bool) {
+        let mut state = self.state();
+        state.running.retain(|(running, _)| running != label);
+        state.done += 1;
+        state.failed += usize::from(!succeeded);
+    }
+
+    /// Draws it anew.
+    pub fn draw(&self) {
+        let Some(bar) = &self.bar else { return };
+        let mut state = self.state();
+        if state.begun.elapsed() < SOON {
+            return;
+        }
+        state.turn += 1;
+        let size = rustix::termios::tcgetwinsize(io::stderr());
+        let (rows, columns) = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
+        bar.set_message(state.shown(Instant::now(), rows.into(), columns.into()));
+    }
+
+    /// Takes it away.
+    pub fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether somebody watches: a terminal for standard error, and no reader of standard output that may
+/// itself be writing to that terminal.
+fn watched() -> bool {
+    let plain = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    let piped = rustix::fs::fstat(io::stdout()).is_ok_and(|stat| {
+        matches!(
+            FileType::from_raw_mode(stat.st_mode),
+            FileType::Fifo | FileType::Socket
+        )
+    });
+    io::stderr().is_terminal() && !plain && !piped
+}
+
+impl State {
+    /// A line for each machine that has been running for a while, as far as there is room, and one for
+    /// all of them.
+    fn shown(&self, now: Instant, rows: usize, columns: usize) -> String {
+        const TURNS: [char; 4] = ['|', '/', '-', '\\'];
+        let sign = TURNS[self.turn % TURNS.len()];
+        let long = |(_, begun): &&(String, Instant)| now.duration_since(*begun) >= SOON;
+        let long: Vec<_> = self.running.iter().filter(long).collect();
+        let room = (rows / 2).clamp(1, 10);
+        let mut lines: Vec<String> = long
+            .iter()
+            .take(room)
+            .map(|(label, begun)| {
+                format!(
+                    "{sign} {label}  {:.0} s",
+                    now.duration_since(*begun).as_secs_f64().floor()
+                )
+            })
+            .collect();
+        let State {
+            total,
+            done,
+            failed,
+            ..
+        } = self;
+        let mut all = format!("  {done} of {total} done");
+        if *failed > 0 {
+            all += &format!(", {failed} failed");
+        }
+        all += &format!(", {} running", self.running.len());
+        if long.len() > room
+            && let Some((label, begun)) = long.first()
+        {
+            let seconds = now.duration_since(*begun).as_secs();
+            all += &format!("; the slowest: {label}, {seconds} s");
+        }
+        lines.push(all);
+        let width = columns.saturating_sub(1).max(10);
+        let cut = |line: String| line.chars().take(width).collect::<String>();
+        lines.into_iter().map(cut).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slowest_come_first_and_there_is_room_for_the_rest_of_the_screen() {
+        let begun = Instant::now();
+        let running = |count: u64| {
+            (1..=count)
+                .map(|number| (format!("m{number}"), begun + Duration::from_millis(number)))
+                .collect()
+        };
+        let mut state = State {
+            total: 200,
+            done: 3,
+            failed: 0,
+            begun,
+            running: running(2),
+            turn: 1,
+        };
+        let now = begun + Duration::from_secs(9);
+        assert_eq!(
+            state.shown(now, 24, 80),
+            "/ m1  8 s\n/ m2  8 s\n  3 of 200 done, 2 running"
+        );
+        assert_eq!(
+            state.shown(begun + SOON, 24, 80),
+            "  3 of 200 done, 2 running"
+        );
+        state.running = running(64);
+        state.failed = 1;
+        let shown = state.shown(now, 24, 30);
+        assert_eq!(shown.lines().count(), 11, "{shown}");
+        assert!(
+            shown.ends_with("\n  3 of 200 done, 1 failed, 64"),
+            "{shown}"
+        );
+        let wide = state.shown(now, 6, 80);
+        assert_eq!(wide.lines().count(), 4, "{wide}");
+        assert!(wide.ends_with("64 running; the slowest: m1, 8 s"), "{wide}");
+    }
+}

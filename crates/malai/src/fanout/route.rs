@@ -1,0 +1,266 @@
+//! The two ways of a command on one of many machines: through the daemon, or direct.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use malai_cluster::{Targets, escape};
+use malai_node::control::{self, Control, ControlError};
+use malai_node::{
+    Audit, Caller, CommandResult, ControlEvent, Fd, GRACE, Home, Node, PauseGate, Reaper, Service,
+    Settings, Sink, Source, control as answers, dispatch, fd,
+};
+use malai_wire::control::{ClientMessage, Exec, Reply, Request, Resolved, Stdin};
+use malai_wire::peer::exec::Action;
+use malai_wire::{Refusal, RefusalCode};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::commands::reaper;
+use crate::exec::direct::is_cluster_of;
+use crate::exec::route::Route;
+
+/// How long commands of this very computer may take to end when somebody does not want to wait.
+const LEAVE: Duration = Duration::from_millis(250);
+
+/// The way of all machines.
+#[derive(Debug)]
+pub enum Backend {
+    /// Through the daemon of this home: a connection of its socket for each machine.
+    Daemon(Home),
+    /// From this process, over its own endpoints.
+    Direct(Direct),
+}
+
+/// The clusters that are at work in this process.
+#[derive(Debug)]
+pub struct Direct {
+    services: Vec<Arc<Service>>,
+    audit: Arc<Audit>,
+    commands: TaskTracker,
+}
+
+/// A command on one machine, with its ends of the streams.
+#[derive(Debug)]
+pub struct Command {
+    /// `<machine>.<cluster>`.
+    pub target: String,
+    /// What is to be run.
+    pub action: Action,
+    /// None for no input.
+    pub stdin: Option<OwnedFd>,
+    /// Where its output goes: a pipe.
+    pub stdout: OwnedFd,
+    /// Where its complaints go: a pipe.
+    pub stderr: OwnedFd,
+}
+
+impl Backend {
+    /// Finds the way, and the machines that are meant.
+    ///
+    /// # Errors
+    ///
+    /// What was written leads nowhere, or this home cannot be used.
+    pub async fn open(home: &Home, targets: &str) -> anyhow::Result<(Self, Resolved)> {
+        match Route::of(home)? {
+            Route::Daemon(control) => {
+                let resolved = ask(*control, targets)?;
+                Ok((Self::Daemon(home.clone()), resolved))
+            }
+            Route::Direct => {
+                let (direct, resolved) = Direct::open(home, targets).await?;
+                Ok((Self::Direct(direct), resolved))
+            }
+        }
+    }
+
+    /// Runs a command to its end. It is ended if this is dropped. `begun` is set when the machine has
+    /// accepted it; signals from then on are the command's.
+    pub async fn run(
+        &self,
+        command: Command,
+        events: mpsc::Receiver<ControlEvent>,
+        begun: Arc<AtomicBool>,
+    ) -> CommandResult {
+        match self {
+            Self::Daemon(home) => match through(home, command, events, &begun).await {
+                Ok(ending) => ending,
+                Err(error) => CommandResult::failed(error.to_string()),
+            },
+            Self::Direct(direct) => direct.run(command, events, begun).await,
+        }
+    }
+
+    /// Ends what is left, and says what stands in the way of the record of what ran here. What still
+    /// has to be ended on this very computer gets its grace period, unless somebody is `leaving`.
+    pub async fn close(&self, leaving: bool) -> Vec<String> {
+        match self {
+            Self::Daemon(_) => Vec::new(),
+            Self::Direct(direct) => {
+                let patience = if leaving { LEAVE } else { GRACE + LEAVE };
+                direct.commands.close();
+                let _ = tokio::time::timeout(patience, direct.commands.wait()).await;
+                for service in &direct.services {
+                    service.stop(&Refusal::new(RefusalCode::Done, "")).await;
+                }
+                direct.audit.notices()
+            }
+        }
+    }
+}
+
+fn ask(mut control: Control, targets: &str) -> Result<Resolved, ControlError> {
+    control.send(&Request::Resolve(targets.to_owned()), &[])?;
+    match control.answer()? {
+        Reply::Resolved(resolved) => Ok(resolved),
+        _ => Err(ControlError::Garbled("it answers something else".into())),
+    }
+}
+
+async fn through(
+    home: &Home,
+    command: Command,
+    mut events: mpsc::Receiver<ControlEvent>,
+    begun: &AtomicBool,
+) -> Result<CommandResult, ControlError> {
+    let Some(control) = control::connect(home)? else {
+        return Ok(CommandResult::failed(
+            "the daemon of this computer has ended; nothing was run",
+        ));
+    };
+    let Command {
+        target,
+        action,
+        stdin,
+        stdout,
+        stderr,
+    } = command;
+    let request = Request::Exec(Exec {
+        target,
+        action,
+        stdin: match stdin {
+            Some(_) => Stdin::Fd,
+            None => Stdin::Empty,
+        },
+        terminal: None,
+    });
+    let given = stdin.iter().chain([&stdout, &stderr]);
+    let given: Vec<_> = given.map(AsFd::as_fd).collect();
+    let (mut answers, mut voice) = control.into_conversation()?.ask(&request, &given).await?;
+    drop((stdin, stdout, stderr));
+    loop {
+        tokio::select! {
+            answer = answers.next() => match answer {
+                Ok(Reply::Started) => begun.store(true, Ordering::Relaxed),
+                Ok(Reply::Exited(exited)) => {
+                    return Ok(CommandResult { code: exited.code, message: exited.message });
+                }
+                Ok(_) => {}
+                Err(ControlError::Gone) => return Ok(CommandResult::failed(dispatch::DAEMON_GONE)),
+                Err(error) => return Err(error),
+            },
+            Some(event) = events.recv() => if let ControlEvent::Signal(signal) = event {
+                voice.say(&ClientMessage::Signal(signal)).await;
+            },
+        }
+    }
+}
+
+impl Direct {
+    async fn open(home: &Home, text: &str) -> anyhow::Result<(Self, Resolved)> {
+        let settings = Settings::load(home)?;
+        let targets = Targets::parse(text, |alias| settings.aliases.get(alias).cloned())?;
+        let mut node = Node::new(false, settings.effective_reach()?, home, &settings);
+        node.reaper = Reaper::new(reaper::program(false, false))
+            .context("cannot make a pipe to the keeper")?;
+        let audit = node.audit.clone();
+        // Another cluster's broken folder is no reason to fail here.
+        let dirs = home.survey()?.dirs;
+        let mut services = Vec::new();
+        for cluster in targets.clusters() {
+            let Some(dir) = dirs.iter().find(|dir| is_cluster_of(dir, cluster)) else {
+                let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
+                anyhow::bail!(dispatch::unknown_cluster(cluster, None, &known));
+            };
+            let open = |service: &Arc<Service>| service.cluster_state.alias() == &dir.alias;
+            if !services.iter().any(open) {
+                services.push(Service::start(dir.clone(), node.clone()).await?);
+            }
+        }
+        let resolved = dispatch::resolve(&services, &settings.aliases, text);
+        let direct = Self {
+            services,
+            audit,
+            commands: TaskTracker::new(),
+        };
+        match resolved.map(answers::resolved) {
+            Ok(Reply::Resolved(resolved)) => Ok((direct, resolved)),
+            Ok(_) => anyhow::bail!("nothing is meant by {}", escape(text)),
+            Err(why) => {
+                Backend::Direct(direct).close(true).await;
+                anyhow::bail!(why)
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        command: Command,
+        events: mpsc::Receiver<ControlEvent>,
+        begun: Arc<AtomicBool>,
+    ) -> CommandResult {
+        let Command { target, .. } = &command;
+        let target = target.clone();
+        let caller = match caller(command, events) {
+            Ok(caller) => caller,
+            Err(error) => {
+                return CommandResult::failed(format!("no pipes for the command: {error}"));
+            }
+        };
+        // Whoever drops this ends the command; on this very computer that takes a grace period, which
+        // is not waited for here.
+        let gone = CancellationToken::new();
+        let _guard = gone.clone().drop_guard();
+        let (done, ended) = oneshot::channel();
+        let services = self.services.clone();
+        self.commands.spawn(async move {
+            let accepted = move || begun.store(true, Ordering::Relaxed);
+            let execution = dispatch::execute(
+                services,
+                Default::default(),
+                &target,
+                caller,
+                gone,
+                accepted,
+            );
+            let (ending, cleanup) = execution.await;
+            let _ = done.send(ending);
+            if let Some(cleanup) = cleanup {
+                cleanup.end().await;
+            }
+        });
+        ended
+            .await
+            .unwrap_or_else(|_| CommandResult::failed("malai itself failed; the command was ended"))
+    }
+}
+
+fn caller(command: Command, events: mpsc::Receiver<ControlEvent>) -> io::Result<Caller> {
+    let sink = |fd| Fd::adopt(fd, fd::Direction::Write).map(Sink::Fd);
+    Ok(Caller {
+        action: command.action,
+        terminal: None,
+        stdin: match command.stdin {
+            Some(fd) => Source::Fd(Fd::adopt(fd, fd::Direction::Read)?),
+            None => Source::Empty,
+        },
+        stdout: sink(command.stdout)?,
+        stderr: sink(command.stderr)?,
+        gate: PauseGate::open(),
+        events,
+    })
+}

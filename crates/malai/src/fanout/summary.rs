@@ -1,0 +1,223 @@
+//! What failed and why, in a few lines for people: alike failures together. Pure.
+
+use std::time::Duration;
+
+use malai_cluster::{compress_names, escape};
+
+/// How a machine's command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with this code.
+    Exit(u8),
+    /// malai itself failed or was refused, with this code and for this reason.
+    Failed(u8, String),
+    /// It was given up after this long.
+    TimedOut(Duration),
+    /// A signal (its number) came before it had begun.
+    Interrupted(u8),
+    /// More output than is kept for one JSON object.
+    TooMuch(u8),
+}
+
+impl End {
+    /// The code that it counts as.
+    pub fn code(&self) -> u8 {
+        match self {
+            End::Exit(code) | End::Failed(code, _) => *code,
+            End::TimedOut(_) | End::TooMuch(_) => malai_node::EXIT_MALAI_FAILURE,
+            End::Interrupted(signal) => 128u8.saturating_add(*signal),
+        }
+    }
+
+    /// What went wrong, in malai's words, where the command did not simply end.
+    pub fn error(&self) -> Option<String> {
+        match self {
+            End::Exit(_) => None,
+            End::Failed(_, message) => Some(message.clone()),
+            End::TimedOut(time) => Some(format!("timed out after {}", shown(*time))),
+            End::Interrupted(_) => Some("interrupted before it began".to_owned()),
+            End::TooMuch(code) => Some(format!(
+                "exit {code}, and more output than the {} MiB that are kept for JSON",
+                crate::fanout::json::MOST >> 20
+            )),
+        }
+    }
+}
+
+/// A machine and how its command ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended<'a> {
+    /// The machine as output names it.
+    pub label: &'a str,
+    /// `<machine>.<cluster>`.
+    pub target: &'a str,
+    /// How it ended.
+    pub end: &'a End,
+}
+
+/// A length of time, for people.
+pub fn shown(time: Duration) -> String {
+    format!("{} s", time.as_secs_f64())
+}
+
+/// Up to so many failures are told one by one.
+const FEW: usize = 4;
+
+/// At most so many different reasons are told.
+const REASONS: usize = 20;
+
+/// The summary; none if nothing failed.
+pub fn summary(all: &[Ended<'_>]) -> Option<String> {
+    let failed: Vec<_> = all.iter().filter(|ended| ended.end.code() != 0).collect();
+    let (total, succeeded) = (all.len(), all.len() - failed.len());
+    let head = format!("{succeeded} of {total} machines succeeded");
+    if failed.is_empty() {
+        return None;
+    }
+    if failed.len() <= FEW {
+        let told = failed
+            .iter()
+            .map(|ended| format!("{} ({})", ended.label, reason(ended)));
+        return Some(format!(
+            "{head}; failed: {}",
+            told.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
+    for ended in &failed {
+        let why = reason(ended);
+        match reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, labels)) => labels.push(ended.label),
+            None => reasons.push((why, vec![ended.label])),
+        }
+    }
+    reasons.sort_by_key(|(_, labels)| std::cmp::Reverse(labels.len()));
+    let mut text = format!("{head}, {} failed:", failed.len());
+    for (why, labels) in reasons.iter().take(REASONS) {
+        text += &format!("\n  {} ({why})", compress_names(labels));
+    }
+    if reasons.len() > REASONS {
+        let rest = &reasons[REASONS..];
+        let machines: usize = rest.iter().map(|(_, labels)| labels.len()).sum();
+        text += &format!("\n  {machines} more, for other reasons");
+    }
+    Some(text)
+}
+
+/// Why it failed, in words that are the same for machines with the same trouble.
+fn reason(ended: &Ended<'_>) -> String {
+    let message = match ended.end {
+        End::Exit(code) => return format!("exit {code}"),
+        End::Failed(_, message) => message,
+        other => return other.error().unwrap_or_default(),
+    };
+    let Ended { target, .. } = ended;
+    let name = target.split('.').next().unwrap_or(target);
+    // What follows the first line is what to do about it; one machine's own command shows that.
+    let line = message.lines().next().unwrap_or_default();
+    let line = line.replace(&format!("machine.{name}."), "machine.*.");
+    let line = match (
+        line.strip_prefix(&format!("cannot reach {name}: ")),
+        line.strip_prefix(&format!("{target} refused: ")),
+    ) {
+        (Some(why), _) => format!("unreachable: {why}"),
+        (_, Some(why)) => format!("refused: {why}"),
+        _ => line.replace(*target, "the machine"),
+    };
+    escape(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(ends: &[(&str, End)], expected: Expect) {
+        let targets: Vec<_> = ends
+            .iter()
+            .map(|(name, _)| format!("{name}.company"))
+            .collect();
+        let all: Vec<_> = ends
+            .iter()
+            .zip(&targets)
+            .map(|((label, end), target)| Ended { label, target, end })
+            .collect();
+        expected.assert_eq(&summary(&all).unwrap_or_default());
+    }
+
+    fn unreachable(name: &str) -> End {
+        End::Failed(
+            255,
+            format!("cannot reach {name}: nothing answers\n  tried: this computer"),
+        )
+    }
+
+    #[test]
+    fn nothing_is_said_where_all_succeeded() {
+        check(
+            &[("web01", End::Exit(0)), ("web02", End::Exit(0))],
+            expect![""],
+        );
+    }
+
+    #[test]
+    fn few_failures_are_told_one_by_one() {
+        let refused = "db1.company refused: machine.db1.allow_from does not allow you\nwhat to do";
+        check(
+            &[
+                ("web01", End::Exit(0)),
+                ("web02", End::Exit(7)),
+                ("web03", unreachable("web03")),
+                ("db1", End::Failed(255, refused.to_owned())),
+                ("db2", End::TimedOut(Duration::from_millis(2500))),
+            ],
+            expect![
+                "1 of 5 machines succeeded; failed: web02 (exit 7), web03 (unreachable: nothing answers), db1 (refused: machine.*.allow_from does not allow you), db2 (timed out after 2.5 s)"
+            ],
+        );
+    }
+
+    #[test]
+    fn many_failures_are_told_together_by_their_reason() {
+        let mut ends = Vec::new();
+        for number in 1..=30 {
+            let name: &str = format!("web{number:02}").leak();
+            ends.push((
+                name,
+                match number {
+                    3 | 5..=9 => unreachable(name),
+                    11..=12 => End::Exit(1),
+                    13 => End::Failed(
+                        255,
+                        format!("the connection to {name}.company broke\u{1b}[2J"),
+                    ),
+                    20 => End::Interrupted(2),
+                    _ => End::Exit(0),
+                },
+            ));
+        }
+        check(
+            &ends,
+            expect![[r#"
+            20 of 30 machines succeeded, 10 failed:
+              web[03,05-09] (unreachable: nothing answers)
+              web[11-12] (exit 1)
+              web13 (the connection to the machine broke\u{1b}[2J)
+              web20 (interrupted before it began)"#]],
+        );
+        let codes: Vec<_> = (1..=50).map(|code| ("m", End::Exit(code))).collect();
+        let targets = "m.company";
+        let all: Vec<_> = codes
+            .iter()
+            .map(|(label, end)| Ended {
+                label,
+                target: targets,
+                end,
+            })
+            .collect();
+        let text = summary(&all).unwrap();
+        assert_eq!(text.lines().count(), REASONS + 2);
+        assert!(text.ends_with("30 more, for other reasons"), "{text}");
+    }
+}

@@ -1,0 +1,261 @@
+//! malai's log: to standard error in the foreground, to a bounded file in the background.
+
+pub mod format;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use file_rotate::compression::Compression;
+use file_rotate::suffix::AppendCount;
+use file_rotate::{ContentLimit, FileRotate};
+use format::Lines;
+use malai_node::{FORMAT_VARIABLE, Home, LogFormat, LogSettings, Settings};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
+
+/// The log file is started anew at this size, in bytes.
+const SIZE: usize = 10 * 1024 * 1024;
+
+/// Older log files kept.
+const KEPT: usize = 3;
+
+/// The log at work. What the environment says of it wins over `malai.toml`.
+pub struct Log {
+    filter: reload::Handle<Targets, Registry>,
+    json: Arc<AtomicBool>,
+    environment: Environment,
+}
+
+/// What the environment says of the log.
+struct Environment {
+    filter: Option<String>,
+    format: Option<LogFormat>,
+}
+
+impl Environment {
+    fn read() -> anyhow::Result<Self> {
+        let format = std::env::var_os(FORMAT_VARIABLE).map(|text| text.to_string_lossy().parse());
+        let format = format.transpose().with_context(|| {
+            format!(
+                "the environment variable {FORMAT_VARIABLE} cannot be used; unset it or correct it"
+            )
+        })?;
+        Ok(Self {
+            filter: std::env::var("RUST_LOG")
+                .ok()
+                .filter(|text| !text.trim().is_empty()),
+            format,
+        })
+    }
+
+    fn filter(&self, settings: LogSettings) -> Targets {
+        // iroh's own words are for its developers.
+        let own = format!("malai={}", settings.level);
+        let text = match &self.filter {
+            // A typing error must not silence the log, nor what is said of it.
+            Some(text) if unread(text).next().is_some() => format!("{own},{text}"),
+            Some(text) => text.clone(),
+            None => own,
+        };
+        read(&text)
+    }
+
+    fn is_json(&self, settings: LogSettings) -> bool {
+        self.format.unwrap_or(settings.format) == LogFormat::Json
+    }
+}
+
+/// A filter as `RUST_LOG` has it: levels, targets, or targets with their levels, separated by commas.
+fn read(text: &str) -> Targets {
+    let all = match text.contains("noq") {
+        true => Targets::new(),
+        // It warns, every few seconds, of each path that it keeps because it is the last one.
+        false => Targets::new().with_target("noq_proto::connection", LevelFilter::ERROR),
+    };
+    let read = directives(text).filter_map(|one| one.1);
+    read.fold(all, |all, one| match one.default_level() {
+        Some(level) => all.with_default(level),
+        None => all.with_targets(one),
+    })
+}
+
+/// What of a filter means nothing.
+fn unread(text: &str) -> impl Iterator<Item = &str> {
+    directives(text).filter_map(|(one, meant)| meant.is_none().then_some(one))
+}
+
+/// What stands between the commas, and what it means, if anything.
+fn directives(text: &str) -> impl Iterator<Item = (&str, Option<Targets>)> {
+    let directives = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+    directives.map(|one| {
+        // A target has no brackets: these are spans and fields, which are read elsewhere.
+        let is_target = !one.contains(['[', ']', '{', '}', '/']);
+        (one, is_target.then(|| widened(one).parse().ok()).flatten())
+    })
+}
+
+/// `malai=debug` is meant for all of malai, whose parts are crates of their own.
+fn widened(directive: &str) -> String {
+    match directive.strip_prefix("malai") {
+        Some(level) if level.is_empty() || level.starts_with('=') => {
+            format!("malai{level},malai_node{level}")
+        }
+        _ => directive.to_owned(),
+    }
+}
+
+impl Log {
+    /// Logs to standard error.
+    pub fn to_stderr(home: &Home) -> anyhow::Result<Self> {
+        let colour = rustix::termios::isatty(io::stderr());
+        Self::start(home, io::stderr(), colour)
+    }
+
+    /// Logs to `malai.log`, which is started anew when it has grown.
+    pub fn to_file(home: &Home) -> anyhow::Result<Self> {
+        // Made first, with its mode: it names machines and commands.
+        drop(open_appending(home)?);
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).create(true).append(true).mode(0o600);
+        let file = FileRotate::new(
+            home.log(),
+            AppendCount::new(KEPT),
+            ContentLimit::BytesSurpassed(SIZE),
+            Compression::None,
+            Some(options),
+        );
+        Self::start(home, file, false)
+    }
+
+    fn start(
+        home: &Home,
+        writer: impl Write + Send + 'static,
+        colour: bool,
+    ) -> anyhow::Result<Self> {
+        let environment = Environment::read()?;
+        // Whatever is wrong with malai.toml is said where the daemon starts.
+        let settings = Settings::load(home).unwrap_or_default().log;
+        let json = Arc::new(AtomicBool::new(environment.is_json(settings)));
+        let (filter, handle) = reload::Layer::new(environment.filter(settings));
+        tracing_subscriber::registry()
+            .with(filter)
+            .with(Lines::new(writer, json.clone(), colour))
+            .init();
+        for directive in unread(environment.filter.as_deref().unwrap_or_default()) {
+            let directive = malai_cluster::escape(directive);
+            tracing::warn!(
+                "RUST_LOG: {directive} is not understood and says nothing; a filter is <target>=<level>"
+            );
+        }
+        Ok(Self {
+            filter: handle,
+            json,
+            environment,
+        })
+    }
+
+    /// Takes up other settings, as far as the environment leaves them a say.
+    pub fn apply(&self, settings: LogSettings) {
+        let json = self.environment.is_json(settings);
+        self.json.store(json, Ordering::Relaxed);
+        if let Err(error) = self.filter.reload(self.environment.filter(settings)) {
+            tracing::error!("the level of the log stays as it is: {error}");
+        }
+    }
+}
+
+/// The files of the background daemon's log, the newest first, whether they are there or not.
+pub fn files(home: &Home) -> Vec<PathBuf> {
+    let older = (1..=KEPT).map(|number| {
+        let mut path = home.log().into_os_string();
+        path.push(format!(".{number}"));
+        PathBuf::from(path)
+    });
+    std::iter::once(home.log()).chain(older).collect()
+}
+
+/// Opens `malai.log` for what a process writes that is not yet, or no longer, logging.
+pub fn open_appending(home: &Home) -> anyhow::Result<File> {
+    let path = home.log();
+    File::options()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot open the log {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use malai_node::LogSettings;
+
+    use super::{Environment, read, unread};
+
+    #[test]
+    fn a_filter_is_read_as_other_programs_read_it() {
+        let cases = [
+            // text, target, most detailed level of it that is logged
+            ("malai=info", "malai::log", Some(Level::INFO)),
+            ("malai=debug", "malai_node::connection", Some(Level::DEBUG)),
+            ("malai", "malai_node::connection", Some(Level::TRACE)),
+            ("malai=info", "iroh::socket", None),
+            ("debug", "iroh::socket", Some(Level::DEBUG)),
+            ("warn, malai=debug", "iroh", Some(Level::WARN)),
+            ("malai=debug,warn", "malai_node", Some(Level::DEBUG)),
+            ("iroh=debug,malai=off", "malai", None),
+            ("malai=loud,iroh=info,[x]=debug,", "iroh", Some(Level::INFO)),
+            ("debug", "noq_proto::connection", Some(Level::ERROR)),
+            (
+                "noq_proto=debug",
+                "noq_proto::connection",
+                Some(Level::DEBUG),
+            ),
+        ];
+        for (text, target, most) in cases {
+            let filter = read(text);
+            for level in [
+                Level::ERROR,
+                Level::WARN,
+                Level::INFO,
+                Level::DEBUG,
+                Level::TRACE,
+            ] {
+                let expected = most.is_some_and(|most| level <= most);
+                assert_eq!(
+                    filter.would_enable(target, &level),
+                    expected,
+                    "{text}: {target} {level}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_apart_and_does_not_silence_the_log() {
+        assert_eq!(
+            unread("").count() + unread(" , ,malai=info,debug").count(),
+            0
+        );
+        for text in ["malai=loud", "malai[link]=debug", "iroh=info,a=b=c"] {
+            assert_eq!(unread(text).count(), 1, "{text}");
+            let environment = Environment {
+                filter: Some(text.to_owned()),
+                format: None,
+            };
+            let filter = environment.filter(LogSettings::default());
+            assert!(
+                filter.would_enable("malai_node::connection", &Level::INFO),
+                "{text}"
+            );
+        }
+    }
+}

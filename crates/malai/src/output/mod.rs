@@ -1,0 +1,67 @@
+//! The one place that writes malai's own words, on standard output and standard error.
+
+pub mod audit;
+pub mod check;
+pub mod doctor;
+pub mod exit;
+pub mod explain;
+pub mod init;
+pub mod sessions;
+pub mod status;
+pub mod text;
+
+use std::cell::RefCell;
+use std::io::{self, Write};
+
+use crate::output::exit::Exit;
+
+/// What [`Printer::say`] begins with, so that malai's words are told from a remote command's.
+const NAME: &str = "malai: ";
+
+/// Writes to standard output and standard error, and remembers when that failed.
+#[derive(Debug, Default)]
+pub struct Printer {
+    failed: RefCell<Option<io::Error>>,
+}
+
+impl Printer {
+    /// Writes to standard output, as it is.
+    pub fn out(&self, text: &str) {
+        let mut failed = self.failed.borrow_mut();
+        if failed.is_some() {
+            return;
+        }
+        let mut stdout = io::stdout().lock();
+        if let Err(error) = stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+        {
+            *failed = Some(error);
+        }
+    }
+
+    /// Whether standard output can be written no more: its reader may have gone.
+    pub fn has_failed(&self) -> bool {
+        self.failed.borrow().is_some()
+    }
+
+    /// Writes a message to standard error, with malai's name before it and a newline after it.
+    pub fn say(&self, message: &str) {
+        // Where even this cannot be written there is nobody left to tell.
+        let _ = io::stderr().write_all(format!("{NAME}{message}\n").as_bytes());
+    }
+
+    /// The code to exit with, given the command's own and whether everything could be written.
+    ///
+    /// A reader that went away (`malai status | head -1`) has what it wanted, so it changes nothing: a
+    /// health check with `pipefail` must not fail because `grep -q` was quick.
+    pub fn finish(self, exit: Exit) -> Exit {
+        match self.failed.take() {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                self.say(&format!("cannot write to standard output: {error}"));
+                if exit == Exit::OK { Exit::FAILED } else { exit }
+            }
+            _ => exit,
+        }
+    }
+}

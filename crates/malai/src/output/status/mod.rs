@@ -1,0 +1,283 @@
+//! The screen of `malai status`. Its first lines are the tutorial's, to the letter: people grep for them.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use malai_cluster::escape;
+use malai_node::{Condition, DaemonState, Facts, LocalCluster, Role};
+use malai_wire::status::{ClusterFacts, MachineFacts, MachineState, NetworkPath};
+
+use crate::output::text::problems;
+
+/// Every line below a cluster's name begins with this.
+const INDENT: &str = "      ";
+
+/// The whole screen, with a newline at its end.
+pub fn render(facts: &Facts) -> String {
+    let mut out = String::new();
+    head(&mut out, facts);
+    daemon(&mut out, facts);
+    for problem in &facts.problems {
+        line(&mut out, &format!("⚠️  {}", escape(problem)));
+    }
+    clusters(&mut out, facts);
+    out
+}
+
+fn line(out: &mut String, text: &str) {
+    out.push_str(text);
+    out.push('\n');
+}
+
+fn path(path: &Path) -> String {
+    escape(&path.to_string_lossy())
+}
+
+fn head(out: &mut String, facts: &Facts) {
+    line(out, "📊 malai Status");
+    line(out, "═══════════════════════════════════════");
+    line(out, &format!("📁 MALAI_HOME: {}", path(&facts.home)));
+}
+
+fn daemon(out: &mut String, facts: &Facts) {
+    let lock = path(&facts.lock.path);
+    let socket = path(&facts.socket.path);
+    let pid = facts
+        .pid
+        .map(|pid| format!(" (pid {pid})"))
+        .unwrap_or_default();
+    let text = match facts.state {
+        DaemonState::Running => format!(
+            "🔒 Daemon: RUNNING ✅
+   📁 Lock: {lock}
+   🔌 Socket: {socket} (CLI communication active)
+🔍 Testing daemon responsiveness... ✅ RESPONSIVE"
+        ),
+        DaemonState::NotResponsive => format!(
+            "🔒 Daemon: RUNNING ⚠️
+   📁 Lock: {lock}
+   🔌 Socket: {socket} (no CLI communication)
+🔍 Testing daemon responsiveness... ❌ NOT RESPONSIVE
+   ⚠️  {}
+   💡 A daemon{pid} holds the lock and does not answer. Look into {}, end it{}, and start a new one: malai daemon",
+            match &facts.no_answer {
+                Some(reason) => escape(reason),
+                None => "the daemon was not asked".to_owned(),
+            },
+            path(&facts.home.join("malai.log")),
+            facts.pid.map(|pid| format!(" (kill {pid}, or kill -9 {pid} if that does nothing)")).unwrap_or_default(),
+        ),
+        DaemonState::Starting => format!(
+            "🔒 Daemon: STARTING ⚠️
+   📁 Lock: {lock}
+   🔌 Socket: {socket} (not there yet)
+   💡 A daemon{pid} has the lock and is not ready yet; look again in a moment: malai status"
+        ),
+        DaemonState::Crashed => format!(
+            "🔒 Daemon: CRASHED ❌
+   🔌 Socket: {socket} (left by a daemon that ended without tidying up)
+   💡 Start a new one, it tidies up by itself: malai daemon"
+        ),
+        DaemonState::NotRunning if facts.lock.present => format!(
+            "🔒 Daemon: NOT RUNNING 💤
+   📁 Lock: {lock} (left over, held by nobody)
+   💡 Start it: malai daemon"
+        ),
+        DaemonState::NotRunning => "🔒 Daemon: NOT RUNNING 💤
+   💡 Start it: malai daemon"
+            .to_owned(),
+    };
+    line(out, &text);
+    let Some(daemon) = &facts.daemon else { return };
+    if daemon.version != facts.version {
+        line(
+            out,
+            &format!(
+                "⚠️  The daemon is malai {}, this command line malai {}: restart the daemon (malai stop, malai daemon)",
+                escape(&daemon.version),
+                facts.version
+            ),
+        );
+    }
+    for notice in &daemon.notices {
+        line(out, &format!("⚠️  {}", escape(notice)));
+    }
+}
+
+fn clusters(out: &mut String, facts: &Facts) {
+    let managed = facts
+        .clusters
+        .iter()
+        .filter(|c| c.role == Some(Role::Manager));
+    section(out, facts, "🏗️  Cluster Configurations:", managed);
+    let joined = facts
+        .clusters
+        .iter()
+        .filter(|c| c.role == Some(Role::Machine));
+    section(out, facts, "🖥️  Machine Configurations:", joined);
+    let unclear = facts.clusters.iter().filter(|c| c.role.is_none());
+    section(out, facts, "❓ Unclear folders in clusters/:", unclear);
+    if facts.clusters.is_empty() {
+        line(
+            out,
+            "
+🏗️  Cluster Configurations:
+   none yet
+   💡 Create a cluster: malai cluster init <alias>
+   💡 Or join one: malai machine init <manager-id52> <alias>",
+        );
+    }
+}
+
+fn section<'a>(
+    out: &mut String,
+    facts: &Facts,
+    heading: &str,
+    clusters: impl Iterator<Item = &'a LocalCluster>,
+) {
+    let mut clusters = clusters.peekable();
+    if clusters.peek().is_none() {
+        return;
+    }
+    line(out, &format!("\n{heading}"));
+    for cluster in clusters {
+        let served = facts
+            .daemon
+            .as_ref()
+            .and_then(|daemon| daemon.clusters.iter().find(|c| c.alias == cluster.alias));
+        local_lines(out, cluster);
+        if let Some(served) = served {
+            served_lines(out, cluster, served);
+        } else if facts.daemon.is_some() && cluster.condition != Condition::Broken {
+            line(
+                out,
+                &format!("{INDENT}⚠️  The daemon does not serve it yet: malai rescan"),
+            );
+        }
+    }
+}
+
+fn local_lines(out: &mut String, cluster: &LocalCluster) {
+    let alias = escape(&cluster.alias);
+    let config = path(&cluster.config);
+    let heading = match cluster.role {
+        Some(Role::Manager) => format!("👑 {alias} (Cluster Manager)"),
+        Some(Role::Machine) => format!("💻 {alias} (Machine)"),
+        None => format!("❓ {alias}"),
+    };
+    line(out, &format!("   {heading}"));
+    let mut item = |text: &str| line(out, &format!("{INDENT}{text}"));
+    match cluster.role {
+        Some(_) => item(&format!("📄 Config: {config}")),
+        None => item(&format!("📁 Folder: {config}")),
+    }
+    if cluster.role == Some(Role::Manager) {
+        match cluster.machines {
+            Some(count) => item(&format!("📊 Machines: {count}")),
+            None => item("📊 Machines: unknown"),
+        }
+    }
+    if let Some(manager) = &cluster.manager {
+        item(&format!("🆔 Manager: {manager}"));
+    }
+    if let (Some(Role::Machine), Some(own)) = (cluster.role, &cluster.own_id) {
+        item(&format!("🔑 This machine: {own}"));
+    }
+    if cluster.condition == Condition::Waiting {
+        item("⏳ Waiting for the first configuration: the manager has to add this machine");
+    }
+    if cluster.errors + cluster.warnings > 0 {
+        let symbol = if cluster.errors > 0 { "❌" } else { "⚠️ " };
+        let count = problems(cluster.errors, cluster.warnings);
+        // What has no role may have a name that cannot be typed.
+        match cluster.role {
+            Some(_) => item(&format!("{symbol} {count}: malai rescan --check {alias}")),
+            None => item(&format!("{symbol} {count}: malai rescan --check")),
+        }
+    }
+}
+
+fn served_lines(out: &mut String, cluster: &LocalCluster, served: &ClusterFacts) {
+    let mut item = |text: &str| line(out, &format!("{INDENT}{text}"));
+    match served.revision {
+        Some(revision) => item(&format!("🔖 Revision: {revision}")),
+        None => item("🔖 Revision: none yet"),
+    }
+    if cluster.role == Some(Role::Machine) {
+        match served.manager_reachable_seconds_ago {
+            Some(seconds) => item(&format!("📡 Manager last reached: {} ago", span(seconds))),
+            None => item("📡 Manager last reached: not since the daemon started"),
+        }
+    }
+    let names: Vec<String> = served.machines.iter().map(name).collect();
+    let width = names.iter().map(|name| name.chars().count()).max();
+    let width = width.unwrap_or_default();
+    for (machine, name) in served.machines.iter().zip(names) {
+        let facts = machine_facts(machine, served.revision);
+        item(&format!(
+            "🖥️  {name:width$} {}  {facts}",
+            machine.id.short()
+        ));
+    }
+    for waiting in &served.waiting {
+        item(&format!(
+            "⏳ {} asks to join, from {} (compare with what machine init printed)",
+            waiting.id,
+            escape(&waiting.address)
+        ));
+    }
+    for notice in &served.notices {
+        item(&format!("⚠️  {}", escape(notice)));
+    }
+}
+
+/// A machine's name; the manager may have none.
+fn name(machine: &MachineFacts) -> String {
+    match &machine.name {
+        Some(name) => escape(name),
+        None => "(manager)".to_owned(),
+    }
+}
+
+fn machine_facts(machine: &MachineFacts, current: Option<u64>) -> String {
+    let mut facts = match machine.revision {
+        Some(revision) if Some(revision) == current => format!("revision {revision} (current)"),
+        Some(revision) if Some(revision) < current => format!("revision {revision} (behind)"),
+        Some(revision) => format!("revision {revision} (ahead)"),
+        None => "revision unknown".to_owned(),
+    };
+    match machine.heard_seconds_ago {
+        Some(seconds) => _ = write!(facts, " · heard {} ago", span(seconds)),
+        None => facts.push_str(" · never heard from"),
+    }
+    match machine.state {
+        MachineState::Answering | MachineState::Idle => {}
+        MachineState::NotAnswering => facts.push_str(" · not answering"),
+        MachineState::Unreachable => facts.push_str(" · unreachable"),
+    }
+    if let Some(path) = machine.path {
+        facts.push_str(match path {
+            NetworkPath::Direct => " · direct",
+            NetworkPath::Relayed => " · relayed",
+            NetworkPath::Other => " · by another way",
+        });
+        if let Some(rtt) = machine.rtt_ms {
+            let digits = if rtt < 10.0 { 1 } else { 0 };
+            _ = write!(facts, " {rtt:.digits$} ms");
+        }
+    }
+    facts
+}
+
+/// A time span as people say it, in its largest whole unit.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86400),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,367 @@
+//! The screens of `malai status`, as they are shown.
+
+use std::path::PathBuf;
+
+use expect_test::{Expect, expect};
+use malai_cluster::{ClusterId, MachineId};
+use malai_node::Sign;
+use malai_wire::status::{DaemonFacts, WaitingFacts};
+
+use super::*;
+
+const MANAGER: &str = "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60";
+const MACHINE: &str = "e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80";
+const STRANGER: &str = "mlk9ubnvu8r1sk06j4tjb98njra0od5d2dglpm8gubbvg4glthng";
+
+fn check(facts: &Facts, expected: Expect) {
+    expected.assert_eq(&render(facts));
+}
+
+fn id(text: &str) -> MachineId {
+    MachineId::parse(text).unwrap()
+}
+
+fn managed() -> LocalCluster {
+    LocalCluster {
+        alias: "company".to_owned(),
+        role: Some(Role::Manager),
+        manager: Some(ClusterId::new(id(MANAGER))),
+        own_id: Some(id(MANAGER)),
+        config: PathBuf::from("/Users/admin/.malai/clusters/company/cluster.toml"),
+        machines: Some(3),
+        condition: Condition::Sound,
+        errors: 0,
+        warnings: 0,
+    }
+}
+
+fn joined() -> LocalCluster {
+    LocalCluster {
+        alias: "production".to_owned(),
+        role: Some(Role::Machine),
+        own_id: Some(id(MACHINE)),
+        config: PathBuf::from("/Users/admin/.malai/clusters/production/machine.toml"),
+        ..managed()
+    }
+}
+
+fn facts(state: DaemonState, clusters: Vec<LocalCluster>) -> Facts {
+    let home = PathBuf::from("/Users/admin/.malai");
+    Facts {
+        version: "0.1.0",
+        state,
+        pid: None,
+        lock: Sign {
+            path: home.join("malai.lock"),
+            present: false,
+        },
+        socket: Sign {
+            path: home.join("malai.socket"),
+            present: false,
+        },
+        home,
+        no_answer: None,
+        clusters,
+        problems: Vec::new(),
+        daemon: None,
+    }
+}
+
+fn machine(name: Option<&str>, of: &str) -> MachineFacts {
+    MachineFacts {
+        name: name.map(str::to_owned),
+        id: id(of),
+        revision: None,
+        heard_seconds_ago: None,
+        path: None,
+        rtt_ms: None,
+        state: MachineState::Idle,
+    }
+}
+
+/// The block in the tutorial, word for word.
+const TUTORIAL: &str = "\
+📊 malai Status
+═══════════════════════════════════════
+📁 MALAI_HOME: /Users/admin/.malai
+🔒 Daemon: RUNNING ✅
+   📁 Lock: /Users/admin/.malai/malai.lock
+   🔌 Socket: /Users/admin/.malai/malai.socket (CLI communication active)
+🔍 Testing daemon responsiveness... ✅ RESPONSIVE
+
+🏗️  Cluster Configurations:
+   👑 company (Cluster Manager)
+      📄 Config: /Users/admin/.malai/clusters/company/cluster.toml
+      📊 Machines: 3
+
+🖥️  Machine Configurations:
+   💻 production (Machine)
+      📄 Config: /Users/admin/.malai/clusters/production/machine.toml
+";
+
+#[test]
+fn the_tutorials_lines_are_all_there_in_their_order() {
+    let screen = render(&facts(DaemonState::Running, vec![managed(), joined()]));
+    let mut shown = screen.lines();
+    for wanted in TUTORIAL.lines() {
+        assert!(
+            shown.any(|line| line == wanted),
+            "missing: {wanted}\n{screen}"
+        );
+    }
+    let head = TUTORIAL.find("      📊").unwrap();
+    assert!(screen.starts_with(&TUTORIAL[..head]), "{screen}");
+}
+
+#[test]
+fn a_manager_and_its_machines() {
+    let company = ClusterFacts {
+        alias: "company".to_owned(),
+        revision: Some(1_732_000_000),
+        machines: vec![
+            MachineFacts {
+                revision: Some(1_732_000_000),
+                heard_seconds_ago: Some(3),
+                path: Some(NetworkPath::Direct),
+                rtt_ms: Some(0.42),
+                state: MachineState::Answering,
+                ..machine(Some("web01"), MACHINE)
+            },
+            MachineFacts {
+                revision: Some(1_731_000_000),
+                heard_seconds_ago: Some(7300),
+                path: Some(NetworkPath::Relayed),
+                rtt_ms: Some(81.3),
+                state: MachineState::NotAnswering,
+                ..machine(Some("db"), STRANGER)
+            },
+            MachineFacts {
+                state: MachineState::Unreachable,
+                ..machine(None, MANAGER)
+            },
+        ],
+        waiting: vec![WaitingFacts {
+            id: id(STRANGER),
+            address: "192.0.2.7:28772".to_owned(),
+        }],
+        notices: vec!["Somebody\u{1b}[2J shows a newer revision".to_owned()],
+        ..ClusterFacts::default()
+    };
+    let production = ClusterFacts {
+        alias: "production".to_owned(),
+        revision: Some(5),
+        manager_reachable_seconds_ago: Some(61),
+        ..ClusterFacts::default()
+    };
+    let mut facts = facts(DaemonState::NotResponsive, vec![managed(), joined()]);
+    facts.answered(Ok(DaemonFacts {
+        version: "0.2.0".to_owned(),
+        pid: 7,
+        tasks: 20,
+        clusters: vec![company, production],
+        notices: vec!["the audit record cannot be written".to_owned()],
+    }));
+    assert!(facts.is_healthy());
+    check(
+        &facts,
+        expect![[r#"
+        📊 malai Status
+        ═══════════════════════════════════════
+        📁 MALAI_HOME: /Users/admin/.malai
+        🔒 Daemon: RUNNING ✅
+           📁 Lock: /Users/admin/.malai/malai.lock
+           🔌 Socket: /Users/admin/.malai/malai.socket (CLI communication active)
+        🔍 Testing daemon responsiveness... ✅ RESPONSIVE
+        ⚠️  The daemon is malai 0.2.0, this command line malai 0.1.0: restart the daemon (malai stop, malai daemon)
+        ⚠️  the audit record cannot be written
+
+        🏗️  Cluster Configurations:
+           👑 company (Cluster Manager)
+              📄 Config: /Users/admin/.malai/clusters/company/cluster.toml
+              📊 Machines: 3
+              🆔 Manager: i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60
+              🔖 Revision: 1732000000
+              🖥️  web01     e87aeds2…  revision 1732000000 (current) · heard 3s ago · direct 0.4 ms
+              🖥️  db        mlk9ubnv…  revision 1731000000 (behind) · heard 2h ago · not answering · relayed 81 ms
+              🖥️  (manager) i66fo538…  revision unknown · never heard from · unreachable
+              ⏳ mlk9ubnvu8r1sk06j4tjb98njra0od5d2dglpm8gubbvg4glthng asks to join, from 192.0.2.7:28772 (compare with what machine init printed)
+              ⚠️  Somebody\u{1b}[2J shows a newer revision
+
+        🖥️  Machine Configurations:
+           💻 production (Machine)
+              📄 Config: /Users/admin/.malai/clusters/production/machine.toml
+              🆔 Manager: i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60
+              🔑 This machine: e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80
+              🔖 Revision: 5
+              📡 Manager last reached: 1m ago
+    "#]],
+    );
+}
+
+#[test]
+fn a_daemon_that_does_not_answer() {
+    let mut facts = facts(DaemonState::NotResponsive, vec![managed()]);
+    facts.pid = Some(4711);
+    facts.answered(Err("no answer within 5 seconds".to_owned()));
+    assert!(!facts.is_healthy());
+    check(
+        &facts,
+        expect![[r#"
+            📊 malai Status
+            ═══════════════════════════════════════
+            📁 MALAI_HOME: /Users/admin/.malai
+            🔒 Daemon: RUNNING ⚠️
+               📁 Lock: /Users/admin/.malai/malai.lock
+               🔌 Socket: /Users/admin/.malai/malai.socket (no CLI communication)
+            🔍 Testing daemon responsiveness... ❌ NOT RESPONSIVE
+               ⚠️  no answer within 5 seconds
+               💡 A daemon (pid 4711) holds the lock and does not answer. Look into /Users/admin/.malai/malai.log, end it (kill 4711, or kill -9 4711 if that does nothing), and start a new one: malai daemon
+
+            🏗️  Cluster Configurations:
+               👑 company (Cluster Manager)
+                  📄 Config: /Users/admin/.malai/clusters/company/cluster.toml
+                  📊 Machines: 3
+                  🆔 Manager: i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60
+        "#]],
+    );
+}
+
+#[test]
+fn a_daemon_that_is_starting() {
+    let mut facts = facts(DaemonState::Starting, Vec::new());
+    facts.pid = Some(4711);
+    check(
+        &facts,
+        expect![[r#"
+        📊 malai Status
+        ═══════════════════════════════════════
+        📁 MALAI_HOME: /Users/admin/.malai
+        🔒 Daemon: STARTING ⚠️
+           📁 Lock: /Users/admin/.malai/malai.lock
+           🔌 Socket: /Users/admin/.malai/malai.socket (not there yet)
+           💡 A daemon (pid 4711) has the lock and is not ready yet; look again in a moment: malai status
+
+        🏗️  Cluster Configurations:
+           none yet
+           💡 Create a cluster: malai cluster init <alias>
+           💡 Or join one: malai machine init <manager-id52> <alias>
+    "#]],
+    );
+}
+
+#[test]
+fn a_daemon_that_crashed() {
+    check(
+        &facts(DaemonState::Crashed, Vec::new()),
+        expect![[r#"
+        📊 malai Status
+        ═══════════════════════════════════════
+        📁 MALAI_HOME: /Users/admin/.malai
+        🔒 Daemon: CRASHED ❌
+           🔌 Socket: /Users/admin/.malai/malai.socket (left by a daemon that ended without tidying up)
+           💡 Start a new one, it tidies up by itself: malai daemon
+
+        🏗️  Cluster Configurations:
+           none yet
+           💡 Create a cluster: malai cluster init <alias>
+           💡 Or join one: malai machine init <manager-id52> <alias>
+    "#]],
+    );
+}
+
+#[test]
+fn no_daemon_and_no_clusters() {
+    let facts = facts(DaemonState::NotRunning, Vec::new());
+    assert!(
+        !render(&facts).contains("RUNNING ✅"),
+        "the health check greps for it"
+    );
+    check(
+        &facts,
+        expect![[r#"
+        📊 malai Status
+        ═══════════════════════════════════════
+        📁 MALAI_HOME: /Users/admin/.malai
+        🔒 Daemon: NOT RUNNING 💤
+           💡 Start it: malai daemon
+
+        🏗️  Cluster Configurations:
+           none yet
+           💡 Create a cluster: malai cluster init <alias>
+           💡 Or join one: malai machine init <manager-id52> <alias>
+    "#]],
+    );
+}
+
+#[test]
+fn no_daemon_and_everything_that_can_be_wrong() {
+    let broken = LocalCluster {
+        machines: None,
+        manager: None,
+        condition: Condition::Broken,
+        errors: 2,
+        warnings: 1,
+        ..managed()
+    };
+    let waiting = LocalCluster {
+        condition: Condition::Waiting,
+        ..joined()
+    };
+    let unclear = LocalCluster {
+        alias: "Bad\nName".to_owned(),
+        role: None,
+        manager: None,
+        own_id: None,
+        config: PathBuf::from("/Users/admin/.malai/clusters/Bad\nName"),
+        machines: None,
+        condition: Condition::Broken,
+        errors: 1,
+        warnings: 0,
+    };
+    let warned = LocalCluster {
+        alias: "warned".to_owned(),
+        warnings: 1,
+        ..managed()
+    };
+    let mut facts = facts(
+        DaemonState::NotRunning,
+        vec![broken, waiting, unclear, warned],
+    );
+    facts.lock.present = true;
+    facts.problems = vec!["malai.toml has 1 error: `malai rescan --check` shows where".to_owned()];
+    check(
+        &facts,
+        expect![[r#"
+            📊 malai Status
+            ═══════════════════════════════════════
+            📁 MALAI_HOME: /Users/admin/.malai
+            🔒 Daemon: NOT RUNNING 💤
+               📁 Lock: /Users/admin/.malai/malai.lock (left over, held by nobody)
+               💡 Start it: malai daemon
+            ⚠️  malai.toml has 1 error: `malai rescan --check` shows where
+
+            🏗️  Cluster Configurations:
+               👑 company (Cluster Manager)
+                  📄 Config: /Users/admin/.malai/clusters/company/cluster.toml
+                  📊 Machines: unknown
+                  ❌ 2 errors, 1 warning: malai rescan --check company
+               👑 warned (Cluster Manager)
+                  📄 Config: /Users/admin/.malai/clusters/company/cluster.toml
+                  📊 Machines: 3
+                  🆔 Manager: i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60
+                  ⚠️  1 warning: malai rescan --check warned
+
+            🖥️  Machine Configurations:
+               💻 production (Machine)
+                  📄 Config: /Users/admin/.malai/clusters/production/machine.toml
+                  🆔 Manager: i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60
+                  🔑 This machine: e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80
+                  ⏳ Waiting for the first configuration: the manager has to add this machine
+
+            ❓ Unclear folders in clusters/:
+               ❓ Bad\u{a}Name
+                  📁 Folder: /Users/admin/.malai/clusters/Bad\u{a}Name
+                  ❌ 1 error: malai rescan --check
+        "#]],
+    );
+}
