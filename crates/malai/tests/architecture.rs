@@ -118,3 +118,53 @@ fn what_the_design_page_names_is_there() {
         );
     }
 }
+
+/// The Markdown pages, from the workspace's root.
+fn pages() -> Vec<PathBuf> {
+    let folders = ["", "docs", "bench"];
+    let entries = folders.iter().flat_map(|folder| {
+        let folder = root().join(folder);
+        fs::read_dir(folder).unwrap()
+    });
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let pages = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    pages.collect()
+}
+
+/// The anchor that a heading of a page gets where pages are shown: lower case, words joined by `-`.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || [' ', '-', '_'].contains(c);
+    let plain: String = heading.to_lowercase().chars().filter(kept).collect();
+    plain.trim().replace(' ', "-")
+}
+
+#[test]
+fn links_of_the_pages_lead_somewhere() {
+    let mut seen = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split(')').next().unwrap();
+            if target.contains("://") {
+                continue;
+            }
+            seen += 1;
+            let shown = format!("{} links {target}", page.display());
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let file = match file {
+                "" => page.clone(),
+                file => page.parent().unwrap().join(file),
+            };
+            assert!(file.exists(), "{shown}, which is not there");
+            if !heading.is_empty() {
+                let text = fs::read_to_string(&file).unwrap();
+                let headings = text.lines().filter(|line| line.starts_with('#'));
+                let found = headings
+                    .map(|line| anchor(line.trim_start_matches('#')))
+                    .any(|found| found == heading);
+                assert!(found, "{shown}, a heading which is not there");
+            }
+        }
+    }
+    assert!(seen > 30, "{seen}");
+}

@@ -3,6 +3,9 @@
 mod check;
 mod completions;
 mod doctor;
+#[path = "../common/harness.rs"]
+#[allow(dead_code, reason = "shared with other test programs")]
+mod harness;
 mod init;
 mod logs;
 mod man;

@@ -4,10 +4,11 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 
 use malai_node::{Home, HomeLock};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use expect_test::expect;
 
+use crate::harness;
 use crate::world::World;
 
 const WEB01: &str = "e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80";
@@ -23,29 +24,21 @@ fn company() -> World {
     world
 }
 
-/// A daemon, ended with the test.
-struct Running<'a>(&'a World, Pid);
+/// A daemon, ended with the test's world.
+struct Running<'a>(&'a World, u32);
 
 impl<'a> Running<'a> {
     fn start(world: &'a World) -> Self {
-        let said = world.succeed(&["daemon"]);
-        let pid = said
-            .split_once("(pid ")
-            .and_then(|(_, rest)| rest.split_once(')'));
-        let pid = pid.and_then(|(pid, _)| Pid::from_raw(pid.parse().ok()?));
-        Self(
-            world,
-            pid.unwrap_or_else(|| panic!("no process id in {said}")),
-        )
+        Self(world, world.start())
     }
 
     fn signal(&self, signal: Signal) {
-        kill_process(self.1, signal).unwrap();
+        harness::signal(self.1, signal);
     }
 
     /// A picture without this daemon's process id.
     fn picture(&self, args: &[&str]) -> String {
-        let pid = self.1.as_raw_nonzero().to_string();
+        let pid = self.1.to_string();
         let picture = self.0.picture(args).replace(&pid, "[PID]");
         // A revision is the time, which differs from run to run.
         let mut pieces = picture.split("revision ");
@@ -59,13 +52,6 @@ impl<'a> Running<'a> {
             };
             text + "revision " + number + rest
         })
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        let _ = kill_process(self.1, Signal::CONT);
-        let _ = self.0.output(&["stop"]);
     }
 }
 

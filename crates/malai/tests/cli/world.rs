@@ -1,27 +1,30 @@
-//! A home of its own for each test, and the real binary run on it.
+//! A home of its own for each test, and the real binary run on it, in pictures.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
-use tempfile::TempDir;
+use crate::harness::{Folder, Home};
 
 /// A temporary home.
 pub struct World {
-    folder: TempDir,
+    home: Home,
+    folder: Folder,
 }
 
 impl World {
     /// A home that is not there yet.
     pub fn new() -> World {
+        let folder = Folder::new();
         World {
-            folder: tempfile::tempdir().expect("a temporary folder"),
+            home: Home::at(folder.path().join("home")),
+            folder,
         }
     }
 
     /// The home.
     pub fn home(&self) -> PathBuf {
-        self.folder.path().join("home")
+        self.home.path.clone()
     }
 
     /// A file under `clusters/`.
@@ -29,16 +32,17 @@ impl World {
         self.home().join("clusters").join(path)
     }
 
+    /// Starts the daemon, which ends with the world; returns its process id when it serves.
+    pub fn start(&self) -> u32 {
+        self.home.start()
+    }
+
     /// The binary on this home, not yet run.
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_malai"));
+        let mut command = self.home.command(args);
         command
-            .args(args)
-            .env_clear()
-            .env("MALAI_HOME", self.home())
-            .env("MALAI_NETWORK", "loopback")
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null());
+            .env_remove("RUST_LOG")
+            .current_dir(self.folder.path());
         command
     }
 

@@ -36,8 +36,8 @@ fn of_two_connections_the_one_that_a_machine_asks_over_stays() {
         let peers = &service.peers;
         let mut start = cluster.machine("web01").command(&["daemon"]);
         let started = tokio::task::spawn_blocking(move || start.output().unwrap());
-        assert!(started.await.unwrap().status.success());
-        cluster.machine("web01").own(cluster.machine("web01").pid());
+        let said = String::from_utf8(started.await.unwrap().stdout).unwrap();
+        cluster.machine("web01").started(&said);
         // It asks for news by itself.
         until("a link", || {
             peers

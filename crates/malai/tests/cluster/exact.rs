@@ -244,11 +244,7 @@ fn an_argument_list_that_the_machine_does_not_take() {
         shell.env(name, value.unwrap());
     }
     let said = finish(shell.spawn().unwrap(), Vec::new());
-    let pid = said
-        .out()
-        .split(['(', ')', ' '])
-        .find_map(|word| word.parse().ok());
-    web01.own(pid.expect("a process id"));
+    web01.started(said.out());
     let many = vec!["z".repeat(1000); 300];
     let mut words = vec!["printf", "%s"];
     words.extend(many.iter().map(String::as_str));

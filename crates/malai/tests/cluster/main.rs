@@ -2,20 +2,21 @@
 
 mod accept;
 mod audit;
-mod crash;
 mod descriptors;
 mod distribution;
 mod duplicates;
 mod exact;
-mod exactly_once;
 mod examined;
-mod floods;
+#[path = "../common/harness.rs"]
+#[allow(dead_code, reason = "shared with other test programs")]
 mod harness;
 mod limits;
-mod loss;
 mod manage;
-mod many;
+#[path = "../common/measure.rs"]
+#[allow(dead_code, reason = "shared with other test programs")]
 mod measure;
+#[path = "../common/peer.rs"]
+#[allow(dead_code, reason = "shared with other test programs")]
 mod peer;
 mod purity;
 mod quick_start;

@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use crate::harness::{ALIAS, Cluster, Home, finish, section, until};
+use crate::harness::{ALIAS, Cluster, Folder, Home, finish, section, until};
 
 /// Every line of it, in its order: the manager's daemon runs before the second machine exists.
 #[test]
 fn the_quick_start_as_it_is_written() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let manager = Home::at(folder.path().join("first"));
     let second = Home::at(folder.path().join("second"));
 
@@ -101,16 +101,14 @@ fn a_command_beside_a_starting_daemon() {
         let daemon = finish(daemon, Vec::new());
         assert_eq!(command.clean(), "at once\n");
         assert_eq!(daemon.code, 0, "{}", daemon.shown());
-        let pid = daemon.out().split_once("(pid ").unwrap().1;
-        let pid = pid.split_once(')').unwrap().0;
-        cluster.manager.own(pid.parse().unwrap());
+        cluster.manager.started(daemon.out());
     }
 }
 
 /// Init commands tell a running daemon, without a rescan.
 #[test]
 fn init_tells_a_running_daemon() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let (manager, machine) = (
         Home::at(folder.path().join("manager")),
         Home::at(folder.path().join("machine")),

@@ -36,10 +36,7 @@ fn the_log_changes_its_level_and_its_format_at_once() {
         .output()
         .unwrap();
     let said = String::from_utf8(started.stdout).unwrap();
-    let pid = said
-        .split_once("(pid ")
-        .and_then(|(_, rest)| rest.split_once(')'));
-    home.own(pid.unwrap_or_else(|| panic!("{said}")).0.parse().unwrap());
+    home.started(&said);
     let run = |word: &str| home.run(&["boss.company", "echo", word]);
 
     run("first").clean();
@@ -114,10 +111,7 @@ fn another_reach_is_said_to_wait_for_a_restart() {
         .output()
         .unwrap();
     let said = String::from_utf8(started.stdout).unwrap();
-    let pid = said
-        .split_once("(pid ")
-        .and_then(|(_, rest)| rest.split_once(')'));
-    home.own(pid.unwrap_or_else(|| panic!("{said}")).0.parse().unwrap());
+    home.started(&said);
     write(home, "[network]\nreach = \"lan\"\n");
     let said = home.succeed(&["rescan"]);
     assert!(

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Cluster, finish, lives, signal, until, within};
+use crate::harness::{Cluster, Folder, finish, lives, signal, until, within};
 
 fn random_bytes(count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
@@ -71,7 +71,7 @@ fn exit_codes_as_a_shell_gives_them() {
 #[test]
 fn a_program_is_found_as_a_shell_finds_it() {
     let cluster = Cluster::with_routes();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let file = |name: &str, text: &str, mode| {
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();

@@ -126,11 +126,7 @@ fn a_daemon_in_the_background_tells_a_service_manager_nothing() {
         .output()
         .unwrap();
     assert!(started.status.success(), "{started:?}");
-    let said = String::from_utf8(started.stdout).unwrap();
-    let pid = said
-        .split_once("(pid ")
-        .and_then(|(_, rest)| rest.split_once(')'));
-    home.own(pid.unwrap().0.parse().unwrap());
+    home.started(&String::from_utf8(started.stdout).unwrap());
     home.stop();
     manager.socket.set_nonblocking(true).unwrap();
     assert!(manager.socket.recv(&mut [0; 64]).is_err());

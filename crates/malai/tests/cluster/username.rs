@@ -136,8 +136,7 @@ fn running_with_groups(cluster: Cluster) -> Cluster {
         let child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let output = finish(child.unwrap(), Vec::new());
         assert_eq!(output.code, 0, "{}", output.shown());
-        let pid = output.out().split_once("(pid ").unwrap().1;
-        home.own(pid.split_once(')').unwrap().0.parse().unwrap());
+        home.started(output.out());
     };
     start(cluster.machine("web01"));
     start(cluster.machine("laptop"));
@@ -241,8 +240,7 @@ fn a_daemon_that_may_not_switch_refuses() {
         .spawn();
     let output = finish(child.unwrap(), Vec::new());
     assert_eq!(output.code, 0, "{}", output.shown());
-    let pid = output.out().split_once("(pid ").unwrap().1;
-    web01.own(pid.split_once(')').unwrap().0.parse().unwrap());
+    web01.started(output.out());
     cluster.manager.start();
     cluster.rescan_everywhere();
 

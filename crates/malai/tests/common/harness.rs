@@ -72,7 +72,7 @@ impl Output {
     }
 }
 
-/// One `$MALAI_HOME`. Daemons that it started end with it.
+/// One `$MALAI_HOME`. Every process that runs on it ends with it.
 #[derive(Debug)]
 pub struct Home {
     pub path: PathBuf,
@@ -132,7 +132,12 @@ impl Home {
     /// Starts the daemon; returns its process id when it serves.
     #[track_caller]
     pub fn start(&self) -> u32 {
-        let said = self.succeed(&["daemon"]);
+        self.started(&self.succeed(&["daemon"]))
+    }
+
+    /// Takes the process id of a daemon that was started some other way from what that printed.
+    #[track_caller]
+    pub fn started(&self, said: &str) -> u32 {
         let pid = said
             .split_once("(pid ")
             .and_then(|(_, rest)| rest.split_once(')'))
@@ -142,7 +147,7 @@ impl Home {
         pid
     }
 
-    /// Ends this process with the home: a daemon that was started some other way.
+    /// This process is the daemon from now on.
     pub fn own(&self, pid: u32) {
         self.daemons.lock().unwrap().push(pid);
     }
@@ -222,16 +227,14 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        for pid in self.daemons.get_mut().unwrap().drain(..) {
-            // Only if it is still ours: the number may have been given to somebody else since.
-            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            let ours = format!("MALAI_HOME={}", self.path.display());
-            if environment
-                .split(|byte| *byte == 0)
-                .any(|entry| entry == ours.as_bytes())
-            {
-                signal(pid, Signal::KILL);
-            }
+        let running = processes_of(&self.path);
+        for pid in &running {
+            signal(*pid, Signal::KILL);
+        }
+        // A process that is being killed may still write a file, and the folder is removed next.
+        let deadline = Instant::now() + PATIENCE;
+        while running.iter().any(|pid| lives(*pid)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
         }
         if thread::panicking() {
             let log = self.log();
@@ -250,14 +253,15 @@ pub struct Cluster {
     pub manager: Home,
     machines: Vec<(String, Home)>,
     pub id: String,
-    folder: TempDir,
+    // Dropped last: the homes in it end their processes first.
+    folder: Folder,
 }
 
 impl Cluster {
     /// Homes that have joined, without daemons; everybody may run everything everywhere.
     #[track_caller]
     pub fn new(names: &[&str]) -> Cluster {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = Folder::new();
         let manager = Home::at(folder.path().join("boss"));
         let said = manager.succeed(&["cluster", "init", ALIAS]);
         let id = said
@@ -497,6 +501,48 @@ pub fn within(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(Instant::now() < deadline, "waited {limit:?} for {what}");
         thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The processes with this `MALAI_HOME`: clients, daemons however they were started, and what ends their commands.
+pub fn processes_of(home: &Path) -> Vec<u32> {
+    let entry = format!("MALAI_HOME={}", home.display());
+    let all = std::fs::read_dir("/proc").expect("processes");
+    all.filter_map(|found| found.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let mut entries = environment.split(|byte| *byte == 0);
+            entries.any(|found| found == entry.as_bytes())
+        })
+        .collect()
+}
+
+/// A temporary folder. A test whose folder cannot be removed fails.
+#[derive(Debug)]
+pub struct Folder(Option<TempDir>);
+
+impl Folder {
+    pub fn new() -> Folder {
+        Folder(Some(tempfile::tempdir().expect("a temporary folder")))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0
+            .as_ref()
+            .expect("a folder that was not removed")
+            .path()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let path = self.path().to_owned();
+        let removed = self.0.take().map_or(Ok(()), TempDir::close);
+        if let Err(error) = removed
+            && !thread::panicking()
+        {
+            panic!("{} stays: {error}", path.display());
+        }
     }
 }
 

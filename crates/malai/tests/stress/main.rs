@@ -1,0 +1,17 @@
+//! What takes long: lost ends, crashes, floods, many machines and commands. `cargo test` alone leaves these out;
+//! `cargo test -p malai --test stress` runs them, and `scripts/test` does so last.
+
+mod crash;
+mod exactly_once;
+mod floods;
+#[path = "../common/harness.rs"]
+#[allow(dead_code, reason = "shared with other test programs")]
+mod harness;
+mod loss;
+mod many;
+#[path = "../common/measure.rs"]
+#[allow(dead_code, reason = "shared with other test programs")]
+mod measure;
+#[path = "../common/peer.rs"]
+#[allow(dead_code, reason = "shared with other test programs")]
+mod peer;
