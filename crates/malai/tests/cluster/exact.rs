@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::{Cluster, alone, finish, until};
-use crate::measure::{Held, marked, memory, written};
+use crate::measure::{marked, memory, written};
 
 /// More memory than a stream may take in any process, whatever runs through it.
 const BOUND: u64 = 24 << 20;
@@ -254,65 +254,6 @@ fn an_argument_list_that_the_machine_does_not_take() {
         let said = "malai: printf: the argument list (300310 bytes) is longer";
         assert!(output.stderr.starts_with(said), "{}", output.shown());
         assert_eq!(route.run(&["printf", "%s", &many[0]]).clean(), many[0]);
-    }
-}
-
-/// Fifty at once, ended in three ways, and a thousand one after the other: nothing stays of them.
-#[test]
-fn many_commands_leave_nothing_behind() {
-    let _alone = alone();
-    let cluster = Cluster::with_routes();
-    let (boss, web01) = (&cluster.manager, cluster.machine("web01"));
-    let route = cluster.routes()[0];
-    let run = |count: usize| {
-        for _ in 0..count {
-            assert_eq!(route.home.run(&route.args(&["true"])).clean(), "");
-        }
-    };
-    run(50);
-    let mark = format!("MALAI_MARK=many-{}", std::process::id());
-    let fifty = || {
-        let args = route.args(&["env", &mark, "sh", "-c", "echo up; cat; sleep 0"]);
-        let mut children: Vec<_> = (0..50)
-            .map(|_| {
-                route
-                    .home
-                    .command(&args)
-                    .stdin(Stdio::piped())
-                    .spawn()
-                    .unwrap()
-            })
-            .collect();
-        for child in &mut children {
-            let mut up = [0; 3];
-            child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
-        }
-        for (number, mut child) in children.into_iter().enumerate() {
-            match number % 3 {
-                0 => drop(child.stdin.take()),
-                1 => child.kill().unwrap(),
-                _ => crate::harness::signal(child.id(), rustix::process::Signal::TERM),
-            }
-            finish(child, Vec::new());
-        }
-        until("their end", || marked(&mark).is_empty());
-    };
-    // Once before anything is counted: threads and buffers that stay are made then.
-    fifty();
-    let [ours, theirs] = [boss, web01].map(|home| {
-        until("quiet", || Held::by(home) == Held::by(home));
-        (Held::by(home), memory(home.pid(), "VmRSS"))
-    });
-    fifty();
-    run(1000);
-    for (home, (held, rss)) in [(boss, ours), (web01, theirs)] {
-        held.is_all_of(home);
-        let grown = memory(home.pid(), "VmRSS").saturating_sub(rss);
-        assert!(
-            grown < 8 << 20,
-            "{grown} bytes more in {}",
-            home.path.display()
-        );
     }
 }
 

@@ -33,6 +33,8 @@ mod signals;
 mod streams;
 mod strict_start;
 mod supervised;
+#[path = "../common/terminal.rs"]
+#[allow(dead_code, reason = "shared with other test programs")]
 mod terminal;
 mod terminal_options;
 mod username;

@@ -1,79 +1,40 @@
 //! Every way out of a session on a terminal: what is said, the exit code, the terminal as it was before, and
 //! nothing left running.
 
-use std::time::Duration;
+use std::thread;
 
 use rustix::process::Signal;
 
-use crate::harness::{ALIAS, Cluster, Route, lives, signal, until, within};
-use crate::terminal::Terminal;
+use crate::harness::{ALIAS, Cluster, signal, until};
+use crate::terminal::{Terminal, all_ended, with_jobs};
 
-/// A shell with jobs: in the foreground, in the background, one that ignores the hang-up; and one that has
-/// left the session. Returns the terminal and the process ids, the last one's last.
-fn with_jobs(route: &Route<'_>) -> (Terminal, String, Vec<u32>) {
-    let mut terminal = Terminal::on(route, &[]);
-    let before = terminal.modes();
-    terminal.prompt();
-    // Each has a process group of its own.
-    let mut ids = vec![terminal.says("echo $$")];
-    for job in [
-        "sleep 401 & echo $!",
-        "sh -c 'trap \"\" HUP; while :; do sleep 1; done' & echo $!",
-        "sh -c 'setsid sleep 402 & echo $!'",
-    ] {
-        // A shell also says that it has put something in the background.
-        let said = terminal.says(job);
-        ids.push(said.rsplit('\n').next().unwrap_or_default().to_owned());
-    }
-    terminal.types("sh -c 'echo $$ go; exec sleep 403'\r");
-    let shown = terminal.see(" go\r\n");
-    let foreground = shown
-        .trim_end_matches(" go\r\n")
-        .rsplit(['\r', '\n'])
-        .next();
-    let foreground = foreground.unwrap_or_default();
-    ids.insert(0, foreground.to_owned());
-    let ids = ids
-        .iter()
-        .map(|id| id.trim().parse().unwrap_or_else(|_| panic!("{ids:?}")));
-    let ids: Vec<u32> = ids.collect();
-    assert!(ids.iter().all(|id| lives(*id)), "{ids:?}");
-    (terminal, before, ids)
-}
-
-/// All have ended but the one that left the session, which is nobody's to end.
-#[track_caller]
-fn all_ended(what: &str, ids: &[u32]) {
-    let (own, others) = ids.split_at(ids.len() - 1);
-    within(Duration::from_secs(45), what, || {
-        !own.iter().any(|id| lives(*id))
-    });
-    assert!(lives(others[0]), "{what}: what left the session was ended");
-    signal(others[0], Signal::KILL);
-}
-
+/// What ignores the hang-up has its grace period on each route, so all that can be is done at once.
 #[test]
 fn a_session_that_the_user_leaves_is_over_and_the_terminal_as_before() {
-    let cluster = Cluster::with_routes();
     let ways = [
         ("~.", None, 255, "malai: the session on "),
         ("TERM", Some(Signal::TERM), 143, "ready> "),
         ("HUP", Some(Signal::HUP), 129, "ready> "),
     ];
-    for (name, kind, code, words) in ways {
-        for route in cluster.routes() {
-            let what = format!("{name}, {}", route.name);
-            let (mut terminal, before, ids) = with_jobs(&route);
-            match kind {
-                Some(kind) => signal(terminal.pid(), kind),
-                None => terminal.types("\r~."),
-            }
-            assert_eq!(terminal.code(), code, "{what}");
-            until("its words", || terminal.screen().contains(words));
-            assert_eq!(terminal.modes(), before, "{what}");
-            all_ended(&what, &ids);
+    thread::scope(|scope| {
+        for (name, kind, code, words) in ways {
+            scope.spawn(move || {
+                let cluster = Cluster::with_routes();
+                for route in cluster.routes() {
+                    let what = format!("{name}, {}", route.name);
+                    let (mut terminal, before, ids) = with_jobs(&route);
+                    match kind {
+                        Some(kind) => signal(terminal.pid(), kind),
+                        None => terminal.types("\r~."),
+                    }
+                    assert_eq!(terminal.code(), code, "{what}");
+                    until("its words", || terminal.screen().contains(words));
+                    assert_eq!(terminal.modes(), before, "{what}");
+                    all_ended(&what, &ids);
+                }
+            });
         }
-    }
+    });
 }
 
 /// A client that is killed can restore nothing; what it ran is ended all the same.
@@ -86,30 +47,6 @@ fn a_client_that_is_killed_takes_its_whole_session_along() {
         signal(terminal.pid(), Signal::KILL);
         assert_eq!(terminal.code(), 1009);
         all_ended(route.name, &ids);
-    }
-}
-
-#[test]
-fn a_lost_daemon_or_peer_ends_the_session_and_restores_the_terminal() {
-    let cluster = Cluster::running(&["web01"]);
-    let route = |name, home| Route {
-        name,
-        home,
-        target: "web01.company",
-    };
-    let web01 = cluster.machine("web01");
-    for (route, victim) in [
-        (route("own daemon", &cluster.manager), &cluster.manager),
-        (route("far daemon", &cluster.manager), web01),
-        (route("the only daemon", web01), web01),
-    ] {
-        let (mut terminal, before, ids) = with_jobs(&route);
-        victim.kill();
-        terminal.see("malai: ");
-        assert_eq!(terminal.code(), 255, "{}", route.name);
-        assert_eq!(terminal.modes(), before, "{}", route.name);
-        all_ended(route.name, &ids);
-        victim.start();
     }
 }
 

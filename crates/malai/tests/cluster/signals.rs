@@ -148,10 +148,3 @@ fn a_client_that_is_killed_takes_its_command_along() {
     killed(&daemon, cluster.folder(), &[MEEK, STUBBORN], 20);
     killed(&here, cluster.folder(), &[MEEK, STUBBORN], 20);
 }
-
-/// Without a daemon nobody can say goodbye: the machine gives the client up after 30 seconds of silence.
-#[test]
-fn a_client_without_a_daemon_that_is_killed_takes_its_command_along() {
-    let cluster = Cluster::with_routes();
-    killed(&cluster.routes()[1], cluster.folder(), &[STUBBORN], 60);
-}

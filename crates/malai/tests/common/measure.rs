@@ -84,3 +84,21 @@ pub fn written(pid: u32) -> u64 {
     let found = io.lines().find_map(|line| line.strip_prefix("wchar: "));
     found.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
+
+/// A command that sleeps for so long that only this test can have started it.
+pub fn hang() -> String {
+    format!("sleep 3{:09}", std::process::id())
+}
+
+/// What hung was ended where it ran.
+#[track_caller]
+pub fn nothing_hangs() {
+    let wanted = format!("{}\0", hang().replace(' ', "\0")).into_bytes();
+    until("the end of what hung", || {
+        let all = std::fs::read_dir("/proc").unwrap();
+        let line = |entry: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read(entry.ok()?.path().join("cmdline")).ok()
+        };
+        !all.filter_map(line).any(|line| line == wanted)
+    });
+}

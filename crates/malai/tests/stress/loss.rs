@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Cluster, Output, finish, signal, until, within};
+use crate::harness::{Cluster, Output, Route, finish, signal, until, within};
 use crate::measure::marked;
+use crate::terminal::{all_ended, with_jobs};
 
 /// What is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,4 +192,34 @@ fn each_end_can_be_lost() {
         "killed or cut", "route", "code", "client", "all gone", "next"
     );
     println!("{}", lines.join("\n"));
+}
+
+/// A session on a terminal, too: it is over, the terminal is as before, and nothing of it stays.
+#[test]
+fn a_session_on_a_terminal_ends_with_either_daemon() {
+    // Whose daemon is killed, and whether the client is on the target itself.
+    thread::scope(|scope| {
+        for (what, far, here) in [
+            ("own daemon", false, false),
+            ("far daemon", true, false),
+            ("the only daemon", true, true),
+        ] {
+            scope.spawn(move || {
+                let cluster = Cluster::running(&["web01"]);
+                let web01 = cluster.machine("web01");
+                let route = Route {
+                    name: what,
+                    home: if here { web01 } else { &cluster.manager },
+                    target: "web01.company",
+                };
+                let victim = if far { web01 } else { &cluster.manager };
+                let (mut terminal, before, ids) = with_jobs(&route);
+                victim.kill();
+                terminal.see("malai: ");
+                assert_eq!(terminal.code(), 255, "{what}");
+                assert_eq!(terminal.modes(), before, "{what}");
+                all_ended(what, &ids);
+            });
+        }
+    });
 }

@@ -15,3 +15,7 @@ mod measure;
 #[path = "../common/peer.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod peer;
+#[path = "../common/terminal.rs"]
+#[allow(dead_code, reason = "shared with other test programs")]
+mod terminal;
+mod two_hundred;

@@ -1,8 +1,13 @@
 //! Many commands: side by side through one daemon, and one after another without.
 
+use std::io::Read;
+use std::process::Stdio;
 use std::thread;
 
-use crate::harness::{Cluster, alone};
+use rustix::process::Signal;
+
+use crate::harness::{Cluster, alone, finish, signal, until};
+use crate::measure::{Held, marked, memory};
 
 #[test]
 fn a_hundred_commands_side_by_side() {
@@ -45,4 +50,63 @@ fn fifty_commands_in_a_row_without_a_daemon() {
     // Each as fast as the first: what one leaves behind must not slow the next.
     let slowest = times.iter().max().unwrap();
     assert!(slowest.as_secs() < 2, "{times:?}");
+}
+
+/// Fifty at once, ended in three ways, and a thousand one after the other: nothing stays of them.
+#[test]
+fn many_commands_leave_nothing_behind() {
+    let _alone = alone();
+    let cluster = Cluster::with_routes();
+    let (boss, web01) = (&cluster.manager, cluster.machine("web01"));
+    let route = cluster.routes()[0];
+    let run = |count: usize| {
+        for _ in 0..count {
+            assert_eq!(route.home.run(&route.args(&["true"])).clean(), "");
+        }
+    };
+    run(50);
+    let mark = format!("MALAI_MARK=many-{}", std::process::id());
+    let fifty = || {
+        let args = route.args(&["env", &mark, "sh", "-c", "echo up; cat; sleep 0"]);
+        let mut children: Vec<_> = (0..50)
+            .map(|_| {
+                route
+                    .home
+                    .command(&args)
+                    .stdin(Stdio::piped())
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        for child in &mut children {
+            let mut up = [0; 3];
+            child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+        }
+        for (number, mut child) in children.into_iter().enumerate() {
+            match number % 3 {
+                0 => drop(child.stdin.take()),
+                1 => child.kill().unwrap(),
+                _ => signal(child.id(), Signal::TERM),
+            }
+            finish(child, Vec::new());
+        }
+        until("their end", || marked(&mark).is_empty());
+    };
+    // Once before anything is counted: threads and buffers that stay are made then.
+    fifty();
+    let [ours, theirs] = [boss, web01].map(|home| {
+        until("quiet", || Held::by(home) == Held::by(home));
+        (Held::by(home), memory(home.pid(), "VmRSS"))
+    });
+    fifty();
+    run(1000);
+    for (home, (held, rss)) in [(boss, ours), (web01, theirs)] {
+        held.is_all_of(home);
+        let grown = memory(home.pid(), "VmRSS").saturating_sub(rss);
+        assert!(
+            grown < 8 << 20,
+            "{grown} bytes more in {}",
+            home.path.display()
+        );
+    }
 }

@@ -6,12 +6,13 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use rustix::pty::OpenptFlags;
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 
-use crate::harness::{Route, signal, until};
+use crate::harness::{Route, lives, signal, until, within};
 
 /// The size at first: none that anything would have by itself.
 pub const ROWS: u16 = 31;
@@ -265,4 +266,48 @@ fn strip(text: &str) -> String {
     }
     plain.push_str(rest);
     plain.trim().to_owned()
+}
+
+/// A shell with jobs: in the foreground, in the background, one that ignores the hang-up; and one that has
+/// left the session. Returns the terminal and the process ids, the last one's last.
+pub fn with_jobs(route: &Route<'_>) -> (Terminal, String, Vec<u32>) {
+    let mut terminal = Terminal::on(route, &[]);
+    let before = terminal.modes();
+    terminal.prompt();
+    // Each has a process group of its own.
+    let mut ids = vec![terminal.says("echo $$")];
+    for job in [
+        "sleep 401 & echo $!",
+        "sh -c 'trap \"\" HUP; while :; do sleep 1; done' & echo $!",
+        "sh -c 'setsid sleep 402 & echo $!'",
+    ] {
+        // A shell also says that it has put something in the background.
+        let said = terminal.says(job);
+        ids.push(said.rsplit('\n').next().unwrap_or_default().to_owned());
+    }
+    terminal.types("sh -c 'echo $$ go; exec sleep 403'\r");
+    let shown = terminal.see(" go\r\n");
+    let foreground = shown
+        .trim_end_matches(" go\r\n")
+        .rsplit(['\r', '\n'])
+        .next();
+    let foreground = foreground.unwrap_or_default();
+    ids.insert(0, foreground.to_owned());
+    let ids = ids
+        .iter()
+        .map(|id| id.trim().parse().unwrap_or_else(|_| panic!("{ids:?}")));
+    let ids: Vec<u32> = ids.collect();
+    assert!(ids.iter().all(|id| lives(*id)), "{ids:?}");
+    (terminal, before, ids)
+}
+
+/// All have ended but the one that left the session, which is nobody's to end.
+#[track_caller]
+pub fn all_ended(what: &str, ids: &[u32]) {
+    let (own, others) = ids.split_at(ids.len() - 1);
+    within(Duration::from_secs(45), what, || {
+        !own.iter().any(|id| lives(*id))
+    });
+    assert!(lives(others[0]), "{what}: what left the session was ended");
+    signal(others[0], Signal::KILL);
 }
