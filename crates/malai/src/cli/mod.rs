@@ -64,7 +64,7 @@ pub enum Command {
     /// Open a shell on a target: the same as `malai <target>`
     Shell(ShellArgs),
     /// Say whether somebody may do something, by which rule, and where it is written
-    Explanation(WhyArgs),
+    Why(WhyArgs),
     /// Show the log of the daemon that runs in the background
     Logs(LogsArgs),
     /// Find what is wrong with this home and its daemon, and say how to mend it
@@ -89,7 +89,7 @@ impl Command {
         match self {
             Command::Target(_) | Command::Exec(_) | Command::Shell(_) => Exit::MALAI,
             // A question that has no answer is neither allowed nor refused.
-            Command::Explanation(_) => Exit::USAGE,
+            Command::Why(_) => Exit::USAGE,
             _ => Exit::FAILED,
         }
     }

@@ -77,7 +77,7 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
         Command::Doctor(args) => doctor::run(home, &args, printer),
         Command::Completions(args) => completions::run(home, &args, printer),
         Command::Man(args) => man::run(&args, printer),
-        Command::Explanation(args) => why::run(home, &args, printer),
+        Command::Why(args) => why::run(home, &args, printer),
         Command::Exec(args) => {
             let ExecCommand::Target(words) = &args.command;
             exec::run(home, words, &args.on, printer)
