@@ -1,5 +1,6 @@
 //! Addresses as people write them: `web01.company`, by name or by id52; and several machines at once.
 
+mod lookup;
 mod range;
 mod resolve;
 mod targets;
@@ -11,6 +12,7 @@ use crate::diagnostic::quoted;
 use crate::identity::{ClusterId, IdError, MachineId, looks_like_id52};
 use crate::name::{ClusterAlias, MachineName, NameError};
 
+pub use lookup::{resolve_target, unknown_cluster};
 pub use range::compress_names;
 pub use resolve::{ResolveError, Resolved, ResolvedMachine};
 pub use targets::Targets;

@@ -24,7 +24,7 @@ mod testing;
 pub use accept::{Accept, AcceptEntry, AcceptEntryError, Admitted};
 pub use address::{
     AddressError, ClusterRef, MachineRef, ResolveError, Resolved, ResolvedMachine, Target, Targets,
-    compress_names,
+    compress_names, resolve_target, unknown_cluster,
 };
 pub use allow::AllowList;
 pub use cluster::{

@@ -17,7 +17,7 @@
 //! | 10 | `service` | one cluster at work |
 //! | 11 | `daemon`, `doctor` | all clusters at work; what is wrong with them |
 
-#![warn(unreachable_pub)]
+#![deny(unreachable_pub)]
 
 mod os;
 

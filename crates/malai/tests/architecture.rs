@@ -1,7 +1,7 @@
 //! Rules that no compiler keeps: the direction in which crates and modules import each other, how files are
 //! written, and that DESIGN.md names only what is there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +16,31 @@ const DIRECTION: [(&str, &[&str]); 4] = [
 
 /// "About five hundred lines": longer files are hard to find one's way in.
 const LINES: usize = 600;
+
+/// The folders of malai-node, from the ground up. A file imports from its own floor's folder and from the floors
+/// below; folders that share a floor do not import each other.
+const NODE_FLOORS: [&[&str]; 11] = [
+    &["os"],
+    &["home"],
+    &["settings", "control"],
+    &["audit", "inspect", "net"],
+    &["node"],
+    &["cluster"],
+    &["peer"],
+    &["exec", "sync"],
+    &["server", "client"],
+    &["service"],
+    &["daemon", "doctor"],
+];
+
+/// The same for the binary.
+const BINARY_FLOORS: [&[&str]; 5] = [
+    &["output", "signals", "terminal"],
+    &["cli", "logging"],
+    &["exec"],
+    &["fanout", "demo"],
+    &["commands"],
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -167,4 +192,191 @@ fn links_of_the_pages_lead_somewhere() {
         }
     }
     assert!(seen > 30, "{seen}");
+}
+
+/// A source file of a crate: its path below `src`, and the paths of `crate::…` in its code.
+struct Source {
+    file: String,
+    imports: BTreeSet<Vec<String>>,
+}
+
+/// The sources of a crate. Comments do not count, they may point anywhere; nor do tests within a file, which may
+/// need what stands above it.
+fn sources(name: &str) -> Vec<Source> {
+    let src = root().join("crates").join(name).join("src");
+    let src = src.canonicalize().unwrap();
+    files()
+        .into_iter()
+        .filter(|path| path.file_name().is_some_and(|name| name != "tests.rs"))
+        .filter_map(|path| {
+            let path = path.canonicalize().unwrap();
+            let file = path.strip_prefix(&src).ok()?.to_str()?.to_owned();
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text
+                .split("#[cfg(test)]\nmod tests {")
+                .next()
+                .unwrap_or_default();
+            let code: Vec<_> = code
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+                .collect();
+            let imports = imports(&code.join("\n"));
+            Some(Source { file, imports })
+        })
+        .collect()
+}
+
+/// Every path that begins with `crate::`, with what stands in braces behind it written out one level deep.
+fn imports(code: &str) -> BTreeSet<Vec<String>> {
+    let word = |text: &str| -> String {
+        text.chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect()
+    };
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let mut rest = &code[at + "crate::".len()..];
+        let mut path = Vec::new();
+        loop {
+            let next = word(rest);
+            if next.is_empty() {
+                break;
+            }
+            rest = &rest[next.len()..];
+            path.push(next);
+            match rest.strip_prefix("::") {
+                Some(more) => rest = more,
+                None => break,
+            }
+        }
+        if let Some(list) = rest.strip_prefix('{') {
+            let list = list.split('}').next().unwrap_or_default();
+            for item in list.split(',') {
+                let mut longer = path.clone();
+                longer.push(word(item.trim()));
+                found.insert(longer);
+            }
+        }
+        found.insert(path);
+    }
+    found
+}
+
+/// The imports that go up, or across to another folder of the same floor.
+fn upward(sources: &[Source], floors: &[&[&str]]) -> Vec<String> {
+    let floor = |folder: &str| floors.iter().position(|floor| floor.contains(&folder));
+    let mut wrong = Vec::new();
+    for source in sources {
+        let Some((own, _)) = source.file.split_once('/') else {
+            continue;
+        };
+        let here = floor(own).unwrap_or_else(|| panic!("{} stands on no floor", source.file));
+        for import in &source.imports {
+            let Some(there) = import.first() else {
+                continue;
+            };
+            if there != own && floor(there).is_some_and(|floor| floor >= here) {
+                wrong.push(format!(
+                    "{} imports crate::{}",
+                    source.file,
+                    import.join("::")
+                ));
+            }
+        }
+    }
+    wrong
+}
+
+/// Files that import each other in a circle, each circle once. A folder's `mod.rs` and the files below it are one
+/// module to the outside, so what they take from each other does not count.
+fn circles(sources: &[Source]) -> Vec<String> {
+    let module = |file: &str| -> Vec<String> {
+        let stem = file.trim_end_matches(".rs").trim_end_matches("/mod");
+        stem.split('/').map(str::to_owned).collect()
+    };
+    let known: BTreeMap<Vec<String>, &str> = sources
+        .iter()
+        .map(|source| (module(&source.file), source.file.as_str()))
+        .collect();
+    let mut edges: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for source in sources {
+        let own = module(&source.file);
+        for import in &source.imports {
+            let target = (1..=import.len())
+                .rev()
+                .find_map(|n| known.get_key_value(&import[..n]));
+            if let Some((there, file)) = target
+                && !own.starts_with(there)
+                && !there.starts_with(&own)
+            {
+                edges.entry(&source.file).or_default().insert(file);
+            }
+        }
+    }
+    let reachable = |from: &str| -> BTreeSet<&str> {
+        let (mut seen, mut left) = (BTreeSet::new(), vec![from.to_owned()]);
+        while let Some(file) = left.pop() {
+            for next in edges.get(file.as_str()).into_iter().flatten() {
+                if seen.insert(*next) {
+                    left.push((*next).to_owned());
+                }
+            }
+        }
+        seen
+    };
+    let mut found = BTreeSet::new();
+    for file in edges.keys() {
+        let circle: Vec<_> = reachable(file)
+            .into_iter()
+            .filter(|other| reachable(other).contains(file))
+            .collect();
+        if circle.len() > 1 {
+            found.insert(circle.join(" <-> "));
+        }
+    }
+    found.into_iter().collect()
+}
+
+#[test]
+fn no_module_imports_from_a_floor_above_it() {
+    for (name, floors) in [
+        ("malai-node", &NODE_FLOORS[..]),
+        ("malai", &BINARY_FLOORS[..]),
+    ] {
+        let sources = sources(name);
+        assert!(sources.len() > 50, "{name} has {} files", sources.len());
+        assert_eq!(upward(&sources, floors), Vec::<String>::new(), "{name}");
+    }
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    for name in ["malai-cluster", "malai-wire", "malai-node", "malai"] {
+        assert_eq!(circles(&sources(name)), Vec::<String>::new(), "{name}");
+    }
+}
+
+/// The two checks above find what they look for.
+#[test]
+fn an_import_the_wrong_way_round_is_found() {
+    let source = |file: &str, code: &str| Source {
+        file: file.to_owned(),
+        imports: imports(code),
+    };
+    let sources = [
+        source("os/fs.rs", "use crate::home::{Home, lock};"),
+        source("home/mod.rs", "fn f() { crate::os::fs::read() }"),
+        source("net/endpoint.rs", "use crate::audit::Audit;"),
+        source("audit/mod.rs", "use crate::os::fs;"),
+    ];
+    assert_eq!(
+        upward(&sources, &NODE_FLOORS),
+        [
+            "os/fs.rs imports crate::home",
+            "os/fs.rs imports crate::home::Home",
+            "os/fs.rs imports crate::home::lock",
+            "net/endpoint.rs imports crate::audit::Audit",
+        ]
+    );
+    assert_eq!(circles(&sources), ["home/mod.rs <-> os/fs.rs"]);
 }

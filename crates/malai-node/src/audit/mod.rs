@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use malai_cluster::{Grant, MachineId};
+use malai_cluster::{ClusterAlias, ClusterId, Grant, MachineId};
 use malai_wire::audit::{Argument, Decision, Event, Lost, Record, Request, Strangers};
 use malai_wire::peer::exec::Action;
 use malai_wire::peer::hello::InstanceId;
@@ -26,14 +26,13 @@ use tokio_util::sync::CancellationToken;
 
 use appender::Appender;
 
-use crate::cluster::state::ClusterState;
 use crate::home::Home;
 use crate::os::fs::display_path;
 use crate::os::user::RunAs;
 use crate::settings::AuditSettings;
 
 pub use reader::{AuditReader, Entry};
-pub(crate) use session::{Counts, Running};
+pub(crate) use session::{Counts, EndReason, Running};
 
 /// The size at which a file is put aside, in bytes.
 pub(crate) const MAX_FILE: u64 = 10 * 1024 * 1024;
@@ -61,7 +60,7 @@ fn aside(record: &Path, number: u32) -> PathBuf {
 
 /// Where a request came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// A command line of this computer.
     Here,
     /// A peer at this address.
@@ -86,7 +85,22 @@ impl From<Option<SocketAddr>> for Origin {
     }
 }
 
-/// This process's part in the record.
+/// A machine that asks for something, as the cluster's configuration knows it.
+#[derive(Debug)]
+pub(crate) struct Requester<'a> {
+    /// The cluster's alias here.
+    pub alias: &'a ClusterAlias,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The revision in force, if there is one.
+    pub revision: Option<u64>,
+    /// The key that asks.
+    pub peer: MachineId,
+    /// Its name, where the configuration has one.
+    pub machine: Option<String>,
+}
+
+/// This process's writer of the record.
 #[derive(Debug)]
 pub struct Audit {
     path: PathBuf,
@@ -148,23 +162,20 @@ impl Audit {
         }
     }
 
-    /// Who asks for what, as it is recorded.
-    pub fn request(
+    /// The request as it is recorded: who asks for what, from where.
+    pub(crate) fn request(
         &self,
-        cluster_state: &ClusterState,
-        peer: MachineId,
+        requester: Requester<'_>,
         from: Origin,
         action: &Action,
     ) -> Request {
         let (argv, argv_left_out) = Argument::list(action.argv(), self.settings().arguments);
-        let cluster = cluster_state.config.names();
-        let machine = cluster.as_ref().and_then(|cluster| cluster.machine(&peer));
         Request {
-            cluster: cluster_state.alias().to_string(),
-            cluster_id: cluster_state.cluster,
-            revision: cluster_state.header().map(|header| header.revision),
-            peer,
-            machine: machine.map(|machine| machine.name().to_string()),
+            cluster: requester.alias.to_string(),
+            cluster_id: requester.cluster,
+            revision: requester.revision,
+            peer: requester.peer,
+            machine: requester.machine,
             from: from.to_string(),
             shell: *action == Action::Shell,
             argv,
@@ -194,8 +205,8 @@ impl Audit {
     }
 
     /// Counts a connection of a key that is in no configuration.
-    pub fn stranger(&self, cluster_state: &ClusterState) {
-        let alias = cluster_state.alias().as_str();
+    pub fn stranger(&self, alias: &ClusterAlias) {
+        let alias = alias.as_str();
         let mut strangers = self.strangers.lock();
         match strangers.get_mut(alias) {
             Some(count) => *count += 1,

@@ -5,17 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use malai_wire::Refusal;
-use malai_wire::audit::{End, Event, Start};
+use malai_wire::audit::{End, Event, Request, Start};
 use malai_wire::peer::exec::{Exit, Status};
 
 use super::Audit;
 
-use crate::cluster::authorize::Command;
-use crate::exec::process::Outcome;
-
 /// What is counted while a command runs.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Bytes that it was given.
     pub stdin: AtomicU64,
     /// Bytes of its output that were passed on.
@@ -24,6 +21,21 @@ pub struct Counts {
     pub stderr: AtomicU64,
     /// Whether it was started at all.
     pub started: AtomicBool,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum EndReason<'a> {
+    /// The command exited, and all its output was passed on.
+    Exited(&'a Exit),
+    /// The command exited; the reader of its output had gone.
+    ReaderGone(&'a Exit),
+    /// The client went before the command exited.
+    ClientGone,
+    /// This side ended it, for this reason.
+    Ended(&'a str),
+    /// Running it failed.
+    Failed(&'a str),
 }
 
 /// A session whose start is recorded; its end is recorded at the latest when this is dropped.
@@ -43,9 +55,12 @@ impl Running {
     /// # Errors
     ///
     /// The refusal, if that cannot be recorded and has to be.
-    pub(crate) fn begin(audit: &Arc<Audit>, command: &Command) -> Result<Self, Refusal> {
-        let (request, session) = (command.request.clone(), command.session);
-        let user = command.run_as.to_string();
+    pub(crate) fn begin(
+        audit: &Arc<Audit>,
+        request: Request,
+        user: String,
+        session: u64,
+    ) -> Result<Self, Refusal> {
         audit.record(Event::Start(Start {
             request: request.clone(),
             user: user.clone(),
@@ -71,28 +86,25 @@ impl Running {
     }
 
     /// Records the end.
-    pub(crate) fn end(mut self, outcome: &Outcome) {
+    pub(crate) fn end(mut self, reason: EndReason<'_>) {
         if let Some(end) = &mut self.end {
-            let exited = |end: &mut End, exit: &Exit| match exit.status {
-                Status::Code(code) => end.exit = Some(code),
-                Status::Signal(signal) => end.signal = Some(signal),
-            };
-            match outcome {
-                Outcome::Exit(exit) => exited(end, exit),
-                Outcome::ReaderGone(exit) => exited(end, exit),
-                _ => {}
+            if let EndReason::Exited(exit) | EndReason::ReaderGone(exit) = reason {
+                match exit.status {
+                    Status::Code(code) => end.exit = Some(code),
+                    Status::Signal(signal) => end.signal = Some(signal),
+                }
             }
-            end.why = match outcome {
-                Outcome::Exit(_) if !self.counts.started.load(Ordering::Relaxed) => {
+            end.why = match reason {
+                EndReason::Exited(_) if !self.counts.started.load(Ordering::Relaxed) => {
                     "the command could not be started".to_owned()
                 }
-                Outcome::Exit(_) => "the command ended".to_owned(),
-                Outcome::ReaderGone(_) => {
+                EndReason::Exited(_) => "the command ended".to_owned(),
+                EndReason::ReaderGone(_) => {
                     "the command ended; the reader of its output had gone".to_owned()
                 }
-                Outcome::ClientGone => "the client went before the end".to_owned(),
-                Outcome::Ended(reason, _) => reason.message.clone(),
-                Outcome::Failed(why) => format!("failed: {why}"),
+                EndReason::ClientGone => "the client went before the end".to_owned(),
+                EndReason::Ended(reason) => reason.to_owned(),
+                EndReason::Failed(why) => format!("failed: {why}"),
             };
         }
     }

@@ -1,7 +1,7 @@
 //! A command on another machine: opened, fed, read to the last byte; run once or not at all.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use iroh::endpoint::{RecvStream, SendStream};
@@ -15,6 +15,7 @@ use crate::audit::Counts;
 use crate::exec::io::{self, FlowError, PauseGate, Sink, Source};
 use crate::exec::process::ControlEvent;
 use crate::net::framing::{self, StreamError};
+use crate::node::sessions::{Live, OutboundSession, PathInfo};
 use crate::os::clock::BoundedInstant;
 use crate::peer::connection::{InUse, PeerConnection, number};
 use crate::peer::pool::{PeerPool, ReachError};
@@ -110,9 +111,19 @@ pub(crate) async fn run(
     let session = open(peers, target, name, &caller).await?;
     started();
     let counts = Arc::<Counts>::default();
-    let sessions = &peers.cluster_state().sessions;
-    let listed =
-        sessions.begin_elsewhere(&session.connection, name, &caller.action, counts.clone());
+    let cluster_state = peers.cluster_state();
+    let sessions = &cluster_state.sessions;
+    let connection: Weak<dyn PathInfo> = Arc::<PeerConnection>::downgrade(&session.connection);
+    let listed = sessions.begin_outbound(OutboundSession {
+        live: Live::new(
+            sessions.next_id(),
+            cluster_state.alias().clone(),
+            caller.action.clone(),
+            Some(connection),
+            counts.clone(),
+        ),
+        target: name.to_owned(),
+    });
     tokio::select! {
         ended = session.run(name, &mut caller, &counts) => ended,
         // Dropping the session ends its streams, and with them the command there.

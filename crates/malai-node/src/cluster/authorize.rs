@@ -3,14 +3,15 @@
 //! Only the key that this connection's handshake proved is judged; nothing in a message says who the
 //! sender is. The decision itself is `malai_cluster::decide`, a pure function.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use malai_cluster::{Cluster, Decision, Grant, MachineId, Request, Snapshot, UserName, decide};
 use malai_wire::peer::exec::Action;
 use malai_wire::{Refusal, RefusalCode, audit};
 
-use crate::audit::Origin;
+use crate::audit::{Counts, Origin};
 use crate::cluster::state::ClusterState;
+use crate::node::sessions::{Live, PathInfo, Session, SessionGuard};
 use crate::os::user::RunAs;
 
 /// Work that the gate has allowed. It cannot be made anywhere else.
@@ -31,7 +32,7 @@ impl<T> Granted<T> {
 
 /// A command that may run, for whom, and by which rule.
 #[derive(Debug)]
-pub struct Command {
+pub(crate) struct Command {
     /// Who asked: the key that the handshake proved, or this machine itself.
     pub from: MachineId,
     /// What was asked for: an argument list, or a shell.
@@ -83,7 +84,7 @@ pub(crate) fn exec(
     let (judged, request) = loop {
         let request = cluster_state
             .audit
-            .request(cluster_state, from, origin, action);
+            .request(cluster_state.requester(from), origin, action);
         let judged = ensure_not_stopping(cluster_state)
             .and_then(|()| decide_exec(cluster_state, from, action));
         // The revision that is recorded is the one that was judged by.
@@ -91,7 +92,7 @@ pub(crate) fn exec(
             break (judged, request);
         }
     };
-    let session = cluster_state.sessions.number();
+    let session = cluster_state.sessions.next_id();
     let decided = judged
         .as_ref()
         .map(|(grant, run_as)| (grant, run_as, session));
@@ -119,6 +120,53 @@ pub(crate) fn exec(
         session,
         request,
     }))
+}
+
+/// Lists a command that is about to run, and decides once more: a configuration that came between its grant and
+/// its place in the list has not been applied to it.
+pub(crate) fn begin(
+    cluster_state: &ClusterState,
+    command: &Command,
+    connection: Option<Weak<dyn PathInfo>>,
+    counts: Arc<Counts>,
+) -> SessionGuard<Session> {
+    let (alias, asked) = (cluster_state.alias().clone(), command.asked.clone());
+    let guard = cluster_state.sessions.begin(Session {
+        live: Live::new(command.session, alias, asked, connection, counts),
+        from: command.from,
+        run_as: command.run_as.clone(),
+        rule: command.grant.rule.clone(),
+    });
+    reauthorize(cluster_state, guard.session());
+    guard
+}
+
+/// Decides a cluster's live sessions again, under what is in force now.
+pub(crate) fn reauthorize_all(cluster_state: &ClusterState) {
+    let sessions = cluster_state.sessions.all().into_iter();
+    for session in sessions.filter(|session| session.live.alias == *cluster_state.alias()) {
+        reauthorize(cluster_state, &session);
+    }
+}
+
+/// Decides a live session again. One that would not get the same answer (allowed, as the same user) is ended,
+/// with the reason.
+fn reauthorize(cluster_state: &ClusterState, session: &Session) {
+    let live = &session.live;
+    let reason = match decide_exec(cluster_state, session.from, &live.asked) {
+        Ok((_, run_as)) if run_as.uid == session.run_as.uid => return,
+        Ok((_, run_as)) => match &run_as.name {
+            Some(name) => format!(
+                "it would run as user `{}` now",
+                malai_cluster::escape(&name.to_string_lossy())
+            ),
+            None => "it would run as another user now".to_owned(),
+        },
+        Err(refusal) => refusal.message,
+    };
+    let reason = format!("ended, since the configuration has changed: {reason}");
+    tracing::info!(cluster = %live.alias, peer = %session.from.short(), session = live.id, "{reason}");
+    live.end(Refusal::new(RefusalCode::NotAllowed, reason));
 }
 
 /// Whether anything may begin here any more.

@@ -2,5 +2,6 @@
 
 pub(crate) mod authorize;
 pub(crate) mod config;
+pub(crate) mod encoded;
 pub(crate) mod pending;
 pub(crate) mod state;

@@ -11,8 +11,9 @@ use malai_wire::peer::hello::{Hello, InstanceId};
 use malai_wire::version::Versions;
 use parking_lot::Mutex;
 
-use crate::audit::Audit;
+use crate::audit::{Audit, Requester};
 use crate::cluster::config::ConfigStore;
+use crate::cluster::encoded::EncodedSnapshot;
 use crate::cluster::pending::PendingJoins;
 use crate::home::{ClusterDir, Role};
 use crate::node::accept::AcceptPolicies;
@@ -20,7 +21,6 @@ use crate::node::limits::Limiter;
 use crate::node::reaper::Reaper;
 use crate::node::sessions::Sessions;
 use crate::os::clock::BoundedInstant;
-use crate::sync::serve::EncodedSnapshot;
 
 /// A cluster that this home manages or is a machine of.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub struct ClusterState {
     /// Who ends what runs here if this process cannot.
     pub reaper: Arc<Reaper>,
     /// The configuration as it is being given to others.
-    pub encoded: EncodedSnapshot,
+    pub(crate) encoded: EncodedSnapshot,
     /// Keys that ask to be members.
     pub pending_joins: Mutex<PendingJoins>,
     /// Whether no new session may begin: the daemon is stopping.
@@ -96,6 +96,17 @@ impl ClusterState {
     pub fn name_of(&self, machine: &MachineId) -> Option<String> {
         let names = self.config.names()?;
         names.machine(machine).map(|found| found.name().to_string())
+    }
+
+    /// What the audit record says of a machine that asks for something here.
+    pub(crate) fn requester(&self, peer: MachineId) -> Requester<'_> {
+        Requester {
+            alias: self.alias(),
+            cluster: self.cluster,
+            revision: self.header().map(|header| header.revision),
+            peer,
+            machine: self.name_of(&peer),
+        }
     }
 
     /// The header of the configuration in force.
@@ -185,7 +196,7 @@ impl ClusterState {
 
     /// Takes note of a key that is not in the configuration.
     pub fn record_rejected_peer(&self, peer: MachineId, address: Option<SocketAddr>) {
-        self.audit.stranger(self);
+        self.audit.stranger(self.alias());
         if self.role == Role::Manager {
             let limits = self.limiter.limits();
             self.pending_joins

@@ -9,6 +9,7 @@ use malai_wire::{Refusal, RefusalCode};
 
 use super::Daemon;
 
+use crate::cluster::authorize;
 use crate::home::{ClusterDir, Role, Survey};
 use crate::inspect::check::{self, ClusterReport};
 use crate::os::fs;
@@ -161,7 +162,7 @@ impl Daemon {
             let service = self.services.lock().get(&alias).cloned();
             if let Some(service) = service {
                 let cluster_state = &service.cluster_state;
-                cluster_state.sessions.reauthorize(cluster_state);
+                authorize::reauthorize_all(cluster_state);
                 if let Some(cluster) = cluster_state.config.cluster() {
                     let unknown = settings.accept.check_names(&alias, &cluster);
                     lines.extend(unknown.iter().map(ToString::to_string));

@@ -4,7 +4,6 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use malai_cluster::ClusterAlias;
 use malai_wire::audit::Argument;
 use malai_wire::peer::exec::Action;
 use malai_wire::sessions::{ElsewhereFacts, HereFacts, Path, SessionFacts, SessionsFacts};
@@ -12,24 +11,16 @@ use malai_wire::time::Timestamp;
 
 use super::Daemon;
 
-use crate::audit::Counts;
-use crate::peer::connection::PeerConnection;
+use crate::node::sessions::Live;
 
 impl Daemon {
     /// What runs, as JSON.
     pub fn sessions_facts(&self) -> String {
         let sessions = &self.node.sessions;
         let here = sessions.all().into_iter().map(|session| {
-            let service = self.services.lock().get(&session.alias).cloned();
+            let service = self.services.lock().get(&session.live.alias).cloned();
             HereFacts {
-                session: facts(
-                    session.id,
-                    &session.alias,
-                    &session.asked,
-                    session.since,
-                    session.connection.as_ref(),
-                    &session.counts,
-                ),
+                session: facts(&session.live),
                 peer: session.from,
                 machine: service.and_then(|service| service.cluster_state.name_of(&session.from)),
                 user: session.run_as.to_string(),
@@ -37,17 +28,10 @@ impl Daemon {
             }
         });
         let elsewhere = sessions
-            .all_elsewhere()
+            .all_outbound()
             .into_iter()
             .map(|session| ElsewhereFacts {
-                session: facts(
-                    session.id,
-                    &session.alias,
-                    &session.asked,
-                    session.since,
-                    Some(&session.connection),
-                    &session.counts,
-                ),
+                session: facts(&session.live),
                 target: session.target.clone(),
             });
         let facts = SessionsFacts {
@@ -68,8 +52,8 @@ impl Daemon {
         let alias = sessions
             .all()
             .iter()
-            .find(|session| session.id == id)
-            .map(|session| session.alias.clone());
+            .find(|session| session.live.id == id)
+            .map(|session| session.live.alias.clone());
         let service = alias.and_then(|alias| self.services.lock().get(&alias).cloned());
         let name = service.and_then(|service| {
             let cluster_state = &service.cluster_state;
@@ -88,19 +72,14 @@ impl Daemon {
     }
 }
 
-fn facts(
-    id: u64,
-    alias: &ClusterAlias,
-    asked: &Action,
-    since: SystemTime,
-    connection: Option<&Weak<PeerConnection>>,
-    counts: &Counts,
-) -> SessionFacts {
-    let (argv, argv_left_out) = Argument::list(asked.argv(), true);
-    let since_epoch = since
+fn facts(live: &Live) -> SessionFacts {
+    let (argv, argv_left_out) = Argument::list(live.asked.argv(), true);
+    let since_epoch = live
+        .since
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    let connection = connection.map(Weak::upgrade);
+    let counts = &live.counts;
+    let connection = live.connection.as_ref().map(Weak::upgrade);
     let path = match &connection {
         None => Path::Here,
         Some(connection) => match connection
@@ -114,13 +93,13 @@ fn facts(
     };
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     SessionFacts {
-        id,
-        cluster: alias.to_string(),
-        shell: *asked == Action::Shell,
+        id: live.id,
+        cluster: live.alias.to_string(),
+        shell: live.asked == Action::Shell,
         argv,
         argv_left_out,
         since: Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)),
-        seconds: since.elapsed().unwrap_or_default().as_secs(),
+        seconds: live.since.elapsed().unwrap_or_default().as_secs(),
         path,
         address: connection
             .flatten()

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use malai_wire::Refusal;
@@ -14,15 +14,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::audit::{Counts, Running};
-use crate::cluster::authorize::{Command, Granted};
+use crate::audit::{Counts, EndReason, Running};
+use crate::cluster::authorize::{self, Command, Granted};
 use crate::cluster::state::ClusterState;
 use crate::exec::io::{FlowError, PauseGate, Sink, Source};
-use crate::exec::kill::{Group, end_group, number};
+use crate::exec::kill::{Group, PendingCleanup, end_group, number};
 use crate::exec::spawn::{self, ParentStdio, spawn};
 use crate::exec::{pipes, terminal};
-
-use crate::exec::kill::PendingCleanup;
+use crate::node::sessions::PathInfo;
 
 /// The streams of a command.
 #[derive(Debug)]
@@ -64,6 +63,18 @@ pub(crate) enum Outcome {
     Failed(String),
 }
 
+impl Outcome {
+    fn end_reason(&self) -> EndReason<'_> {
+        match self {
+            Outcome::Exit(exit) => EndReason::Exited(exit),
+            Outcome::ReaderGone(exit) => EndReason::ReaderGone(exit),
+            Outcome::ClientGone => EndReason::ClientGone,
+            Outcome::Ended(reason, _) => EndReason::Ended(&reason.message),
+            Outcome::Failed(why) => EndReason::Failed(why),
+        }
+    }
+}
+
 /// Runs a command to its end.
 ///
 /// It gets a process group of its own. When `gone` is cancelled the group gets SIGHUP, then SIGKILL
@@ -78,7 +89,14 @@ pub(crate) async fn run(
     events: mpsc::Receiver<ControlEvent>,
     gone: CancellationToken,
 ) -> Outcome {
-    let running = match Running::begin(&cluster_state.audit, command.inner()) {
+    let Command {
+        request,
+        run_as,
+        session,
+        ..
+    } = command.inner();
+    let (request, user) = (request.clone(), run_as.to_string());
+    let running = match Running::begin(&cluster_state.audit, request, user, *session) {
         Ok(running) => running,
         Err(refusal) => return Outcome::Failed(refusal.message),
     };
@@ -91,7 +109,7 @@ pub(crate) async fn run(
     let outcome = run_counted(cluster_state, command, streams, events, gone, counts)
         .instrument(span)
         .await;
-    running.end(&outcome);
+    running.end(outcome.end_reason());
     outcome
 }
 
@@ -104,11 +122,11 @@ async fn run_counted(
     counts: Arc<Counts>,
 ) -> Outcome {
     let argv = spawn::argument_list(command.inner());
-    let connection = streams.stdout.connection();
-    let listed =
-        cluster_state
-            .sessions
-            .begin(cluster_state, command.inner(), connection, counts.clone());
+    let connection = streams
+        .stdout
+        .connection()
+        .map(|connection| Arc::downgrade(connection) as Weak<dyn PathInfo>);
+    let listed = authorize::begin(cluster_state, command.inner(), connection, counts.clone());
     let terminal = streams.terminal.as_ref();
     let (mut child, ends) = match spawn(cluster_state, command.inner(), &argv, terminal) {
         Ok(started) => started,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use malai_cluster::{
     Accept, Action, Admitted, Cluster, ClusterRef, Decision, Grant, Location, MAX_CONTENT,
     MachineId, MachineRef, Refusal, Request, Rule, Severity, Snapshot, check, decide, escape,
-    escape_bytes, locate, looks_like_id52, nearest,
+    escape_bytes, locate, looks_like_id52, nearest, resolve_target, unknown_cluster,
 };
 use serde::Serialize;
 
@@ -14,7 +14,6 @@ use crate::home::{ClusterDir, Home, Role, manager_file};
 use crate::inspect::check::MAX_MACHINE_TOML;
 use crate::os::fs;
 use crate::os::user::{self, RunAs};
-use crate::service::dispatch::{resolve_target, unknown_cluster};
 use crate::settings::Settings;
 
 /// The answer.

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use crate::cluster::state::ClusterState;
 use crate::net::endpoint;
 use crate::net::framing::StreamError;
+use crate::node::sessions::PathInfo;
 use crate::os::clock::BoundedInstant;
-use crate::peer::liveness;
 use crate::peer::streams::StreamRouter;
 
 /// Heard from within this time, a peer is taken to be there: a request is sent without asking first.
@@ -369,7 +369,7 @@ impl PeerConnection {
             Some(iroh::endpoint::ConnectionError::ApplicationClosed(close)) => {
                 malai_cluster::escape_bytes(&close.reason)
             }
-            Some(iroh::endpoint::ConnectionError::TimedOut) => liveness::silence(),
+            Some(iroh::endpoint::ConnectionError::TimedOut) => silence(),
             Some(other) => match &*self.closed_for.lock() {
                 Some(reason) if !reason.is_empty() => malai_cluster::escape(reason),
                 _ => other.to_string(),
@@ -419,7 +419,7 @@ impl PeerConnection {
         );
     }
 
-    /// Where the peer is now; `None` through a relay.
+    /// The peer's address on the path in use; `None` through a relay.
     pub fn address(&self) -> Option<SocketAddr> {
         let paths = self.connection.paths();
         let path = paths
@@ -432,7 +432,7 @@ impl PeerConnection {
         }
     }
 
-    /// Whether bytes go straight to the peer; `None` while no path is chosen.
+    /// Whether packets go straight to the peer; `None` while no path is chosen.
     pub fn is_direct(&self) -> Option<bool> {
         let paths = self.connection.paths();
         let path = paths.iter().find(iroh::endpoint::Path::is_selected)?;
@@ -453,4 +453,22 @@ impl PeerConnection {
 /// A control stream's number, which names its session.
 pub(crate) fn number(send: &SendStream) -> u64 {
     iroh::endpoint::VarInt::from(send.id()).into_inner()
+}
+
+impl PathInfo for PeerConnection {
+    fn is_direct(&self) -> Option<bool> {
+        self.is_direct()
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.address()
+    }
+}
+
+/// Why a connection ended whose peer was given up.
+pub(super) fn silence() -> String {
+    format!(
+        "the machine has been silent for {} s",
+        endpoint::GIVE_UP.as_secs()
+    )
 }

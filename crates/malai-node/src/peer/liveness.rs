@@ -8,7 +8,7 @@ use malai_wire::peer::RequestKind;
 use malai_wire::{Refusal, RefusalCode};
 
 use crate::net::endpoint;
-use crate::peer::connection::PeerConnection;
+use crate::peer::connection::{PeerConnection, silence};
 
 /// How often a connection in use is asked whether the peer is there.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -96,12 +96,4 @@ impl PeerConnection {
             }
         }
     }
-}
-
-/// What is said of a peer that was given up.
-pub(super) fn silence() -> String {
-    format!(
-        "the machine has been silent for {} s",
-        endpoint::GIVE_UP.as_secs()
-    )
 }

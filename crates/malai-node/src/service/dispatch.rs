@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use malai_cluster::{
-    Cluster, ClusterRef, MachineId, MachineRef, Resolved, Target, Targets, escape, nearest,
+    Cluster, ClusterRef, MachineId, MachineRef, Resolved, Target, Targets, escape, resolve_target,
+    unknown_cluster,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -89,20 +90,6 @@ pub async fn execute(
     (ending, cleanup)
 }
 
-/// A target as typed, or what `malai.toml` calls so.
-///
-/// # Errors
-///
-/// What is wrong with it and what a target looks like.
-pub fn resolve_target(target: &str, aliases: &BTreeMap<String, Targets>) -> Result<Target, String> {
-    match aliases.get(target) {
-        Some(targets) => targets.plain().ok_or_else(|| {
-            format!("the alias {target} may mean several machines, and one is asked for here")
-        }),
-        None => Target::parse(target).map_err(|error| error.to_string()),
-    }
-}
-
 /// The machines that are meant by a list of targets, as typed.
 ///
 /// # Errors
@@ -141,30 +128,6 @@ fn find_service<'a>(
             .collect();
         unknown_cluster(cluster, machine, &known)
     })
-}
-
-/// What is said of a target in a cluster that this home is not in.
-pub fn unknown_cluster(
-    cluster: &ClusterRef,
-    machine: Option<&MachineRef>,
-    known: &[String],
-) -> String {
-    let words = match known {
-        [] => "this home is in no cluster yet".to_owned(),
-        known => format!("this home knows: {}", known.join(", ")),
-    };
-    match cluster {
-        ClusterRef::Alias(alias) => {
-            let near = nearest(alias.as_str(), known.iter().map(String::as_str));
-            let machine = machine.map_or_else(String::new, |machine| format!("{machine}."));
-            let near = near.map(|near| format!("; did you mean `{machine}{near}`?"));
-            format!(
-                "unknown cluster `{alias}`; {words}{}",
-                near.unwrap_or_default()
-            )
-        }
-        ClusterRef::Id(id) => format!("unknown cluster {id}; {words}"),
-    }
 }
 
 /// What is in a cluster, as far as names go.

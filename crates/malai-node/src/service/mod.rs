@@ -189,7 +189,7 @@ impl Service {
     async fn drain_and_close(self: Arc<Self>) {
         let mut news = self.cluster_state.config.watch();
         while news.changed().await.is_ok() {
-            self.cluster_state.sessions.reauthorize(&self.cluster_state);
+            authorize::reauthorize_all(&self.cluster_state);
             self.cluster_state.forget_strangers();
             for connection in self.peers.all() {
                 if let Err(refusal) = authorize::admit(&self.cluster_state, &connection.peer) {

@@ -1,14 +1,9 @@
 //! Giving the configuration to members, and comparing with them.
 
-use std::sync::{Arc, Weak};
-
-use bytes::Bytes;
-use parking_lot::Mutex;
+use std::sync::Arc;
 
 use iroh::endpoint::{RecvStream, SendStream};
-use malai_cluster::Snapshot;
-use malai_wire::frame::Tagged;
-use malai_wire::peer::sync::{Compare, Content, Fetch, Fetched};
+use malai_wire::peer::sync::{Compare, Fetch, Fetched};
 use malai_wire::{Refusal, RefusalCode, frame};
 
 use crate::cluster::authorize::{self, Granted};
@@ -37,44 +32,6 @@ pub(crate) async fn give(
         let _ = send.finish();
         // The stream ends here, not the connection: what is under way is still delivered.
         let _ = send.stopped().await;
-    }
-}
-
-/// The frame that is being given, shared by all who ask for it at the same time.
-#[derive(Debug, Default)]
-pub struct EncodedSnapshot(Mutex<Weak<Frame>>);
-
-#[derive(Debug)]
-struct Frame {
-    snapshot: Arc<Snapshot>,
-    bytes: Vec<u8>,
-}
-
-struct Shared(Arc<Frame>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.0.bytes
-    }
-}
-
-impl EncodedSnapshot {
-    fn frame(&self, snapshot: Arc<Snapshot>) -> Bytes {
-        let mut given = self.0.lock();
-        let same = given
-            .upgrade()
-            .filter(|frame| Arc::ptr_eq(&frame.snapshot, &snapshot));
-        let frame = same.unwrap_or_else(|| {
-            let content = Fetched::Content(Content {
-                header: snapshot.header().clone(),
-                content: snapshot.content().to_owned(),
-            });
-            let bytes = content.to_frame();
-            let frame = Arc::new(Frame { snapshot, bytes });
-            *given = Arc::downgrade(&frame);
-            frame
-        });
-        Bytes::from_owner(Shared(frame))
     }
 }
 

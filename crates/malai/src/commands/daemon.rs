@@ -10,7 +10,7 @@ use anyhow::Context;
 use malai_node::{Daemon, Home, Supervisor, systemd};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::commands::reaper;
+use crate::exec::reaper;
 use crate::logging::{self, Log};
 use crate::output::Printer;
 use crate::output::exit::Exit;
@@ -88,7 +88,7 @@ pub fn run_foreground(home: &Home, in_background: bool, printer: &Printer) -> an
             signal(SignalKind::user_defined2())?,
         );
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-        let daemon = Daemon::start(home.clone(), reaper::program(in_background, true)).await?;
+        let daemon = Daemon::start(home.clone(), if in_background { reaper::of_daemon() } else { reaper::of_foreground_daemon() }).await?;
         let supervisor = (!in_background).then(Supervisor::of_environment).flatten();
         let summary = daemon.summary().borrow().clone();
         tracing::info!(home = %home.root().display(), version = env!("CARGO_PKG_VERSION"), "ready, {summary}");

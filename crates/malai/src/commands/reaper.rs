@@ -1,29 +1,15 @@
-//! `malai reaper`, which nobody types: ends the commands of a daemon that was killed.
+//! `malai reaper`, started by other malai processes: ends the commands of one that was killed.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
-use malai_node::{Home, Program, reaper};
+use malai_node::{Home, reaper};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::logging::Log;
 use crate::output::exit::Exit;
-
-/// This program as the keeper of a daemon, or of a command without one, which keeps no log.
-pub fn program(in_background: bool, keeps_stderr: bool) -> Program {
-    let mut arguments = vec!["reaper".to_owned()];
-    if in_background {
-        arguments.push("--in-background".to_owned());
-    }
-    Program {
-        // Not by its name: an upgrade may have put another program there, or be about to.
-        path: "/proc/self/exe".into(),
-        arguments,
-        keeps_stderr,
-    }
-}
 
 /// Waits for the end of the pipe that is its standard input, and ends what was registered.
 pub fn run(home: &Home, in_background: bool) -> anyhow::Result<Exit> {

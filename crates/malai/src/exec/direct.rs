@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use super::timed_out;
 
 use crate::cli::TargetOptions;
-use crate::commands::reaper;
 use crate::exec::interactive::{Interactive, SessionBackend};
+use crate::exec::reaper;
 use crate::signals::ignored::Ignored;
 use crate::signals::started::Started;
 
@@ -38,15 +38,14 @@ pub fn run(
     let settings = Settings::load(home)?;
     let mut node = Node::new(false, settings.effective_reach()?, home, &settings);
     // Its process is started if the command turns out to run here.
-    node.reaper =
-        Reaper::new(reaper::program(false, false)).context("cannot make a pipe to the keeper")?;
+    node.reaper = Reaper::new(reaper::of_command()).context("cannot make a pipe to the keeper")?;
     let audit = node.audit.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
     let ending = runtime.block_on(async {
-        let found = match dispatch::resolve_target(target, &settings.aliases) {
+        let found = match malai_cluster::resolve_target(target, &settings.aliases) {
             Ok(found) => found,
             Err(message) => return Ok(CommandResult::failed(message)),
         };
@@ -58,7 +57,7 @@ pub fn run(
         }
         if services.is_empty() {
             let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
-            return Ok(CommandResult::failed(dispatch::unknown_cluster(
+            return Ok(CommandResult::failed(malai_cluster::unknown_cluster(
                 &found.cluster,
                 Some(&found.machine),
                 &known,

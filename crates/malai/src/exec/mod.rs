@@ -2,11 +2,12 @@
 
 pub mod direct;
 pub mod interactive;
+pub mod reaper;
 pub mod route;
 pub mod via_daemon;
 
 use crate::cli::TargetOptions;
-use crate::fanout::summary::shown;
+use crate::output::duration::shown;
 
 /// What is said of a command that was given up after its time.
 fn timed_out(target: &str, on: &TargetOptions) -> String {

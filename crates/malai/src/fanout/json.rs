@@ -6,10 +6,8 @@ use data_encoding::BASE64;
 use malai_cluster::is_unsafe;
 use serde::Serialize;
 
+use crate::fanout::JSON_OUTPUT_MAX;
 use crate::fanout::summary::End;
-
-/// How much of each stream is kept for a JSON object, in bytes.
-pub const MOST: usize = 16 << 20;
 
 /// A stream that is kept until its machine has ended.
 #[derive(Debug, Default)]
@@ -22,7 +20,7 @@ pub struct CappedBuffer {
 impl CappedBuffer {
     /// Keeps what has arrived, as far as there is room.
     pub fn push(&mut self, bytes: &[u8]) {
-        let room = MOST - self.bytes.len();
+        let room = JSON_OUTPUT_MAX - self.bytes.len();
         self.cut |= bytes.len() > room;
         self.bytes
             .extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -122,10 +120,10 @@ mod tests {
     #[test]
     fn no_more_is_kept_than_there_is_room_for() {
         let mut kept = CappedBuffer::default();
-        kept.push(&vec![0; MOST - 1]);
+        kept.push(&vec![0; JSON_OUTPUT_MAX - 1]);
         kept.push(b"a");
         assert!(!kept.cut);
         kept.push(b"b");
-        assert!(kept.cut && kept.bytes.len() == MOST);
+        assert!(kept.cut && kept.bytes.len() == JSON_OUTPUT_MAX);
     }
 }

@@ -27,6 +27,9 @@ use summary::End;
 
 use crate::signals;
 
+/// How much of each stream is kept for a JSON object, in bytes.
+pub const JSON_OUTPUT_MAX: usize = 16 << 20;
+
 /// How many machines at once unless told otherwise.
 pub const PARALLEL: usize = 64;
 

@@ -20,8 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::commands::reaper;
 use crate::exec::direct::is_cluster_of;
+use crate::exec::reaper;
 use crate::exec::route::Route;
 
 /// How long commands of this very computer may take to end when somebody does not want to wait.
@@ -175,8 +175,8 @@ impl Direct {
         let settings = Settings::load(home)?;
         let targets = Targets::parse(text, |alias| settings.aliases.get(alias).cloned())?;
         let mut node = Node::new(false, settings.effective_reach()?, home, &settings);
-        node.reaper = Reaper::new(reaper::program(false, false))
-            .context("cannot make a pipe to the keeper")?;
+        node.reaper =
+            Reaper::new(reaper::of_command()).context("cannot make a pipe to the keeper")?;
         let audit = node.audit.clone();
         // Another cluster's broken folder is no reason to fail here.
         let dirs = home.survey()?.dirs;
@@ -184,7 +184,7 @@ impl Direct {
         for cluster in targets.clusters() {
             let Some(dir) = dirs.iter().find(|dir| is_cluster_of(dir, cluster)) else {
                 let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
-                anyhow::bail!(dispatch::unknown_cluster(cluster, None, &known));
+                anyhow::bail!(malai_cluster::unknown_cluster(cluster, None, &known));
             };
             let open = |service: &Arc<Service>| service.cluster_state.alias() == &dir.alias;
             if !services.iter().any(open) {

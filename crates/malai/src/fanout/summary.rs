@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::output::duration::shown;
+
 use malai_cluster::{compress_names, escape};
 
 /// How a machine's command ended.
@@ -38,7 +40,7 @@ impl End {
             End::Interrupted(_) => Some("interrupted before it began".to_owned()),
             End::TooMuch(code) => Some(format!(
                 "exit {code}, and more output than the {} MiB that are kept for JSON",
-                crate::fanout::json::MOST >> 20
+                crate::fanout::JSON_OUTPUT_MAX >> 20
             )),
         }
     }
@@ -53,11 +55,6 @@ pub struct Ended<'a> {
     pub target: &'a str,
     /// How it ended.
     pub end: &'a End,
-}
-
-/// A length of time, for people.
-pub fn shown(time: Duration) -> String {
-    format!("{} s", time.as_secs_f64())
 }
 
 /// Up to so many failures are told one by one.

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod check;
 pub mod doctor;
+pub mod duration;
 pub mod exit;
 pub mod explain;
 pub mod init;

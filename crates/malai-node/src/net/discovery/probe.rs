@@ -11,12 +11,8 @@ use malai_wire::peer::hello::InstanceId;
 use malai_wire::peer::probe::{PROBE_DONE, PROBE_TWIN};
 use malai_wire::version::PROBE_ALPN;
 
-use crate::net::discovery::probe_pool::{ProbeEndpoint, ProbePool};
+use crate::net::discovery::probe_pool::{PROBE_TIMEOUT, ProbeEndpoint, ProbePool};
 use crate::net::endpoint::endpoint_id;
-
-/// How long one address may take to answer. A server that stalls in the handshake costs this, in the
-/// background, and nothing else.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often a closed port of this computer is looked at again: its daemon may just be starting.
 const KNOCK_AGAIN: Duration = Duration::from_millis(50);
@@ -40,7 +36,7 @@ pub(crate) async fn probe(
     target: &MachineId,
     address: SocketAddr,
 ) -> Answer {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + PROBE_TIMEOUT;
     // A dial to a closed port takes all its time, and the system knows better at once.
     while address.ip().is_loopback() && is_closed(address) {
         if tokio::time::Instant::now() + KNOCK_AGAIN > deadline {
@@ -77,11 +73,14 @@ pub(crate) async fn instance(local_id: &MachineId, address: SocketAddr) -> Optio
             let mut stream = connection.accept_uni().await.ok()?;
             stream.read_exact(&mut instance).await.ok()
         };
-        let answered = tokio::time::timeout(PATIENCE, answer).await;
+        let answered = tokio::time::timeout(PROBE_TIMEOUT, answer).await;
         connection.close(PROBE_TWIN.into(), b"");
         answered.ok().flatten().map(|()| instance)
     };
-    tokio::time::timeout(2 * PATIENCE, ask).await.ok().flatten()
+    tokio::time::timeout(2 * PROBE_TIMEOUT, ask)
+        .await
+        .ok()
+        .flatten()
 }
 
 async fn dial(

@@ -15,7 +15,9 @@ use malai_cluster::MachineId;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::net::discovery::probe::PATIENCE;
+/// How long one address may take to answer. A server that stalls in the handshake costs this, in the
+/// background, and nothing else.
+pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Endpoints kept. Whoever announces more addresses for a machine makes the rest of its probes dearer,
 /// each with an endpoint of its own, and no other's.
@@ -121,7 +123,7 @@ impl ProbeEndpoint {
             .portmapper_config(PortmapperConfig::Disabled)
             .transport_config(
                 QuicTransportConfig::builder()
-                    .max_idle_timeout(PATIENCE.try_into().ok())
+                    .max_idle_timeout(PROBE_TIMEOUT.try_into().ok())
                     .build(),
             )
             .clear_ip_transports()

@@ -1,0 +1,45 @@
+//! From a word to one target, and what to say where it leads nowhere.
+
+use std::collections::BTreeMap;
+
+use crate::diagnostic::nearest;
+
+use super::{ClusterRef, MachineRef, Target, Targets};
+
+/// The one machine that a word means: a target, or a short name for one from `aliases`.
+///
+/// # Errors
+///
+/// What is wrong with the word and what a target looks like.
+pub fn resolve_target(target: &str, aliases: &BTreeMap<String, Targets>) -> Result<Target, String> {
+    match aliases.get(target) {
+        Some(targets) => targets.plain().ok_or_else(|| {
+            format!("the alias {target} may mean several machines, and one is asked for here")
+        }),
+        None => Target::parse(target).map_err(|error| error.to_string()),
+    }
+}
+
+/// The message about a target in a cluster that the home does not know; `known` are the aliases of those it does.
+pub fn unknown_cluster(
+    cluster: &ClusterRef,
+    machine: Option<&MachineRef>,
+    known: &[String],
+) -> String {
+    let words = match known {
+        [] => "this home is in no cluster yet".to_owned(),
+        known => format!("this home knows: {}", known.join(", ")),
+    };
+    match cluster {
+        ClusterRef::Alias(alias) => {
+            let near = nearest(alias.as_str(), known.iter().map(String::as_str));
+            let machine = machine.map_or_else(String::new, |machine| format!("{machine}."));
+            let near = near.map(|near| format!("; did you mean `{machine}{near}`?"));
+            format!(
+                "unknown cluster `{alias}`; {words}{}",
+                near.unwrap_or_default()
+            )
+        }
+        ClusterRef::Id(id) => format!("unknown cluster {id}; {words}"),
+    }
+}
