@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use argument::Argument;
 
+use crate::action::RecordedAction;
 use crate::time::Timestamp;
 
 /// The most bytes of a line, its newline included.
@@ -71,14 +72,9 @@ pub struct Request {
     pub machine: Option<String>,
     /// Where from: an address, `relay`, or `here` for a command line of this computer.
     pub from: String,
-    /// Whether it is a shell that was asked for; `argv` is empty then.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub shell: bool,
-    /// What: the argument list, as far as it has room and may be recorded.
-    pub argv: Vec<Argument>,
-    /// Arguments that are not in `argv`, for want of room or because they are kept out.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub argv_left_out: u64,
+    /// What was asked for.
+    #[serde(flatten)]
+    pub action: RecordedAction,
 }
 
 /// A decision.
@@ -275,10 +271,6 @@ fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
         }
     }
     safe.into_bytes()
-}
-
-fn is_zero(count: &u64) -> bool {
-    *count == 0
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! `PROTOCOL.md` at the root of the repository describes every stream, frame, cap and code in
 //! prose; the types here are that page as code.
 
+pub mod action;
 pub mod audit;
 pub mod control;
 pub mod frame;

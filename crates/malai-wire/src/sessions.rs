@@ -5,7 +5,7 @@
 use malai_cluster::MachineId;
 use serde::{Deserialize, Serialize};
 
-use crate::audit::Argument;
+use crate::action::RecordedAction;
 use crate::time::Timestamp;
 
 /// The sessions of a daemon.
@@ -56,15 +56,9 @@ pub struct SessionFacts {
     /// The cluster's alias here.
     #[serde(default)]
     pub cluster: String,
-    /// Whether it is a shell; `argv` is empty then.
-    #[serde(default)]
-    pub shell: bool,
-    /// The argument list, as far as it has room.
-    #[serde(default)]
-    pub argv: Vec<Argument>,
-    /// Arguments that have none.
-    #[serde(default)]
-    pub argv_left_out: u64,
+    /// What was asked for.
+    #[serde(flatten)]
+    pub action: RecordedAction,
     /// When it began.
     pub since: Timestamp,
     /// How long ago that is, in seconds.

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use malai_cluster::{ClusterAlias, ClusterId, Grant, MachineId};
-use malai_wire::audit::{Argument, Decision, Event, Lost, Record, Request, Strangers};
+use malai_wire::action::RecordedAction;
+use malai_wire::audit::{Decision, Event, Lost, Record, Request, Strangers};
 use malai_wire::peer::exec::Action;
 use malai_wire::peer::hello::InstanceId;
 use malai_wire::time::Timestamp;
@@ -169,7 +170,6 @@ impl Audit {
         from: Origin,
         action: &Action,
     ) -> Request {
-        let (argv, argv_left_out) = Argument::list(action.argv(), self.settings().arguments);
         Request {
             cluster: requester.alias.to_string(),
             cluster_id: requester.cluster,
@@ -177,9 +177,7 @@ impl Audit {
             peer: requester.peer,
             machine: requester.machine,
             from: from.to_string(),
-            shell: *action == Action::Shell,
-            argv,
-            argv_left_out,
+            action: RecordedAction::new(action, self.settings().arguments),
         }
     }
 

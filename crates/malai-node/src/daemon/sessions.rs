@@ -4,8 +4,7 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use malai_wire::audit::Argument;
-use malai_wire::peer::exec::Action;
+use malai_wire::action::RecordedAction;
 use malai_wire::sessions::{ElsewhereFacts, HereFacts, Path, SessionFacts, SessionsFacts};
 use malai_wire::time::Timestamp;
 
@@ -73,7 +72,6 @@ impl Daemon {
 }
 
 fn facts(live: &Live) -> SessionFacts {
-    let (argv, argv_left_out) = Argument::list(live.asked.argv(), true);
     let since_epoch = live
         .since
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -95,9 +93,7 @@ fn facts(live: &Live) -> SessionFacts {
     SessionFacts {
         id: live.id,
         cluster: live.alias.to_string(),
-        shell: live.asked == Action::Shell,
-        argv,
-        argv_left_out,
+        action: RecordedAction::new(&live.asked, true),
         since: Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)),
         seconds: live.since.elapsed().unwrap_or_default().as_secs(),
         path,

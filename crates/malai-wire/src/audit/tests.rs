@@ -4,12 +4,12 @@ use expect_test::expect;
 use proptest::prelude::*;
 
 use super::*;
+use crate::peer::exec::Action;
 
 const ID: &str = "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60";
 
 fn request(argv: &[&[u8]], arguments: bool) -> Request {
     let argv: Vec<Vec<u8>> = argv.iter().map(|argument| argument.to_vec()).collect();
-    let (argv, argv_left_out) = Argument::list(&argv, arguments);
     Request {
         cluster: "company".into(),
         cluster_id: ClusterId::parse(ID).unwrap(),
@@ -17,9 +17,7 @@ fn request(argv: &[&[u8]], arguments: bool) -> Request {
         peer: ID.parse().unwrap(),
         machine: Some("laptop".into()),
         from: "127.0.0.1:4000".into(),
-        shell: false,
-        argv,
-        argv_left_out,
+        action: RecordedAction::new(&Action::Exec(argv), arguments),
     }
 }
 
@@ -71,13 +69,13 @@ fn lines_as_they_are_written() {
         session: Some(3),
     }));
     expect![[r#"
-        {"time":"2026-03-26T00:00:00.000Z","event":"decision","cluster":"company","cluster_id":"i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60","revision":7,"peer":"i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60","machine":"laptop","from":"127.0.0.1:4000","argv":["ps","a b",{"hex":"ff0a"},"ä\u009b"],"allowed":true,"rule":"machine.web01.allow_from: *","user":"web","session":3,"instance":"00112233445566778899aabbccddeeff"}
+        {"time":"2026-03-26T00:00:00.000Z","event":"decision","cluster":"company","cluster_id":"i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60","revision":7,"peer":"i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60","machine":"laptop","from":"127.0.0.1:4000","action":"exec","argv":["ps","a b",{"hex":"ff0a"},"ä\u009b"],"allowed":true,"rule":"machine.web01.allow_from: *","user":"web","session":3,"instance":"00112233445566778899aabbccddeeff"}
     "#]]
     .assert_eq(&text(&allowed));
     there_and_back(&allowed);
     let ended = end(request(&[b"mysql", b"-psecret"], false), "it ended");
     expect![[r#"
-        {"time":"2026-03-26T00:00:00.000Z","event":"end","cluster":"company","cluster_id":"i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60","revision":7,"peer":"i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60","machine":"laptop","from":"127.0.0.1:4000","argv":["mysql"],"argv_left_out":1,"user":"web","session":3,"exit":0,"why":"it ended","bytes_in":1,"bytes_out":2,"bytes_err":3,"duration_ms":1500,"instance":"00112233445566778899aabbccddeeff"}
+        {"time":"2026-03-26T00:00:00.000Z","event":"end","cluster":"company","cluster_id":"i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60","revision":7,"peer":"i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60","machine":"laptop","from":"127.0.0.1:4000","action":"exec","argv":["mysql"],"argv_left_out":1,"user":"web","session":3,"exit":0,"why":"it ended","bytes_in":1,"bytes_out":2,"bytes_err":3,"duration_ms":1500,"instance":"00112233445566778899aabbccddeeff"}
     "#]]
     .assert_eq(&text(&ended));
     there_and_back(&ended);
@@ -119,25 +117,35 @@ fn long_arguments_are_cut_and_counted() {
     let many: Vec<&[u8]> = std::iter::once(&b"echo"[..])
         .chain(std::iter::repeat_n(&b"word"[..], 5000))
         .collect();
-    let cut = request(&[b"echo", &long, b"rest", b"more"], true);
-    assert_eq!(cut.argv[0], Argument::Text("echo".into()));
-    match &cut.argv[1] {
+    let listed = |request: &Request| match request.action.clone() {
+        RecordedAction::Exec {
+            argv,
+            argv_left_out,
+        } => (argv, argv_left_out),
+        other => panic!("{other:?}"),
+    };
+    let long_one = request(&[b"echo", &long, b"rest", b"more"], true);
+    let (cut, left_out) = listed(&long_one);
+    assert_eq!(cut[0], Argument::Text("echo".into()));
+    match &cut[1] {
         Argument::Cut { text, of: 5000 } => assert!(text.len() > 1900, "{}", text.len()),
         other => panic!("{other:?}"),
     }
-    assert_eq!((cut.argv.len(), cut.argv_left_out), (2, 2));
-    let counted = request(&many, true);
-    assert_eq!(counted.argv.len() as u64 + counted.argv_left_out, 5001);
-    assert!(counted.argv.len() > 250);
-    let binary = request(&[&vec![0xff; 5000]], true);
-    match &binary.argv[0] {
+    assert_eq!((cut.len(), left_out), (2, 2));
+    let many_words = request(&many, true);
+    let (counted, left_out) = listed(&many_words);
+    assert_eq!(counted.len() as u64 + left_out, 5001);
+    assert!(counted.len() > 250);
+    let bytes = request(&[&vec![0xff; 5000]], true);
+    let (binary, _) = listed(&bytes);
+    match &binary[0] {
         Argument::Bytes {
             hex,
             of: Some(5000),
         } => assert!(hex.len() > 1900),
         other => panic!("{other:?}"),
     }
-    for request in [cut, counted, binary] {
+    for request in [long_one, many_words, bytes] {
         there_and_back(&end(request, "w"));
     }
 }

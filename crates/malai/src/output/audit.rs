@@ -68,17 +68,10 @@ fn head(request: &Request, what: &str, session: &str) -> String {
         Some(machine) => escape(machine),
         None => request.peer.short(),
     };
-    let mut words: Vec<String> = request.argv.iter().map(|word| word.shown()).collect();
-    if request.shell {
-        words.push("(a shell)".to_owned());
-    }
-    if request.argv_left_out > 0 {
-        words.push(format!("…(+{} arguments)", request.argv_left_out));
-    }
     format!(
         "{} {who} {what:7} {session} {}",
         escape(&request.cluster),
-        words.join(" ")
+        request.action.shown()
     )
 }
 
@@ -101,10 +94,10 @@ mod tests {
     fn one_line_each_and_nothing_that_a_terminal_obeys() {
         let id = "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60";
         let request = format!(
-            r#""cluster":"company","cluster_id":"{id}","revision":7,"peer":"{id}","machine":"laptop","from":"127.0.0.1:4000","argv":["ps","\u001b[2J x",{{"hex":"ff0a"}},{{"text":"aa","of":9000}}],"argv_left_out":2"#
+            r#""cluster":"company","cluster_id":"{id}","revision":7,"peer":"{id}","machine":"laptop","from":"127.0.0.1:4000","action":"exec","argv":["ps","\u001b[2J x",{{"hex":"ff0a"}},{{"text":"aa","of":9000}}],"argv_left_out":2"#
         );
         let own = format!(
-            r#""cluster":"c","cluster_id":"{id}","peer":"{id}","from":"here","argv":["x"]"#
+            r#""cluster":"c","cluster_id":"{id}","peer":"{id}","from":"here","action":"exec","argv":["x"]"#
         );
         let lines = [
             format!(

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use malai_cluster::escape;
+use malai_wire::action::RecordedAction;
 use malai_wire::sessions::{ElsewhereFacts, HereFacts, Path, SessionFacts, SessionsFacts};
 
 /// The whole list, with a newline at its end.
@@ -48,13 +49,9 @@ fn elsewhere(out: &mut String, facts: &ElsewhereFacts) {
 }
 
 fn head(out: &mut String, session: &SessionFacts, who: &str) {
-    let mut words: Vec<String> = session.argv.iter().map(|word| word.shown()).collect();
-    if session.argv_left_out > 0 {
-        words.push(format!("…(+{} arguments)", session.argv_left_out));
-    }
-    let what = match session.shell {
-        true => "a shell".to_owned(),
-        false => words.join(" "),
+    let what = match session.action {
+        RecordedAction::Shell => "a shell".to_owned(),
+        _ => session.action.shown(),
     };
     let _ = writeln!(out, "{:5}  {who} {what}", session.id);
 }
@@ -102,13 +99,13 @@ mod tests {
         let since = r#""since":"2026-11-25T04:00:12.000Z""#;
         let json = format!(
             r#"{{"here":[
-                {{"id":7,"cluster":"company",{since},"argv":["tail","-f","a b\u001b[2J"],"argv_left_out":2,"seconds":61,
+                {{"id":7,"cluster":"company",{since},"action":"exec","argv":["tail","-f","a b\u001b[2J"],"argv_left_out":2,"seconds":61,
                   "path":"direct","address":"10.0.0.2:28772","bytes_in":1,"bytes_out":2,"bytes_err":3,
                   "peer":"{id}","machine":"laptop","user":"web","rule":"machine.web01.allow_from: admins","news":1}},
-                {{"id":8,"cluster":"company",{since},"shell":true,"seconds":7200,"path":"relayed","peer":"{id}","user":"w\nb"}},
-                {{"id":9,"cluster":"company",{since},"argv":["x"],"seconds":180000,"path":"here","peer":"{id}"}}],
+                {{"id":8,"cluster":"company",{since},"action":"shell","seconds":7200,"path":"relayed","peer":"{id}","user":"w\nb"}},
+                {{"id":9,"cluster":"company",{since},"action":"exec","argv":["x"],"seconds":180000,"path":"here","peer":"{id}"}}],
               "elsewhere":[
-                {{"id":12345,"cluster":"company",{since},"argv":["top"],"target":"web02.company","path":"teleport"}}]}}"#
+                {{"id":12345,"cluster":"company",{since},"action":"exec","argv":["top"],"target":"web02.company","path":"teleport"}}]}}"#
         );
         expect![[r#"
             Running here:

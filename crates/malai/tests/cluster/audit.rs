@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use malai_cluster::SecretSeed;
+use malai_wire::action::RecordedAction;
 use malai_wire::audit::{Argument, Decision, End, Event, Record, Request};
 
 use crate::harness::{Cluster, Home, finish, until};
@@ -93,7 +94,7 @@ fn every_way_of_a_command_is_recorded_where_it_runs() {
         assert!(
             here || request.from.starts_with("127.0.0.1:") || request.from.starts_with("[::1]:")
         );
-        assert_eq!(request.argv, ["sh", "-c", script].map(text));
+        assert_eq!(request.action.argv(), ["sh", "-c", script].map(text));
         assert_eq!((end.exit, end.signal), (Some(3), None));
         assert_eq!(end.why, "the command ended");
         assert_eq!((end.bytes_in, end.bytes_out, end.bytes_err), (5, 4, 6));
@@ -146,7 +147,7 @@ fn other_ends_of_sessions_are_recorded_too() {
     let (_, request, end) = last_command(web01);
     assert_eq!(end.exit, Some(127));
     let hex = "61ff620a".to_owned();
-    assert_eq!(request.argv[1], Argument::Bytes { hex, of: None });
+    assert_eq!(request.action.argv()[1], Argument::Bytes { hex, of: None });
     // A signal, and a reader that goes.
     let _ = cluster
         .manager
@@ -195,7 +196,7 @@ fn refusals_are_recorded_and_unknown_keys_counted() {
             let reason = decision.reason.as_deref().unwrap();
             assert!(reason.contains("machine.web01.allow_from does not allow"));
             assert_eq!(decision.request.machine.as_deref(), Some("boss"));
-            assert_eq!(decision.request.argv, ["echo", "a\nb"].map(text));
+            assert_eq!(decision.request.action.argv(), ["echo", "a\nb"].map(text));
         }
         other => panic!("{other:?}"),
     }
@@ -343,8 +344,11 @@ fn arguments_can_be_kept_out() {
     assert_eq!(output.clean(), "-psecret geheim\n");
     let (_, request, _) = last_command(web01);
     assert_eq!(
-        (request.argv, request.argv_left_out),
-        (vec![text("echo")], 2)
+        request.action,
+        RecordedAction::Exec {
+            argv: vec![text("echo")],
+            argv_left_out: 2
+        }
     );
     let log = web01.log();
     assert!(

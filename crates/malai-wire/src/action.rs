@@ -1,0 +1,72 @@
+//! What a session was asked to do, as the audit record and the list of live sessions name it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::audit::Argument;
+use crate::peer::exec::Action;
+
+/// An action, with the key `action` that says which kind it is. Readers show a kind that they do not know as
+/// [`RecordedAction::Other`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "lowercase")]
+pub enum RecordedAction {
+    /// A command.
+    Exec {
+        /// Its argument list, as far as it has room and may be recorded.
+        argv: Vec<Argument>,
+        /// The number of arguments that are not in `argv`.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        argv_left_out: u64,
+    },
+    /// The login shell.
+    Shell,
+    /// A kind of a newer malai.
+    #[serde(other)]
+    Other,
+}
+
+impl RecordedAction {
+    /// The action as it is recorded; without `arguments` only the name of its command.
+    pub fn new(action: &Action, arguments: bool) -> Self {
+        match action {
+            Action::Shell => Self::Shell,
+            Action::Exec(argv) => {
+                let (argv, argv_left_out) = Argument::list(argv, arguments);
+                Self::Exec {
+                    argv,
+                    argv_left_out,
+                }
+            }
+        }
+    }
+
+    /// The recorded arguments; none for anything but a command.
+    pub fn argv(&self) -> &[Argument] {
+        match self {
+            Self::Exec { argv, .. } => argv,
+            Self::Shell | Self::Other => &[],
+        }
+    }
+
+    /// The action for people, in one line that is safe to show on a terminal.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Exec {
+                argv,
+                argv_left_out,
+            } => {
+                let mut words: Vec<_> = argv.iter().map(Argument::shown).collect();
+                if *argv_left_out > 0 {
+                    words.push(format!("…(+{argv_left_out} arguments)"));
+                }
+                words.join(" ")
+            }
+            Self::Shell => "(a shell)".to_owned(),
+            Self::Other => "(something that a newer malai knows)".to_owned(),
+        }
+    }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
