@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::Argument;
+use crate::argument::Argument;
 use crate::peer::exec::Action;
 
 /// An action, with the key `action` that says which kind it is. Readers show a kind that they do not know as

@@ -4,9 +4,11 @@
 //! prose; the types here are that page as code.
 
 pub mod action;
+pub mod argument;
 pub mod audit;
 pub mod control;
 pub mod frame;
+mod json;
 pub mod peer;
 pub mod refusal;
 pub mod sessions;

@@ -4,6 +4,7 @@ use expect_test::expect;
 use proptest::prelude::*;
 
 use super::*;
+use crate::argument::Argument;
 use crate::peer::exec::Action;
 
 const ID: &str = "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60";
@@ -209,7 +210,7 @@ proptest! {
         let line = record.to_line();
         prop_assert!(line.len() <= MAX_LINE, "{}", line.len());
         let text = std::str::from_utf8(&line).unwrap();
-        prop_assert!(!text.trim_end_matches('\n').contains(is_unsafe));
+        prop_assert!(!text.trim_end_matches('\n').contains(malai_cluster::is_unsafe));
         let read = Record::from_line(&line[..line.len() - 1]).unwrap();
         prop_assert_eq!(read, record.bounded());
     }

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use malai_cluster::SecretSeed;
 use malai_wire::action::RecordedAction;
-use malai_wire::audit::{Argument, Decision, End, Event, Record, Request};
+use malai_wire::argument::Argument;
+use malai_wire::audit::{Decision, End, Event, Record, Request};
 
 use crate::harness::{Cluster, Home, finish, until};
 use crate::peer::{self, Peer, stranger};

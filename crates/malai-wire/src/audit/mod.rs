@@ -5,14 +5,11 @@
 //! a record even behind the remains of one that was torn. Readers skip keys and events that they don't
 //! know.
 
-mod argument;
-
-use malai_cluster::{ClusterId, MachineId, is_unsafe};
+use malai_cluster::{ClusterId, MachineId};
 use serde::{Deserialize, Serialize};
 
-pub use argument::Argument;
-
 use crate::action::RecordedAction;
+use crate::json::{self, encode, encoded_length};
 use crate::time::Timestamp;
 
 /// The most bytes of a line, its newline included.
@@ -240,37 +237,10 @@ pub struct Torn;
 /// Cuts a text to [`MAX_TEXT`] encoded bytes, and shows that it was cut.
 fn bound(text: &mut String) {
     if encoded_length(text) > MAX_TEXT {
-        let mut cut = argument::start_of(text, MAX_TEXT - 8).to_owned();
+        let mut cut = json::start_of(text, MAX_TEXT - 8).to_owned();
         cut.push('…');
         *text = cut;
     }
-}
-
-/// The bytes of a text in a line, with its quotes.
-fn encoded_length(text: &str) -> usize {
-    encode(text).len()
-}
-
-/// Compact JSON in which also those characters are escaped that a terminal obeys and JSON allows: the
-/// file may be looked at with any tool. Such characters occur within strings only.
-fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    // Everything recorded is made of plain values, which JSON always has a form for.
-    let plain = serde_json::to_string(value).unwrap_or_default();
-    if !plain.contains(is_unsafe) {
-        return plain.into_bytes();
-    }
-    let mut safe = String::with_capacity(plain.len() + 64);
-    for character in plain.chars() {
-        let mut units = [0; 2];
-        if is_unsafe(character) {
-            for unit in character.encode_utf16(&mut units) {
-                safe.push_str(&format!("\\u{unit:04x}"));
-            }
-        } else {
-            safe.push(character);
-        }
-    }
-    safe.into_bytes()
 }
 
 #[cfg(test)]

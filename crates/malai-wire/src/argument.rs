@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{encode, encoded_length};
+use crate::json::{encode, encoded_length, start_of};
 
 /// The most bytes of a record's arguments, as they are encoded.
 const MAX_ARGUMENTS: usize = 2048;
@@ -109,21 +109,4 @@ fn quoted(text: &str, shown: String) -> String {
         return shown;
     }
     format!("'{}'", shown.replace('\'', r"'\''"))
-}
-
-/// As much of the beginning of a text as has room when it is encoded.
-pub(super) fn start_of(text: &str, room: usize) -> &str {
-    let mut end = text.len().min(room);
-    loop {
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        let start = &text[..end];
-        let over = encoded_length(start).saturating_sub(room.max(2));
-        if over == 0 {
-            return start;
-        }
-        // A byte takes at most 6 when it is encoded, so that this cuts too little rather than too much.
-        end -= over.div_ceil(6).min(end);
-    }
 }
