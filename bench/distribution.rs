@@ -86,7 +86,7 @@ async fn run(malai: &Path, count: usize, folder: &Path) {
     };
     let cluster = init_cluster(&manager.home, &alias).expect("a cluster");
     // Machines of one computer have one address, and more of them than a stranger may have.
-    let limits = "[limits]\nstrangers = 4096\nstrangers_per_address = 4096\nconnections = 4096\n";
+    let limits = "[limits]\nunauthenticated_connections = 4096\nunauthenticated_connections_per_address = 4096\nconnections = 4096\n";
     std::fs::write(manager.home.root().join("malai.toml"), limits).expect("malai.toml");
     let mut text = std::fs::read_to_string(cluster.dir.cluster_toml()).expect("cluster.toml");
     let mut machines = Vec::new();

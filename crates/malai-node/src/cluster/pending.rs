@@ -48,10 +48,10 @@ impl PendingJoins {
             .iter()
             .filter(|waiting| waiting.address.map(|address| address.ip()) == ip)
             .count();
-        if self.0.len() < limits.waiting as usize
-            && (from_there < limits.waiting_per_address as usize
+        if self.0.len() < limits.pending_joins as usize
+            && (from_there < limits.pending_joins_per_address as usize
                 // Through relays everybody comes from nowhere: half of the list is theirs.
-                || ip.is_none() && from_there < limits.waiting as usize / 2)
+                || ip.is_none() && from_there < limits.pending_joins as usize / 2)
         {
             self.0.push(PendingJoin {
                 id,
@@ -91,8 +91,8 @@ mod tests {
         let now = Instant::now();
         let mut list = PendingJoins::default();
         let limits = Limits {
-            waiting: 9,
-            waiting_per_address: 3,
+            pending_joins: 9,
+            pending_joins_per_address: 3,
             ..Limits::default()
         };
         for n in 0..20 {

@@ -84,10 +84,17 @@ impl AsyncClient {
             )?)
         };
         let sent = self.stream.async_io(Interest::WRITABLE, send).await;
-        let sent = sent.map_err(|error| failed(&self.home, error))?;
         let (read, mut write) = self.stream.into_split();
-        let rest = write.write_all(bytes.get(sent..).unwrap_or_default()).await;
-        rest.map_err(|error| failed(&self.home, error))?;
+        let sent = match sent {
+            Ok(sent) => write.write_all(bytes.get(sent..).unwrap_or_default()).await,
+            Err(error) => Err(error),
+        };
+        // Of a daemon that has closed its end, what it said before is the answer.
+        if let Err(error) = sent
+            && !super::is_closed(&error)
+        {
+            return Err(failed(&self.home, error));
+        }
         let answers = ReplyStream {
             stream: read,
             bytes: Vec::new(),
@@ -128,11 +135,9 @@ impl MessageSink {
 }
 
 fn failed(home: &str, source: io::Error) -> ControlError {
-    match source.kind() {
-        io::ErrorKind::UnexpectedEof
-        | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::ConnectionReset => ControlError::Gone,
-        _ => ControlError::Io {
+    match super::is_closed(&source) || source.kind() == io::ErrorKind::UnexpectedEof {
+        true => ControlError::Gone,
+        false => ControlError::Io {
             home: home.to_owned(),
             source,
         },

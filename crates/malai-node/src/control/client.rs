@@ -116,6 +116,8 @@ impl Control {
     /// has greeted: they would stay open in the queue of one that hangs, and whoever reads the other
     /// end of a pipe would wait for its end long after this process has given up.
     ///
+    /// A daemon that has closed its end is no error here: what it said before is its answer.
+    ///
     /// # Errors
     ///
     /// The daemon has gone, or does not answer.
@@ -139,10 +141,16 @@ impl Control {
             &[IoSlice::new(&bytes)],
             &mut ancillary,
             SendFlags::NOSIGNAL,
-        )
-        .map_err(|error| self.io(error.into()))?;
-        let rest = bytes.get(sent..).unwrap_or_default();
-        self.stream.write_all(rest).map_err(|error| self.io(error))
+        );
+        let sent = sent.map_err(io::Error::from);
+        let sent = sent.and_then(|sent| {
+            let rest = bytes.get(sent..).unwrap_or_default();
+            self.stream.write_all(rest)
+        });
+        match sent {
+            Err(error) if !super::is_closed(&error) => Err(self.io(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Sends what follows a request.
@@ -256,9 +264,9 @@ impl Control {
     }
 
     fn io(&self, source: io::Error) -> ControlError {
-        match source.kind() {
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ControlError::Gone,
-            _ => ControlError::Io {
+        match super::is_closed(&source) {
+            true => ControlError::Gone,
+            false => ControlError::Io {
                 home: self.home.clone(),
                 source,
             },

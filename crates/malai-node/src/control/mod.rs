@@ -16,6 +16,14 @@ use crate::home::Home;
 pub use async_client::{AsyncClient, MessageSink, ReplyStream};
 pub use client::{Control, ControlError, PATIENCE, ask, connect, facts};
 
+/// Whether the other end of the socket is closed.
+fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
+}
+
 /// A socket's address as short as it has to be (107 bytes): through the open home folder. The folder
 /// has to stay open while the path is used.
 pub(crate) struct ShortPath {

@@ -5,8 +5,9 @@ use std::io::{self, IoSliceMut};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use malai_wire::Refusal;
 use malai_wire::control::{self, ClientMessage, Exec, Exited, PREAMBLE, Reply, Request, Stdin};
 use malai_wire::frame::Tagged;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
@@ -21,11 +22,15 @@ use crate::daemon::Daemon;
 use crate::exec::io::{PauseGate, Sink, Source};
 use crate::exec::process::ControlEvent;
 use crate::home::Home;
-use crate::node::limits::Slot;
+use crate::node::limits::{Limiter, NoSlot, Slot};
 use crate::service::dispatch::{self, CommandResult};
 
 /// How long a command line may take to say what it wants.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a command line waits for a slot at the most: longer than those that say nothing keep theirs, and less
+/// than a command line waits for the greeting.
+const SLOT_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// How often the daemon looks whether its socket is still there.
 const LOOK: Duration = Duration::from_millis(500);
@@ -43,6 +48,8 @@ pub(crate) struct Socket {
     home: Home,
     listener: UnixListener,
     inode: u64,
+    /// Since when a command line waits for a slot.
+    full_since: Option<Instant>,
 }
 
 impl Socket {
@@ -67,6 +74,7 @@ impl Socket {
             home: home.clone(),
             listener,
             inode,
+            full_since: None,
         })
     }
 
@@ -78,12 +86,16 @@ impl Socket {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) if permitted(&stream) => {
-                        let limiter = daemon.limiter();
-                        let most = limiter.limits().control_connections;
-                        let (slot, _) = limiter.control.enter((), most as usize, usize::MAX);
-                        // Boxed, as every task that is large: tokio copies a task when it is made and when it ends.
-                        let serving = Box::pin(admit(stream, daemon.clone(), slot));
-                        daemon.tasks().spawn(serving);
+                        // Others wait in the socket's queue meanwhile.
+                        let slot = tokio::select! {
+                            slot = self.slot(daemon.limiter()) => slot,
+                            () = stop.cancelled() => break,
+                        };
+                        match slot {
+                            // Boxed, as every task that is large: tokio copies a task when it is made and when it ends.
+                            Ok(slot) => drop(daemon.tasks().spawn(Box::pin(serve(stream, daemon.clone(), slot)))),
+                            Err(refusal) => drop(daemon.tasks().spawn(refuse(stream, refusal))),
+                        }
                     }
                     Ok(_) => tracing::warn!("another user tried the control socket and was turned away"),
                     Err(error) => {
@@ -98,6 +110,32 @@ impl Socket {
         if std::fs::symlink_metadata(self.home.socket()).is_ok_and(|meta| meta.ino() == self.inode)
         {
             let _ = std::fs::remove_file(self.home.socket());
+        }
+    }
+
+    /// Waits for a slot for a command line.
+    ///
+    /// # Errors
+    ///
+    /// There has been none for [`SLOT_TIMEOUT`].
+    async fn slot(&mut self, limiter: &Limiter) -> Result<Slot<()>, Refusal> {
+        loop {
+            let evictable_at = match limiter.control() {
+                Ok(slot) => {
+                    self.full_since = None;
+                    return Ok(slot);
+                }
+                Err(NoSlot { evictable_at, .. }) => evictable_at,
+            };
+            let deadline = *self.full_since.get_or_insert_with(Instant::now) + SLOT_TIMEOUT;
+            if deadline <= Instant::now() {
+                return Err(limiter.control_refused());
+            }
+            let until = evictable_at.map_or(deadline, |at| at.min(deadline));
+            tokio::select! {
+                () = limiter.control.freed() => {}
+                () = tokio::time::sleep_until(until.into()) => {}
+            }
         }
     }
 
@@ -129,40 +167,52 @@ fn permitted(stream: &UnixStream) -> bool {
         .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
-/// Serves a command line, until it has to give way to another because it says nothing.
-async fn admit(mut stream: UnixStream, daemon: Arc<Daemon>, slot: Option<Slot<()>>) {
-    let limiter = daemon.limiter();
-    let most = limiter.limits().control_connections;
-    match slot {
-        Some(slot) => {
-            let gives_way = slot.gives_way.clone();
-            tokio::select! {
-                () = serve(stream, daemon, slot) => {}
-                () = gives_way.cancelled() => {}
-            }
-        }
-        None => {
-            let refusal = limiter.refused("control_connections", most);
-            let preamble = control::preamble(control::VERSION);
-            let failed = Reply::Failed(refusal.message).to_frame();
-            let _ = stream.write_all(&[&preamble[..], &failed].concat()).await;
-        }
-    }
+/// Tells a command line why it is not served.
+async fn refuse(mut stream: UnixStream, refusal: Refusal) {
+    let preamble = control::preamble(control::VERSION);
+    let failed = Reply::Failed(refusal.message).to_frame();
+    let _ = stream.write_all(&[&preamble[..], &failed].concat()).await;
 }
 
-async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, slot: Slot<()>) {
-    let served = async {
+/// Greets a command line and receives its request; `None` if it has gone, or speaks another version.
+///
+/// # Errors
+///
+/// What it is told: no request came in time, or another command line gets its slot.
+async fn receive(
+    stream: &mut UnixStream,
+    received: &mut Received,
+    limiter: &Limiter,
+    slot: &Slot<()>,
+) -> Result<Option<Request>, String> {
+    let request = async {
         stream
             .write_all(&control::preamble(control::VERSION))
             .await?;
+        received.request(stream).await
+    };
+    tokio::select! {
+        // First: a request that is here is served.
+        biased;
+        request = tokio::time::timeout(REQUEST_TIMEOUT, request) => match request {
+            Ok(request) => request.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no request arrived within {} s", REQUEST_TIMEOUT.as_secs())),
+        },
+        _ = slot.evicted() => Err(limiter.control_refused().message),
+    }
+}
+
+/// Serves a command line.
+async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, slot: Slot<()>) {
+    let served = async {
         let mut received = Received::default();
-        let request = match tokio::time::timeout(PATIENCE, received.request(&stream)).await {
-            Ok(Ok(Some(request))) => request,
-            Ok(Ok(None)) => return Ok(()),
-            Ok(Err(error)) => return reply(&mut stream, &Reply::Failed(error.to_string())).await,
-            Err(_) => return Ok(()),
+        let limiter = daemon.limiter();
+        let request = match receive(&mut stream, &mut received, limiter, &slot).await {
+            Ok(Some(request)) => request,
+            Ok(None) => return Ok(()),
+            Err(why) => return reply(&mut stream, &Reply::Failed(why)).await,
         };
-        slot.stays();
+        slot.pin();
         match request {
             Request::Status => reply(&mut stream, &Reply::Status(daemon.facts())).await,
             Request::Rescan(rescan) => {
@@ -192,7 +242,7 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, slot: Slot<()>) {
             }
             Request::Exec(exec) => match daemon.session() {
                 Some(gone) => {
-                    let counted = match daemon.limiter().own_session() {
+                    let counted = match daemon.limiter().local_session() {
                         Ok(counted) => counted,
                         Err(refusal) => {
                             return reply(&mut stream, &Reply::Failed(refusal.message)).await;

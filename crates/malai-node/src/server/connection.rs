@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::cluster::authorize;
 use crate::cluster::state::DuplicateIdentity;
-use crate::net::framing::{self, PATIENCE};
+use crate::net::framing::{self, PATIENCE, StreamError};
 use crate::os::clock::BoundedInstant;
 use crate::peer::connection::{PeerConnection, RemoteHello, number};
 use crate::{server, sync};
@@ -119,6 +119,10 @@ impl PeerConnection {
         let limits = self.cluster_state.limiter.limits();
         let hello = match self.greeted(limits.greeting()).await {
             Ok(greeted) => greeted.hello,
+            Err(StreamError::Timeout(_)) => {
+                let limiter = &self.cluster_state.limiter;
+                return limiter.refused("greeting_seconds", limits.greeting_seconds);
+            }
             Err(error) => {
                 return Refusal::new(RefusalCode::Protocol, format!("no greeting: {error}"));
             }

@@ -8,6 +8,7 @@ use malai_wire::peer::StreamKind;
 use malai_wire::peer::exec::{FromClient, FromServer, Open};
 use malai_wire::{Refusal, RefusalCode};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::authorize::{self, Command, Granted};
@@ -78,7 +79,7 @@ pub(crate) async fn serve(
     tokio::join!(told, end);
 }
 
-/// Reads the open, in its time and with room for it.
+/// Reads the open, in its time and with buffer space for it.
 async fn opened(
     connection: &Arc<PeerConnection>,
     recv: &mut RecvStream,
@@ -86,29 +87,29 @@ async fn opened(
     let limiter = &connection.cluster_state.limiter;
     let limits = limiter.limits();
     let most = limits.argument_bytes as usize + frame::SMALL;
-    let read = async {
-        loop {
-            let read_header = framing::read_header(recv, most).await?;
-            let read_header = read_header.ok_or(StreamError::Ended)?;
-            let room = limiter.room(connection.peer, read_header.length).await;
-            if let Some(message) = framing::body(recv, read_header).await? {
-                return Ok((message, room));
-            }
+    let deadline = Instant::now() + limits.opening();
+    let too_late = || limiter.refused("opening_seconds", limits.opening_seconds);
+    let unreadable = |error| match error {
+        StreamError::Frame(FrameError::TooLarge { length, .. }) if length <= frame::OPEN => {
+            limiter.refused("argument_bytes", limits.argument_bytes)
         }
+        error => Refusal::new(RefusalCode::Protocol, error.to_string()),
     };
-    match tokio::time::timeout(limits.opening(), read).await {
-        Ok(Ok((FromClient::Open(open), room))) => Ok((open, room)),
-        Ok(Ok((FromClient::Signal(_) | FromClient::Resize(_), _))) => Err(Refusal::new(
-            RefusalCode::Protocol,
-            "a signal or a size before the command",
-        )),
-        Ok(Err(StreamError::Frame(FrameError::TooLarge { length, .. })))
-            if length <= frame::OPEN =>
-        {
-            Err(limiter.refused("argument_bytes", limits.argument_bytes))
+    loop {
+        let header = timeout_at(deadline, framing::read_header(recv, most)).await;
+        let header = header.map_err(|_| too_late())?.map_err(unreadable)?;
+        let header = header.ok_or_else(|| unreadable(StreamError::Ended))?;
+        let peer = connection.peer;
+        let reservation = limiter.reserve(peer, header.length, deadline).await?;
+        let body = timeout_at(deadline, framing::body(recv, header)).await;
+        match body.map_err(|_| too_late())?.map_err(unreadable)? {
+            Some(FromClient::Open(open)) => return Ok((open, reservation)),
+            Some(FromClient::Signal(_) | FromClient::Resize(_)) => {
+                let why = "a signal or a size before the command";
+                return Err(Refusal::new(RefusalCode::Protocol, why));
+            }
+            None => {}
         }
-        Ok(Err(error)) => Err(Refusal::new(RefusalCode::Protocol, error.to_string())),
-        Err(_) => Err(limiter.refused("opening_seconds", limits.opening_seconds)),
     }
 }
 

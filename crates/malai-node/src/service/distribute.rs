@@ -59,7 +59,7 @@ pub(crate) fn push(
     );
     let (header, pushing) = (snapshot.header().clone(), service.clone());
     let all = targets.clone();
-    let at_once = cluster_state.limiter.limits().pushes as usize;
+    let at_once = cluster_state.limiter.limits().concurrent_pushes as usize;
     service.own(async move {
         let permits = Arc::new(Semaphore::new(at_once));
         let mut pushes = JoinSet::new();

@@ -38,7 +38,6 @@ use crate::os::clock::BoundedInstant;
 use crate::os::fs::{self, StoreError};
 use crate::peer::connection::PeerConnection;
 use crate::peer::pool::PeerPool;
-use crate::settings::limits::busy;
 use crate::settings::{Reach, Settings};
 
 /// How long a prober may take to say goodbye.
@@ -212,25 +211,27 @@ impl Service {
                 let _ = incoming.retry();
                 continue;
             }
-            // Identities are free to mint, so places are few; members need one for milliseconds.
-            let slot = limiter.stranger(origin);
+            // Identities are free to mint, so slots are few; members need one for milliseconds.
+            let Ok(slot) = limiter.unauthenticated(origin) else {
+                // Its peer sends its first packet again within a second.
+                incoming.ignore();
+                continue;
+            };
             let service = self.clone();
             self.own(async move {
-                let (accepted, gives_way) = (OnceLock::new(), slot.gives_way.clone());
+                let accepted = OnceLock::new();
                 tokio::select! {
                     () = service.welcome(incoming, &accepted) => {}
-                    () = gives_way.cancelled() => service.make_way(accepted.get()),
+                    by = slot.evicted() => {
+                        let refusal = service.cluster_state.limiter.evicted(by);
+                        // One in its handshake ends by being dropped, and its peer dials again.
+                        if let Some(connection) = accepted.get() {
+                            connection.close(&refusal);
+                        }
+                    }
                 }
                 drop(slot);
             });
-        }
-    }
-
-    /// Closes a connection that has to give way; one in its handshake has ended by being dropped.
-    fn make_way(&self, connection: Option<&Arc<PeerConnection>>) {
-        if let Some(connection) = connection {
-            let most = self.cluster_state.limiter.limits().strangers_per_address;
-            connection.close(&busy("strangers_per_address", most));
         }
     }
 

@@ -1,4 +1,4 @@
-//! `[limits]` in `malai.toml`: how much of this computer others may take up, and how long they may take.
+//! `[limits]` in `malai.toml`: how much of this computer others may use, and how long they may take.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -62,46 +62,46 @@ macro_rules! limits {
 }
 
 limits! {
-    strangers: "connections" = 256, 8 => 65_536;
-        "Connections, of all clusters, that are in their handshake or whose peer is not known to be a member yet. When all places are taken, the oldest of the address that has most of them gives way."
-    strangers_per_address: "connections" = 64, 4 => 65_536;
-        "The same from one source address (IPv6: from one /64; relayed: through one relay). When they are taken, the oldest gives way. From half of them on an address has to prove itself first (a QUIC retry)."
+    unauthenticated_connections: "connections" = 256, 8 => 65_536;
+        "Connections, of all clusters, that are in their handshake or whose peer is not known to be a member yet. When all places are taken, the oldest of the address that has most of them is closed; one younger than 100 ms is not, and a new connection is then not answered until its peer tries again."
+    unauthenticated_connections_per_address: "connections" = 64, 4 => 65_536;
+        "The same, from one source address (IPv6: from one /64; relayed: through one relay). From half of them on an address has to prove itself first (a QUIC retry)."
     handshake_seconds: "seconds" = 5, 1 => 60;
         "How long a handshake may take."
     greeting_seconds: "seconds" = 3, 1 => 60;
         "How long the hello may take after the handshake."
-    connections: "connections" = 512, 8 => 65_536;
-        "Connections with members of one cluster. When there are as many, the one that was unused for longest is closed; where all are in use, the new one is refused."
+    connections: "connections" = 2_048, 8 => 65_536;
+        "Connections with members of one cluster. When there are as many, the one that was unused for longest is closed; where all are in use, the new one is refused. A manager has up to two with each machine."
     connections_per_peer: "connections" = 64, 2 => 65_536;
-        "The same with one member. A command without a daemon has a connection of its own."
+        "The same, with one member. A command without a daemon has a connection of its own."
     requests_per_peer: "streams" = 256, 8 => 16_384;
-        "Requests (commands, comparisons, questions whether this side is there) that one member may have open here, on all its connections. One more is refused."
+        "Requests (commands, comparisons, liveness pings) that one member may have open here, on all its connections. Further requests are refused."
     sessions: "commands" = 512, 1 => 65_536;
-        "Commands of other machines that run here, of all clusters. One more is refused."
+        "Commands of other machines that run here, of all clusters. Further ones are refused."
     sessions_per_peer: "commands" = 128, 1 => 65_536;
-        "The same of one member."
-    own_sessions: "commands" = 512, 1 => 65_536;
-        "Commands of this computer's own command lines that run through the daemon. One more is refused."
-    control_connections: "connections" = 128, 4 => 65_536;
-        "Command lines on the control socket that have no command running. When there are as many, the one that has said nothing for longest gives way."
+        "The same, of one member."
+    local_sessions: "commands" = 2_048, 1 => 65_536;
+        "Commands of this computer's own command lines that run through the daemon. Further ones are refused. `malai --parallel` starts up to 512 at once."
+    control_connections: "connections" = 1_024, 4 => 65_536;
+        "Command lines on the control socket that have no command running. When there are as many, one that has said nothing for a second is told so and closed; without such a one a new one waits, a second at the most, and is then refused."
     argument_bytes: "bytes" = 6_291_456, 1_024 => 6_291_456;
         "The largest argument list that is accepted, as it travels (a few bytes an argument more than the arguments). A longer one is refused."
-    arriving_bytes: "bytes" = 25_165_824, 8_388_608 => 1_073_741_824;
-        "Argument lists over 16 KiB that are arriving at once: no more is kept of them than this. Further ones wait for their turn."
-    arriving_bytes_per_peer: "bytes" = 8_388_608, 6_307_840 => 1_073_741_824;
-        "The same of one member."
+    inflight_request_bytes: "bytes" = 25_165_824, 8_388_608 => 1_073_741_824;
+        "Argument lists over 16 KiB that are arriving at once: no more is kept of them than this. Further ones wait for their turn, `opening_seconds` at the most, and are then refused."
+    inflight_request_bytes_per_peer: "bytes" = 8_388_608, 6_307_840 => 1_073_741_824;
+        "The same, of one member."
     opening_seconds: "seconds" = 10, 1 => 120;
         "How long a member may take to say what a stream is for, its argument list included."
     fetches: "downloads" = 2, 1 => 64;
         "Configurations that are fetched from members at once (each up to 16 MiB); one more from peers that are not known to be members."
     idle_seconds: "seconds" = 600, 5 => 86_400;
-        "A connection that this side keeps for reuse is closed when nobody used it for this long."
-    waiting: "keys" = 32, 0 => 1_024;
+        "A connection that this side keeps for reuse is closed when it was not used for this long."
+    pending_joins: "keys" = 32, 0 => 1_024;
         "Keys that a manager lists as asking to join; the oldest are kept."
-    waiting_per_address: "keys" = 4, 1 => 1_024;
-        "The same from one address."
-    pushes: "machines" = 64, 1 => 1_024;
-        "Machines that a manager brings a new configuration at once."
+    pending_joins_per_address: "keys" = 4, 1 => 1_024;
+        "The same, from one address."
+    concurrent_pushes: "machines" = 64, 1 => 1_024;
+        "How many machines a manager pushes a new configuration to in parallel."
 }
 
 impl Limits {
@@ -245,17 +245,17 @@ mod tests {
     #[test]
     fn mistakes_are_shown_where_they_stand() {
         let found = problems(
-            "[limits]\nsesions = 3\nsessions = \"3\"\nwaiting = 99999999999\nstrangers = 1\n",
+            "[limits]\nsesions = 3\nsessions = \"3\"\npending_joins = 99999999999\ncontrol_connections = 1\n",
         );
         let places: Vec<_> = found
             .iter()
             .map(|(line, column, _)| (*line, *column))
             .collect();
-        assert_eq!(places, [(2, 1), (3, 12), (4, 11), (5, 13)], "{found:#?}");
+        assert_eq!(places, [(2, 1), (3, 12), (4, 17), (5, 23)], "{found:#?}");
         assert!(found[0].2.contains("did you mean sessions?"), "{found:#?}");
         assert!(found[1].2.contains("a whole number"), "{found:#?}");
         assert!(found[2].2.contains("from 0 to 1024 (keys)"), "{found:#?}");
-        assert!(found[3].2.contains("from 8 to 65536"), "{found:#?}");
+        assert!(found[3].2.contains("from 4 to 65536"), "{found:#?}");
         assert_eq!(problems("limits = 3\n").len(), 1);
     }
 

@@ -93,12 +93,12 @@ async fn until_async(mut is_so: impl AsyncFnMut() -> bool) {
 #[test]
 fn sessions_of_this_computers_own_command_lines() {
     let cluster = Cluster::running(&["web01"]);
-    limit(&cluster.manager, "own_sessions = 1\n");
+    limit(&cluster.manager, "local_sessions = 1\n");
     let one = begun(&cluster.manager, "web01.company");
     let second = cluster.manager.run(&["web01.company", "true"]);
     assert_eq!(second.code, 255, "{}", second.shown());
     assert!(
-        second.stderr.contains("own_sessions = 1"),
+        second.stderr.contains("local_sessions = 1"),
         "{}",
         second.shown()
     );
@@ -188,7 +188,7 @@ fn connections_of_members() {
 
 #[test]
 fn strangers_and_their_times() {
-    let limits = "strangers_per_address = 4\nhandshake_seconds = 1\ngreeting_seconds = 30\n";
+    let limits = "unauthenticated_connections_per_address = 4\nhandshake_seconds = 1\ngreeting_seconds = 30\n";
     let (cluster, target, rogue) = cluster_with(limits);
     peer::run(async {
         let mut silent = Vec::new();
@@ -198,7 +198,9 @@ fn strangers_and_their_times() {
         let farewell = silent[0].turned_away().await;
         assert_eq!(farewell.known_code(), Some(RefusalCode::Busy));
         assert!(
-            farewell.message.contains("strangers_per_address = 4"),
+            farewell
+                .message
+                .contains("unauthenticated_connections_per_address = 4"),
             "{farewell:?}"
         );
         // A member from the same address comes through.
@@ -211,7 +213,8 @@ fn strangers_and_their_times() {
         let began = Instant::now();
         let silent = Peer::connect(&stranger(), &target).await;
         let farewell = silent.turned_away().await;
-        assert_eq!(farewell.known_code(), Some(RefusalCode::Protocol));
+        assert_eq!(farewell.known_code(), Some(RefusalCode::Busy));
+        assert!(farewell.message.contains("greeting_seconds = 1"));
         assert!(
             began.elapsed() < Duration::from_millis(2900),
             "{:?}",
@@ -225,7 +228,7 @@ fn keys_that_wait_and_connections_that_idle() {
     let cluster = Cluster::running(&["web01"]);
     limit(
         &cluster.manager,
-        "waiting_per_address = 2\nidle_seconds = 5\n",
+        "pending_joins_per_address = 2\nidle_seconds = 5\n",
     );
     let target = cluster.id.parse().unwrap();
     peer::run(async {
@@ -245,21 +248,47 @@ fn keys_that_wait_and_connections_that_idle() {
 }
 
 #[test]
-fn command_lines_that_say_nothing() {
+fn command_lines_that_say_nothing_are_told_why_they_are_closed() {
     let cluster = Cluster::running(&[]);
     let home = &cluster.manager;
     limit(home, "control_connections = 4\n");
     let connect = || UnixStream::connect(home.path.join("malai.socket")).unwrap();
     let mut silent: Vec<_> = (0..5).map(|_| connect()).collect();
     let mut heard = Vec::new();
-    // The end, far sooner than its time is over.
     let first = &mut silent[0];
-    first
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
+    let patience = Duration::from_secs(5);
+    first.set_read_timeout(Some(patience)).unwrap();
     first.read_to_end(&mut heard).unwrap();
-    assert!(heard.len() <= 8, "{heard:?}");
+    let heard = String::from_utf8_lossy(&heard);
+    assert!(heard.contains("control_connections = 4"), "{heard:?}");
     assert!(home.status().contains("RUNNING"));
+}
+
+/// The command lines of one computer that come all at once wait for their turn.
+#[test]
+fn command_lines_wait_for_a_slot() {
+    let cluster = Cluster::running(&["web01"]);
+    let boss = &cluster.manager;
+    limit(boss, "control_connections = 4\n");
+    all_succeed(40, || boss.spawn(&["web01.company", "true"]));
+}
+
+/// A peer whose connection is closed in its handshake to make room for another one dials again.
+#[test]
+fn connections_that_come_all_at_once_from_one_address_all_get_in() {
+    let cluster = Cluster::with_routes();
+    let address = "unauthenticated_connections_per_address = 4\n";
+    limit(cluster.machine("web01"), address);
+    let laptop = cluster.machine("laptop");
+    all_succeed(30, || laptop.spawn(&["web01.company", "true"]));
+}
+
+fn all_succeed(count: usize, start: impl Fn() -> Child) {
+    let runs: Vec<_> = (0..count).map(|_| start()).collect();
+    let ends = runs.into_iter().map(|run| finish(run, Vec::new()));
+    let failed: Vec<_> = ends.filter(|end| end.code != 0).collect();
+    let shown = failed.first().map(|end| end.shown());
+    assert!(failed.is_empty(), "{} failed: {shown:?}", failed.len());
 }
 
 /// Only the handshake says who asks: what a peer says of itself is not even looked at.
