@@ -1,5 +1,6 @@
 //! The checked whole of a cluster's configuration.
 
+mod changes;
 mod check;
 mod document;
 mod edit;
@@ -15,6 +16,7 @@ use crate::identity::{ClusterId, MachineId};
 use crate::machine::Machine;
 use crate::name::MachineName;
 
+pub use changes::{Change, changes};
 pub use edit::{EditError, add_machine, remove_machine};
 pub use locate::{Location, locate, locate_span};
 pub(crate) use render::key;

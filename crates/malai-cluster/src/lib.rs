@@ -28,8 +28,9 @@ pub use address::{
 };
 pub use allow::AllowList;
 pub use cluster::{
-    Checked, Cluster, ContentError, EditError, FORMAT, Location, MAX_CONTENT, add_machine, check,
-    initial_document, locate, locate_span, machine_section, read_content, remove_machine,
+    Change, Checked, Cluster, ContentError, EditError, FORMAT, Location, MAX_CONTENT, add_machine,
+    changes, check, initial_document, locate, locate_span, machine_section, read_content,
+    remove_machine,
 };
 pub use command::Command;
 pub use diagnostic::{Diagnostic, SHOWN_LINE, Severity, nearest};
