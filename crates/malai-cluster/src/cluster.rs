@@ -17,7 +17,10 @@ use crate::machine::Machine;
 use crate::name::MachineName;
 
 pub use changes::{Change, changes};
-pub use edit::{EditError, add_machine, remove_machine};
+pub use edit::{
+    EditError, ListChange, MachineChange, UserChange, add_machine, change_machine, follow_alias,
+    forget_alias, remove_machine, rename_machine,
+};
 pub use locate::{Location, locate, locate_span};
 pub(crate) use render::key;
 pub use render::{initial_document, machine_section};

@@ -28,9 +28,10 @@ pub use address::{
 };
 pub use allow::AllowList;
 pub use cluster::{
-    Change, Checked, Cluster, ContentError, EditError, FORMAT, Location, MAX_CONTENT, add_machine,
-    changes, check, initial_document, locate, locate_span, machine_section, read_content,
-    remove_machine,
+    Change, Checked, Cluster, ContentError, EditError, FORMAT, ListChange, Location, MAX_CONTENT,
+    MachineChange, UserChange, add_machine, change_machine, changes, check, follow_alias,
+    forget_alias, initial_document, locate, locate_span, machine_section, read_content,
+    remove_machine, rename_machine,
 };
 pub use command::Command;
 pub use diagnostic::{Diagnostic, SHOWN_LINE, Severity, nearest};
@@ -41,7 +42,7 @@ pub use machine::Machine;
 pub use name::{
     ClusterAlias, CommandName, GroupName, MachineName, NameError, UserName, VERBS, sanitize_host,
 };
-pub use policy::{Action, Decision, Grant, Refusal, Request, Rule, decide};
+pub use policy::{Access, Action, Decision, Grant, Refusal, Request, Rule, access, decide};
 pub use sanitize::{escape, escape_bytes, escape_line, is_unsafe};
 pub use shell_words::{NeedsShell, split_command, split_list, split_sole};
 pub use snapshot::{Header, Snapshot, SnapshotError, Standing, next_revision, signed_bytes};

@@ -32,6 +32,17 @@ pub const VERBS: &[&str] = &[
     "ssh",
     "ping",
     "help",
+    "list",
+    "restart",
+    "id",
+    "version",
+    // Of what is specified and not in this version.
+    "browse",
+    "cp",
+    "forward",
+    "join",
+    "relay",
+    "whois",
 ];
 
 /// Declares a name type: validated text, read and shown as itself. Shared, since every decision

@@ -5,8 +5,10 @@ use std::fmt;
 use crate::identity::MachineId;
 use crate::name::{GroupName, UserName};
 
+mod access;
 mod decide;
 
+pub use access::{Access, access};
 pub use decide::decide;
 
 /// What somebody wants to do.

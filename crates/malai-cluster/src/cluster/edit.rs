@@ -1,10 +1,16 @@
 //! Edits of a cluster.toml that keep its comments, order and layout.
 
+mod alias;
+mod change;
+
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value, value};
 
 use super::render::string;
 use crate::identity::MachineId;
-use crate::name::MachineName;
+use crate::name::{ClusterAlias, GroupName, MachineName};
+
+pub use alias::{follow_alias, forget_alias};
+pub use change::{ListChange, MachineChange, UserChange, change_machine, rename_machine};
 
 /// Adds a machine's section at the end of the file. An empty `allow_from` lets nobody in yet.
 ///
@@ -130,11 +136,26 @@ pub enum EditError {
         /// The name.
         name: MachineName,
     },
+    /// `malai.toml` has a section for the cluster's new alias.
+    #[error("there is a section [accept.{alias}] already: remove it first, or take another alias")]
+    AcceptExists {
+        /// The alias.
+        alias: ClusterAlias,
+    },
+    /// There is no group of that name.
+    #[error("there is no group `{name}`")]
+    UnknownGroup {
+        /// The name.
+        name: GroupName,
+    },
+    /// `group` is something else than sections.
+    #[error("`group` is not a section: run `malai rescan --check` and fix the file first")]
+    NotGroups,
     /// `machine` is something else than sections.
-    #[error("`machine` is not a section: run `malai rescan --check` and mend the file first")]
+    #[error("`machine` is not a section: run `malai rescan --check` and fix the file first")]
     NotSections,
     /// The file is not TOML.
-    #[error("the file is not valid TOML ({0}): run `malai rescan --check` and mend it first")]
+    #[error("the file is not valid TOML ({0}): run `malai rescan --check` and fix it first")]
     Syntax(String),
 }
 

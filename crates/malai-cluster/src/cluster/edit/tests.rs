@@ -5,7 +5,7 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::testing::*;
 
-const FILE: &str = r#"# our machines
+pub(super) const FILE: &str = r#"# our machines
 [cluster_manager]
 id52 = "ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0"   # do not lose
 
@@ -118,13 +118,13 @@ fn adding() {
     added(
         "machine = 3\n",
         &["*"],
-        expect!["`machine` is not a section: run `malai rescan --check` and mend the file first"],
+        expect!["`machine` is not a section: run `malai rescan --check` and fix the file first"],
     );
     added(
         "[machine",
         &["*"],
         expect![
-            "the file is not valid TOML (unclosed table, expected `]`): run `malai rescan --check` and mend it first"
+            "the file is not valid TOML (unclosed table, expected `]`): run `malai rescan --check` and fix it first"
         ],
     );
 }

@@ -1,0 +1,93 @@
+//! What a member may do on a machine, as a whole: for a list that a person reads.
+
+use super::{Action, Decision, Request, decide};
+use crate::accept::Accept;
+use crate::cluster::Cluster;
+use crate::identity::MachineId;
+use crate::name::{CommandName, UserName};
+
+/// What a member may do on a machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Whether it may run commands that have no entry of their own.
+    pub commands: bool,
+    /// Whether it may open a shell.
+    pub shell: bool,
+    /// The command entries that it may run, by name.
+    pub entries: Vec<CommandName>,
+    /// Whether there are entries that it may not run.
+    pub entries_refused: bool,
+    /// The user that commands run as; none is the daemon's own.
+    pub user: Option<UserName>,
+}
+
+impl Access {
+    /// Whether it may do nothing at all.
+    pub fn is_nothing(&self) -> bool {
+        !self.commands && !self.shell && self.entries.is_empty()
+    }
+}
+
+/// What a member may do on a machine: the same decisions as [`decide`], for everything that there is to decide.
+pub fn access(
+    cluster: &Cluster,
+    from: MachineId,
+    to: MachineId,
+    accept: Option<&Accept>,
+) -> Access {
+    let allowed = |action: Action<'_>| {
+        let request = Request { from, to, action };
+        match decide(cluster, &request, accept) {
+            Decision::Allow(grant) => Some(grant),
+            Decision::Refuse(_) => None,
+        }
+    };
+    // No entry has such a name: they begin with a letter or a digit.
+    let any = allowed(Action::Exec(&[b"/".to_vec()]));
+    let shell = allowed(Action::Shell);
+    let machine = cluster.machine(&to);
+    let all = machine
+        .map(|machine| machine.commands())
+        .unwrap_or_default();
+    let entries: Vec<CommandName> = all
+        .iter()
+        .filter(|entry| allowed(Action::Exec(&[entry.name().as_str().into()])).is_some())
+        .map(|entry| entry.name().clone())
+        .collect();
+    Access {
+        commands: any.is_some(),
+        shell: shell.is_some(),
+        entries_refused: entries.len() < all.len(),
+        entries,
+        user: machine.and_then(|machine| machine.username().cloned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn what_each_may_do_where() {
+        let cluster = cluster(&format!(
+            "[machine.web01]\nid52 = \"{WEB01}\"\nallow_from = \"laptop\"\nallow_shell = []\nusername = \"web\"\n\
+             [machine.web01.command.reload]\nallow_from = \"web01\"\n[machine.web01.command.status]\n\
+             [machine.laptop]\nid52 = \"{LAPTOP}\"\n"
+        ));
+        let shown = |from: &str, to: &str| {
+            let access = access(&cluster, id(from), id(to), None);
+            let entries: Vec<_> = access.entries.iter().map(CommandName::as_str).collect();
+            (
+                access.commands,
+                access.shell,
+                entries.join(","),
+                access.entries_refused,
+            )
+        };
+        assert_eq!(shown(LAPTOP, WEB01), (true, false, "status".into(), true));
+        assert_eq!(shown(WEB01, WEB01), (false, false, "reload".into(), true));
+        assert_eq!(shown(STRANGER, WEB01), (false, false, String::new(), true));
+        assert_eq!(shown(WEB01, LAPTOP), (false, false, String::new(), false));
+    }
+}
