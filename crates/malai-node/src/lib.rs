@@ -49,8 +49,8 @@ mod doctor;
 
 pub use audit::{Audit, AuditReader, Entry};
 pub use client::exec::Caller;
-pub use daemon::Daemon;
 pub use daemon::systemd::{self, Supervisor};
+pub use daemon::{Daemon, check_start};
 pub use doctor::{Diagnosis, Finding, State, examine};
 pub use exec::io::{PauseGate, Sink, Source};
 pub use exec::process::ControlEvent;
@@ -59,12 +59,13 @@ pub use home::init::{
     InitError, NewCluster, NewMachine, init_cluster, init_machine, replace_machine,
 };
 pub use home::lock::{self, HomeLock, LockState};
-pub use home::{ClusterDir, Home, Role, edit, keystore, manager_file};
+pub use home::{ClusterDir, Home, Role, aside, draft, edit, keystore, manager_file};
 pub use inspect::check::{ClusterReport, Condition, Problem, verify_home, verify_settings};
 pub use inspect::check_users::note_users;
 pub use inspect::explain::{Answer, ConfigurationUsed, Explanation, Located, Reason, why};
 pub use inspect::names::{ClusterNames, MachineNames, Names};
 pub use inspect::status::{DaemonState, Facts, LocalCluster, Sign, gather};
+pub use inspect::unpublished::unpublished_changes;
 pub use net::endpoint::{self, Ports, derived_ports, endpoint_id};
 pub use net::framing;
 pub use node::reaper::GRACE;

@@ -28,8 +28,10 @@ fn main() -> ExitCode {
             })
         }
         Err(answer) if answer.use_stderr() => {
+            let typed: Vec<_> = std::env::args_os().skip(1).collect();
             let text = answer.to_string();
-            printer.say(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+            let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+            printer.say(&cli::instead::of(&answer, &typed).unwrap_or_else(|| text.to_owned()));
             Exit::USAGE
         }
         // Help and version are answers, not errors.

@@ -327,6 +327,15 @@ impl Daemon {
     }
 }
 
+/// Whether a daemon would start on this home: looks at everything that is looked at then, and starts nothing.
+///
+/// # Errors
+///
+/// Everything that would keep it from starting.
+pub fn check_start(home: &Home) -> Result<(), StartError> {
+    check(home).map(drop)
+}
+
 /// Everything hand-written has to be sound before anything is served.
 fn check(home: &Home) -> Result<Settings, StartError> {
     let reports = check::verify_home(home, None)?;

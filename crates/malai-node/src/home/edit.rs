@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use malai_cluster::{
-    ClusterAlias, ClusterId, Diagnostic, EditError, MAX_CONTENT, MachineId, MachineName, Severity,
-    add_machine, check, escape, remove_machine,
+    Change, ClusterAlias, ClusterId, Diagnostic, EditError, GroupName, MAX_CONTENT, MachineChange,
+    MachineId, MachineName, Severity, add_machine, change_machine, changes, check, escape,
+    remove_machine, rename_machine,
 };
 
 use crate::home::keystore::{self, KeyError};
@@ -35,7 +36,7 @@ pub enum EditFailure {
     },
     /// The cluster is managed elsewhere.
     #[error(
-        "this computer is a machine of `{alias}`, not its manager: the machines of a cluster are added and removed on its manager"
+        "this computer is a machine of `{alias}`, not its manager: a cluster is changed on its manager"
     )]
     NotManager {
         /// The cluster.
@@ -74,6 +75,26 @@ pub enum EditFailure {
         /// The key's.
         key: ClusterId,
     },
+    /// Somebody has the file in an editor.
+    #[error(
+        "`{alias}` is being edited already, by another `malai cluster edit`; try again when that is done"
+    )]
+    BeingEdited {
+        /// The cluster.
+        alias: ClusterAlias,
+    },
+    /// The file has changed while a person edited a copy of it.
+    #[error(
+        "{} has changed meanwhile, and was not written over; your text is in {}: bring the two together and run malai cluster edit again",
+        display_path(path),
+        display_path(kept)
+    )]
+    ChangedMeanwhile {
+        /// The file.
+        path: PathBuf,
+        /// Where the person's text is.
+        kept: PathBuf,
+    },
     /// Another edit takes too long.
     #[error(
         "another edit of `{alias}` has been under way for {} s; nothing was changed, try again",
@@ -94,7 +115,16 @@ pub enum EditFailure {
     Store(#[from] StoreError),
 }
 
-/// Adds a machine's section to the cluster's file.
+/// An edit that was made.
+#[derive(Debug)]
+pub struct Edited {
+    /// The file.
+    pub path: PathBuf,
+    /// What it changed; nothing where the file said so already.
+    pub changes: Vec<Change>,
+}
+
+/// Adds a machine's section to the cluster's file, and the machine to these groups.
 ///
 /// # Errors
 ///
@@ -105,10 +135,47 @@ pub fn add(
     name: &MachineName,
     id: &MachineId,
     allow_from: &[String],
-) -> Result<PathBuf, EditFailure> {
+    groups: &[GroupName],
+) -> Result<Edited, EditFailure> {
+    let into_groups = MachineChange {
+        add_to: groups.to_vec(),
+        ..MachineChange::default()
+    };
     edit(home, alias, |source| {
-        add_machine(source, name, id, allow_from)
+        let added = add_machine(source, name, id, allow_from)?;
+        match groups.is_empty() {
+            true => Ok(added),
+            false => change_machine(&added, name, &into_groups),
+        }
     })
+}
+
+/// Changes a machine's section in the cluster's file, and the groups that the machine is in.
+///
+/// # Errors
+///
+/// Everything that stands in the way; then nothing was changed.
+pub fn change(
+    home: &Home,
+    alias: &ClusterAlias,
+    name: &MachineName,
+    change: &MachineChange,
+) -> Result<Edited, EditFailure> {
+    edit(home, alias, |source| change_machine(source, name, change))
+}
+
+/// Gives a machine another name in the cluster's file, in its section and in every list.
+///
+/// # Errors
+///
+/// Everything that stands in the way; then nothing was changed.
+pub fn rename(
+    home: &Home,
+    alias: &ClusterAlias,
+    old: &MachineName,
+    new: &MachineName,
+) -> Result<Edited, EditFailure> {
+    edit(home, alias, |source| rename_machine(source, old, new))
 }
 
 /// Removes a machine's section from the cluster's file, and the machine from all its lists.
@@ -120,7 +187,7 @@ pub fn remove(
     home: &Home,
     alias: &ClusterAlias,
     name: &MachineName,
-) -> Result<PathBuf, EditFailure> {
+) -> Result<Edited, EditFailure> {
     edit(home, alias, |source| remove_machine(source, name))
 }
 
@@ -128,19 +195,19 @@ fn edit(
     home: &Home,
     alias: &ClusterAlias,
     change: impl Fn(&str) -> Result<String, EditError>,
-) -> Result<PathBuf, EditFailure> {
+) -> Result<Edited, EditFailure> {
     let dir = managed(home, alias)?;
     home.prepare()?;
     let key = ClusterId::new(keystore::load(&dir.cluster_key())?.id());
     let path = dir.cluster_toml();
-    let _lock = lock(&dir)?;
     loop {
         let source = read(&path)?;
         let text = change(&source).map_err(|source| EditFailure::Edit {
             path: path.clone(),
             source,
         })?;
-        let checked = check(&path.to_string_lossy(), &text);
+        let file = path.to_string_lossy();
+        let checked = check(&file, &text);
         let Some(cluster) = checked.cluster else {
             return Err(EditFailure::Invalid {
                 path,
@@ -154,30 +221,47 @@ fn edit(
                 key,
             });
         }
-        let mode = std::fs::metadata(&path)
-            .map_err(StoreError::io("read", &path))?
-            .mode()
-            & 0o7777;
-        // An editor takes no lock. What it has saved meanwhile is not written over.
-        if read(&path)? == source {
-            fs::write_atomic(&path, text.as_bytes(), mode)?;
-            return Ok(path);
+        if text == source || replace(&dir, &source, &text)? {
+            let before = check(&file, &source).cluster;
+            let changes = before.map_or_else(Vec::new, |before| changes(&before, &cluster));
+            return Ok(Edited { path, changes });
         }
     }
 }
 
+/// Puts a text in the place of the cluster's file, unless the file has changed since `before` was read: no edit
+/// is written over, not even one by an editor, which takes no lock. Returns whether it was done.
+///
+/// # Errors
+///
+/// Another edit takes too long, or the file cannot be written.
+pub(crate) fn replace(dir: &ClusterDir, before: &str, text: &str) -> Result<bool, EditFailure> {
+    let path = dir.cluster_toml();
+    let _lock = lock(dir)?;
+    let mode = std::fs::metadata(&path)
+        .map_err(StoreError::io("read", &path))?
+        .mode()
+        & 0o7777;
+    if read(&path)? != before {
+        return Ok(false);
+    }
+    fs::write_atomic(&path, text.as_bytes(), mode)?;
+    Ok(true)
+}
+
 /// The folder of a cluster that is managed here.
-fn managed(home: &Home, alias: &ClusterAlias) -> Result<ClusterDir, EditFailure> {
+///
+/// # Errors
+///
+/// There is no such cluster, or it is managed elsewhere.
+pub fn managed(home: &Home, alias: &ClusterAlias) -> Result<ClusterDir, EditFailure> {
     let dirs = home.survey()?.dirs;
-    let known: Vec<_> = dirs.iter().map(|dir| escape(dir.alias.as_str())).collect();
+    let known: Vec<ClusterAlias> = dirs.iter().map(|dir| dir.alias.clone()).collect();
     let Some(dir) = dirs.into_iter().find(|dir| dir.alias == *alias) else {
         return Err(EditFailure::Unknown {
             alias: alias.clone(),
             clusters: home.clusters(),
-            known: match known.is_empty() {
-                true => "there is none yet: `malai cluster init <alias>` makes one".to_owned(),
-                false => format!("there are: {}", known.join(", ")),
-            },
+            known: known_clusters(&known),
         });
     };
     match dir.role()? {
@@ -185,6 +269,15 @@ fn managed(home: &Home, alias: &ClusterAlias) -> Result<ClusterDir, EditFailure>
         Role::Machine => Err(EditFailure::NotManager {
             alias: alias.clone(),
         }),
+    }
+}
+
+/// The clusters there are, in words.
+pub(crate) fn known_clusters(known: &[ClusterAlias]) -> String {
+    let known: Vec<_> = known.iter().map(|alias| escape(alias.as_str())).collect();
+    match known.is_empty() {
+        true => "there is none yet: `malai cluster init <alias>` makes one".to_owned(),
+        false => format!("there are: {}", known.join(", ")),
     }
 }
 
@@ -209,13 +302,13 @@ fn lock(dir: &ClusterDir) -> Result<File, EditFailure> {
     }
 }
 
-fn read(path: &Path) -> Result<String, StoreError> {
+pub(crate) fn read(path: &Path) -> Result<String, StoreError> {
     fs::read_text(path, MAX_CONTENT as u64)?.ok_or_else(|| {
         StoreError::io("read", path)(std::io::Error::from(std::io::ErrorKind::NotFound))
     })
 }
 
-fn errors_first(mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
+pub(crate) fn errors_first(mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
     problems.sort_by_key(|problem| problem.severity != Severity::Error);
     problems
 }
@@ -233,6 +326,32 @@ mod tests {
         MachineName::parse(text).unwrap()
     }
 
+    #[test]
+    fn changed_and_renamed_with_what_differs() {
+        let (_folder, home, alias, path) = world();
+        let id = ID.parse().unwrap();
+        let web = GroupName::parse("web").unwrap();
+        let added = add(&home, &alias, &name("web01"), &id, &["*".into()], &[web]).unwrap();
+        assert_eq!(added.changes.len(), 3, "{:?}", added.changes);
+        let to = MachineChange {
+            allow_shell: Some(malai_cluster::ListChange::To(Vec::new())),
+            ..MachineChange::default()
+        };
+        let changed = change(&home, &alias, &name("web01"), &to).unwrap();
+        assert_eq!(
+            changed.changes[0].to_string(),
+            "+ [machine.web01] allow_shell = []"
+        );
+        let again = change(&home, &alias, &name("web01"), &to).unwrap();
+        assert!(again.changes.is_empty());
+        let before = std::fs::read_to_string(&path).unwrap();
+        rename(&home, &alias, &name("web01"), &name("www")).unwrap();
+        let after = std::fs::read_to_string(&path).unwrap();
+        let (_, section) = after.split_once("\n[machine.www]\n").unwrap();
+        assert!(!section.contains("web01") && section.contains("members = \"www\""));
+        assert!(before.starts_with(after.split("\n[machine.www]").next().unwrap()));
+    }
+
     fn world() -> (TempDir, Home, ClusterAlias, PathBuf) {
         let folder = tempdir().unwrap();
         let home = Home::at(folder.path().join("home"));
@@ -247,7 +366,7 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let before = std::fs::read_to_string(&path).unwrap();
         let id = ID.parse().unwrap();
-        add(&home, &alias, &name("web01"), &id, &["*".into()]).unwrap();
+        add(&home, &alias, &name("web01"), &id, &["*".into()], &[]).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(&before) && text.contains("[machine.web01]"));
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
@@ -260,18 +379,28 @@ mod tests {
     fn what_would_not_be_valid_is_refused_and_the_file_untouched() {
         let (_folder, home, alias, path) = world();
         let id = ID.parse().unwrap();
-        add(&home, &alias, &name("web01"), &id, &[]).unwrap();
+        add(&home, &alias, &name("web01"), &id, &[], &[]).unwrap();
         let before = std::fs::read_to_string(&path).unwrap();
-        let refused = |made: Result<PathBuf, EditFailure>, words: &[&str]| {
+        let refused = |made: Result<Edited, EditFailure>, words: &[&str]| {
             let error = made.unwrap_err().to_string();
             for words in words {
                 assert!(error.contains(words), "{error}");
             }
             assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
         };
-        refused(add(&home, &alias, &name("web01"), &id, &[]), &["already"]);
         refused(
-            add(&home, &alias, &name("web02"), &id, &["nobody-knows".into()]),
+            add(&home, &alias, &name("web01"), &id, &[], &[]),
+            &["already"],
+        );
+        refused(
+            add(
+                &home,
+                &alias,
+                &name("web02"),
+                &id,
+                &["nobody-knows".into()],
+                &[],
+            ),
             // All that is wrong: the id52 twice, and an unknown name.
             &["nobody-knows", "id52", "nothing was changed"],
         );
@@ -299,7 +428,7 @@ mod tests {
         );
         std::fs::write(&path, &broken).unwrap();
         let id = ID.parse().unwrap();
-        let error = add(&home, &alias, &name("web01"), &id, &[]).unwrap_err();
+        let error = add(&home, &alias, &name("web01"), &id, &[], &[]).unwrap_err();
         assert!(matches!(error, EditFailure::Invalid { .. }), "{error}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), broken);
     }
@@ -313,7 +442,7 @@ mod tests {
                 scope.spawn(move || {
                     let id = malai_cluster::SecretSeed::from_bytes([number + 1; 32]).id();
                     let name = name(&format!("m{number}"));
-                    add(home, alias, &name, &id, &["*".into()]).unwrap();
+                    add(home, alias, &name, &id, &["*".into()], &[]).unwrap();
                 });
             }
         });

@@ -1,5 +1,7 @@
 //! `$MALAI_HOME`: what lies where in it, who may own it, and which clusters it is in.
 
+pub mod aside;
+pub mod draft;
 pub mod edit;
 pub(crate) mod init;
 pub mod keystore;
@@ -196,6 +198,11 @@ impl Home {
     /// `replaced/`, the folders of memberships whose manager was replaced. No daemon reads them.
     pub fn replaced(&self) -> PathBuf {
         self.root.join("replaced")
+    }
+
+    /// `removed/`, the folders of clusters that were left or are not managed here any more. No daemon reads them.
+    pub fn removed(&self) -> PathBuf {
+        self.root.join("removed")
     }
 
     /// `malai.toml`, the optional hand-written settings.

@@ -5,3 +5,4 @@ pub(crate) mod check_users;
 pub(crate) mod explain;
 pub(crate) mod names;
 pub(crate) mod status;
+pub(crate) mod unpublished;

@@ -48,6 +48,13 @@ impl Names {
         }
     }
 
+    /// Whether a target is a machine's by its name and its cluster's alias.
+    pub fn has(&self, target: &str) -> bool {
+        target.split_once('.').is_some_and(|(machine, _)| {
+            self.targets_of(machine).iter().any(|known| known == target)
+        })
+    }
+
     /// The targets in the clusters with a machine of this name.
     pub fn targets_of(&self, machine: &str) -> Vec<String> {
         let mut found = Vec::new();

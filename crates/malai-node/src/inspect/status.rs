@@ -104,6 +104,14 @@ impl Facts {
         }
     }
 
+    /// Leaves every cluster out but this one.
+    pub fn keep_only(&mut self, alias: &str) {
+        self.clusters.retain(|cluster| cluster.alias == alias);
+        if let Some(daemon) = &mut self.daemon {
+            daemon.clusters.retain(|cluster| cluster.alias == alias);
+        }
+    }
+
     /// Whether there is a daemon that answers: what the exit code of `malai status` says.
     pub fn is_healthy(&self) -> bool {
         self.state == DaemonState::Running

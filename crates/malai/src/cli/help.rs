@@ -7,7 +7,7 @@ use malai_wire::control;
 use malai_wire::version::Versions;
 
 /// What `malai --version` says.
-pub(super) static VERSION: LazyLock<String> = LazyLock::new(|| {
+pub static VERSION: LazyLock<String> = LazyLock::new(|| {
     let Versions { lowest, highest } = Versions::OURS;
     let peers = match lowest == highest {
         true => format!("{highest}"),

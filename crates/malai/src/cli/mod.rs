@@ -1,7 +1,9 @@
 //! What was typed. Arguments meant for a target are taken as they are: neither joined nor looked at.
 
+pub mod cluster;
 pub mod complete;
 pub mod help;
+pub mod instead;
 pub mod target_options;
 pub mod verbs;
 
@@ -13,11 +15,12 @@ use malai_cluster::VERBS;
 
 use crate::output::exit::Exit;
 
+pub use cluster::{ClusterCommand, EndArgs, NewMachineArgs, SetArgs, Unset};
 pub use target_options::{TargetOptions, TtyMode};
 pub use verbs::{
-    AuditArgs, ClusterCommand, CompletionsArgs, DaemonArgs, DemoArgs, DoctorArgs, ExecArgs,
-    ExecCommand, LogsArgs, MachineCommand, ManArgs, ReaperArgs, RescanArgs, SessionsArgs,
-    SessionsCommand, Shell, ShellArgs, StatusArgs, WhyArgs,
+    AuditArgs, CompletionsArgs, DaemonArgs, DemoArgs, DoctorArgs, ExecArgs, ExecCommand, IdArgs,
+    LogsArgs, MachineCommand, ManArgs, ReaperArgs, RescanArgs, SessionsArgs, SessionsCommand,
+    Shell, ShellArgs, StatusArgs, WhyArgs,
 };
 
 /// Run commands on your own machines, from your own machines.
@@ -40,8 +43,8 @@ struct Args {
 /// The first word. What follows each is in a file of its own.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create a cluster that is managed here; add and remove its machines
-    #[command(subcommand, before_help = verbs::CLUSTER_EXAMPLES)]
+    /// Create a cluster that is managed here; show and change clusters and their machines
+    #[command(subcommand, before_help = cluster::EXAMPLES)]
     Cluster(ClusterCommand),
     /// Join a cluster that is managed elsewhere
     #[command(subcommand, before_help = verbs::MACHINE_EXAMPLES)]
@@ -51,8 +54,13 @@ pub enum Command {
     /// End the daemon; running sessions get time to finish
     #[command(before_help = "Example:\n  malai stop")]
     Stop,
+    /// End the daemon and start it again, if its configuration lets it start
+    #[command(before_help = "Example:\n  malai restart")]
+    Restart,
     /// Show whether the daemon runs, and this computer's clusters
     Status(StatusArgs),
+    /// Show this computer's own id52
+    Id(IdArgs),
     /// List what runs here now, for whom and by which rule; end one of these
     Sessions(SessionsArgs),
     /// Apply edited configuration files, or only check them
@@ -73,6 +81,9 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Show a manual page
     Man(ManArgs),
+    /// Show the versions of malai, its protocol and its formats: the same as `malai --version`
+    #[command(before_help = "Example:\n  malai version")]
+    Version,
     /// Show malai at work: a throwaway cluster of real daemons, on this computer's loopback only
     Demo(DemoArgs),
     /// Internal: ends the commands of a malai process that was killed

@@ -8,46 +8,6 @@ use clap::{Subcommand, ValueEnum};
 use crate::cli::TargetOptions;
 use crate::cli::target_options::TerminalArgs;
 
-pub(super) const CLUSTER_EXAMPLES: &str = "\
-Examples:
-  malai cluster init company
-  malai cluster add company web01 <id52> --allow-from admins
-  malai cluster remove company web01";
-
-/// What can be done with clusters.
-#[derive(Debug, Subcommand)]
-pub enum ClusterCommand {
-    /// Create a cluster; this computer becomes its manager
-    #[command(before_help = "Example:\n  malai cluster init company")]
-    Init {
-        /// Its local name: lower-case letters, digits and -
-        alias: String,
-    },
-    /// Add a machine to a cluster that is managed here, and publish that
-    #[command(
-        before_help = "Example:\n  malai cluster add company web01 <id52> --allow-from admins,laptop"
-    )]
-    Add {
-        /// The cluster's local name
-        alias: String,
-        /// The machine's new name: lower-case letters, digits and -
-        name: String,
-        /// The machine's id52, as `malai machine init` has printed it there
-        id52: String,
-        /// Who may run commands on it: machines, id52s, groups, or "*" for every member
-        #[arg(long, value_name = "LIST")]
-        allow_from: Vec<String>,
-    },
-    /// Remove a machine from a cluster that is managed here: it is cut off everywhere
-    #[command(before_help = "Example:\n  malai cluster remove company web01")]
-    Remove {
-        /// The cluster's local name
-        alias: String,
-        /// The machine's name
-        name: String,
-    },
-}
-
 pub(super) const MACHINE_EXAMPLES: &str = "\
 Examples:
   malai machine init <manager-id52> company
@@ -90,11 +50,28 @@ pub struct DaemonArgs {
 #[command(before_help = "\
 Examples:
   malai status
+  malai status company
   malai status --json")]
 pub struct StatusArgs {
     /// As JSON
     #[arg(long)]
     pub json: bool,
+    /// Only this cluster, by its alias
+    pub cluster: Option<String>,
+}
+
+/// Whose id52 to show.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  malai id
+  malai id company")]
+pub struct IdArgs {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Only the id52 in this cluster, by its alias
+    pub cluster: Option<String>,
 }
 
 /// What to show of the live sessions, or what to do with one.

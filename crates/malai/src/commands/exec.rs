@@ -4,10 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use malai_cluster::{NeedsShell, Target, Targets, escape, split_sole};
-use malai_node::{Home, Settings};
+use malai_node::{Home, Names, Settings};
 use malai_wire::peer::exec::{Action, Terminal};
 
-use crate::cli::{TargetOptions, TtyMode};
+use crate::cli::{TargetOptions, TtyMode, instead};
 use crate::commands::exec_many;
 use crate::exec::route::Route;
 use crate::exec::{direct, via_daemon};
@@ -48,6 +48,11 @@ pub(super) fn run_on(
             escape(&target.to_string_lossy())
         );
     };
+    if let Some(option) = arguments.first().map(|first| first.to_string_lossy())
+        && option.starts_with('-')
+    {
+        anyhow::bail!(instead::option_after_target(target, &option));
+    }
     let action = match argument_list(arguments) {
         Ok(_) if arguments.is_empty() => Action::Shell,
         Ok(argv) => Action::Exec(argv),
@@ -62,7 +67,11 @@ pub(super) fn run_on(
             );
         }
     };
-    if !is_plain(home, target, on)? {
+    let is_plain = is_plain(home, target, on).map_err(|error| {
+        let instead = instead::target(target, &Names::of(home));
+        instead.map_or(error, anyhow::Error::msg)
+    })?;
+    if !is_plain {
         return run_on_several(home, target, action, on, printer);
     }
     let terminal = terminal_for(&action, on, printer);

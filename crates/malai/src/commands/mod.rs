@@ -2,13 +2,13 @@
 
 pub mod audit;
 pub mod cluster;
-pub mod cluster_init;
 pub mod completions;
 pub mod daemon;
 pub mod doctor;
 pub mod exec;
 pub mod exec_many;
 pub mod follow;
+pub mod id;
 pub mod logs;
 pub mod machine;
 pub mod man;
@@ -16,6 +16,7 @@ pub mod reaper;
 pub mod reload;
 pub mod rescan;
 pub mod rescan_check;
+pub mod restart;
 pub mod sessions;
 pub mod shell;
 pub mod status;
@@ -25,7 +26,7 @@ pub mod why;
 
 use malai_node::Home;
 
-use crate::cli::{ClusterCommand, Command, ExecCommand, Invocation, MachineCommand};
+use crate::cli::{self, Command, ExecCommand, Invocation, MachineCommand};
 use crate::demo;
 use crate::output::Printer;
 use crate::output::exit::Exit;
@@ -44,18 +45,7 @@ pub fn run(invocation: Invocation, printer: &Printer) -> anyhow::Result<Exit> {
 #[inline(never)]
 fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<Exit> {
     match command {
-        Command::Cluster(ClusterCommand::Init { alias }) => {
-            cluster_init::run(home, &alias, printer)
-        }
-        Command::Cluster(ClusterCommand::Add {
-            alias,
-            name,
-            id52,
-            allow_from,
-        }) => cluster::add(home, [&alias, &name, &id52], &allow_from, printer),
-        Command::Cluster(ClusterCommand::Remove { alias, name }) => {
-            cluster::remove(home, [&alias, &name], printer)
-        }
+        Command::Cluster(command) => cluster::run(home, &command, printer),
         Command::Machine(MachineCommand::Init {
             manager_id52,
             alias,
@@ -66,7 +56,9 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
         }
         Command::Daemon(_) => daemon::run_background(home, printer),
         Command::Stop => stop::run(home, printer),
-        Command::Status(args) => status::run(home, args.json, printer),
+        Command::Restart => restart::run(home, printer),
+        Command::Status(args) => status::run(home, &args, printer),
+        Command::Id(args) => id::run(home, &args, printer),
         Command::Sessions(args) => sessions::run(home, &args, printer),
         Command::Rescan(args) if args.check => {
             rescan_check::run(home, args.cluster.as_deref(), args.json, printer)
@@ -78,6 +70,10 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
         Command::Completions(args) => completions::run(home, &args, printer),
         Command::Man(args) => man::run(&args, printer),
         Command::Why(args) => why::run(home, &args, printer),
+        Command::Version => {
+            printer.out(&format!("malai {}\n", cli::help::VERSION.as_str()));
+            Ok(Exit::OK)
+        }
         Command::Exec(args) => {
             let ExecCommand::Target(words) = &args.command;
             exec::run(home, words, &args.on, printer)

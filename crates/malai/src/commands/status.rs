@@ -1,17 +1,25 @@
 //! `malai status`: whether the daemon runs, and this computer's clusters.
 
-use malai_node::{Home, control, gather};
+use malai_node::{Home, control, gather, verify_home};
 
+use crate::cli::StatusArgs;
 use crate::output::exit::Exit;
 use crate::output::{self, Printer};
 
-/// Prints the screen; succeeds only if a daemon runs and answers.
-pub fn run(home: &Home, json: bool, printer: &Printer) -> anyhow::Result<Exit> {
+/// Prints the screen, of one cluster or of all; succeeds only if a daemon runs and answers.
+pub fn run(home: &Home, args: &StatusArgs, printer: &Printer) -> anyhow::Result<Exit> {
+    if let Some(cluster) = &args.cluster {
+        // Says which clusters there are, if it is none of them.
+        verify_home(home, Some(cluster))?;
+    }
     let mut facts = gather(home)?;
     if facts.wants_answer() {
         facts.answered(control::facts(home));
     }
-    if json {
+    if let Some(cluster) = &args.cluster {
+        facts.keep_only(cluster);
+    }
+    if args.json {
         let text = serde_json::to_string_pretty(&facts)?;
         printer.out(&format!("{text}\n"));
     } else {

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use malai_cluster::{VERBS, escape, nearest};
 use malai_node::{Home, Names, Settings};
 
-use crate::cli::TargetOptions;
+use crate::cli::{TargetOptions, instead};
 use crate::commands::exec;
 use crate::output::Printer;
 use crate::output::exit::Exit;
@@ -24,7 +24,7 @@ pub fn run(
     if looks_like_target(&first) || Settings::load(home)?.aliases.contains_key(&*first) {
         return exec::run_on(home, target, arguments, on, printer);
     }
-    printer.say(&no_such_command(&first, &Names::of(home)));
+    printer.say(&no_such_command(words, &Names::of(home)));
     Ok(Exit::USAGE)
 }
 
@@ -33,20 +33,27 @@ fn looks_like_target(word: &str) -> bool {
     word.contains(['.', '@', '*', '?', '[', ',', '!'])
 }
 
-fn no_such_command(word: &str, names: &Names) -> String {
-    if VERBS.contains(&word) {
-        return format!("the command {word} is not in this version of malai; see: malai --help");
-    }
+fn no_such_command(words: &[OsString], names: &Names) -> String {
+    let word = words.first().map(|word| word.to_string_lossy());
+    let word = word.as_deref().unwrap_or_default();
     let shown = escape(word);
     let said = format!("no such command: {shown}");
-    let targets = names.targets_of(word);
+    let targets = names.targets_of(&word.to_ascii_lowercase());
     if !targets.is_empty() {
         return format!("{said}; did you mean {}?", targets.join(" or "));
     }
     if let Some(cluster) = names.clusters.iter().find(|cluster| cluster.alias == word) {
         let first = cluster.machines.first();
         let machine = first.map_or("<machine>", |machine| &machine.name);
-        return format!("{said}; {shown} is a cluster, and a target is {machine}.{shown}");
+        return format!(
+            "{said}; {shown} is a cluster: malai cluster show {shown} shows it, and a target is {machine}.{shown}"
+        );
+    }
+    if let Some(answer) = instead::verb(words).or_else(|| instead::target(word, names)) {
+        return answer;
+    }
+    if VERBS.contains(&word) {
+        return format!("the command {word} is not in this version of malai; see: malai --help");
     }
     let known = VERBS
         .iter()
@@ -83,11 +90,14 @@ mod tests {
             ("statsu", "did you mean malai status?"),
             ("shpo", "did you mean malai shop?"),
             ("web01", "did you mean web01.company or web01.work?"),
+            ("WEB01", "did you mean web01.company or web01.work?"),
+            ("web01:22", "did you mean web01.company or web01.work?"),
+            ("reload", "malai has: malai rescan"),
             ("work", "a target is web01.work"),
             ("qqqqqq", "see: malai --help"),
             ("a\nb", "no such command: a\\u{a}b"),
         ] {
-            let text = no_such_command(word, &names);
+            let text = no_such_command(&[word.into()], &names);
             assert!(text.contains(said), "{word}: {text}");
         }
     }

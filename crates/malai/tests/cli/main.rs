@@ -1,8 +1,10 @@
 //! The real binary on homes of its own: standard output, standard error and exit code in one picture.
 
+mod administer;
 mod check;
 mod completions;
 mod doctor;
+mod habits;
 #[path = "../common/harness.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod harness;

@@ -136,7 +136,7 @@ fn mistyped_commands_are_told_from_targets() {
     expect![[r#"
         exit code: 2
         ----- stderr -----
-        malai: the command ssh is not in this version of malai; see: malai --help
+        malai: there is no command `malai ssh`; malai has: malai <machine>.<cluster>
     "#]]
     .assert_eq(&world.picture(&["ssh"]));
     expect![[r#"
@@ -146,7 +146,7 @@ fn mistyped_commands_are_told_from_targets() {
 
           tip: a similar argument exists: '--json'
 
-        Usage: malai status --json
+        Usage: malai status --json [CLUSTER]
 
         For more information, try '--help'.
     "#]]

@@ -1,6 +1,7 @@
 //! The real binary with real daemons, in homes of their own on loopback, as people use it.
 
 mod accept;
+mod administer;
 mod audit;
 mod descriptors;
 mod distribution;

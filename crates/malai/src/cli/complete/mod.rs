@@ -160,8 +160,11 @@ impl Place<'_> {
                 .collect();
         }
         match (self.command.get_name(), arg.get_id().as_str()) {
-            (_, "target") => targets(self.names, self.current),
-            ("add" | "remove", "alias") => self.aliases(|cluster| cluster.managed),
+            (_, "target" | "targets") => targets(self.names, self.current),
+            ("add" | "remove" | "set" | "edit" | "approve" | "delete", "alias") => {
+                self.aliases(|cluster| cluster.managed)
+            }
+            ("leave", "alias") => self.aliases(|cluster| !cluster.managed),
             // A new name, unless another manager is to be followed under an old one.
             ("init", "alias") => match self
                 .command
@@ -172,8 +175,10 @@ impl Place<'_> {
                 false => Vec::new(),
             },
             (_, "cluster" | "alias") => self.aliases(|_| true),
-            ("remove", "name") => self.members(false),
-            (_, "who" | "allow_from") => self.members(true),
+            ("remove" | "set" | "rename", "name") => self.members(false),
+            ("show", "name") => self.members(true),
+            (_, "group" | "add_group" | "remove_group") => self.groups(),
+            (_, "who" | "allow_from" | "allow_shell") => self.members(true),
             (_, "from") => self.members(false),
             (_, "command") => self
                 .given
@@ -197,6 +202,16 @@ impl Place<'_> {
         let clusters = self.names.clusters.iter().filter(|cluster| wanted(cluster));
         clusters
             .map(|cluster| candidate(&cluster.alias, "cluster"))
+            .collect()
+    }
+
+    /// The groups of the cluster that was named.
+    fn groups(&self) -> Vec<Candidate> {
+        let named = |cluster: &&ClusterNames| self.given.first() == Some(&cluster.alias.as_str());
+        let clusters = self.names.clusters.iter().filter(named);
+        clusters
+            .flat_map(|cluster| &cluster.groups)
+            .map(|group| candidate(group, "group"))
             .collect()
     }
 

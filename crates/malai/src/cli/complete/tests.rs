@@ -43,7 +43,7 @@ fn verbs_targets_groups_and_aliases_come_first() {
     assert_eq!(fits("web"), ["web01.company", "web02.work"]);
     assert_eq!(fits("web01.c"), ["web01.company"]);
     assert_eq!(fits("@"), ["@admins.company"]);
-    assert_eq!(fits("res"), ["rescan"]);
+    assert_eq!(fits("res"), ["restart", "rescan"]);
     assert_eq!(fits("db.company,web02"), ["db.company,web02.work"]);
     let all = fits("");
     for word in ["status", "cluster", "shop", "db.company"] {
@@ -76,7 +76,18 @@ fn each_place_has_its_own_kind_of_names() {
         ("--par", &["--parallel"]),
         ("rescan ", &["company", "work"]),
         ("rescan --check w", &["work"]),
-        ("cluster re", &["remove"]),
+        ("cluster re", &["rename", "remove"]),
+        ("cluster edit ", &["company"]),
+        ("cluster leave ", &["work"]),
+        ("cluster set company d", &["db"]),
+        ("cluster set company db --add-group ", &["admins"]),
+        (
+            "cluster set company db --unset allow-",
+            &["allow-from", "allow-shell"],
+        ),
+        ("cluster show company a", &["admins"]),
+        ("status ", &["company", "work"]),
+        ("id w", &["work"]),
         ("cluster remove ", &["company"]),
         ("cluster remove company ", &["web01", "db"]),
         ("cluster add company new id --allow-from w", &["web01"]),
@@ -96,7 +107,7 @@ fn each_place_has_its_own_kind_of_names() {
         ("why admins d", &["db.company"]),
         ("completions ", &["bash", "zsh", "fish"]),
         ("man resc", &["rescan"]),
-        ("man cluster a", &["add"]),
+        ("man cluster a", &["add", "approve"]),
         ("status --j", &["--json"]),
         ("rescan --", &["--check", "--json", "--help"]),
         ("stop ", &[]),

@@ -1,0 +1,246 @@
+//! A cluster.toml while a person edits it: a copy beside the file, which takes the file's place only once it is
+//! sound, as visudo does it.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use malai_cluster::{
+    Change, Cluster, ClusterAlias, ClusterId, Diagnostic, MAX_CONTENT, changes, check,
+};
+
+use super::edit::{EditFailure, errors_first, managed, read, replace};
+use crate::home::{ClusterDir, Home, keystore};
+use crate::os::fs::{self, StoreError};
+
+/// What the copy is called. Hidden, and never read as a configuration.
+const COPY: &str = ".cluster.toml.edit";
+
+/// What is left of an edit that did not become the file.
+const UNSAVED: &str = "cluster.toml.unsaved";
+
+/// An edit that has begun. Nobody else begins one before it is dropped.
+#[derive(Debug)]
+pub struct Draft {
+    alias: ClusterAlias,
+    dir: ClusterDir,
+    key: ClusterId,
+    original: String,
+    /// The key file is never replaced, so that its lock is one lock.
+    _lock: File,
+}
+
+/// How the copy is now.
+#[derive(Debug)]
+pub enum Examined {
+    /// As the file.
+    Unchanged,
+    /// It cannot be the file; all that is wrong with it, errors first.
+    Invalid(Vec<Diagnostic>),
+    /// It can be the file.
+    Valid {
+        /// Its text.
+        text: String,
+        /// What it would change; none if only comments and layout differ.
+        changes: Vec<Change>,
+        /// What the check warns of.
+        warnings: Vec<Diagnostic>,
+    },
+}
+
+impl Draft {
+    /// Begins an edit: makes the copy. Returns too where the text of an edit is that was interrupted before, if
+    /// there was one.
+    ///
+    /// # Errors
+    ///
+    /// The cluster is not managed here, somebody else edits it, or the files cannot be used.
+    pub fn begin(
+        home: &Home,
+        alias: &ClusterAlias,
+    ) -> Result<(Self, Option<PathBuf>), EditFailure> {
+        let dir = managed(home, alias)?;
+        home.prepare()?;
+        let key_path = dir.cluster_key();
+        let key = ClusterId::new(keystore::load(&key_path)?.id());
+        let lock = File::open(&key_path).map_err(StoreError::io("open", &key_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(EditFailure::BeingEdited {
+                    alias: alias.clone(),
+                });
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(StoreError::io("lock", &key_path)(error).into());
+            }
+        }
+        let original = read(&dir.cluster_toml())?;
+        let draft = Self {
+            alias: alias.clone(),
+            dir,
+            key,
+            original,
+            _lock: lock,
+        };
+        let left = match fs::read_text(&draft.path(), MAX_CONTENT as u64) {
+            Ok(Some(text)) if text != draft.original => Some(draft.keep()?),
+            _ => None,
+        };
+        fs::write_atomic(&draft.path(), draft.original.as_bytes(), 0o600)?;
+        Ok((draft, left))
+    }
+
+    /// The copy, for the editor.
+    pub fn path(&self) -> PathBuf {
+        self.dir.path.join(COPY)
+    }
+
+    /// The file.
+    pub fn file(&self) -> PathBuf {
+        self.dir.cluster_toml()
+    }
+
+    /// Looks at the copy as it is now.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn examine(&self) -> Result<Examined, EditFailure> {
+        let text = read(&self.path())?;
+        let checked = check(&self.path().to_string_lossy(), &text);
+        let Some(cluster) = checked.cluster else {
+            return Ok(Examined::Invalid(errors_first(checked.diagnostics)));
+        };
+        if cluster.id() != self.key {
+            return Err(EditFailure::Key {
+                path: self.path(),
+                written: cluster.id(),
+                key: self.key,
+            });
+        }
+        if text == self.original {
+            return Ok(Examined::Unchanged);
+        }
+        Ok(Examined::Valid {
+            changes: match self.cluster_before() {
+                Some(before) => changes(&before, &cluster),
+                None => Vec::new(),
+            },
+            text,
+            warnings: checked.diagnostics,
+        })
+    }
+
+    /// The configuration as it was, where it was sound.
+    pub fn cluster_before(&self) -> Option<Cluster> {
+        check(&self.file().to_string_lossy(), &self.original).cluster
+    }
+
+    /// Puts the text in the file's place.
+    ///
+    /// # Errors
+    ///
+    /// Somebody has changed the file meanwhile, or it cannot be written. Then the text is kept beside it.
+    pub fn save(self, text: &str) -> Result<(), EditFailure> {
+        match replace(&self.dir, &self.original, text) {
+            Ok(true) => {
+                self.discard();
+                Ok(())
+            }
+            Ok(false) => Err(EditFailure::ChangedMeanwhile {
+                path: self.file(),
+                kept: self.keep()?,
+            }),
+            Err(error) => {
+                // The text outlives what went wrong, as far as the disk lets it.
+                let _ = self.keep();
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the edit and keeps its text beside the file, under a name that malai does not read. Returns where.
+    ///
+    /// # Errors
+    ///
+    /// The copy cannot be renamed; then it stays where it is.
+    pub fn keep(&self) -> Result<PathBuf, EditFailure> {
+        let kept = self.dir.path.join(UNSAVED);
+        let path = self.path();
+        std::fs::rename(&path, &kept).map_err(StoreError::io("rename", &path))?;
+        Ok(kept)
+    }
+
+    /// Ends the edit and forgets its text.
+    pub fn discard(self) {
+        let _ = std::fs::remove_file(self.path());
+    }
+
+    /// Which cluster it is.
+    pub fn alias(&self) -> &ClusterAlias {
+        &self.alias
+    }
+
+    /// The cluster's folder.
+    pub fn folder(&self) -> &Path {
+        &self.dir.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::tempdir;
+
+    use super::*;
+    use crate::home::init::init_cluster;
+
+    #[test]
+    fn a_copy_becomes_the_file_only_when_it_is_sound() {
+        let folder = tempdir().unwrap();
+        let home = Home::at(folder.path().join("home"));
+        let alias = ClusterAlias::parse("company").unwrap();
+        let made = init_cluster(&home, &alias).unwrap();
+        let file = made.dir.cluster_toml();
+        let before = fs::read_to_string(&file).unwrap();
+
+        let (draft, left) = Draft::begin(&home, &alias).unwrap();
+        assert_eq!(left, None);
+        assert!(matches!(
+            Draft::begin(&home, &alias),
+            Err(EditFailure::BeingEdited { .. })
+        ));
+        assert!(matches!(draft.examine().unwrap(), Examined::Unchanged));
+        fs::write(draft.path(), format!("{before}\n[machine.x]\n")).unwrap();
+        assert!(
+            matches!(draft.examine().unwrap(), Examined::Invalid(problems) if problems.len() == 1)
+        );
+        // Interrupted: the text is kept.
+        drop(draft);
+        let (draft, left) = Draft::begin(&home, &alias).unwrap();
+        let left = left.unwrap();
+        assert!(fs::read_to_string(&left).unwrap().contains("[machine.x]"));
+
+        let machine =
+            "\n[machine.x]\nid52 = \"e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80\"\n";
+        fs::write(draft.path(), format!("{before}{machine}")).unwrap();
+        let Examined::Valid { text, changes, .. } = draft.examine().unwrap() else {
+            panic!("not valid");
+        };
+        assert_eq!(changes.len(), 1);
+        assert_eq!(fs::read_to_string(&file).unwrap(), before);
+        draft.save(&text).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), text);
+
+        // Somebody else is quicker.
+        let (draft, _) = Draft::begin(&home, &alias).unwrap();
+        fs::write(&file, format!("{text}# theirs\n")).unwrap();
+        let failed = draft.save(&format!("{text}# ours\n")).unwrap_err();
+        assert!(
+            matches!(failed, EditFailure::ChangedMeanwhile { .. }),
+            "{failed}"
+        );
+        assert!(fs::read_to_string(&file).unwrap().ends_with("# theirs\n"));
+    }
+}

@@ -1,0 +1,189 @@
+//! What can follow `cluster`. The doc comments are the help that is printed.
+
+use clap::Subcommand;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  malai cluster init company
+  malai cluster list
+  malai cluster add company web01 <id52> --allow-from admins
+  malai cluster set company web01 --allow-from admins,laptop
+  malai cluster edit company";
+
+/// What can be done with clusters.
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Create a cluster; this computer becomes its manager
+    #[command(before_help = "Example:\n  malai cluster init company")]
+    Init {
+        /// Its local name: lower-case letters, digits and -
+        alias: String,
+    },
+    /// List the clusters that this computer is in
+    #[command(before_help = "Examples:\n  malai cluster list\n  malai cluster list --json")]
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a cluster's configuration: machines, who may do what on them, and groups
+    #[command(
+        before_help = "Examples:\n  malai cluster show company\n  malai cluster show company web01"
+    )]
+    Show {
+        /// The cluster's local name
+        alias: String,
+        /// Only this machine or group
+        name: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Edit cluster.toml in $VISUAL or $EDITOR; it counts only once it is valid, and what changes is shown first
+    #[command(
+        before_help = "Examples:\n  malai cluster edit company\n  EDITOR=nano malai cluster edit company"
+    )]
+    Edit {
+        /// The cluster's local name
+        alias: String,
+        /// Publish without asking
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Add a machine to a cluster that is managed here, and publish that
+    #[command(
+        before_help = "Example:\n  malai cluster add company web01 <id52> --allow-from admins,laptop"
+    )]
+    Add(NewMachineArgs),
+    /// List the keys that ask to join a cluster that is managed here, or let one of them join
+    #[command(
+        before_help = "Examples:\n  malai cluster approve company\n  malai cluster approve company web01 <id52> --allow-from admins"
+    )]
+    Approve {
+        /// The cluster's local name
+        alias: String,
+        /// The machine's new name: lower-case letters, digits and -
+        #[arg(requires = "id52")]
+        name: Option<String>,
+        /// The machine's id52: compare it with what `malai machine init` has printed there
+        id52: Option<String>,
+        /// Who may run commands on it: machines, id52s, groups, or "*" for every member
+        #[arg(long, value_name = "LIST")]
+        allow_from: Vec<String>,
+        /// A group to put it into; may be given several times
+        #[arg(long, value_name = "GROUP")]
+        group: Vec<String>,
+    },
+    /// Change a machine's section or its groups, keeping the comments in cluster.toml, and publish that
+    #[command(before_help = "\
+Examples:
+  malai cluster set company web01 --allow-from admins,laptop
+  malai cluster set company web01 --username web --unset allow-shell
+  malai cluster set company web01 --add-group web --remove-group staging")]
+    Set(SetArgs),
+    /// Give a machine another name, or with two names only: a cluster another local name on this computer
+    #[command(
+        before_help = "Examples:\n  malai cluster rename company web01 www\n  malai cluster rename company corp"
+    )]
+    Rename {
+        /// The cluster's local name
+        alias: String,
+        /// The machine's name; the cluster's new local name if nothing follows
+        name: String,
+        /// The machine's new name
+        new: Option<String>,
+    },
+    /// Remove a machine from a cluster that is managed here: it is cut off everywhere
+    #[command(before_help = "Example:\n  malai cluster remove company web01")]
+    Remove {
+        /// The cluster's local name
+        alias: String,
+        /// The machine's name
+        name: String,
+    },
+    /// Stop managing a cluster here. Its folder, with the key, is moved to $MALAI_HOME/removed
+    #[command(before_help = "Example:\n  malai cluster delete company")]
+    Delete {
+        /// The cluster's local name
+        alias: String,
+        #[command(flatten)]
+        end: EndArgs,
+    },
+    /// Leave a cluster that is managed elsewhere. Its folder, with the key, is moved to $MALAI_HOME/removed
+    #[command(before_help = "Example:\n  malai cluster leave company")]
+    Leave {
+        /// The cluster's local name
+        alias: String,
+        #[command(flatten)]
+        end: EndArgs,
+    },
+}
+
+/// A new machine.
+#[derive(Debug, clap::Args)]
+pub struct NewMachineArgs {
+    /// The cluster's local name
+    pub alias: String,
+    /// The machine's new name: lower-case letters, digits and -
+    pub name: String,
+    /// The machine's id52, as `malai machine init` has printed it there
+    pub id52: String,
+    /// Who may run commands on it: machines, id52s, groups, or "*" for every member
+    #[arg(long, value_name = "LIST")]
+    pub allow_from: Vec<String>,
+    /// A group to put it into; may be given several times
+    #[arg(long, value_name = "GROUP")]
+    pub group: Vec<String>,
+}
+
+/// What to change about a machine.
+#[derive(Debug, clap::Args)]
+pub struct SetArgs {
+    /// The cluster's local name
+    pub alias: String,
+    /// The machine's name
+    pub name: String,
+    /// Who may run commands on it: machines, id52s, groups, or "*" for every member; "" for none of them
+    #[arg(long, value_name = "LIST")]
+    pub allow_from: Option<String>,
+    /// Who may open a shell on it
+    #[arg(long, value_name = "LIST")]
+    pub allow_shell: Option<String>,
+    /// The user that commands run as there
+    #[arg(long, value_name = "USER")]
+    pub username: Option<String>,
+    /// Its new key: the machine was installed again, and keeps its name and its place in every list
+    #[arg(long, value_name = "ID52")]
+    pub id52: Option<String>,
+    /// A group to put it into, which is created if there is none of that name; may be given several times
+    #[arg(long, value_name = "GROUP")]
+    pub add_group: Vec<String>,
+    /// A group to take it out of; may be given several times
+    #[arg(long, value_name = "GROUP")]
+    pub remove_group: Vec<String>,
+    /// Remove a key from its section, so that the default applies; may be given several times
+    #[arg(long, value_enum, value_name = "KEY")]
+    pub unset: Vec<Unset>,
+}
+
+/// A key that can be removed from a machine's section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Unset {
+    /// No member may run commands
+    AllowFrom,
+    /// Whoever may run commands may open a shell
+    AllowShell,
+    /// Commands run as the daemon's own user
+    Username,
+}
+
+/// How a cluster's folder goes.
+#[derive(Debug, clap::Args)]
+pub struct EndArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Delete the folder instead of moving it, and with it the only copy of the key that malai has
+    #[arg(long)]
+    pub destroy_key: bool,
+}

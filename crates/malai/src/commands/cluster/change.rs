@@ -1,0 +1,207 @@
+//! `malai cluster add`, `set`, `rename` and `remove`: edits of cluster.toml that a running daemon then publishes.
+
+use malai_cluster::{GroupName, ListChange, MachineChange, MachineId, UserChange, UserName};
+use malai_node::{Home, aside, control, display_path, edit};
+use malai_wire::control::{Reply, Request, Rescan};
+
+use super::{alias, entries, machine, publish, show_changes, usage};
+use crate::cli::{NewMachineArgs, SetArgs, Unset};
+use crate::output::Printer;
+use crate::output::exit::Exit;
+
+/// Adds a machine.
+pub(super) fn add(home: &Home, args: &NewMachineArgs, printer: &Printer) -> anyhow::Result<Exit> {
+    let parsed = (|| {
+        let id = MachineId::parse(&args.id52);
+        let id = id.map_err(|error| format!("the machine's id52: {error}"));
+        Ok((
+            alias(&args.alias)?,
+            machine(&args.name)?,
+            id?,
+            groups(&args.group)?,
+        ))
+    })();
+    let (alias, name, id, groups) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let error: String = error;
+            return usage("add the machine", &error, printer);
+        }
+    };
+    let edited = edit::add(home, &alias, &name, &id, &args.allow_from, &groups)?;
+    printer.out(&format!(
+        "Added machine {name} to {}\n",
+        display_path(&edited.path)
+    ));
+    if args.allow_from.is_empty() {
+        printer.out("   Nobody may run commands on it yet: its allow_from is empty\n");
+    }
+    publish(home, &alias, printer)
+}
+
+/// Changes a machine's section and its groups.
+pub(super) fn set(home: &Home, args: &SetArgs, printer: &Printer) -> anyhow::Result<Exit> {
+    let parsed = (|| Ok((alias(&args.alias)?, machine(&args.name)?, change(args)?)))();
+    let (alias, name, change) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let error: String = error;
+            return usage("change the machine", &error, printer);
+        }
+    };
+    if change == MachineChange::default() {
+        return usage(
+            "change the machine",
+            "nothing to change was named, as in --allow-from admins; malai cluster set --help shows what there is",
+            printer,
+        );
+    }
+    let edited = edit::change(home, &alias, &name, &change)?;
+    if edited.changes.is_empty() {
+        printer.out(&format!(
+            "{name} is like that already: nothing was changed\n"
+        ));
+        return Ok(Exit::OK);
+    }
+    printer.out(&format!(
+        "Changed machine {name} in {}\n",
+        display_path(&edited.path)
+    ));
+    show_changes(&edited.changes, printer);
+    publish(home, &alias, printer)
+}
+
+fn change(args: &SetArgs) -> Result<MachineChange, String> {
+    let list = |list: &Option<String>, unset: Unset, option: &str| match (
+        list,
+        args.unset.contains(&unset),
+    ) {
+        (Some(_), true) => Err(format!("{option} and --unset of the same key")),
+        (Some(list), false) => Ok(Some(ListChange::To(entries(list)))),
+        (None, true) => Ok(Some(ListChange::Unset)),
+        (None, false) => Ok(None),
+    };
+    let username = match (&args.username, args.unset.contains(&Unset::Username)) {
+        (Some(_), true) => return Err("--username and --unset of the same key".to_owned()),
+        (Some(user), false) => {
+            let user = UserName::parse(user).map_err(|error| error.to_string())?;
+            Some(UserChange::To(user))
+        }
+        (None, true) => Some(UserChange::Unset),
+        (None, false) => None,
+    };
+    let id52 = args.id52.as_deref().map(MachineId::parse).transpose();
+    Ok(MachineChange {
+        id52: id52.map_err(|error| format!("the machine's id52: {error}"))?,
+        allow_from: list(&args.allow_from, Unset::AllowFrom, "--allow-from")?,
+        allow_shell: list(&args.allow_shell, Unset::AllowShell, "--allow-shell")?,
+        username,
+        add_to: groups(&args.add_group)?,
+        remove_from: groups(&args.remove_group)?,
+    })
+}
+
+pub(super) fn groups(names: &[String]) -> Result<Vec<GroupName>, String> {
+    let names = names.iter().flat_map(|names| entries(names));
+    let groups = names.map(|name| GroupName::parse(&name).map_err(|error| error.to_string()));
+    groups.collect()
+}
+
+/// Gives a machine another name.
+pub(super) fn rename(
+    home: &Home,
+    [alias_, old, new]: [&str; 3],
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
+    let parsed = (|| Ok((alias(alias_)?, machine(old)?, machine(new)?)))();
+    let (alias, old, new) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let error: String = error;
+            return usage("rename the machine", &error, printer);
+        }
+    };
+    let edited = edit::rename(home, &alias, &old, &new)?;
+    printer.out(&format!(
+        "Renamed machine {old} to {new} in {}, in every list too\n   A malai.toml that names {old} ([aliases], [accept.{alias}]) on any computer is its owner's to change\n",
+        display_path(&edited.path)
+    ));
+    publish(home, &alias, printer)
+}
+
+/// Gives a cluster another local name.
+pub(super) fn rename_alias(
+    home: &Home,
+    [old, new]: [&str; 2],
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
+    let parsed = (|| Ok((alias(old)?, alias(new)?)))();
+    let (old, new) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let error: String = error;
+            return usage("rename the cluster", &error, printer);
+        }
+    };
+    match aside::rename_alias(home, &old, &new) {
+        Ok(()) => {}
+        Err(error @ aside::AsideError::Unknown { .. }) => anyhow::bail!(
+            "{error} (a machine is renamed by: malai cluster rename <cluster> {old} {new})"
+        ),
+        Err(error) => return Err(error.into()),
+    }
+    printer.out(&format!(
+        "The cluster {old} is called {new} on this computer now: targets are written <machine>.{new}\n"
+    ));
+    // The old name first: one identity is not served twice.
+    for alias in [&old, &new] {
+        let request = Request::Rescan(Rescan {
+            cluster: Some(alias.to_string()),
+            typed: false,
+        });
+        match control::ask(home, &request) {
+            Ok(None) => return Ok(Exit::OK),
+            Ok(Some(Reply::Rescanned(reports))) if reports.iter().all(|report| report.ok) => {}
+            Ok(Some(Reply::Rescanned(reports))) => {
+                let lines = reports.iter().flat_map(|report| &report.lines);
+                let lines: Vec<&str> = lines.map(String::as_str).collect();
+                printer.say(&format!("the running daemon: {}", lines.join("; ")));
+                return Ok(Exit::FAILED);
+            }
+            Ok(Some(_)) => {
+                printer.say("the running daemon sent an unexpected reply: run malai rescan");
+                return Ok(Exit::FAILED);
+            }
+            Err(error) => {
+                printer.say(&format!(
+                    "the running daemon was not told: {error}; run malai rescan"
+                ));
+                return Ok(Exit::FAILED);
+            }
+        }
+    }
+    printer.out("🔄 The running daemon serves it under the new name\n");
+    Ok(Exit::OK)
+}
+
+/// Removes a machine.
+pub(super) fn remove(
+    home: &Home,
+    [alias_, name]: [&str; 2],
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
+    let parsed = (|| Ok((alias(alias_)?, machine(name)?)))();
+    let (alias, name) = match parsed {
+        Ok(names) => names,
+        Err(error) => {
+            let error: String = error;
+            return usage("remove the machine", &error, printer);
+        }
+    };
+    let edited = edit::remove(home, &alias, &name)?;
+    printer.out(&format!(
+        "Removed machine {name} from {}, and from every list in it\n",
+        display_path(&edited.path)
+    ));
+    publish(home, &alias, printer)
+}

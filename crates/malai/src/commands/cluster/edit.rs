@@ -1,0 +1,148 @@
+//! `malai cluster edit <alias>`: cluster.toml in an editor, as visudo does it. What is not valid never counts.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context;
+use malai_cluster::Diagnostic;
+use malai_node::draft::{Draft, Examined};
+use malai_node::{Home, display_path};
+
+use super::{alias, ask, publish, show_changes, usage};
+use crate::output::Printer;
+use crate::output::exit::Exit;
+
+/// Editors that are tried where neither VISUAL nor EDITOR names one.
+const EDITORS: [&str; 4] = ["sensible-editor", "vi", "nano", "vim"];
+
+/// Opens the editor until its text is valid or given up, shows what it changes, and publishes it.
+pub(super) fn run(home: &Home, text: &str, yes: bool, printer: &Printer) -> anyhow::Result<Exit> {
+    let alias = match alias(text) {
+        Ok(alias) => alias,
+        Err(error) => return usage("edit the cluster", &error, printer),
+    };
+    let editor = editor()
+        .context("no editor was found: name one, as in EDITOR=nano malai cluster edit <alias>")?;
+    let (draft, left) = Draft::begin(home, &alias)?;
+    if let Some(left) = left {
+        printer.say(&format!(
+            "an earlier edit was interrupted; its text is in {}",
+            display_path(&left)
+        ));
+    }
+    loop {
+        open(&editor, &draft.path())?;
+        let answer = match draft.examine()? {
+            Examined::Unchanged => {
+                draft.discard();
+                printer.out("Nothing was changed\n");
+                return Ok(Exit::OK);
+            }
+            Examined::Invalid(problems) => {
+                show_problems(&problems, printer);
+                ask("this cannot be the cluster's configuration. (e)dit again, or e(x)it without saving? [e]")
+                    .map(|answer| match answer.as_str() {
+                        "x" | "q" | "exit" => Answer::GiveUp,
+                        _ => Answer::Again,
+                    })
+            }
+            Examined::Valid {
+                text,
+                changes,
+                warnings,
+            } => {
+                show_problems(&warnings, printer);
+                match changes.is_empty() {
+                    true => printer
+                        .out("Only comments or layout differ:\n   nothing is to be published\n"),
+                    false => printer.out("This would change:\n"),
+                }
+                show_changes(&changes, printer);
+                let answer = match yes || changes.is_empty() {
+                    true => Some(Answer::Save),
+                    false => ask(
+                        "save and publish this? (y)es, (e)dit again, or e(x)it without saving? [y]",
+                    )
+                    .map(|answer| match answer.as_str() {
+                        "" | "y" | "yes" => Answer::Save,
+                        "x" | "q" | "n" | "no" | "exit" => Answer::GiveUp,
+                        _ => Answer::Again,
+                    })
+                    // An editor that is a script has nobody to ask.
+                    .or(Some(Answer::Save)),
+                };
+                if matches!(answer, Some(Answer::Save)) {
+                    let file = draft.file();
+                    draft.save(&text)?;
+                    printer.out(&format!("Saved {}\n", display_path(&file)));
+                    return publish(home, &alias, printer);
+                }
+                answer
+            }
+        };
+        match answer {
+            Some(Answer::Again) => {}
+            Some(Answer::GiveUp | Answer::Save) => {
+                draft.discard();
+                printer.say("nothing was changed");
+                return Ok(Exit::FAILED);
+            }
+            None => {
+                let kept = draft.keep()?;
+                printer.say(&format!(
+                    "nothing was changed; the text is kept in {}",
+                    display_path(&kept)
+                ));
+                return Ok(Exit::FAILED);
+            }
+        }
+    }
+}
+
+enum Answer {
+    Save,
+    Again,
+    GiveUp,
+}
+
+fn show_problems(problems: &[Diagnostic], printer: &Printer) {
+    for problem in problems {
+        printer.out(&format!("{problem}\n"));
+    }
+}
+
+/// What is run to edit a file: a line for the shell, as with git and visudo.
+fn editor() -> Option<OsString> {
+    let mut named = ["VISUAL", "EDITOR"]
+        .into_iter()
+        .filter_map(std::env::var_os);
+    let named = named.find(|line| !line.is_empty());
+    named.or_else(|| {
+        let path = std::env::var_os("PATH")?;
+        let found = EDITORS.iter().find(|editor| {
+            std::env::split_paths(&path).any(|folder| folder.join(editor).is_file())
+        });
+        found.map(OsString::from)
+    })
+}
+
+fn open(editor: &OsString, file: &Path) -> anyhow::Result<()> {
+    let mut line = editor.clone();
+    line.push(" \"$@\"");
+    let status = Command::new("sh")
+        .arg("-c")
+        .arg(line)
+        .arg(editor)
+        .arg(file)
+        .status()
+        .context("cannot start the editor")?;
+    if !status.success() {
+        anyhow::bail!(
+            "the editor {} failed ({status}); nothing was changed, and its text is in {}",
+            malai_cluster::escape(&editor.to_string_lossy()),
+            display_path(file)
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,301 @@
+//! `malai cluster show <alias> [name]`: a cluster's configuration as this home has it.
+
+use malai_cluster::{AllowList, Cluster, Entry, Group, Machine, escape, nearest};
+use malai_node::{ClusterReport, Home, Role, unpublished_changes, verify_home};
+use serde_json::{Value, json};
+
+use super::{alias, joined, show_changes, usage};
+use crate::output::Printer;
+use crate::output::exit::Exit;
+use crate::output::table::Table;
+
+/// Shows the cluster, or one machine or group of it.
+pub(super) fn run(
+    home: &Home,
+    text: &str,
+    name: Option<&str>,
+    as_json: bool,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
+    let alias = match alias(text) {
+        Ok(alias) => alias,
+        Err(error) => return usage("show the cluster", &error, printer),
+    };
+    let report = verify_home(home, Some(alias.as_str()))?.into_iter().next();
+    let Some(report) = report else {
+        anyhow::bail!("there is no cluster {alias} here");
+    };
+    let Some(cluster) = &report.cluster else {
+        anyhow::bail!(match report.role {
+            Some(Role::Machine) if report.problems.is_empty() => format!(
+                "{alias} has sent no configuration yet: its manager adds this machine ({})",
+                report.own_id.map(|id| id.to_string()).unwrap_or_default()
+            ),
+            _ => format!("the configuration of {alias} is not valid: malai rescan --check {alias}"),
+        });
+    };
+    if let Some(name) = name {
+        return one(cluster, name, as_json, printer);
+    }
+    if as_json {
+        let text = serde_json::to_string_pretty(&cluster_json(&report, cluster))?;
+        printer.out(&format!("{text}\n"));
+        return Ok(Exit::OK);
+    }
+    printer.out(&head(&report, cluster));
+    printer.out(&machines(cluster));
+    printer.out(&commands(cluster));
+    printer.out(&groups(cluster));
+    if report.role == Some(Role::Manager)
+        && let Some(changes) = unpublished_changes(home, &alias)
+        && !changes.is_empty()
+    {
+        printer.out(&format!(
+            "\n⚠️  Not published yet (malai rescan {alias} does it):\n"
+        ));
+        show_changes(&changes, printer);
+    }
+    Ok(Exit::OK)
+}
+
+fn head(report: &ClusterReport, cluster: &Cluster) -> String {
+    let role = match report.role {
+        Some(Role::Manager) => "managed here",
+        _ => "this computer is a machine of it",
+    };
+    let name = match cluster.name() {
+        "" => String::new(),
+        name if name == report.alias => String::new(),
+        name => format!(" \"{}\"", escape(name)),
+    };
+    let revision = report
+        .revision
+        .map_or_else(String::new, |revision| format!(", revision {revision}"));
+    format!(
+        "{}{name}: {role}{revision}\n🆔 Manager: {}\n",
+        escape(&report.alias),
+        cluster.manager()
+    )
+}
+
+fn machines(cluster: &Cluster) -> String {
+    let mut table = Table::new(["MACHINE", "ID52", "ALLOW_FROM", "ALLOW_SHELL", "USER"]);
+    for machine in cluster.machines() {
+        let shell = match machine.allow_shell() {
+            Some(list) => listed(Some(list)),
+            None => "(as allow_from)".to_owned(),
+        };
+        table.row([
+            machine.name().to_string(),
+            machine.id().short(),
+            listed(machine.allow_from()),
+            shell,
+            machine
+                .username()
+                .map_or_else(|| "(the daemon's)".to_owned(), ToString::to_string),
+        ]);
+    }
+    match cluster.machines().next() {
+        Some(_) => format!("\n{table}"),
+        None => "\nNo machines yet: malai cluster add <alias> <name> <id52>\n".to_owned(),
+    }
+}
+
+fn commands(cluster: &Cluster) -> String {
+    let mut table = Table::new(["COMMAND", "ON", "RUNS", "ALLOW_FROM", "USER"]);
+    let mut any = false;
+    for machine in cluster.machines() {
+        for command in machine.commands() {
+            any = true;
+            let words: Vec<String> = command.words().map(escape).collect();
+            let arguments = if command.takes_arguments() {
+                " …"
+            } else {
+                ""
+            };
+            table.row([
+                escape(command.name().as_str()),
+                machine.name().to_string(),
+                format!("{}{arguments}", words.join(" ")),
+                match command.allow_from() {
+                    Some(list) => listed(Some(list)),
+                    None => "(the machine's)".to_owned(),
+                },
+                command
+                    .username()
+                    .map_or_else(|| "(the machine's)".to_owned(), ToString::to_string),
+            ]);
+        }
+    }
+    if any {
+        format!("\n{table}")
+    } else {
+        String::new()
+    }
+}
+
+fn groups(cluster: &Cluster) -> String {
+    let mut table = Table::new(["GROUP", "MEMBERS"]);
+    for group in cluster.groups() {
+        table.row([group.name().to_string(), entries(group.entries())]);
+    }
+    match cluster.groups().next() {
+        Some(_) => format!("\n{table}"),
+        None => String::new(),
+    }
+}
+
+fn listed(list: Option<&AllowList>) -> String {
+    match list {
+        Some(list) => entries(list.entries()),
+        None => "(not set)".to_owned(),
+    }
+}
+
+fn entries(entries: &[Entry]) -> String {
+    if entries.is_empty() {
+        return "(none)".to_owned();
+    }
+    let shown = entries.iter().map(|entry| match entry {
+        Entry::Id(id) => id.short(),
+        other => other.to_string(),
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+/// One machine or one group.
+fn one(cluster: &Cluster, name: &str, as_json: bool, printer: &Printer) -> anyhow::Result<Exit> {
+    if let Some(machine) = cluster.machine_named(name) {
+        let json = machine_json(cluster, machine);
+        if as_json {
+            printer.out(&format!("{}\n", serde_json::to_string_pretty(&json)?));
+            return Ok(Exit::OK);
+        }
+        let groups = groups_of(cluster, machine);
+        let mut lines = vec![
+            ("id52", machine.id().to_string()),
+            (
+                "groups",
+                match groups.is_empty() {
+                    true => "(none)".to_owned(),
+                    false => joined(groups.iter().map(String::as_str)),
+                },
+            ),
+            ("allow_from", listed(machine.allow_from())),
+            (
+                "allow_shell",
+                match machine.allow_shell() {
+                    Some(list) => listed(Some(list)),
+                    None => "(as allow_from)".to_owned(),
+                },
+            ),
+        ];
+        if let Some(user) = machine.username() {
+            lines.push(("username", user.to_string()));
+        }
+        printer.out(&format!("machine {}\n", machine.name()));
+        for (key, value) in lines {
+            printer.out(&format!("   {key}: {value}\n"));
+        }
+        for command in machine.commands() {
+            let words: Vec<String> = command.words().map(escape).collect();
+            let list = command.allow_from().or(machine.allow_from());
+            let arguments = if command.takes_arguments() {
+                " …"
+            } else {
+                ""
+            };
+            printer.out(&format!(
+                "   command {}: {}{arguments}   allow_from: {}\n",
+                escape(command.name().as_str()),
+                words.join(" "),
+                listed(list)
+            ));
+        }
+        return Ok(Exit::OK);
+    }
+    if let Some(group) = cluster.group_named(name) {
+        if as_json {
+            let text = serde_json::to_string_pretty(&group_json(cluster, group))?;
+            printer.out(&format!("{text}\n"));
+            return Ok(Exit::OK);
+        }
+        let all = members(cluster, group);
+        printer.out(&format!(
+            "group {}\n   members: {}\n   machines in it: {}\n",
+            group.name(),
+            entries(group.entries()),
+            joined(all.iter().map(String::as_str))
+        ));
+        return Ok(Exit::OK);
+    }
+    let machines = cluster.machines().map(|machine| machine.name().as_str());
+    let groups = cluster.groups().map(|group| group.name().as_str());
+    let near = nearest(name, machines.chain(groups));
+    let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+    anyhow::bail!("there is no machine or group {}{near}", escape(name))
+}
+
+fn groups_of(cluster: &Cluster, machine: &Machine) -> Vec<String> {
+    let holds = |group: &&Group| cluster.members_of(group).any(|id| id == machine.id());
+    let groups = cluster.groups().filter(holds);
+    groups.map(|group| group.name().to_string()).collect()
+}
+
+fn members(cluster: &Cluster, group: &Group) -> Vec<String> {
+    let members = cluster.members_of(group);
+    let named = members.map(|id| match cluster.machine(&id) {
+        Some(machine) => machine.name().to_string(),
+        None => "(manager)".to_owned(),
+    });
+    named.collect()
+}
+
+fn cluster_json(report: &ClusterReport, cluster: &Cluster) -> Value {
+    json!({
+        "alias": report.alias,
+        "name": cluster.name(),
+        "role": report.role,
+        "id": cluster.manager().to_string(),
+        "revision": report.revision,
+        "machines": cluster.machines().map(|machine| machine_json(cluster, machine)).collect::<Vec<_>>(),
+        "groups": cluster.groups().map(|group| group_json(cluster, group)).collect::<Vec<_>>(),
+    })
+}
+
+fn machine_json(cluster: &Cluster, machine: &Machine) -> Value {
+    let list = |list: Option<&AllowList>| {
+        list.map(|list| {
+            list.entries()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        })
+    };
+    let commands = machine.commands().iter().map(|command| {
+        json!({
+            "name": command.name().as_str(),
+            "runs": command.words().collect::<Vec<_>>(),
+            "args": command.takes_arguments(),
+            "allow_from": list(command.allow_from()),
+            "username": command.username().map(ToString::to_string),
+        })
+    });
+    json!({
+        "name": machine.name().as_str(),
+        "id": machine.id().to_string(),
+        "groups": groups_of(cluster, machine),
+        "allow_from": list(machine.allow_from()),
+        "allow_shell": list(machine.allow_shell()),
+        "username": machine.username().map(ToString::to_string),
+        "commands": commands.collect::<Vec<_>>(),
+    })
+}
+
+fn group_json(cluster: &Cluster, group: &Group) -> Value {
+    json!({
+        "name": group.name().as_str(),
+        "members": group.entries().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "machines": members(cluster, group),
+    })
+}

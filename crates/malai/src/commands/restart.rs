@@ -1,0 +1,34 @@
+//! `malai restart`: stops the daemon and starts it again, if it could be started.
+
+use malai_node::{Home, LockState, check_start, lock};
+
+use crate::commands::{daemon, stop};
+use crate::output::Printer;
+use crate::output::exit::Exit;
+
+/// Restarts a daemon that runs in the background; starts it where none runs.
+pub fn run(home: &Home, printer: &Printer) -> anyhow::Result<Exit> {
+    if let LockState::Held { pid } = lock::probe(home)? {
+        if let Some(pid) = pid.filter(|pid| !runs_in_background(*pid)) {
+            anyhow::bail!(
+                "the daemon (pid {pid}) runs in the foreground, so what started it restarts it: as a service, systemctl restart malai; on a terminal, Ctrl-C and malai daemon --foreground"
+            );
+        }
+        check_start(home)?;
+        let stopped = stop::run(home, printer)?;
+        if stopped != Exit::OK {
+            return Ok(stopped);
+        }
+    }
+    daemon::run_background(home, printer)
+}
+
+/// Whether `malai daemon` put it into the background: its command line says so.
+fn runs_in_background(pid: u32) -> bool {
+    // Where there is no /proc, it is taken for one that did.
+    let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else {
+        return true;
+    };
+    let mut words = line.split(|byte| *byte == 0);
+    words.any(|word| word == b"--in-background")
+}

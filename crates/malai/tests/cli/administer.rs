@@ -1,0 +1,462 @@
+//! What an administrator types, where no daemon runs: clusters shown, changed, renamed, edited and ended.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use expect_test::expect;
+
+use crate::world::World;
+
+const ID: &str = "e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80";
+const OTHER: &str = "mlk9ubnvu8r1sk06j4tjb98njra0od5d2dglpm8gubbvg4glthng";
+
+/// A home that manages `company` with two machines, and is a machine of `work`.
+fn company() -> World {
+    let world = World::new();
+    world.succeed(&["cluster", "init", "company"]);
+    world.succeed(&[
+        "cluster",
+        "add",
+        "company",
+        "web01",
+        ID,
+        "--allow-from",
+        "*",
+    ]);
+    world.succeed(&["cluster", "add", "company", "db", OTHER, "--group", "data"]);
+    world.succeed(&[
+        "machine",
+        "init",
+        "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60",
+        "work",
+    ]);
+    world
+}
+
+fn config(world: &World) -> String {
+    fs::read_to_string(world.cluster_file("company/cluster.toml")).unwrap()
+}
+
+/// An editor that is a script: its text is what a person would do to the file `$1`.
+fn editor(world: &World, script: &str) -> PathBuf {
+    let path = world.home().parent().unwrap().join("editor");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+fn edit(world: &World, script: &str) -> std::process::Output {
+    let mut command = world.command(&["cluster", "edit", "company"]);
+    command
+        .env("EDITOR", editor(world, script))
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.output().unwrap()
+}
+
+#[test]
+fn clusters_are_listed_and_shown() {
+    let world = company();
+    expect![[r#"
+        exit code: 0
+        ----- stdout -----
+        ALIAS    ROLE     MACHINES  STATE                                MANAGER
+        company  manager  2         ok                                   [ID52]
+        work     machine  -         waiting for its first configuration  [ID52]
+    "#]]
+    .assert_eq(&world.picture(&["cluster", "list"]));
+    expect![[r#"
+        exit code: 0
+        ----- stdout -----
+        company: managed here
+        🆔 Manager: [ID52]
+
+        MACHINE  ID52       ALLOW_FROM  ALLOW_SHELL      USER
+        db       mlk9ubnv…  (none)      (as allow_from)  (the daemon's)
+        web01    e87aeds2…  *           (as allow_from)  (the daemon's)
+
+        GROUP  MEMBERS
+        data   db
+    "#]]
+    .assert_eq(&world.picture(&["cluster", "show", "company"]));
+    expect![[r#"
+        exit code: 0
+        ----- stdout -----
+        machine db
+           id52: [ID52]
+           groups: data
+           allow_from: (none)
+           allow_shell: (as allow_from)
+    "#]]
+    .assert_eq(&world.picture(&["cluster", "show", "company", "db"]));
+    expect![[r#"
+        exit code: 0
+        ----- stdout -----
+        group data
+           members: db
+           machines in it: db
+    "#]]
+    .assert_eq(&world.picture(&["cluster", "show", "company", "data"]));
+    expect![[r#"
+        exit code: 1
+        ----- stderr -----
+        malai: there is no machine or group dba; did you mean db?
+    "#]]
+    .assert_eq(&world.picture(&["cluster", "show", "company", "dba"]));
+    expect![[r#"
+        exit code: 1
+        ----- stderr -----
+        malai: work has sent no configuration yet: its manager adds this machine ([ID52])
+    "#]]
+    .assert_eq(&world.picture(&["cluster", "show", "work"]));
+    expect![[r#"
+        exit code: 1
+        ----- stderr -----
+        malai: there is no cluster other in [HOME]/clusters; there are: company, work
+    "#]]
+    .assert_eq(&world.picture(&["cluster", "show", "other"]));
+    let json = world.succeed(&["cluster", "show", "company", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["machines"][0]["groups"][0], "data");
+    let json = world.succeed(&["cluster", "list", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[1]["role"], "machine");
+}
+
+#[test]
+fn a_home_without_clusters_names_itself() {
+    let world = World::new();
+    for args in [&["cluster", "list"][..], &["id"]] {
+        let output = world.output(args);
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(said).unwrap();
+        let home = world.home();
+        assert!(said.contains(&*home.to_string_lossy()), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_machine_is_changed_and_the_comments_stay() {
+    let world = company();
+    let before = config(&world);
+    expect![[r#"
+        exit code: 0
+        ----- stdout -----
+        Changed machine web01 in [HOME]/clusters/company/cluster.toml
+           + [group.web] members = ["web01"]
+           - [machine.web01] allow_from = ["*"]
+           + [machine.web01] allow_from = ["db", "data"]
+           + [machine.web01] allow_shell = []
+           + [machine.web01] username = "web"
+        💤 No daemon runs here: malai daemon starts it, and publishes this
+    "#]]
+    .assert_eq(&world.picture(&[
+        "cluster",
+        "set",
+        "company",
+        "web01",
+        "--allow-from",
+        "db, data",
+        "--username",
+        "web",
+        "--allow-shell",
+        "",
+        "--add-group",
+        "web",
+    ]));
+    assert!(config(&world).starts_with(before.split("[machine.web01]").next().unwrap()));
+    expect![[r#"
+        exit code: 0
+        ----- stdout -----
+        Changed machine web01 in [HOME]/clusters/company/cluster.toml
+           - [group.web] members = ["web01"]
+           + [group.web] members = []
+           - [machine.web01] allow_shell = []
+           - [machine.web01] username = "web"
+        💤 No daemon runs here: malai daemon starts it, and publishes this
+    "#]]
+    .assert_eq(&world.picture(&[
+        "cluster",
+        "set",
+        "company",
+        "web01",
+        "--unset",
+        "allow-shell",
+        "--unset",
+        "username",
+        "--remove-group",
+        "web",
+    ]));
+    let after = config(&world);
+    // What would not be sound, or says nothing, changes nothing.
+    for (args, code, words) in [
+        (&["web01", "--allow-from", "dbb"][..], 1, "did you mean"),
+        (&["web02", "--allow-from", "db"], 1, "no machine `web02`"),
+        (&["web01", "--id52", OTHER], 1, "id52"),
+        (&["web01", "--id52", "x"], 2, "id52"),
+        (&["web01", "--username", "A B"], 2, "user name"),
+        (&["web01", "--remove-group", "webs"], 1, "no group `webs`"),
+        (&["web01"], 2, "nothing to change"),
+        (
+            &["web01", "--username", "web", "--unset", "username"],
+            2,
+            "same key",
+        ),
+    ] {
+        let output = world.output(&[&["cluster", "set", "company"], args].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(words), "{args:?}: {said}");
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert_eq!(config(&world), after, "{args:?}");
+    }
+    let said = world.output(&["cluster", "set", "web01.company", "x", "--username", "u"]);
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(
+        said.contains("the cluster comes first: company web01"),
+        "{said}"
+    );
+    let same = world.succeed(&["cluster", "set", "company", "db", "--add-group", "data"]);
+    assert!(same.contains("nothing was changed"), "{same}");
+    assert_eq!(config(&world), after);
+}
+
+#[test]
+fn machines_and_clusters_get_other_names() {
+    let world = company();
+    world.succeed(&["cluster", "set", "company", "db", "--allow-from", "web01"]);
+    expect![[r#"
+        exit code: 0
+        ----- stdout -----
+        Renamed machine web01 to www in [HOME]/clusters/company/cluster.toml, in every list too
+           A malai.toml that names web01 ([aliases], [accept.company]) on any computer is its owner's to change
+        💤 No daemon runs here: malai daemon starts it, and publishes this
+    "#]].assert_eq(&world.picture(&["cluster", "rename", "company", "web01", "www"]));
+    assert!(!config(&world).contains("web01\""), "{}", config(&world));
+    fs::write(
+        world.home().join("malai.toml"),
+        "[aliases]\nw = \"www.company\"\n[accept.company]\nfrom = []\n",
+    )
+    .unwrap();
+    expect![[r#"
+        exit code: 0
+        ----- stdout -----
+        The cluster company is called corp on this computer now: targets are written <machine>.corp
+    "#]]
+    .assert_eq(&world.picture(&["cluster", "rename", "company", "corp"]));
+    let settings = fs::read_to_string(world.home().join("malai.toml")).unwrap();
+    assert_eq!(
+        settings,
+        "[aliases]\nw = \"www.corp\"\n[accept.corp]\nfrom = []\n"
+    );
+    world.succeed(&["rescan", "--check", "corp"]);
+    expect![[r#"
+        exit code: 1
+        ----- stderr -----
+        malai: there is no cluster `www` in [HOME]/clusters; there are: corp, work (a machine is renamed by: malai cluster rename <cluster> www web)
+    "#]].assert_eq(&world.picture(&["cluster", "rename", "www", "web"]));
+    expect![[r#"
+        exit code: 1
+        ----- stderr -----
+        malai: the alias work is taken: [HOME]/clusters/work exists; nothing was changed
+    "#]]
+    .assert_eq(&world.picture(&["cluster", "rename", "corp", "work"]));
+    expect![[r#"
+        exit code: 1
+        ----- stderr -----
+        malai: [HOME]/clusters/corp/cluster.toml: there is a machine `db` already: remove it first, or take another name; nothing was changed: there is a machine `db` already: remove it first, or take another name
+    "#]].assert_eq(&world.picture(&["cluster", "rename", "corp", "www", "db"]));
+}
+
+#[test]
+fn an_edit_counts_only_when_it_is_sound_and_shows_what_it_changes() {
+    let world = company();
+    let before = config(&world);
+    let untouched = edit(&world, "true");
+    expect![[r#"
+        exit code: 0
+        ----- stdout -----
+        Nothing was changed
+    "#]]
+    .assert_eq(&world.show(&untouched));
+    let broken = edit(&world, "echo '[machine.x]' >> \"$1\"");
+    expect![[r#"
+        exit code: 1
+        ----- stdout -----
+        error: machine `x` has no `id52`
+           --> [HOME]/clusters/company/.cluster.toml.edit:27:1
+            |
+         27 | [machine.x]
+            | ^^^^^^^^^^^
+            = help: `malai machine init` on that machine prints it
+        ----- stderr -----
+        malai: nothing was changed; the text is kept in [HOME]/clusters/company/cluster.toml.unsaved
+    "#]]
+    .assert_eq(&world.show(&broken));
+    assert_eq!(config(&world), before);
+    let kept = world.cluster_file("company/cluster.toml.unsaved");
+    assert!(
+        fs::read_to_string(&kept)
+            .unwrap()
+            .ends_with("[machine.x]\n")
+    );
+    let failed = edit(&world, "exit 3");
+    assert_eq!(failed.status.code(), Some(1));
+    let good = edit(
+        &world,
+        "sed -i 's/^allow_from = \"\\*\"/allow_from = \"db\"/' \"$1\"",
+    );
+    expect![[r#"
+        exit code: 0
+        ----- stdout -----
+        warning: this allows nobody
+           --> [HOME]/clusters/company/.cluster.toml.edit:23:1
+            |
+         23 | allow_from = []
+            | ^^^^^^^^^^
+            = help: add a machine, a group or `*`
+        This would change:
+           - [machine.web01] allow_from = ["*"]
+           + [machine.web01] allow_from = ["db"]
+        Saved [HOME]/clusters/company/cluster.toml
+        💤 No daemon runs here: malai daemon starts it, and publishes this
+    "#]]
+    .assert_eq(&world.show(&good));
+    let after = config(&world);
+    assert_eq!(
+        after,
+        before.replace("\nallow_from = \"*\"", "\nallow_from = \"db\"")
+    );
+    let comment = edit(&world, "echo '# the end' >> \"$1\"");
+    expect![[r#"
+        exit code: 0
+        ----- stdout -----
+        warning: this allows nobody
+           --> [HOME]/clusters/company/.cluster.toml.edit:23:1
+            |
+         23 | allow_from = []
+            | ^^^^^^^^^^
+            = help: add a machine, a group or `*`
+        Only comments or layout differ:
+           nothing is to be published
+        Saved [HOME]/clusters/company/cluster.toml
+        💤 No daemon runs here: malai daemon starts it, and publishes this
+    "#]]
+    .assert_eq(&world.show(&comment));
+    assert_eq!(config(&world), format!("{after}# the end\n"));
+    // Somebody was quicker.
+    let file = world.cluster_file("company/cluster.toml");
+    let beside = format!(
+        "echo '# theirs' >> '{}'; echo '# ours' >> \"$1\"",
+        file.display()
+    );
+    let late = edit(&world, &beside);
+    assert_eq!(late.status.code(), Some(1));
+    assert!(config(&world).ends_with("# the end\n# theirs\n"));
+    assert!(
+        fs::read_to_string(&kept)
+            .unwrap()
+            .ends_with("# the end\n# ours\n")
+    );
+    let mut without = world.command(&["cluster", "edit", "work"]);
+    let without = without
+        .env("EDITOR", "true")
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    expect![[r#"
+        exit code: 1
+        ----- stderr -----
+        malai: this computer is a machine of `work`, not its manager: a cluster is changed on its manager
+    "#]].assert_eq(&world.show(&without.output().unwrap()));
+}
+
+#[test]
+fn a_cluster_ends_only_on_purpose_and_its_key_is_kept() {
+    let world = company();
+    let key = fs::read(world.cluster_file("company/cluster.private-key")).unwrap();
+    expect![[r#"
+        exit code: 1
+        ----- stderr -----
+        malai: This computer is the manager of company: without its key no change of the cluster's configuration is possible any more, and its machines go on by the last one. Its folder, with the key, is kept in $MALAI_HOME/removed. There is no terminal to ask on, so nothing was changed: malai cluster delete company --yes
+    "#]].assert_eq(&world.picture(&["cluster", "delete", "company"]));
+    expect![[r#"
+        exit code: 1
+        ----- stderr -----
+        malai: this computer manages `company`, and a manager does not leave its cluster: malai cluster delete company ends it
+    "#]].assert_eq(&world.picture(&["cluster", "leave", "company", "--yes"]));
+    expect![[r#"
+        exit code: 1
+        ----- stderr -----
+        malai: this computer is a machine of `work`, not its manager: malai cluster leave work leaves it
+    "#]].assert_eq(&world.picture(&["cluster", "delete", "work", "--yes"]));
+    expect![[r#"
+        exit code: 1
+        ----- stderr -----
+        malai: This computer leaves work: no member can run commands on it any more, and it cannot run any on them; to join again takes a new key. Its key is DESTROYED: nothing brings it back but a copy of your own. There is no terminal to ask on, so nothing was changed: malai cluster leave work --yes
+    "#]].assert_eq(&world.picture(&["cluster", "leave", "work", "--destroy-key"]));
+    assert_eq!(
+        fs::read(world.cluster_file("company/cluster.private-key")).unwrap(),
+        key
+    );
+    let said = world.succeed(&["cluster", "delete", "company", "--yes"]);
+    assert!(!world.cluster_file("company").exists());
+    let back = said
+        .lines()
+        .find_map(|line| line.split_once("Back it comes by: "));
+    let (_, back) = back.unwrap_or_else(|| panic!("{said}"));
+    let back = back.strip_suffix(" && malai rescan").unwrap();
+    let mut words = back.split(' ').skip(1);
+    let (from, to) = (words.next().unwrap(), words.next().unwrap());
+    fs::rename(from, to).unwrap();
+    assert_eq!(
+        fs::read(world.cluster_file("company/cluster.private-key")).unwrap(),
+        key
+    );
+    world.succeed(&["rescan", "--check"]);
+    world.succeed(&["cluster", "leave", "work", "--yes", "--destroy-key"]);
+    let removed: Vec<_> = fs::read_dir(world.home().join("removed"))
+        .unwrap()
+        .collect();
+    assert!(removed.is_empty(), "{removed:?}");
+}
+
+#[test]
+fn ids_versions_and_one_clusters_status() {
+    let world = company();
+    expect![[r#"
+        exit code: 0
+        ----- stdout -----
+        ID52                                                  CLUSTER  ROLE
+        [ID52]  company  manager
+        [ID52]  work     machine
+    "#]]
+    .assert_eq(&world.picture(&["id"]));
+    let id = world.succeed(&["id", "company"]);
+    assert!(malai_cluster::looks_like_id52(id.trim_end()), "{id}");
+    expect![[r#"
+        exit code: 1
+        ----- stderr -----
+        malai: there is no cluster other in [HOME]/clusters; there are: company, work
+    "#]]
+    .assert_eq(&world.picture(&["id", "other"]));
+    assert_eq!(world.succeed(&["version"]), world.succeed(&["--version"]));
+    let status = world.output(&["status", "work"]);
+    let status = String::from_utf8(status.stdout).unwrap();
+    assert!(
+        status.contains("💻 work") && !status.contains("company"),
+        "{status}"
+    );
+    expect![[r#"
+        exit code: 1
+        ----- stderr -----
+        malai: there is no cluster wrok in [HOME]/clusters; there are: company, work; did you mean work?
+    "#]].assert_eq(&world.picture(&["status", "wrok"]));
+    expect![[r#"
+        exit code: 1
+        ----- stderr -----
+        malai: no daemon runs here, and only a daemon knows which keys ask to join: start it (malai daemon), or add the machine without that: malai cluster add
+    "#]].assert_eq(&world.picture(&["cluster", "approve", "company"]));
+    expect![[r#"
+        exit code: 1
+        ----- stderr -----
+        malai: this computer is a machine of `work`, not its manager: a cluster is changed on its manager
+    "#]].assert_eq(&world.picture(&["cluster", "approve", "work", "x", OTHER]));
+}

@@ -1,0 +1,79 @@
+//! What people type who know other programs: each is answered with what malai has instead.
+
+use crate::world::World;
+
+#[test]
+fn what_people_type_is_answered_with_what_malai_has() {
+    let world = World::new();
+    world.succeed(&["cluster", "init", "company"]);
+    let id = "e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80";
+    world.succeed(&[
+        "cluster",
+        "add",
+        "company",
+        "web01",
+        id,
+        "--allow-from",
+        "*",
+    ]);
+    for (line, code, said) in [
+        (
+            "ann@web01.company uptime",
+            255,
+            "did you mean web01.company?",
+        ),
+        ("ann@web01 uptime", 255, "did you mean web01.company?"),
+        ("web01 uptime", 2, "did you mean web01.company?"),
+        ("Web01.Company uptime", 255, "did you mean web01.company?"),
+        ("WEB01 uptime", 2, "did you mean web01.company?"),
+        ("web01.company:22 uptime", 255, "needs no port"),
+        ("web01:22 uptime", 2, "did you mean web01.company?"),
+        (
+            "web01.company:/etc/motd .",
+            255,
+            "web01.company cat /etc/motd",
+        ),
+        (
+            "ssh://ann@web01.company:22 true",
+            255,
+            "did you mean web01.company?",
+        ),
+        ("shell ann@web01.company", 255, "leave ann@ out"),
+        (
+            "exec web01@company true",
+            255,
+            "did you mean web01.company?",
+        ),
+        ("-p 22 web01.company uptime", 2, "malai needs no port"),
+        ("-l root web01.company id", 2, "`username`"),
+        ("-v web01.company id", 2, "malai logs -f"),
+        ("web01.company -t htop", 255, "malai -t web01.company"),
+        ("web01.company -p 22 true", 255, "malai needs no port"),
+        (
+            "web01.company -- true",
+            255,
+            "malai web01.company <command>",
+        ),
+        ("web01.company --help", 255, "malai --help"),
+        ("exec web01.company -n true", 255, "before the target"),
+        ("reload", 2, "malai rescan"),
+        ("ls", 2, "malai status"),
+        ("start", 2, "malai daemon"),
+        ("cluster create company", 2, "malai cluster init"),
+        ("cluster ls", 2, "malai cluster list"),
+        ("machine list", 2, "malai status"),
+        ("daemon stop", 2, "malai stop"),
+        ("daemon restart", 2, "malai restart"),
+        ("sessions list", 2, "malai sessions"),
+        ("company", 2, "is a cluster"),
+        ("ssh web01.company", 2, "malai <machine>.<cluster>"),
+        ("help reload", 2, "malai rescan"),
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let output = world.output(&words);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains(said), "malai {line}: {text}");
+        assert!(text.starts_with("malai: "), "malai {line}: {text}");
+        assert_eq!(output.status.code(), Some(code), "malai {line}: {text}");
+    }
+}

@@ -1,0 +1,156 @@
+//! What an administrator types while daemons run.
+
+use std::io::{BufRead, BufReader};
+
+use crate::harness::{ALIAS, Cluster, finish, until};
+
+#[test]
+fn a_change_is_published_and_ends_what_it_no_longer_allows() {
+    let cluster = Cluster::running(&["web01", "laptop"]);
+    let (manager, laptop) = (&cluster.manager, cluster.machine("laptop"));
+    let mut session = laptop.spawn(&["web01.company", "sh", "-c", "echo on; sleep 60"]);
+    let mut line = String::new();
+    BufReader::new(session.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let said = manager.succeed(&["cluster", "set", ALIAS, "web01", "--allow-from", "boss"]);
+    assert!(
+        said.contains("- [machine.web01] allow_from = [\"*\"]"),
+        "{said}"
+    );
+    assert!(
+        said.contains("+ [machine.web01] allow_from = [\"boss\"]"),
+        "{said}"
+    );
+    assert!(
+        said.contains("published revision") && said.contains("web01: updated"),
+        "{said}"
+    );
+    let ended = finish(session, Vec::new());
+    assert_eq!(ended.code, 255, "{}", ended.shown());
+    laptop.run(&["web01.company", "true"]).refused("allow_from");
+    // What says nothing new publishes nothing.
+    let said = manager.succeed(&["cluster", "set", ALIAS, "web01", "--allow-from", "boss"]);
+    assert!(!said.contains("published"), "{said}");
+
+    let said = manager.succeed(&["cluster", "rename", ALIAS, "web01", "www"]);
+    assert!(said.contains("www: updated"), "{said}");
+    assert_eq!(manager.succeed(&["www.company", "echo", "on"]), "on\n");
+    manager
+        .run(&["web01.company", "true"])
+        .refused("unknown machine `web01`");
+}
+
+#[test]
+fn a_cluster_is_served_under_its_new_alias_and_left_without_a_restart() {
+    let cluster = Cluster::running(&["web01"]);
+    let (manager, web01) = (&cluster.manager, cluster.machine("web01"));
+    let said = manager.succeed(&["cluster", "rename", ALIAS, "corp"]);
+    assert!(said.contains("serves it under the new name"), "{said}");
+    until("a command under the new alias", || {
+        manager.run(&["web01.corp", "echo", "on"]).code == 0
+    });
+    manager
+        .run(&["web01.company", "true"])
+        .refused("unknown cluster `company`");
+    manager.succeed(&["cluster", "rename", "corp", ALIAS]);
+    until("a command under the old one", || {
+        manager.run(&["web01.company", "echo", "on"]).code == 0
+    });
+
+    let said = web01.succeed(&["cluster", "leave", ALIAS, "--yes"]);
+    assert!(
+        said.contains("The running daemon serves it no more"),
+        "{said}"
+    );
+    web01
+        .run(&["boss.company", "true"])
+        .refused("unknown cluster");
+    manager
+        .run(&["web01.company", "true"])
+        .refused("cannot reach web01");
+    let said = manager.succeed(&["cluster", "delete", ALIAS, "--yes"]);
+    assert!(
+        said.contains("The running daemon serves it no more"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_key_that_waits_is_approved_and_no_other() {
+    let mut cluster = Cluster::running(&["web01"]);
+    cluster.join("db");
+    let (manager, db) = (&cluster.manager, cluster.machine("db"));
+    let id = cluster.id_of("db");
+    let before = manager.read("cluster.toml");
+    let early = manager.run(&["cluster", "approve", ALIAS, "db", &id]);
+    assert_eq!(early.code, 1, "{}", early.shown());
+    assert!(early.stderr.contains("asks to join"), "{}", early.shown());
+    assert_eq!(manager.read("cluster.toml"), before);
+    db.start();
+    until("db asks", || manager.status().contains(&id));
+    let list = manager.succeed(&["cluster", "approve", ALIAS]);
+    assert!(list.contains(&id), "{list}");
+    let said = manager.succeed(&[
+        "cluster",
+        "approve",
+        ALIAS,
+        "db",
+        &id,
+        "--allow-from",
+        "boss",
+        "--group",
+        "data",
+    ]);
+    assert!(said.contains("Added machine db"), "{said}");
+    until("a command on db", || {
+        manager.run(&["db.company", "echo", "on"]).code == 0
+    });
+    assert_eq!(
+        manager.succeed(&["@data.company", "echo", "on"]),
+        "db: on\n"
+    );
+    let again = manager.run(&["cluster", "approve", ALIAS, "db2", &id]);
+    assert!(again.stderr.contains("already: db"), "{}", again.shown());
+}
+
+#[test]
+fn a_restart_is_refused_where_it_would_end_in_a_stop() {
+    let cluster = Cluster::running(&["web01"]);
+    let web01 = cluster.machine("web01");
+    let old = web01.pid();
+    let settings = web01.path.join("malai.toml");
+    std::fs::write(&settings, "netwrok = 1\n").unwrap();
+    let refused = web01.run(&["restart"]);
+    assert!(
+        refused.code == 1 && refused.stderr.contains("malai.toml"),
+        "{}",
+        refused.shown()
+    );
+    assert!(crate::harness::lives(old));
+    std::fs::remove_file(&settings).unwrap();
+    let said = web01.succeed(&["restart"]);
+    let pid = said
+        .split_once("(pid ")
+        .unwrap()
+        .1
+        .split_once(')')
+        .unwrap()
+        .0;
+    web01.own(pid.parse().unwrap());
+    assert!(!crate::harness::lives(old), "{said}");
+    assert_eq!(
+        cluster.manager.succeed(&["web01.company", "echo", "on"]),
+        "on\n"
+    );
+    web01.stop();
+    let said = web01.succeed(&["restart"]);
+    let pid = said
+        .split_once("(pid ")
+        .unwrap()
+        .1
+        .split_once(')')
+        .unwrap()
+        .0;
+    web01.own(pid.parse().unwrap());
+}
