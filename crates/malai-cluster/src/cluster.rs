@@ -2,8 +2,10 @@
 
 mod changes;
 mod check;
+mod content;
 mod document;
 mod edit;
+mod limits;
 mod locate;
 mod render;
 
@@ -21,12 +23,13 @@ pub use edit::{
     EditError, ListChange, MachineChange, UserChange, add_machine, change_machine, follow_alias,
     forget_alias, remove_machine, rename_machine,
 };
-pub use locate::{Location, locate, locate_span};
+pub use limits::{
+    MAX_COMMAND_LINE, MAX_COMMANDS, MAX_CONTENT, MAX_ENTRIES, MAX_FOREIGN_IDS, MAX_GROUP_DEPTH,
+    MAX_GROUPS, MAX_MACHINES,
+};
+pub use locate::{Location, locate, locate_in_content, locate_span};
 pub(crate) use render::key;
 pub use render::{initial_document, machine_section};
-
-/// The most bytes that a configuration may have, as a file and as signed content: 16 MiB.
-pub const MAX_CONTENT: usize = 16 << 20;
 
 /// The newest format of content that this version reads, and the one it writes.
 pub const FORMAT: u32 = 1;
@@ -35,11 +38,7 @@ pub const FORMAT: u32 = 1;
 ///
 /// Every problem is reported, not the first only.
 pub fn check(file: &str, source: &str) -> Checked {
-    let outcome = check::run(file, source, check::Purpose::File);
-    Checked {
-        cluster: outcome.cluster,
-        diagnostics: outcome.diagnostics,
-    }
+    check::file(file, source)
 }
 
 /// What came of checking a `cluster.toml`.
@@ -51,19 +50,17 @@ pub struct Checked {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Reads content that a manager rendered, as [`Cluster::render`] writes it.
+/// Reads content that a manager rendered, as [`Cluster::render`] writes it and in no other spelling.
+///
+/// Time and memory are bounded whatever the manager has signed, by the bytes of the content and by
+/// [`MAX_MACHINES`], [`MAX_GROUPS`], [`MAX_COMMANDS`], [`MAX_ENTRIES`] and [`MAX_GROUP_DEPTH`].
 ///
 /// # Errors
 ///
 /// [`ContentError::TooNew`] if it is in a format that this version does not know,
-/// [`ContentError::Invalid`] with every problem otherwise.
+/// [`ContentError::Invalid`] with the first problems otherwise.
 pub fn read_content(content: &str) -> Result<Cluster, ContentError> {
-    let outcome = check::run("machine.toml", content, check::Purpose::Content);
-    match (outcome.newer, outcome.cluster) {
-        (Some(format), _) => Err(ContentError::TooNew { format }),
-        (None, Some(cluster)) => Ok(cluster),
-        (None, None) => Err(ContentError::Invalid(outcome.diagnostics)),
-    }
+    check::content("machine.toml", content)
 }
 
 /// Why content cannot be used.
@@ -178,10 +175,9 @@ impl Cluster {
     /// Everybody in a group of this cluster, through whatever groups: machines by name, then the
     /// manager where it is none.
     pub fn members_of<'c>(&'c self, group: &'c Group) -> impl Iterator<Item = MachineId> + 'c {
-        let machine = |member: &Member| self.0.machines.get(*member as usize);
+        let machine = |member| self.0.machines.get(member as usize);
         group
             .all()
-            .iter()
             .map(move |member| machine(member).map_or(self.manager(), Machine::id))
     }
 

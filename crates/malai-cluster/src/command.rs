@@ -9,7 +9,7 @@ pub struct Command {
     pub(crate) name: CommandName,
     /// As written.
     pub(crate) line: Option<Box<str>>,
-    pub(crate) words: Box<[Box<str>]>,
+    pub(crate) words: Words,
     pub(crate) allow_from: Option<AllowList>,
     pub(crate) username: Option<UserName>,
     pub(crate) args: bool,
@@ -22,8 +22,8 @@ impl Command {
     }
 
     /// What is run: at least one word; the name alone if nothing else is written.
-    pub fn words(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.words.iter().map(AsRef::as_ref)
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.words.iter()
     }
 
     /// Its own list of who may run it, if it has one; otherwise the machine's counts.
@@ -39,5 +39,24 @@ impl Command {
     /// Whether the caller may add arguments.
     pub fn takes_arguments(&self) -> bool {
         self.args
+    }
+}
+
+/// The words of a command line in one allocation, with a NUL between them: no word can hold one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Words(Box<str>);
+
+impl Words {
+    /// At least one word, none of them with a NUL in it.
+    pub(crate) fn new(words: &[String]) -> Self {
+        Words(words.join("\0").into())
+    }
+
+    pub(crate) fn one(word: &str) -> Self {
+        Words(word.into())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.split('\0')
     }
 }

@@ -63,7 +63,7 @@ impl Diagnostic {
         message: impl Into<String>,
         help: Option<String>,
     ) -> Self {
-        Lines::new(source).diagnostic(severity, file, span, message.into(), help)
+        Lines::once(source).diagnostic(severity, file, span, message.into(), help)
     }
 }
 
@@ -107,11 +107,12 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Finds lines and columns in a source, in logarithmic time and the length of the line.
+/// Finds lines and columns in a source.
 pub(crate) struct Lines<'s> {
     source: &'s str,
-    /// Byte offset of the start of every line.
-    starts: Vec<usize>,
+    /// Byte offset of the start of every line, for looking in logarithmic time. A source that is looked at
+    /// once or twice needs none: a place for each line of 16 MiB may be more than the source.
+    starts: Option<Vec<usize>>,
 }
 
 impl<'s> Lines<'s> {
@@ -123,36 +124,55 @@ impl<'s> Lines<'s> {
         let starts = std::iter::once(0).chain(newlines.map(|(index, _)| index + 1));
         Lines {
             source,
-            starts: starts.collect(),
+            starts: Some(starts.collect()),
+        }
+    }
+
+    /// For a source that is looked at a few times.
+    pub(crate) fn once(source: &'s str) -> Self {
+        Lines {
+            source,
+            starts: None,
         }
     }
 
     /// The index of the line, from 0, that holds this byte offset.
     pub(crate) fn index_of(&self, offset: usize) -> usize {
-        self.starts.partition_point(|start| *start <= offset) - 1
+        match &self.starts {
+            Some(starts) => starts.partition_point(|start| *start <= offset) - 1,
+            None => {
+                let before = self.source.as_bytes().iter().take(offset);
+                before.filter(|byte| **byte == b'\n').count()
+            }
+        }
     }
 
-    /// The text of a line without its end.
-    pub(crate) fn text(&self, index: usize) -> &'s str {
-        let start = self.starts[index];
-        let end = self
-            .starts
-            .get(index + 1)
-            .map_or(self.source.len(), |next| next - 1);
-        let line = &self.source[start..end];
+    /// Where the line begins that holds this byte offset.
+    fn start_of(&self, offset: usize) -> usize {
+        match &self.starts {
+            Some(starts) => starts[self.index_of(offset)],
+            None => self.source[..offset].rfind('\n').map_or(0, |end| end + 1),
+        }
+    }
+
+    /// The text of the line that begins here, without its end.
+    fn text_from(&self, start: usize) -> &'s str {
+        let rest = &self.source[start..];
+        let line = &rest[..rest.find('\n').unwrap_or(rest.len())];
         line.strip_suffix('\r').unwrap_or(line)
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.starts.len()
+    /// The lines after the one that holds this byte offset.
+    pub(crate) fn after(&self, offset: usize) -> impl Iterator<Item = &'s str> {
+        let rest = &self.source[self.clamp(offset)..];
+        rest.split('\n').skip(1)
     }
 
     /// Line and column in characters, both from 1, of a byte offset.
     pub(crate) fn position(&self, offset: usize) -> (usize, usize) {
         let offset = self.clamp(offset);
-        let index = self.index_of(offset);
-        let before = &self.source[self.starts[index]..offset];
-        (index + 1, before.chars().count() + 1)
+        let before = &self.source[self.start_of(offset)..offset];
+        (self.index_of(offset) + 1, before.chars().count() + 1)
     }
 
     fn clamp(&self, offset: usize) -> usize {
@@ -169,8 +189,9 @@ impl<'s> Lines<'s> {
     ) -> Diagnostic {
         let offset = self.clamp(span.start);
         let (line, column) = self.position(offset);
-        let text = self.text(line - 1);
-        let before = offset - self.starts[line - 1];
+        let start = self.start_of(offset);
+        let text = self.text_from(start);
+        let before = offset - start;
         let length = span.end.saturating_sub(offset);
         let meant = text.get(before..).unwrap_or_default();
         let meant = meant.get(..length).unwrap_or(meant);
@@ -196,7 +217,10 @@ pub(crate) struct Report<'s> {
     file: &'s str,
     lines: Lines<'s>,
     problems: Vec<Problem>,
-    /// Problems beyond [`KEPT`].
+    /// How many problems are remembered.
+    kept: usize,
+    wants_warnings: bool,
+    /// Problems beyond those.
     dropped: usize,
     has_errors: bool,
 }
@@ -214,15 +238,40 @@ struct Problem {
 const KEPT: usize = 20_000;
 const SHOWN: usize = 1_000;
 
+/// The same for content that a manager signed, of which the first problem is shown.
+const KEPT_OF_CONTENT: usize = 20;
+
 impl<'s> Report<'s> {
     pub(crate) fn new(file: &'s str, source: &'s str) -> Self {
         Report {
             file,
             lines: Lines::new(source),
             problems: Vec::new(),
+            kept: KEPT,
+            wants_warnings: true,
             dropped: 0,
             has_errors: false,
         }
+    }
+
+    /// For a source that nobody edits here: the first errors, and no warnings.
+    pub(crate) fn of_errors(file: &'s str, source: &'s str) -> Self {
+        Report {
+            lines: Lines::once(source),
+            kept: KEPT_OF_CONTENT,
+            wants_warnings: false,
+            ..Self::new(file, "")
+        }
+    }
+
+    /// Whether warnings are kept; where they are not, nothing need be looked for.
+    pub(crate) fn wants_warnings(&self) -> bool {
+        self.wants_warnings
+    }
+
+    /// Whether further problems are only counted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.problems.len() == self.kept
     }
 
     pub(crate) fn error(&mut self, span: Range<usize>, message: String, help: Option<String>) {
@@ -246,8 +295,11 @@ impl<'s> Report<'s> {
         message: String,
         help: Option<String>,
     ) {
+        if severity == Severity::Warning && !self.wants_warnings {
+            return;
+        }
         self.has_errors |= severity == Severity::Error;
-        if self.problems.len() == KEPT {
+        if self.is_full() {
             self.dropped += 1;
             return;
         }

@@ -202,12 +202,20 @@ fn check_command(text: &str) -> Result<(), Problem> {
         Some('A'..='Z' | 'a'..='z' | '0'..='9') => {}
         Some(first) => return Err(Problem::CommandStart(first)),
     }
-    match characters
-        .find(|c| !matches!(c, 'A'..='Z' | 'a'..='z' | '0'..='9' | '.' | '_' | '+' | '-'))
+    if let Some(bad) =
+        characters.find(|c| !matches!(c, 'A'..='Z' | 'a'..='z' | '0'..='9' | '.' | '_' | '+' | '-'))
     {
-        Some(bad) => Err(Problem::CommandCharacter(bad)),
-        None => Ok(()),
+        return Err(Problem::CommandCharacter(bad));
     }
+    // It is in every refusal, log line and audit record about the command. The longest file name on Linux.
+    const MOST: usize = 255;
+    if text.len() > MOST {
+        return Err(Problem::TooLong {
+            found: text.len(),
+            most: MOST,
+        });
+    }
+    Ok(())
 }
 
 fn check_user(text: &str) -> Result<(), Problem> {

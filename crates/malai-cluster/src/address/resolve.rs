@@ -163,8 +163,9 @@ fn machines<'c>(
                 });
             }
             if !part.excluded {
-                notes.extend(non_machine_members(group, cluster).into_iter().map(|id| {
-                    let who = match id == cluster.manager() {
+                let left_out = non_machine_members(group, cluster);
+                notes.extend(left_out.iter().take(SHOWN).map(|id| {
+                    let who = match *id == cluster.manager() {
                         true => "the manager".to_owned(),
                         false => id.to_string(),
                     };
@@ -172,6 +173,11 @@ fn machines<'c>(
                         "{who} is in @{name}.{alias} and is no machine of the cluster: left out"
                     )
                 }));
+                if let Some(more @ 1..) = left_out.len().checked_sub(SHOWN) {
+                    notes.push(format!(
+                        "{more} more keys are in @{name}.{alias} and are no machine's: left out"
+                    ));
+                }
             }
             Ok(found)
         }
@@ -245,14 +251,15 @@ fn shown(names: impl Iterator<Item = String>) -> String {
 
 /// Keys in a group, and in the groups within it, that are no machine's.
 fn non_machine_members(group: &Group, cluster: &Cluster) -> Vec<MachineId> {
-    let (mut open, mut seen, mut found) = (vec![group], HashSet::new(), Vec::new());
+    let (mut open, mut seen) = (vec![group], HashSet::new());
+    let (mut found, mut known) = (Vec::new(), HashSet::new());
     while let Some(group) = open.pop() {
         if !seen.insert(group.name().as_str()) {
             continue;
         }
         for entry in group.entries() {
             match entry {
-                Entry::Id(id) if cluster.machine(id).is_none() && !found.contains(id) => {
+                Entry::Id(id) if cluster.machine(id).is_none() && known.insert(*id) => {
                     found.push(*id);
                 }
                 Entry::Group(name) => open.extend(cluster.group_named(name.as_str())),

@@ -1,52 +1,34 @@
 //! From the shape of a file to a checked [`Cluster`]: what can only be seen with the whole in view.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use toml::de::DeTable;
 
+use super::content::{self, Unreadable};
 use super::document::{self, Document, MachineSection};
-use super::{Cluster, FORMAT, MAX_CONTENT};
+use super::limits::{self, MAX_CONTENT, MAX_FOREIGN_IDS, MAX_GROUP_DEPTH};
+use super::{Checked, Cluster, ContentError, FORMAT};
 
 use crate::command::Command;
 use crate::diagnostic::{Diagnostic, Report, Severity, quoted};
 use crate::group::{Entry, FlattenError, Group, GroupIndex, Member, flatten};
 use crate::identity::{ClusterId, MachineId};
 use crate::machine::Machine;
+use crate::name::GroupName;
 
 mod lists;
 mod warn;
 
-/// Who wrote the text that is checked.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Purpose {
-    /// A person: a cluster.toml.
-    File,
-    /// A manager: signed content.
-    Content,
-}
-
-/// What came of it.
-pub(super) struct Outcome {
-    pub(super) cluster: Option<Cluster>,
-    pub(super) diagnostics: Vec<Diagnostic>,
-    /// The format, if it is newer than [`FORMAT`].
-    pub(super) newer: Option<u32>,
-}
-
-pub(super) fn run(file: &str, source: &str, purpose: Purpose) -> Outcome {
+/// Checks a file that a person wrote.
+pub(super) fn file(file: &str, source: &str) -> Checked {
     if source.len() > MAX_CONTENT {
-        return Outcome::only(too_large(file, source));
+        return Checked::failed(too_large(file, source));
     }
     let mut report = Report::new(file, source);
     let (table, errors) = DeTable::parse_recoverable(source);
-    let table = table.get_ref();
-    let newer = document::format_of(table)
-        .filter(|format| *format > u64::from(FORMAT))
-        .map(|format| u32::try_from(format).unwrap_or(u32::MAX));
-
-    let document = document::read(table, source, &mut report);
+    let document = document::read(table.get_ref(), source, &mut report);
     let cluster = if errors.is_empty() {
-        check_format(&document, purpose, &mut report);
+        check_format(&document, &mut report);
         Checker::new(&document, &mut report).cluster()
     } else {
         only_what_is_certain(&mut report, &errors);
@@ -70,21 +52,43 @@ pub(super) fn run(file: &str, source: &str, purpose: Purpose) -> Outcome {
             .as_ref()
             .is_some_and(|cluster| cluster.render().len() > MAX_CONTENT)
     {
-        return Outcome::only(too_large(file, source));
+        return Checked::failed(too_large(file, source));
     }
-    Outcome {
+    Checked {
         cluster,
         diagnostics: report.finish(),
-        newer,
     }
 }
 
-impl Outcome {
-    fn only(diagnostic: Diagnostic) -> Self {
-        Outcome {
+/// Checks content that a manager signed. Nobody edits it here, so nothing is said of it but why it cannot be used.
+pub(super) fn content(file: &str, content: &str) -> Result<Cluster, ContentError> {
+    if content.len() > MAX_CONTENT {
+        return Err(ContentError::Invalid(vec![too_large(file, content)]));
+    }
+    let document = content::read(content).map_err(|unreadable| match unreadable {
+        Unreadable::Newer(format) => ContentError::TooNew { format },
+        Unreadable::Problem(place, message) => ContentError::Invalid(vec![Diagnostic::at(
+            Severity::Error,
+            file,
+            content,
+            place,
+            message,
+            None,
+        )]),
+    })?;
+    let mut report = Report::of_errors(file, content);
+    let cluster = Checker::new(&document, &mut report).cluster();
+    match cluster.filter(|_| !report.has_errors()) {
+        Some(cluster) => Ok(cluster),
+        None => Err(ContentError::Invalid(report.finish())),
+    }
+}
+
+impl Checked {
+    fn failed(diagnostic: Diagnostic) -> Self {
+        Checked {
             cluster: None,
             diagnostics: vec![diagnostic],
-            newer: None,
         }
     }
 }
@@ -95,18 +99,11 @@ fn too_large(file: &str, source: &str) -> Diagnostic {
         "the file is too large: the limit is {} MiB",
         MAX_CONTENT >> 20
     );
-    let help = "put machines into groups, or split the cluster";
-    Diagnostic::at(
-        Severity::Error,
-        file,
-        first,
-        0..0,
-        message,
-        Some(help.to_owned()),
-    )
+    let help = Some(limits::REMEDY.to_owned());
+    Diagnostic::at(Severity::Error, file, first, 0..0, message, help)
 }
 
-fn check_format(document: &Document<'_>, purpose: Purpose, report: &mut Report<'_>) {
+fn check_format(document: &Document<'_>, report: &mut Report<'_>) {
     match &document.format {
         Some(format) if format.value > u64::from(FORMAT) => report.error(
             format.span.clone(),
@@ -118,9 +115,6 @@ fn check_format(document: &Document<'_>, purpose: Purpose, report: &mut Report<'
             format!("there is no format {}", format.value),
             Some(format!("write `format = {FORMAT}`, or leave it out")),
         ),
-        None if purpose == Purpose::Content => {
-            report.error(0..0, "`format` is missing".to_owned(), None);
-        }
         _ => {}
     }
 }
@@ -129,19 +123,19 @@ fn check_format(document: &Document<'_>, purpose: Purpose, report: &mut Report<'
 /// one and the next section, and what is said to be missing.
 fn only_what_is_certain(report: &mut Report<'_>, errors: &[toml::de::Error]) {
     let lines = report.lines();
-    let mut doubtful = vec![false; lines.count()];
+    let mut doubtful = HashSet::new();
     for error in errors {
-        let first = lines.index_of(error.span().unwrap_or_default().start);
-        doubtful[first] = true;
-        let section = doubtful.iter_mut().enumerate().skip(first + 1);
-        for (index, line) in section {
-            if *line || lines.text(index).trim_start().starts_with('[') {
+        let start = error.span().unwrap_or_default().start;
+        let first = lines.index_of(start);
+        doubtful.insert(first);
+        let after = lines.after(start).enumerate();
+        for (line, text) in after.map(|(index, text)| (first + 1 + index, text)) {
+            if text.trim_start().starts_with('[') || !doubtful.insert(line) {
                 break;
             }
-            *line = true;
         }
     }
-    report.retain(|is_missing, line| !is_missing && !doubtful[line]);
+    report.retain(|is_missing, line| !is_missing && !doubtful.contains(&line));
 }
 
 /// A name that a list may hold.
@@ -158,11 +152,15 @@ struct Checker<'d, 't, 'r, 's> {
     /// By name; a machine's position here is its [`Member`] number.
     machines: Vec<&'d MachineSection<'t>>,
     groups: Vec<Group>,
+    /// By name; a group's position here is its [`GroupIndex`].
+    group_names: Vec<&'d GroupName>,
     names: HashMap<&'d str, Named>,
     ids: HashMap<MachineId, Member>,
     /// The same by text, so that an id52 in many lists is not made a curve point again each time.
     id_texts: HashMap<String, (MachineId, Option<Member>)>,
-    /// How many more names may be looked for among all others.
+    /// How many keys have been met in lists that are no member's.
+    foreign_ids: usize,
+    /// How many more names may be compared with mistyped ones.
     suggestions: usize,
 }
 
@@ -175,15 +173,20 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
             report,
             machines,
             groups: Vec::new(),
+            group_names: Vec::new(),
             names: HashMap::new(),
             ids: HashMap::new(),
             id_texts: HashMap::new(),
-            suggestions: 100,
+            foreign_ids: 0,
+            suggestions: 250_000,
         }
     }
 
     /// The cluster; to be thrown away if the report has errors.
     fn cluster(mut self) -> Option<Cluster> {
+        if !limits::keeps_to_them(self.document, self.report) {
+            return None;
+        }
         self.repeated_ids();
         self.collect_names();
         self.resolve_groups();
@@ -191,9 +194,11 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
         if self.report.has_errors() {
             return None;
         }
-        warn::warn(self.document, &machines, &self.groups, self.report);
+        if self.report.wants_warnings() {
+            warn::warn(self.document, &machines, &self.groups, self.report);
+        }
         let id = ClusterId::new(self.document.manager?);
-        let name = self.document.cluster_name;
+        let name = &self.document.cluster_name;
         Some(Cluster::new(id, name, machines, self.groups))
     }
 
@@ -201,6 +206,9 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
         let mut first: HashMap<MachineId, &MachineSection<'_>> = HashMap::new();
         for section in &self.document.machines {
             let Some(id) = &section.id else { continue };
+            if self.report.is_full() {
+                return;
+            }
             if let Some(other) = first.get(&id.value) {
                 let (name, line) = (&other.name.value, self.report.line(other.name.span.start));
                 self.report.error(
@@ -244,7 +252,11 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
             .map(|group| &group.name)
             .collect();
         names.sort_by(|a, b| a.value.cmp(&b.value));
+        self.group_names = names.iter().map(|name| &name.value).collect();
         for (index, name) in names.into_iter().enumerate() {
+            if self.report.is_full() {
+                return;
+            }
             let group = Named::Group(index as GroupIndex);
             if let Some(Named::Machine(member)) = self.names.insert(name.value.as_str(), group) {
                 let other = self.machines[member as usize].name.span.start;
@@ -264,32 +276,34 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
         for section in &sections {
             let mut entries = Vec::new();
             let (mut direct, mut inner) = (Vec::new(), Vec::new());
-            if let Some(list) = &section.members {
-                for entry in self.entries(list) {
-                    match entry {
-                        (_, Entry::Everyone, place) => self.report.error(
-                            place,
-                            "`*` cannot be in a group".to_owned(),
-                            Some("write `allow_from = \"*\"` where everybody is meant".to_owned()),
-                        ),
-                        (Some(Named::Machine(member)), entry, _) => {
-                            direct.push(member);
-                            entries.push(entry);
+            let mut seen = HashSet::new();
+            for entry in section.members.iter().flat_map(|list| &list.entries) {
+                match self.entry(entry, &mut seen) {
+                    Some((_, Entry::Everyone)) => self.report.error(
+                        entry.span.clone(),
+                        "`*` cannot be in a group".to_owned(),
+                        Some("write `allow_from = \"*\"` where everybody is meant".to_owned()),
+                    ),
+                    Some((named, entry)) => {
+                        match named {
+                            Some(Named::Machine(member)) => direct.push(member),
+                            Some(Named::Group(group)) => inner.push(group),
+                            None => {}
                         }
-                        (Some(Named::Group(group)), entry, _) => {
-                            inner.push(group);
-                            entries.push(entry);
-                        }
-                        (None, entry, _) => entries.push(entry),
+                        entries.push(entry);
                     }
+                    None => {}
                 }
             }
             let name = section.name.value.clone();
             self.groups.push(Group::new(name, entries, direct, inner));
         }
-        for problem in flatten(&mut self.groups) {
+        let members = self.machines.len() + 1;
+        let problems = flatten(&mut self.groups, members).err();
+        for problem in problems.into_iter().flatten() {
             match problem {
                 FlattenError::Cycle(way) => self.circle(&way),
+                FlattenError::TooDeep(group) => self.too_deep(group),
                 FlattenError::TooMany => self.report.error(
                     0..0,
                     "the groups have too many members, counted through the groups inside them"
@@ -298,6 +312,18 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
                 ),
             }
         }
+    }
+
+    fn too_deep(&mut self, group: GroupIndex) {
+        let name = self.groups[group as usize].name().as_str();
+        let mut sections = self.document.groups.iter();
+        let section = sections.find(|section| section.name.value.as_str() == name);
+        let span = section.map_or(0..0, |section| section.name.span.clone());
+        self.report.error(
+            span,
+            format!("more than {MAX_GROUP_DEPTH} groups lie in one another, from `{name}` on"),
+            Some("put fewer groups into each other".to_owned()),
+        );
     }
 
     fn circle(&mut self, way: &[GroupIndex]) {
@@ -332,13 +358,11 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
     }
 
     fn resolve_machines(&mut self) -> Vec<Machine> {
-        let sections = std::mem::take(&mut self.machines);
-        let machines = sections
-            .iter()
+        let sections = self.machines.clone();
+        sections
+            .into_iter()
             .filter_map(|section| self.machine(section))
-            .collect();
-        self.machines = sections;
-        machines
+            .collect()
     }
 
     fn machine(&mut self, section: &MachineSection<'_>) -> Option<Machine> {
@@ -355,8 +379,8 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
             .iter()
             .map(|command| Command {
                 name: command.name.clone(),
-                line: command.line.map(Into::into),
-                words: command.words.clone().into(),
+                line: command.line.as_deref().map(Into::into),
+                words: command.words.clone(),
                 allow_from: command
                     .allow_from
                     .as_ref()

@@ -2,10 +2,13 @@
 //!
 //! Nothing here looks at two sections at once; that is `check`'s.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
+use super::limits::MAX_COMMAND_LINE;
+use crate::command::Words;
 use crate::diagnostic::{Report, quoted};
 use crate::identity::MachineId;
 use crate::name::{CommandName, GroupName, MachineName, NameError, UserName};
@@ -25,7 +28,7 @@ pub(super) struct Spanned<T> {
 pub(super) struct Document<'t> {
     pub(super) format: Option<Spanned<u64>>,
     pub(super) manager: Option<MachineId>,
-    pub(super) cluster_name: &'t str,
+    pub(super) cluster_name: Cow<'t, str>,
     /// In the order of the file.
     pub(super) machines: Vec<MachineSection<'t>>,
     /// In the order of the file.
@@ -43,8 +46,8 @@ pub(super) struct MachineSection<'t> {
 
 pub(super) struct CommandSection<'t> {
     pub(super) name: CommandName,
-    pub(super) line: Option<&'t str>,
-    pub(super) words: Vec<Box<str>>,
+    pub(super) line: Option<Cow<'t, str>>,
+    pub(super) words: Words,
     pub(super) allow_from: Option<List<'t>>,
     pub(super) username: Option<UserName>,
     pub(super) args: bool,
@@ -147,7 +150,8 @@ impl<'t> Reader<'t, '_, '_> {
                     document.manager = self.id(key, value).map(|at| at.value);
                 }
                 "cluster_name" => {
-                    document.cluster_name = self.cluster_name(key, value).unwrap_or_default();
+                    let name = self.cluster_name(key, value);
+                    document.cluster_name = name.unwrap_or_default().into();
                 }
                 _ => self.unknown(key, MANAGER, "in `[cluster_manager]`"),
             }
@@ -243,8 +247,8 @@ impl<'t> Reader<'t, '_, '_> {
         }
         let name = name?.value;
         Some(CommandSection {
-            line,
-            words: words.unwrap_or_else(|| vec![name.as_str().into()]),
+            line: line.map(Cow::Borrowed),
+            words: words.unwrap_or_else(|| Words::one(name.as_str())),
             name,
             allow_from,
             username,
@@ -298,35 +302,19 @@ impl<'t> Reader<'t, '_, '_> {
     }
 
     fn cluster_name(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<&'t str> {
-        const MOST: usize = 255;
         let text = self.text(key, value)?;
-        if escape(text) != text || text.chars().count() > MOST {
+        if !is_cluster_name(text) {
             let message = "`cluster_name` must be one short line of visible text".to_owned();
             self.error(value.span(), message, None);
         }
         Some(text)
     }
 
-    fn words(&mut self, value: &Value<'t>, line: &str) -> Option<Vec<Box<str>>> {
-        match split_command(line) {
-            Ok(words) => Some(words.into_iter().map(Into::into).collect()),
-            Err(_) if line.trim().is_empty() => {
-                self.error(
-                    value.span(),
-                    "the command is empty".to_owned(),
-                    Some(
-                        "write what is to be run; without the key, the entry's name is run"
-                            .to_owned(),
-                    ),
-                );
-                None
-            }
-            Err(problem) => {
-                self.error(
-                    value.span(),
-                    format!("the command cannot be run as it is written: {problem}"),
-                    Some("quote it, or give it to a shell: `sh -c '…'`".to_owned()),
-                );
+    fn words(&mut self, value: &Value<'t>, line: &str) -> Option<Words> {
+        match command_words(line) {
+            Ok(words) => Some(words),
+            Err((problem, help)) => {
+                self.error(value.span(), problem, Some(help.to_owned()));
                 None
             }
         }
@@ -375,9 +363,30 @@ impl<'t> Reader<'t, '_, '_> {
     }
 }
 
-/// The `format` of a document, whatever else is wrong with it.
-pub(super) fn format_of(table: &DeTable<'_>) -> Option<u64> {
-    unsigned(table.get("format")?.get_ref().as_integer()?)
+/// What a command entry's `command` runs; or what is wrong with it, and what to do.
+pub(super) fn command_words(line: &str) -> Result<Words, (String, &'static str)> {
+    if line.len() > MAX_COMMAND_LINE {
+        let message = format!("the command is longer than {} KiB", MAX_COMMAND_LINE >> 10);
+        return Err((message, "put it into a script on the machine"));
+    }
+    split_command(line)
+        .map(|words| Words::new(&words))
+        .map_err(|problem| match line.trim().is_empty() {
+            true => (
+                "the command is empty".to_owned(),
+                "write what is to be run; without the key, the entry's name is run",
+            ),
+            false => (
+                format!("the command cannot be run as it is written: {problem}"),
+                "quote it, or give it to a shell: `sh -c '…'`",
+            ),
+        })
+}
+
+/// Whether a text can be shown as a cluster's name: short, and nothing of it hidden.
+pub(super) fn is_cluster_name(text: &str) -> bool {
+    const MOST: usize = 255;
+    text.chars().count() <= MOST && escape(text) == text
 }
 
 fn unsigned(integer: &DeInteger<'_>) -> Option<u64> {

@@ -16,14 +16,21 @@ pub struct Location {
 }
 
 /// Finds the key that a rule's path names (`machine.web01.allow_from`, as in
-/// [`Rule::path`](crate::Rule)) in a cluster.toml or in signed content.
+/// [`Rule::path`](crate::Rule)) in a cluster.toml.
 pub fn locate(source: &str, path: &str) -> Option<Location> {
     let span = locate_span(source, path)?;
     let (line, column) = Lines::new(source).position(span.start);
     Some(Location { line, column })
 }
 
-/// The same as the bytes of the key.
+/// Finds the same in signed content, in time and memory that its length bounds.
+pub fn locate_in_content(content: &str, path: &str) -> Option<Location> {
+    let span = super::content::locate(content, path)?;
+    let (line, column) = Lines::new(content).position(span.start);
+    Some(Location { line, column })
+}
+
+/// The same as [`locate`], as the bytes of the key.
 pub fn locate_span(source: &str, path: &str) -> Option<Range<usize>> {
     // A path is itself a dotted key, so it is read as one.
     let wanted = format!("{path} = 0");

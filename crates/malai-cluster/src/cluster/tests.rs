@@ -123,7 +123,7 @@ fn content() {
     let newer = rendered.replace("format = 1", "format = 2\n\"unknown\" = 1");
     assert_eq!(of(&newer), ContentError::TooNew { format: 2 });
     // Even where its syntax is not understood.
-    assert_eq!(of("format = 0x63\n]["), ContentError::TooNew { format: 99 });
+    assert_eq!(of("format = 99\n]["), ContentError::TooNew { format: 99 });
     assert_eq!(
         of("format = 99999999999"),
         ContentError::TooNew { format: u32::MAX }
@@ -137,6 +137,100 @@ fn content() {
     ] {
         assert!(matches!(of(&bad), ContentError::Invalid(_)), "{bad}");
     }
+}
+
+/// Content has one spelling: what TOML would take for the same is not what a manager signs.
+#[test]
+fn content_in_another_spelling_is_refused() {
+    let sections = format!(
+        "[machine.web01]\nid52 = \"{WEB01}\"\nallow_from = \"a\"\n[machine.web01.command.x]\ncommand = \"ls 'a\tb'\"\nargs = true\n[machine.web01.command.\"x.y\"]\n[machine.web02]\nid52 = \"{LAPTOP}\"\n[group.a]\nmembers = \"web01,web02\"\n[group.b]\nmembers = []\n"
+    );
+    let rendered = cluster(&sections).render();
+    assert_eq!(read_content(&rendered).unwrap(), cluster(&sections));
+    let swapped = {
+        let (head, rest) = rendered.split_once("[group.a]").unwrap();
+        let (a, rest) = rest.split_once("[group.b]").unwrap();
+        format!("{head}[group.b]\nmembers = []\n\n[group.a]{a}{rest}")
+    };
+    let mut seen = vec![swapped];
+    for (from, to) in [
+        ("format = 1\n", "format = 01\n"),
+        ("format = 1\n", "format=1\n"),
+        ("format = 1\n", "format = 1 # one\n"),
+        ("format = 1\n\n", "format = 1\n"),
+        ("\n", "\r\n"),
+        ("[cluster_manager]", "[cluster-manager]"),
+        ("[cluster_manager]", "[ cluster_manager ]"),
+        ("[group.a]", "[group.\"a\"]"),
+        ("[group.a]", "[group.b]"),
+        ("[group.a]", "[group.c]"),
+        ("[group.a]", "[[group.a]]"),
+        ("[group.a]", "[group.a.b]"),
+        ("[\"web01\", \"web02\"]", "[\"web01\",\"web02\"]"),
+        ("[\"web01\", \"web02\"]", "[\"web01\", \"web02\", ]"),
+        ("[\"web01\", \"web02\"]", "[\"web01\", 2]"),
+        ("[\"web01\", \"web02\"]", "[\"web01\", \"\"]"),
+        ("[\"web01\", \"web02\"]", "\"web01,web02\""),
+        ("[\"web01\", \"web02\"]", "[\"w\\u0065b01\", \"web02\"]"),
+        ("[\"web01\", \"web02\"]", "['web01', 'web02']"),
+        ("members = []", "members = [\"unknown\"]"),
+        ("members = []\n", ""),
+        ("args = true", "args = false"),
+        ("args = true", "args = yes"),
+        ("\\u0009", "\\t"),
+        ("\\u0009", "\t"),
+        ("\\u0009", "\\u0041"),
+        ("\\u0009", "\\u00e9"),
+        ("command.x]", "command.\"x\"]"),
+        ("command.\"x.y\"]", "command.x.y]"),
+        ("command.\"x.y\"]", "command.a]"),
+        ("machine.web01.command.x", "machine.web02.command.x"),
+        ("machine.web02", "machine.web01"),
+        ("machine.web02", "machine.a"),
+        (
+            "machine.web02]\n",
+            "machine.web02]\nallow_shell = [\"*\"]\nallow_from = [\"*\"]\n",
+        ),
+    ] {
+        assert!(rendered.contains(from), "{from:?}");
+        seen.push(rendered.replacen(from, to, 1));
+    }
+    seen.push(rendered.trim_end().to_owned());
+    seen.push(format!("{rendered}\n"));
+    seen.push(format!("{rendered}x"));
+    for bad in seen {
+        let read = read_content(&bad);
+        assert!(
+            matches!(read, Err(ContentError::Invalid(_))),
+            "{bad}\n{read:?}"
+        );
+    }
+}
+
+#[test]
+fn rules_are_found_in_content() {
+    let content = "format = 1\n\n[group.web01]\nmembers = []\n\n[machine.web01]\nallow_from = [\"*\"]\n\n[machine.web01.command.\"a.b\"]\nargs = true\n\n[machine.web02]\nallow_shell = []\n";
+    for path in [
+        "group.web01",
+        "group.web01.members",
+        "machine.web01",
+        "machine.web01.allow_from",
+        "machine.web01.command.\"a.b\"",
+        "machine.web01.command.\"a.b\".args",
+        "machine.web02.allow_shell",
+        "machine.web01.allow_shell",
+        "machine.web02.allow_from",
+        "machine.web03",
+        "format",
+        "",
+    ] {
+        let found = locate_in_content(content, path);
+        if !["format", "machine.web01.command.\"a.b\""].contains(&path) {
+            assert_eq!(found, locate(content, path), "{path}");
+        }
+    }
+    let command = locate_in_content(content, "machine.web01.command.\"a.b\"").unwrap();
+    assert_eq!((command.line, command.column), (9, 24));
 }
 
 #[test]
@@ -229,9 +323,34 @@ fn floods_end() {
                 n + 1
             )
         },
-        200,
-    ) + "[group.g200]\nmembers = \"m0\"\n";
+        99,
+    ) + "[group.g99]\nmembers = \"m0\"\n";
     assert!(check("f", &wide).cluster.is_some());
+    let deep = wide + "[group.outermost]\nmembers = \"g0\"\n";
+    let deep = check("f", &deep).diagnostics;
+    assert_eq!(
+        deep[0].message,
+        "more than 100 groups lie in one another, from `outermost` on"
+    );
+    // A circle through every group, and from every group back to the first: a short one is shown.
+    let back = many(
+        &|n| format!("[group.g{n}]\nmembers = \"g{},g0\"\n", (n + 1) % 20_000),
+        20_000,
+    );
+    let circles = check("f", &back).diagnostics;
+    assert!(circles.len() < 50, "{}", circles.len());
+    // A list that is narrower than one of many groups: each group was compared with a copy of it.
+    let names = |what: &str, count: usize| {
+        let names: Vec<_> = (0..count).map(|n| format!("{what}{n}")).collect();
+        names.join(",")
+    };
+    let groups = many(&|n| format!("[group.g{n}]\nmembers = \"web01\"\n"), 5_000);
+    let lists = format!(
+        "[machine.web01]\nid52 = \"{WEB01}\"\nallow_shell = \"web01,{}\"\nallow_from = \"{}\"\n",
+        names("g", 4_999),
+        names("g", 5_000)
+    );
+    assert!(check("f", &(groups + &lists)).cluster.is_some());
     // More problems than anybody reads.
     let problems = check("f", &many(&|n| format!("k{n} = \"{n}\"\n"), 50_000)).diagnostics;
     assert_eq!(problems.len(), 1_000);

@@ -1,21 +1,24 @@
 //! Lists of who: each entry found among the cluster's names and keys.
 
 use std::collections::HashSet;
-use std::ops::Range;
 
-use super::{Checker, Named};
+use super::{Checker, MAX_FOREIGN_IDS, Named};
 use crate::allow::{AllowList, Resolved};
 use crate::cluster::document::{List, Spanned};
 use crate::diagnostic::{did_you_mean, quoted};
 use crate::group::Entry;
 use crate::identity::{MachineId, looks_like_id52};
-use crate::name::{GroupName, MachineName};
+use crate::name::MachineName;
 
 impl Checker<'_, '_, '_, '_> {
     pub(super) fn allow_list(&mut self, list: &List<'_>) -> AllowList {
         let mut entries = Vec::new();
         let (mut everyone, mut direct, mut groups) = (None, Vec::new(), Vec::new());
-        for (named, entry, place) in self.entries(list) {
+        let mut seen = HashSet::new();
+        for written in &list.entries {
+            let Some((named, entry)) = self.entry(written, &mut seen) else {
+                continue;
+            };
             let index = entries.len() as u32;
             match named {
                 Some(Named::Machine(member)) => direct.push((member, index)),
@@ -26,7 +29,8 @@ impl Checker<'_, '_, '_, '_> {
                         let message =
                             "`*` is everybody: the rest of the list says nothing".to_owned();
                         let help = "write `\"*\"` alone, or leave it out".to_owned();
-                        self.report.warning(place, message, Some(help));
+                        self.report
+                            .warning(written.span.clone(), message, Some(help));
                     }
                 }
                 None => {}
@@ -35,6 +39,9 @@ impl Checker<'_, '_, '_, '_> {
         }
         direct.sort_unstable();
         direct.dedup_by_key(|(member, _)| *member);
+        groups.sort_unstable();
+        groups.dedup_by_key(|(group, _)| *group);
+        groups.sort_unstable_by_key(|(_, index)| *index);
         AllowList::new(
             entries,
             Resolved {
@@ -45,40 +52,37 @@ impl Checker<'_, '_, '_, '_> {
         )
     }
 
-    /// The entries of a list that are any, with whom each one names: none for `*`, and for a key
-    /// that is no member.
-    pub(super) fn entries(&mut self, list: &List<'_>) -> Vec<(Option<Named>, Entry, Range<usize>)> {
-        let mut found = Vec::with_capacity(list.entries.len());
-        let mut seen = HashSet::new();
-        for entry in list.entries.iter().filter(|entry| !entry.value.is_empty()) {
-            if list.entries.len() > 1 && !seen.insert(entry.value) {
-                let message = format!("{} is in the list twice", quoted(entry.value));
-                let help = "remove one of them".to_owned();
-                self.report.warning(entry.span.clone(), message, Some(help));
-            }
-            if let Some((named, parsed)) = self.entry(entry) {
-                found.push((named, parsed, entry.span.clone()));
-            }
-        }
-        found
-    }
-
-    fn entry(&mut self, entry: &Spanned<&str>) -> Option<(Option<Named>, Entry)> {
+    /// An entry of a list, if it is any, with whom it names: none for `*`, and for a key that is no
+    /// member. `seen` are the entries of the list before it.
+    pub(super) fn entry<'e>(
+        &mut self,
+        entry: &Spanned<&'e str>,
+        seen: &mut HashSet<&'e str>,
+    ) -> Option<(Option<Named>, Entry)> {
         let text = entry.value;
+        if text.is_empty() {
+            return None;
+        }
+        if self.report.wants_warnings() && !seen.insert(text) {
+            let message = format!("{} is in the list twice", quoted(text));
+            let help = "remove one of them".to_owned();
+            self.report.warning(entry.span.clone(), message, Some(help));
+        }
         if text == "*" {
             return Some((None, Entry::Everyone));
         }
         if looks_like_id52(text) {
             return self.id_entry(entry);
         }
+        // Names are shared: a list of many costs little more than it has entries.
         let named = self.names.get(text).copied();
         match named {
-            Some(Named::Machine(_)) => {
-                let name = MachineName::parse(text).ok()?;
+            Some(Named::Machine(member)) => {
+                let name = self.machines[member as usize].name.value.clone();
                 Some((named, Entry::Machine(name)))
             }
-            Some(Named::Group(_)) => {
-                let name = GroupName::parse(text).ok()?;
+            Some(Named::Group(group)) => {
+                let name = self.group_names[group as usize].clone();
                 Some((named, Entry::Group(name)))
             }
             None => {
@@ -91,6 +95,14 @@ impl Checker<'_, '_, '_, '_> {
     fn id_entry(&mut self, entry: &Spanned<&str>) -> Option<(Option<Named>, Entry)> {
         let known = match self.id_texts.get(entry.value) {
             Some(known) => *known,
+            // Each is a point of the curve to look for.
+            None if self.foreign_ids == MAX_FOREIGN_IDS => {
+                let message =
+                    format!("the lists name more than {MAX_FOREIGN_IDS} keys that are no member's");
+                let help = "take them out, or add their machines".to_owned();
+                self.report.error(entry.span.clone(), message, Some(help));
+                return None;
+            }
             None => match MachineId::parse(entry.value) {
                 Ok(id) => (id, None),
                 Err(problem) => {
@@ -102,18 +114,29 @@ impl Checker<'_, '_, '_, '_> {
         };
         let (id, member) = known;
         if member.is_none() {
-            self.report.warning(
-                entry.span.clone(),
-                format!("no machine of this cluster has the id52 `{}`", id.short()),
-                Some("it has no effect until a machine with it is added".to_owned()),
-            );
-            self.id_texts.insert(entry.value.to_owned(), known);
+            if self.report.wants_warnings() {
+                self.report.warning(
+                    entry.span.clone(),
+                    format!("no machine of this cluster has the id52 `{}`", id.short()),
+                    Some("it has no effect until a machine with it is added".to_owned()),
+                );
+            }
+            if self
+                .id_texts
+                .insert(entry.value.to_owned(), known)
+                .is_none()
+            {
+                self.foreign_ids += 1;
+            }
         }
         Some((member.map(Named::Machine), Entry::Id(id)))
     }
 
     fn unknown_name(&mut self, entry: &Spanned<&str>) {
         let text = entry.value;
+        if self.report.is_full() {
+            return;
+        }
         if let Err(problem) = MachineName::parse(text) {
             let help = "a list holds machines, groups, id52s and `*`, with commas between them";
             self.report.error(
@@ -129,8 +152,8 @@ impl Checker<'_, '_, '_, '_> {
                 "an id52 has 52 characters, this has {}",
                 text.len()
             ))
-        } else if self.suggestions > 0 {
-            self.suggestions -= 1;
+        } else if self.report.wants_warnings() && self.suggestions >= self.names.len() {
+            self.suggestions -= self.names.len();
             did_you_mean(text, self.names.keys().copied())
         } else {
             None

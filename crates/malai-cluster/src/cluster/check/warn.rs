@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::super::document::{Document, List};
 use crate::allow::{AllowList, Resolved};
 use crate::diagnostic::Report;
-use crate::group::{Group, GroupIndex};
+use crate::group::{Group, GroupIndex, Member};
 use crate::machine::Machine;
 
 /// Warns about a cluster that has no errors.
@@ -123,8 +123,8 @@ fn unused_groups(
     for section in &document.groups {
         let found = groups.binary_search_by(|group| group.name().cmp(&section.name.value));
         let has_machine = |index: usize| {
-            let mut members = groups[index].all().iter();
-            members.any(|member| (*member as usize) < machines.len())
+            let mut members = groups[index].all();
+            members.any(|member| (member as usize) < machines.len())
         };
         if found.is_ok_and(|index| !used[index] && !has_machine(index)) {
             report.warning(
@@ -142,7 +142,10 @@ fn unused_groups(
 /// Answers whether one list holds everybody that another does.
 struct Protection<'g> {
     groups: &'g [Group],
-    known: HashMap<(GroupIndex, Resolved), bool>,
+    /// The number of each narrow list: many machines have the same.
+    lists: HashMap<&'g Resolved, usize>,
+    /// Whether the list of this number covers a group.
+    known: HashMap<(GroupIndex, usize), bool>,
     /// Looking is bounded: with this many steps gone, lists are taken to cover each other.
     steps: usize,
 }
@@ -151,12 +154,13 @@ impl<'g> Protection<'g> {
     fn new(groups: &'g [Group]) -> Self {
         Protection {
             groups,
+            lists: HashMap::new(),
             known: HashMap::new(),
-            steps: 1_000_000,
+            steps: 10_000_000,
         }
     }
 
-    fn covers(&mut self, narrow: &AllowList, wide: &AllowList) -> bool {
+    fn covers(&mut self, narrow: &'g AllowList, wide: &AllowList) -> bool {
         let (narrow, wide) = (narrow.resolved(), wide.resolved());
         if narrow.everyone.is_some() || self.steps == 0 {
             return true;
@@ -164,30 +168,35 @@ impl<'g> Protection<'g> {
         if wide.everyone.is_some() {
             return false;
         }
-        self.steps = self.steps.saturating_sub(wide.direct.len());
-        let holds = |member| narrow.matching(member, self.groups).is_some();
-        wide.direct.iter().all(|(member, _)| holds(*member))
+        let next = self.lists.len();
+        let number = *self.lists.entry(narrow).or_insert(next);
+        wide.direct
+            .iter()
+            .all(|(member, _)| self.holds(narrow, *member))
             && wide
                 .groups
                 .iter()
-                .all(|(group, _)| self.covers_group(narrow, *group))
+                .all(|(group, _)| self.covers_group(narrow, number, *group))
     }
 
-    fn covers_group(&mut self, narrow: &Resolved, group: GroupIndex) -> bool {
-        if narrow.groups.iter().any(|(inner, _)| *inner == group) {
+    /// Whether a list holds a member. Each of its groups may have to be asked.
+    fn holds(&mut self, list: &Resolved, member: Member) -> bool {
+        self.steps = self.steps.saturating_sub(1 + list.groups.len());
+        self.steps == 0 || list.matching(member, self.groups).is_some()
+    }
+
+    fn covers_group(&mut self, narrow: &Resolved, number: usize, group: GroupIndex) -> bool {
+        self.steps = self.steps.saturating_sub(1 + narrow.groups.len());
+        if self.steps == 0 || narrow.groups.iter().any(|(inner, _)| *inner == group) {
             return true;
         }
-        let key = (group, narrow.clone());
-        if let Some(known) = self.known.get(&key) {
+        if let Some(known) = self.known.get(&(group, number)) {
             return *known;
         }
         let groups = self.groups;
-        let members = groups[group as usize].all();
-        self.steps = self.steps.saturating_sub(members.len());
-        let covered = members
-            .iter()
-            .all(|member| narrow.matching(*member, groups).is_some());
-        self.known.insert(key, covered);
+        let mut members = groups[group as usize].all();
+        let covered = members.all(|member| self.holds(narrow, member));
+        self.known.insert((group, number), covered);
         covered
     }
 }

@@ -1,0 +1,372 @@
+//! Reads signed content: the one spelling that [`render`](super::render) writes, and nothing else of TOML.
+//!
+//! Whoever holds a manager's key can sign anything, so nothing is kept before it is counted, and reading
+//! takes time and memory in proportion to the bytes that were sent. A reader of all of TOML cannot say
+//! that: a dotted key of thirty bytes makes sixteen tables.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::document::{
+    CommandSection, Document, GroupSection, List, MachineSection, Spanned, command_words,
+    is_cluster_name,
+};
+use super::limits::Counts;
+use super::{FORMAT, render::key};
+use crate::identity::MachineId;
+use crate::name::{CommandName, GroupName, MachineName, UserName};
+
+/// Why content cannot be read.
+pub(super) enum Unreadable {
+    /// In a format above [`FORMAT`].
+    Newer(u32),
+    /// Not as a manager writes it, from this place on.
+    Problem(Range<usize>, String),
+}
+
+type Read<T> = Result<T, Unreadable>;
+
+/// Reads all of it, up to the first thing that is not as it must be.
+pub(super) fn read(content: &str) -> Read<Document<'_>> {
+    let mut reader = Reader {
+        content,
+        at: 0,
+        counts: Counts::default(),
+    };
+    reader.format()?;
+    let mut document = Document::default();
+    reader.expect("")?;
+    reader.expect("[cluster_manager]")?;
+    if let Some((text, place)) = reader.string("cluster_name")? {
+        if !is_cluster_name(&text) || text.is_empty() {
+            return Err(problem(place, "`cluster_name` is no name"));
+        }
+        document.cluster_name = text;
+    }
+    let (manager, _) = reader.id()?;
+    document.manager = Some(manager);
+    while reader.line().is_some() {
+        reader.expect("")?;
+        let (header, place) = reader.header()?;
+        if let Some(name) = header.strip_prefix("group.") {
+            reader.group(name, place, &mut document)?;
+        } else if let Some(rest) = header.strip_prefix("machine.") {
+            match rest.split_once(".command.") {
+                None => reader.machine(rest, place, &mut document)?,
+                Some((machine, name)) => reader.command(machine, name, place, &mut document)?,
+            }
+        } else {
+            return Err(problem(place, "unknown section"));
+        }
+    }
+    Ok(document)
+}
+
+struct Reader<'t> {
+    content: &'t str,
+    /// Where the line begins that is read next.
+    at: usize,
+    counts: Counts,
+}
+
+impl<'t> Reader<'t> {
+    /// The line that is read next, without its end.
+    fn line(&self) -> Option<&'t str> {
+        let rest = &self.content[self.at..];
+        (!rest.is_empty()).then(|| &rest[..rest.find('\n').unwrap_or(rest.len())])
+    }
+
+    /// The place of that line.
+    fn place(&self) -> Range<usize> {
+        self.at..self.at + self.line().map_or(0, str::len)
+    }
+
+    /// Goes on to the next line.
+    fn advance(&mut self) -> Read<()> {
+        let place = self.place();
+        if self.content.as_bytes().get(place.end) != Some(&b'\n') {
+            return Err(problem(place, "it ends in the middle of a line"));
+        }
+        self.at = place.end + 1;
+        Ok(())
+    }
+
+    fn expect(&mut self, line: &str) -> Read<()> {
+        if self.line() != Some(line) {
+            let wanted = match line {
+                "" => "an empty line is missing".to_owned(),
+                line => format!("`{line}` is missing"),
+            };
+            return Err(problem(self.place(), wanted));
+        }
+        self.advance()
+    }
+
+    fn format(&mut self) -> Read<()> {
+        let line = self.line().and_then(|line| line.strip_prefix("format = "));
+        let digits = line.filter(|text| {
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0')
+        });
+        let Some(digits) = digits else {
+            return Err(problem(self.place(), "`format` is missing"));
+        };
+        // More digits than a number has are a format that is newer still.
+        match digits.parse().unwrap_or(u32::MAX) {
+            FORMAT => self.advance(),
+            newer => Err(Unreadable::Newer(newer)),
+        }
+    }
+
+    /// What stands in the brackets of a section's first line.
+    fn header(&mut self) -> Read<(&'t str, Range<usize>)> {
+        let place = self.place();
+        let line = self.line().unwrap_or_default();
+        let name = line.strip_prefix('[').and_then(|l| l.strip_suffix(']'));
+        let name = name.ok_or_else(|| problem(place.clone(), "a section is missing"))?;
+        self.advance()?;
+        Ok((name, place.start + 1..place.end - 1))
+    }
+
+    /// The value of a key, and where it is, if the next line is this key's.
+    fn value(&mut self, key: &str) -> Read<Option<(&'t str, Range<usize>)>> {
+        let value = self.line().and_then(|line| line.strip_prefix(key));
+        let Some(value) = value.and_then(|rest| rest.strip_prefix(" = ")) else {
+            return Ok(None);
+        };
+        let end = self.place().end;
+        self.advance()?;
+        Ok(Some((value, end - value.len()..end)))
+    }
+
+    fn string(&mut self, key: &str) -> Read<Option<(Cow<'t, str>, Range<usize>)>> {
+        let Some((value, place)) = self.value(key)? else {
+            return Ok(None);
+        };
+        match unquote(value) {
+            Some(text) => Ok(Some((text, place))),
+            None => Err(problem(place, format!("`{key}` is no string"))),
+        }
+    }
+
+    fn id(&mut self) -> Read<(MachineId, Range<usize>)> {
+        let Some((text, place)) = self.string("id52")? else {
+            return Err(problem(self.place(), "`id52` is missing"));
+        };
+        match MachineId::parse(&text) {
+            Ok(id) => Ok((id, place)),
+            Err(error) => Err(problem(place, error.to_string())),
+        }
+    }
+
+    fn user(&mut self) -> Read<Option<UserName>> {
+        let Some((text, place)) = self.string("username")? else {
+            return Ok(None);
+        };
+        let user = UserName::parse(&text);
+        user.map(Some)
+            .map_err(|error| problem(place, error.to_string()))
+    }
+
+    /// A list of who. Nothing that can be in one needs to be escaped.
+    fn list(&mut self, name: &str) -> Read<Option<List<'t>>> {
+        let start = self.at;
+        let Some((value, place)) = self.value(name)? else {
+            return Ok(None);
+        };
+        let wrong = || problem(place.clone(), format!("`{name}` is no list of strings"));
+        let inside = value.strip_prefix('[').and_then(|v| v.strip_suffix(']'));
+        let inside = inside.ok_or_else(wrong)?;
+        let count = match inside {
+            "" => 0,
+            inside => inside.matches(',').count() + 1,
+        };
+        self.counts
+            .entries(count)
+            .map_err(|error| problem(place.clone(), error))?;
+        let mut entries = Vec::with_capacity(count);
+        let mut at = place.start + 1;
+        for element in inside.split(", ").take(count) {
+            let value = element.strip_prefix('"').and_then(|e| e.strip_suffix('"'));
+            let value = value.filter(|value| {
+                let plain = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'*');
+                !value.is_empty() && value.bytes().all(plain)
+            });
+            let value = value.ok_or_else(wrong)?;
+            let span = at + 1..at + 1 + value.len();
+            entries.push(Spanned { value, span });
+            at += element.len() + ", ".len();
+        }
+        let key = start..start + name.len();
+        Ok(Some(List { key, entries }))
+    }
+
+    fn group(&mut self, name: &str, place: Range<usize>, document: &mut Document<'t>) -> Read<()> {
+        self.counts
+            .group()
+            .map_err(|error| problem(place.clone(), error))?;
+        let name = GroupName::parse(name);
+        let name = name.map_err(|error| problem(place.clone(), error.to_string()))?;
+        let sorted = document
+            .groups
+            .last()
+            .is_none_or(|last| last.name.value < name);
+        if !sorted || !document.machines.is_empty() {
+            return Err(problem(place, "the group is not in its place"));
+        }
+        let members = self.list("members")?;
+        if members.is_none() {
+            return Err(problem(self.place(), "`members` is missing"));
+        }
+        let name = Spanned {
+            value: name,
+            span: place,
+        };
+        document.groups.push(GroupSection { name, members });
+        Ok(())
+    }
+
+    fn machine(
+        &mut self,
+        name: &str,
+        place: Range<usize>,
+        document: &mut Document<'t>,
+    ) -> Read<()> {
+        self.counts
+            .machine()
+            .map_err(|error| problem(place.clone(), error))?;
+        let name = MachineName::parse(name);
+        let name = name.map_err(|error| problem(place.clone(), error.to_string()))?;
+        let sorted = document
+            .machines
+            .last()
+            .is_none_or(|last| last.name.value < name);
+        if !sorted {
+            return Err(problem(place, "the machine is not in its place"));
+        }
+        let allow_from = self.list("allow_from")?;
+        let allow_shell = self.list("allow_shell")?;
+        let (value, span) = self.id()?;
+        let username = self.user()?;
+        document.machines.push(MachineSection {
+            name: Spanned {
+                value: name,
+                span: place,
+            },
+            id: Some(Spanned { value, span }),
+            allow_from,
+            allow_shell,
+            username,
+            commands: Vec::new(),
+        });
+        Ok(())
+    }
+
+    fn command(
+        &mut self,
+        machine: &str,
+        written: &str,
+        place: Range<usize>,
+        document: &mut Document<'t>,
+    ) -> Read<()> {
+        self.counts
+            .command()
+            .map_err(|error| problem(place.clone(), error))?;
+        let wrong = |error: &str| problem(place.clone(), error);
+        let machine = document
+            .machines
+            .last_mut()
+            .filter(|last| last.name.value.as_str() == machine)
+            .ok_or_else(|| wrong("the command is not in its place"))?;
+        let name = unquote(written).unwrap_or(Cow::Borrowed(written));
+        let name = CommandName::parse(&name).map_err(|error| wrong(&error.to_string()))?;
+        let sorted = machine.commands.last().is_none_or(|last| last.name < name);
+        if !sorted || key(name.as_str()) != written {
+            return Err(wrong("the command is not in its place"));
+        }
+        let allow_from = self.list("allow_from")?;
+        let args = match self.value("args")? {
+            None => false,
+            Some(("true", _)) => true,
+            Some((_, place)) => return Err(problem(place, "`args` is not `true`")),
+        };
+        let (line, words) = match self.string("command")? {
+            None => (None, None),
+            Some((line, place)) => {
+                let words = command_words(&line).map_err(|(error, _)| problem(place, error))?;
+                (Some(line), Some(words))
+            }
+        };
+        let username = self.user()?;
+        machine.commands.push(CommandSection {
+            words: words.unwrap_or_else(|| crate::command::Words::one(name.as_str())),
+            name,
+            line,
+            allow_from,
+            username,
+            args,
+        });
+        Ok(())
+    }
+}
+
+fn problem(place: Range<usize>, what: impl Into<String>) -> Unreadable {
+    Unreadable::Problem(place, what.into())
+}
+
+/// The text of a string as [`render`](super::render) writes one: what has to be escaped is, in one way.
+fn unquote(written: &str) -> Option<Cow<'_, str>> {
+    let inside = written.strip_prefix('"')?.strip_suffix('"')?;
+    if !inside.contains(|c: char| c == '"' || c == '\\' || c.is_ascii_control()) {
+        return Some(Cow::Borrowed(inside));
+    }
+    let mut text = String::with_capacity(inside.len());
+    let mut rest = inside;
+    while let Some(next) = rest.find(|c: char| c == '"' || c == '\\' || c.is_ascii_control()) {
+        text.push_str(&rest[..next]);
+        let escape = rest[next..].strip_prefix('\\')?;
+        let (character, after) = match escape.as_bytes().first()? {
+            b'"' => ('"', &escape[1..]),
+            b'\\' => ('\\', &escape[1..]),
+            b'u' => {
+                let digits = escape.get(1..5)?;
+                let value = u32::from_str_radix(digits, 16).ok()?;
+                let control = char::from_u32(value).filter(char::is_ascii_control)?;
+                (digits == format!("{value:04X}")).then_some((control, &escape[5..]))?
+            }
+            _ => return None,
+        };
+        text.push(character);
+        rest = after;
+    }
+    text.push_str(rest);
+    Some(Cow::Owned(text))
+}
+
+/// Finds the key that a rule's path names in signed content, or the section: the bytes of its name.
+pub(super) fn locate(content: &str, path: &str) -> Option<Range<usize>> {
+    let (section, name) = path.rsplit_once('.').unwrap_or((path, ""));
+    let mut at = 0;
+    let mut inside = false;
+    for line in content.split_inclusive('\n') {
+        let text = line.trim_end_matches('\n');
+        if let Some(header) = text.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+            if header == path {
+                let name = match header.strip_suffix('"') {
+                    Some(open) => open.rfind('"'),
+                    None => header.rfind('.').map(|dot| dot + 1),
+                };
+                let start = at + 1;
+                return Some(start + name.unwrap_or(0)..start + header.len());
+            }
+            inside = header == section;
+        } else if inside
+            && text
+                .strip_prefix(name)
+                .is_some_and(|r| r.starts_with(" = "))
+        {
+            return Some(at..at + name.len());
+        }
+        at += line.len();
+    }
+    None
+}
