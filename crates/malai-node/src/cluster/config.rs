@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use malai_cluster::{Cluster, Snapshot, Standing};
+use malai_cluster::{Cluster, Header, Snapshot, SnapshotError, Standing};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 /// What is in force in one cluster, and what stands in the way of more.
@@ -20,26 +21,35 @@ pub struct State {
     pub newer: Option<u64>,
     /// A second content under a revision that this side has.
     pub fork: Option<String>,
+    /// What the manager signed last that cannot be used here, and why: it is not fetched again.
+    pub refused: Option<(Header, SnapshotError)>,
 }
 
 /// The state, and news of it.
 #[derive(Debug)]
-pub struct ConfigStore(watch::Sender<State>);
+pub struct ConfigStore {
+    state: watch::Sender<State>,
+    /// Held while a snapshot is being stored: the state itself is never held up by the disk.
+    installing: Mutex<()>,
+}
 
 impl ConfigStore {
     /// Starts with a state.
     pub fn new(state: State) -> Self {
-        Self(watch::Sender::new(state))
+        Self {
+            state: watch::Sender::new(state),
+            installing: Mutex::default(),
+        }
     }
 
     /// The snapshot in force.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        self.0.borrow().snapshot.clone()
+        self.state.borrow().snapshot.clone()
     }
 
     /// The cluster in force.
     pub fn cluster(&self) -> Option<Arc<Cluster>> {
-        self.0
+        self.state
             .borrow()
             .snapshot
             .as_ref()
@@ -48,21 +58,21 @@ impl ConfigStore {
 
     /// The cluster in which names are looked up: the one in force, else a manager's draft.
     pub fn names(&self) -> Option<Arc<Cluster>> {
-        self.cluster().or_else(|| self.0.borrow().draft.clone())
+        self.cluster().or_else(|| self.state.borrow().draft.clone())
     }
 
     /// All of it.
     pub fn state(&self) -> State {
-        self.0.borrow().clone()
+        self.state.borrow().clone()
     }
 
     /// News: changes each time that a new snapshot is in force.
     pub fn watch(&self) -> watch::Receiver<State> {
-        self.0.subscribe()
+        self.state.subscribe()
     }
 
     /// Puts a newer snapshot in force; `save` stores it first. Two that arrive at once are settled
-    /// here: only the newer one is saved and stays.
+    /// here: only the newer one is saved and stays. Blocks while it is stored.
     ///
     /// # Errors
     ///
@@ -72,28 +82,26 @@ impl ConfigStore {
         snapshot: Arc<Snapshot>,
         save: impl FnOnce(&Snapshot) -> Result<(), E>,
     ) -> Result<Standing, E> {
-        let mut outcome = Ok(Standing::Same);
-        self.0.send_if_modified(|state| {
-            let standing = snapshot
-                .header()
-                .standing(state.snapshot.as_deref().map(Snapshot::header));
-            outcome = match standing {
-                Standing::Newer => save(&snapshot).map(|()| {
-                    state.snapshot = Some(snapshot);
-                    state.problem = None;
-                    state.fork = None;
-                    Standing::Newer
-                }),
-                other => Ok(other),
-            };
-            matches!(outcome, Ok(Standing::Newer))
-        });
-        outcome
+        let _installing = self.installing.lock();
+        let current = self.snapshot();
+        let standing = snapshot
+            .header()
+            .standing(current.as_deref().map(Snapshot::header));
+        if standing == Standing::Newer {
+            save(&snapshot)?;
+            self.state.send_modify(|state| {
+                state.snapshot = Some(snapshot);
+                state.problem = None;
+                state.fork = None;
+                state.refused = None;
+            });
+        }
+        Ok(standing)
     }
 
     /// Changes what is said beside the snapshot, without news.
     pub fn note(&self, change: impl FnOnce(&mut State)) {
-        self.0.send_if_modified(|state| {
+        self.state.send_if_modified(|state| {
             change(state);
             false
         });

@@ -1,12 +1,15 @@
 //! Who may do what where, and why: the decision of the policy, with the places of the rules that made
 //! it. Reads the home, and needs no daemon.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use malai_cluster::{
     Accept, Action, Admitted, Cluster, ClusterRef, Decision, Grant, Location, MAX_CONTENT,
     MachineId, MachineRef, Refusal, Request, Rule, Severity, Snapshot, check, decide, escape,
-    escape_bytes, locate, looks_like_id52, nearest, resolve_target, unknown_cluster,
+    escape_bytes, locate, locate_in_content, looks_like_id52, nearest, resolve_target,
+    unknown_cluster,
 };
 use serde::Serialize;
 
@@ -155,6 +158,7 @@ pub fn why(
         home,
         settings: &settings,
         known: &known,
+        located: RefCell::default(),
         target_is_here,
         accept: accept.as_ref(),
     };
@@ -219,6 +223,8 @@ struct KnownCluster {
     cluster: Cluster,
     local_id: MachineId,
     source: String,
+    /// Whether the source is signed content, and no file that a person wrote.
+    is_content: bool,
     used: ConfigurationUsed,
 }
 
@@ -273,6 +279,7 @@ impl KnownCluster {
             cluster,
             local_id: seed.id(),
             source,
+            is_content: role == Role::Machine,
             used: ConfigurationUsed {
                 file,
                 revision,
@@ -287,6 +294,8 @@ struct Query<'a> {
     home: &'a Home,
     settings: &'a Settings,
     known: &'a KnownCluster,
+    /// Rules that were looked for: each once, since a group of thousands is answered by a few.
+    located: RefCell<HashMap<String, Located>>,
     target_is_here: bool,
     accept: Option<&'a Accept>,
 }
@@ -361,27 +370,41 @@ impl Query<'_> {
     }
 
     fn placed(&self, rule: &str) -> Located {
-        let (path, file, source) = match rule.strip_prefix("malai.toml ") {
-            Some(path) => (path, self.home.settings(), self.settings.accept.source()),
-            None => (
-                rule,
-                self.known.used.file.clone(),
-                self.known.source.as_str(),
-            ),
+        if let Some(located) = self.located.borrow().get(rule) {
+            return located.clone();
+        }
+        let known = self.known;
+        let (file, place) = match rule.strip_prefix("malai.toml ") {
+            Some(path) => {
+                let source = self.settings.accept.source();
+                let place = nearest_place(path, |path| locate(source, path));
+                (self.home.settings(), place)
+            }
+            None if known.is_content => {
+                let find = |path: &str| locate_in_content(&known.source, path);
+                (known.used.file.clone(), nearest_place(rule, find))
+            }
+            None => {
+                let find = |path: &str| locate(&known.source, path);
+                (known.used.file.clone(), nearest_place(rule, find))
+            }
         };
-        Located {
+        let located = Located {
             name: rule.to_owned(),
             file,
-            line: nearest_place(source, path).map(|place| place.line),
-        }
+            line: place.map(|place| place.line),
+        };
+        let mut known = self.located.borrow_mut();
+        known.insert(rule.to_owned(), located.clone());
+        located
     }
 }
 
 /// Where a key stands; of one that is not written, its section.
-fn nearest_place(source: &str, path: &str) -> Option<Location> {
+fn nearest_place(path: &str, find: impl Fn(&str) -> Option<Location>) -> Option<Location> {
     let mut path = path;
     loop {
-        if let Some(found) = locate(source, path) {
+        if let Some(found) = find(path) {
             return Some(found);
         }
         (path, _) = path.rsplit_once('.')?;

@@ -85,6 +85,14 @@ pub(crate) async fn reconcile(
     if header.standing(cluster_state.header().as_ref()) != Standing::Newer {
         return Ok(());
     }
+    if let Some((_, why)) = cluster_state
+        .config
+        .state()
+        .refused
+        .filter(|(refused, _)| header.standing(Some(refused)) == Standing::Same)
+    {
+        return Err(why.into());
+    }
     let snapshot = match fetch(connection, header).await {
         Ok(snapshot) => Arc::new(snapshot),
         Err(error) => {
@@ -96,16 +104,30 @@ pub(crate) async fn reconcile(
                     "revision {} cannot be used here: {why}; what was in force stays in force",
                     header.revision
                 );
-                cluster_state
-                    .config
-                    .note(|state| state.problem = Some(problem));
+                let refused = Some((header.clone(), why.clone()));
+                cluster_state.config.note(|state| {
+                    state.problem = Some(problem);
+                    state.refused = refused;
+                });
             }
             return Err(error);
         }
     };
-    match cluster_state.role {
-        Role::Machine => install(cluster_state, snapshot),
-        Role::Manager => note_newer(cluster_state, &snapshot),
+    let cluster_state = cluster_state.clone();
+    aside(move || match cluster_state.role {
+        Role::Machine => install(&cluster_state, snapshot),
+        Role::Manager => note_newer(&cluster_state, &snapshot),
+    })
+    .await
+}
+
+/// Runs what takes the processor or the disk a while beside everything else that this process does: its
+/// other clusters, sessions and command lines do not wait.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // It is not cancelled, so it has panicked, and goes on doing so here.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
@@ -166,11 +188,8 @@ async fn fetch(connection: &Arc<PeerConnection>, header: &Header) -> Result<Snap
             if content.header.standing(Some(header)) == Standing::Same
                 || content.header.revision > header.revision =>
         {
-            Ok(Snapshot::open(
-                &connection.cluster_state.cluster,
-                content.header,
-                content.content,
-            )?)
+            let cluster = connection.cluster_state.cluster;
+            Ok(aside(move || Snapshot::open(&cluster, content.header, content.content)).await?)
         }
         Fetched::Content(_) => Err(SyncError::Fork {
             revision: header.revision,

@@ -11,6 +11,7 @@ mod examined;
 #[path = "../common/harness.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod harness;
+mod hostile_manager;
 mod limits;
 mod manage;
 #[path = "../common/measure.rs"]

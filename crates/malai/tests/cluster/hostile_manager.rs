@@ -1,0 +1,146 @@
+//! A manager that means harm to those who follow it: what it signs costs them a bounded amount, and
+//! nothing of their other clusters.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use malai_cluster::{ClusterId, Header, MachineId, SecretSeed, signed_bytes};
+use malai_wire::peer::sync::{Compare, Content};
+
+use crate::harness::{ALIAS, Cluster};
+use crate::peer::{self, Peer};
+
+/// What a daemon's memory may be at most while it looks at a configuration of up to 16 MiB, in bytes.
+const MEMORY: usize = 100 << 20;
+
+/// Content of this text, signed as this revision.
+fn signed(seed: &SecretSeed, revision: u64, content: String) -> Content {
+    let (cluster, hash) = (
+        ClusterId::new(seed.id()),
+        *blake3::hash(content.as_bytes()).as_bytes(),
+    );
+    let header = Header {
+        cluster,
+        revision,
+        hash,
+        signature: seed.sign(&signed_bytes(&cluster, revision, &hash)),
+    };
+    Content { header, content }
+}
+
+/// Contents that were dear: circles of groups, groups without end, keys with many dots.
+fn contents(seed: &SecretSeed) -> Vec<String> {
+    let begin = format!(
+        "format = 1\n\n[cluster_manager]\nid52 = \"{}\"\n",
+        seed.id()
+    );
+    let groups = |members: &dyn Fn(usize) -> String, count: usize| {
+        let group = |n| format!("\n[group.g{n:06}]\nmembers = [{}]\n", members(n));
+        begin.clone() + &(0..count).map(group).collect::<String>()
+    };
+    vec![
+        groups(
+            &|n| format!("\"g{:06}\", \"g000000\"", (n + 1) % 20_000),
+            20_000,
+        ),
+        groups(&|n| format!("\"g{:06}\"", (n + 1) % 60_000), 60_000),
+        groups(&|_| String::new(), 450_000),
+        begin.clone() + &"a.b.c.d.e.f.g.h=1\n".repeat(900_000),
+        begin.clone() + &"=\n".repeat(8_000_000),
+    ]
+}
+
+/// The highest resident memory of a process since [`reset`], in bytes.
+fn highest(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
+    kilobytes.parse::<usize>().unwrap() << 10
+}
+
+/// Counts the highest memory of a process from here on; proc(5).
+fn reset(pid: u32) {
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
+}
+
+#[test]
+fn a_snapshot_that_is_too_much_is_refused_and_nothing_else_waits_for_it() {
+    let cluster = Cluster::running(&["web01"]);
+    let web01 = cluster.machine("web01");
+    let (pid, revision) = (web01.pid(), web01.revision());
+    // Another cluster of the same computer, which it manages itself.
+    web01.succeed(&["cluster", "init", "other"]);
+    let other = web01.path.join("clusters/other/cluster.toml");
+    let text = std::fs::read_to_string(&other).unwrap();
+    let id = text.split('"').find(|part| part.len() == 52).unwrap();
+    std::fs::write(
+        &other,
+        format!("{text}\n[machine.me]\nid52 = \"{id}\"\nallow_from = \"*\"\n"),
+    )
+    .unwrap();
+    web01.succeed(&["rescan", "other"]);
+    assert_eq!(web01.run(&["me.other", "echo", "here"]).clean(), "here\n");
+    cluster.manager.stop();
+
+    let seed = SecretSeed::parse_file(&cluster.manager.read("cluster.private-key")).unwrap();
+    let target: MachineId = cluster.id_of("web01").parse().unwrap();
+    reset(pid);
+    let done = AtomicBool::new(false);
+    let slowest = std::thread::scope(|scope| {
+        let honest = scope.spawn(|| {
+            let mut slowest = Duration::ZERO;
+            while !done.load(Ordering::SeqCst) {
+                let begun = Instant::now();
+                assert_eq!(web01.run(&["me.other", "echo", "here"]).clean(), "here\n");
+                slowest = slowest.max(begun.elapsed());
+            }
+            slowest
+        });
+        let mut next = revision;
+        for content in contents(&seed) {
+            next += 1;
+            let content = signed(&seed, next, content);
+            peer::run(async {
+                let peer = Peer::connect(&seed, &target).await;
+                peer.give(content.clone());
+                peer.greet(None).await;
+                for _ in 0..3 {
+                    match peer.compare(content.header.clone()).await {
+                        Compare::Refused(refusal) => {
+                            assert!(refusal.message.contains("is not valid"), "{refusal:?}")
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+                // What was refused once is not fetched again.
+                assert_eq!(peer.fetched(), 1);
+                peer.close().await;
+            });
+            let facts = web01.facts();
+            assert_eq!(facts["revision"].as_u64(), Some(revision), "{facts}");
+            let problem = facts["notices"].to_string();
+            assert!(
+                problem.contains(&format!("revision {next} cannot be used here")),
+                "{facts}"
+            );
+            assert!(
+                problem.contains("what was in force stays in force"),
+                "{facts}"
+            );
+            assert!(problem.len() < 2_000, "{problem}");
+        }
+        done.store(true, Ordering::SeqCst);
+        honest.join().unwrap()
+    });
+    let most = highest(pid);
+    println!("at most {} MiB, slowest command {slowest:?}", most >> 20);
+    assert!(most < MEMORY, "{} MiB", most >> 20);
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    // The old one is in force.
+    assert_eq!(
+        web01
+            .run(&[&format!("web01.{ALIAS}"), "echo", "on"])
+            .clean(),
+        "on\n"
+    );
+}
