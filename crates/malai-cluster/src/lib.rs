@@ -45,5 +45,5 @@ pub use name::{
 };
 pub use policy::{Access, Action, Decision, Grant, Refusal, Request, Rule, access, decide};
 pub use sanitize::{escape, escape_bytes, escape_line, is_unsafe};
-pub use shell_words::{NeedsShell, split_command, split_list, split_sole};
+pub use shell_words::{NeedsShell, quote, quote_bytes, split_command, split_list, split_sole};
 pub use snapshot::{Header, Snapshot, SnapshotError, Standing, next_revision, signed_bytes};

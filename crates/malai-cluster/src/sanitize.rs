@@ -1,9 +1,12 @@
 //! Making any text safe for a terminal and for a log.
 
+use std::fmt::Write;
+
 /// Makes text safe for a terminal and for one line of a log.
 ///
-/// Control characters (newlines and escape sequences among them) and the invisible characters
-/// that reorder or hide what stands beside them become `\u{…}`; everything else stays.
+/// Control characters, newlines and escape sequences among them, and the invisible characters that
+/// reorder or hide their neighbors are written as in a C string: `\n`, `\x1b`, `\u202e`. Everything else
+/// stays.
 pub fn escape(text: &str) -> String {
     if !text.contains(is_unsafe) {
         return text.to_owned();
@@ -23,14 +26,14 @@ pub fn escape_bytes(bytes: &[u8]) -> String {
             push_escaped(&mut safe, character);
         }
         for byte in chunk.invalid() {
-            safe.push_str(&format!("\\x{byte:02x}"));
+            let _ = write!(safe, "\\x{byte:02x}");
         }
     }
     safe
 }
 
-/// Adds a line of somebody's output to `safe`: as [`escape_bytes`], but tabs stay, and a carriage return
-/// at its end.
+/// Appends a line of a command's output to `safe`, escaped as by [`escape_bytes`]. Tabs stay, and so does a
+/// carriage return at the end.
 pub fn escape_line(line: &[u8], safe: &mut Vec<u8>) {
     let (line, end) = match line {
         [line @ .., b'\r'] => (line, &b"\r"[..]),
@@ -50,12 +53,22 @@ pub fn escape_line(line: &[u8], safe: &mut Vec<u8>) {
     safe.extend_from_slice(end);
 }
 
-fn push_escaped(safe: &mut String, character: char) {
-    if is_unsafe(character) {
-        safe.extend(character.escape_unicode());
-    } else {
+/// Appends a character, escaped where it is unsafe.
+pub(crate) fn push_escaped(safe: &mut String, character: char) {
+    if !is_unsafe(character) {
         safe.push(character);
+        return;
     }
+    // A String takes whatever is written to it.
+    let _ = match u32::from(character) {
+        0x09 => write!(safe, "\\t"),
+        0x0a => write!(safe, "\\n"),
+        0x0d => write!(safe, "\\r"),
+        // A byte that is not UTF-8 is written as \x80 to \xff, so only ASCII is written this way.
+        code @ ..0x80 => write!(safe, "\\x{code:02x}"),
+        code @ ..0x1_0000 => write!(safe, "\\u{code:04x}"),
+        code => write!(safe, "\\U{code:08x}"),
+    };
 }
 
 /// Whether a terminal would obey the character, or show others in another place or not at all.

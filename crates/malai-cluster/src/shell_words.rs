@@ -1,16 +1,52 @@
-//! Splitting what people write: a command line into words by POSIX quoting, without a shell, and a list at
-//! its commas.
+//! Words of a command line: split by POSIX quoting, without a shell, and quoted again for one. And lists
+//! with commas.
 
 use std::fmt;
 use std::ops::Range;
 
-use crate::sanitize::escape;
+use crate::sanitize::{escape, is_unsafe, push_escaped};
+
+/// Quotes a word for a shell, where it needs quotes: `it's` becomes `'it'\''s'`.
+///
+/// A word with characters that are unsafe to print is written as `$'…'`, which POSIX shells read back.
+pub fn quote(word: &str) -> String {
+    quote_bytes(word.as_bytes())
+}
+
+/// As [`quote`], for a word that may not be UTF-8.
+pub fn quote_bytes(word: &[u8]) -> String {
+    match std::str::from_utf8(word) {
+        Ok(text) if !text.contains(is_unsafe) => {
+            let needs_none = |c: char| is_plain(c) || !c.is_ascii() && c.is_alphanumeric();
+            if !text.is_empty() && text.chars().all(needs_none) {
+                text.to_owned()
+            } else {
+                format!("'{}'", text.replace('\'', r"'\''"))
+            }
+        }
+        _ => {
+            let mut quoted = "$'".to_owned();
+            for chunk in word.utf8_chunks() {
+                for character in chunk.valid().chars() {
+                    if matches!(character, '\'' | '\\') {
+                        quoted.push('\\');
+                    }
+                    push_escaped(&mut quoted, character);
+                }
+                for byte in chunk.invalid() {
+                    quoted.push_str(&format!("\\x{byte:02x}"));
+                }
+            }
+            quoted + "'"
+        }
+    }
+}
 
 /// Splits a command's sole argument into words by POSIX quoting, as a client does before sending.
 ///
-/// An argument without blanks is one word already and comes back as it is. One with blanks may
-/// have, outside quotes, only blanks and `[A-Za-z0-9_@%+=:,./-]`: whoever writes anything else
-/// means a shell, and there is none.
+/// An argument without blanks is one word already and comes back as it is. One with blanks may have,
+/// outside quotes, only blanks and `[A-Za-z0-9_@%+=:,./-]`: anything else would need a shell, and none is
+/// involved.
 ///
 /// # Errors
 ///
@@ -26,7 +62,7 @@ pub fn split_sole(argument: &str) -> Result<Vec<String>, NeedsShell> {
 ///
 /// # Errors
 ///
-/// Says what is wrong, in words for whoever edits the file.
+/// What is wrong, for the person who edits the file.
 pub fn split_command(command: &str) -> Result<Vec<String>, String> {
     let words = split(command).map_err(|problem| problem.to_string())?;
     match words.first() {
@@ -35,8 +71,8 @@ pub fn split_command(command: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// Splits the text of a list as it is written in a configuration file: entries with commas between
-/// them, each with its place in the source. `span` is where the string stands, quotes included.
+/// Splits a list of a configuration file at its commas. Each entry comes with its place in the source;
+/// `span` is the place of the whole string, quotes included.
 pub fn split_list<'t>(
     source: &str,
     text: &'t str,
@@ -45,8 +81,7 @@ pub fn split_list<'t>(
     if text.trim().is_empty() {
         return Vec::new();
     }
-    // Where nothing is escaped, the text stands between the quotes as it is, and every entry has a
-    // place of its own.
+    // A string without escapes stands in the source as it is, so every entry has a place of its own.
     let written = source.get(span.clone()).unwrap_or_default();
     let start = written
         .find(text)
@@ -114,10 +149,10 @@ impl fmt::Display for NeedsShell {
 
 impl std::error::Error for NeedsShell {}
 
-/// POSIX shell quoting (XCU §2.2) with nothing of a shell around it.
+/// POSIX shell quoting (XCU §2.2) without the rest of a shell.
 ///
-/// The `shlex` crate splits the same way (a test holds the two together) but does not tell what
-/// was quoted, and that is the question here.
+/// The `shlex` crate splits the same way (a test compares the two) but does not tell what was quoted,
+/// which decides here whether a shell is needed.
 fn split(line: &str) -> Result<Vec<String>, NeedsShell> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

@@ -1,5 +1,6 @@
 //! An argument in the audit record: text where it is text, otherwise its bytes, and cut where it is long.
 
+use malai_cluster::{quote, quote_bytes};
 use serde::{Deserialize, Serialize};
 
 use crate::json::{encode, encoded_length, start_of};
@@ -75,38 +76,21 @@ impl Argument {
         }
     }
 
-    /// For people: escaped for a terminal, quoted where blanks would hide where it ends.
+    /// The argument for people: quoted as for a shell, and safe for a terminal.
     pub fn shown(&self) -> String {
-        match self {
-            Argument::Text(text) => quoted(text, malai_cluster::escape(text)),
-            Argument::Cut { text, of } => {
-                let shown = quoted(text, malai_cluster::escape(text));
-                format!("{shown}…({of} bytes)")
-            }
+        let (quoted, of) = match self {
+            Argument::Text(text) => (quote(text), None),
+            Argument::Cut { text, of } => (quote(text), Some(of)),
             Argument::Bytes { hex, of } => {
-                let bytes: Vec<u8> = hex
-                    .as_bytes()
-                    .chunks(2)
-                    .filter_map(|digits| {
-                        u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-                    })
-                    .collect();
-                let lossy = String::from_utf8_lossy(&bytes);
-                let shown = quoted(&lossy, malai_cluster::escape_bytes(&bytes));
-                match of {
-                    Some(of) => format!("{shown}…({of} bytes)"),
-                    None => shown,
-                }
+                let digits = hex.as_bytes().chunks(2);
+                let byte = |digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+                let bytes: Vec<u8> = digits.filter_map(byte).collect();
+                (quote_bytes(&bytes), of.as_ref())
             }
+        };
+        match of {
+            Some(of) => format!("{quoted}…({of} bytes)"),
+            None => quoted,
         }
     }
-}
-
-/// In single quotes, where a shell would want some.
-fn quoted(text: &str, shown: String) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return shown;
-    }
-    format!("'{}'", shown.replace('\'', r"'\''"))
 }

@@ -83,13 +83,13 @@ fn what_is_no_target() {
     refused(
         "web01.company\n",
         expect![[
-            r#""company\u{a}" cannot be a cluster alias: only a-z, 0-9 and "-" may be in it, not "\u{a}""#
+            r#""company\n" cannot be a cluster alias: only a-z, 0-9 and "-" may be in it, not "\n""#
         ]],
     );
     refused(
         "\u{1b}[2J.company",
         expect![[
-            r#"`\u{1b}[2J.company` may mean several machines: one is asked for here, as in web01.company"#
+            r#"`\x1b[2J.company` may mean several machines: one is asked for here, as in web01.company"#
         ]],
     );
     refused(

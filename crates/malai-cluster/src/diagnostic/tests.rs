@@ -10,111 +10,111 @@ fn places() {
         "a\nbcd\n",
         3..5,
         expect![[r#"
-        error: it is\u{1b} so
-          --> f\u{7}:2:2
+        error: it is\x1b so
+          --> f\x07:2:2
            |
          2 | bcd
            |  ^^
-           = help: do\u{a}this"#]],
+           = help: do\nthis"#]],
     );
     shown(
         "ü = é\n",
         5..7,
         expect![[r#"
-        error: it is\u{1b} so
-          --> f\u{7}:1:5
+        error: it is\x1b so
+          --> f\x07:1:5
            |
          1 | ü = é
            |     ^
-           = help: do\u{a}this"#]],
+           = help: do\nthis"#]],
     );
     shown(
         "\ta\tb",
         3..4,
         expect![[r#"
-        error: it is\u{1b} so
-          --> f\u{7}:1:4
+        error: it is\x1b so
+          --> f\x07:1:4
            |
          1 |     a    b
            |          ^
-           = help: do\u{a}this"#]],
+           = help: do\nthis"#]],
     );
     shown(
         "windows\r\nlines\r\n",
         9..14,
         expect![[r#"
-        error: it is\u{1b} so
-          --> f\u{7}:2:1
+        error: it is\x1b so
+          --> f\x07:2:1
            |
          2 | lines
            | ^^^^^
-           = help: do\u{a}this"#]],
+           = help: do\nthis"#]],
     );
     shown(
         "two\nlines",
         0..9,
         expect![[r#"
-        error: it is\u{1b} so
-          --> f\u{7}:1:1
+        error: it is\x1b so
+          --> f\x07:1:1
            |
          1 | two
            | ^^^
-           = help: do\u{a}this"#]],
+           = help: do\nthis"#]],
     );
     shown(
         "",
         0..0,
         expect![[r#"
-        error: it is\u{1b} so
-          --> f\u{7}:1:1
+        error: it is\x1b so
+          --> f\x07:1:1
            |
          1 | 
            | ^
-           = help: do\u{a}this"#]],
+           = help: do\nthis"#]],
     );
     shown(
         "end",
         3..3,
         expect![[r#"
-        error: it is\u{1b} so
-          --> f\u{7}:1:4
+        error: it is\x1b so
+          --> f\x07:1:4
            |
          1 | end
            |    ^
-           = help: do\u{a}this"#]],
+           = help: do\nthis"#]],
     );
     shown(
         "far",
         90..99,
         expect![[r#"
-        error: it is\u{1b} so
-          --> f\u{7}:1:4
+        error: it is\x1b so
+          --> f\x07:1:4
            |
          1 | far
            |    ^
-           = help: do\u{a}this"#]],
+           = help: do\nthis"#]],
     );
     shown(
         "é",
         1..2,
         expect![[r#"
-        error: it is\u{1b} so
-          --> f\u{7}:1:1
+        error: it is\x1b so
+          --> f\x07:1:1
            |
          1 | é
            | ^
-           = help: do\u{a}this"#]],
+           = help: do\nthis"#]],
     );
     shown(
         "\u{1b}[31m = \u{202e}x",
         8..11,
         expect![[r#"
-        error: it is\u{1b} so
-          --> f\u{7}:1:9
-           |
-         1 | \u{1b}[31m = \u{202e}x
-           |              ^^^^^^^^
-           = help: do\u{a}this"#]],
+            error: it is\x1b so
+              --> f\x07:1:9
+               |
+             1 | \x1b[31m = \u202ex
+               |            ^^^^^^
+               = help: do\nthis"#]],
     );
 }
 

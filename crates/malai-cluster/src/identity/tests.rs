@@ -78,7 +78,7 @@ fn what_is_no_id52() {
     refused(
         &valid.replace('i', "\u{1b}"),
         expect![[
-            r#"an id52 has only 0-9 and a-v, character 1 is "\u{1b}": copy it again from `malai machine init` or `malai status`"#
+            r#"an id52 has only 0-9 and a-v, character 1 is "\x1b": copy it again from `malai machine init` or `malai status`"#
         ]],
     );
     // A Cyrillic letter that looks like a Latin one.

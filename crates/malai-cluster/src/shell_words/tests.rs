@@ -84,15 +84,31 @@ fn lines_for_a_shell() {
     shell("   ", expect!["it has no words"]);
     shell(
         "echo \u{1b}[2J",
-        expect![[
-            r#"`\u{1b}` outside quotes means something to a shell, and no shell is involved"#
-        ]],
+        expect![[r#"`\x1b` outside quotes means something to a shell, and no shell is involved"#]],
     );
     shell("echo 'a\0b'", expect!["it has a NUL character"]);
     shell(
         "echo é",
         expect!["`é` outside quotes means something to a shell, and no shell is involved"],
     );
+}
+
+#[test]
+fn quoting() {
+    for (word, quoted) in [
+        (&b"plain-1.2/x=y"[..], "plain-1.2/x=y"),
+        ("grün".as_bytes(), "grün"),
+        (b"", "''"),
+        (b"a b", "'a b'"),
+        (b"~", "'~'"),
+        (b"$(x) `y` \\", r"'$(x) `y` \'"),
+        (b"it's", r"'it'\''s'"),
+        (b"it's\n\\", r"$'it\'s\n\\'"),
+        (b"\x1b[2J\xff", r"$'\x1b[2J\xff'"),
+    ] {
+        assert_eq!(quote_bytes(word), quoted);
+    }
+    assert_eq!(quote("\u{202e}"), r"$'\u202e'");
 }
 
 fn shell(line: &str, expected: Expect) {
@@ -127,5 +143,14 @@ proptest! {
     fn quoted_words_come_back(words in prop::collection::vec("[^\0]{0,6}", 2..5)) {
         let line: Vec<_> = words.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
         prop_assert_eq!(split_sole(&line.join(" ")).unwrap(), words);
+    }
+
+    #[test]
+    fn a_quoted_word_is_one_word_to_a_shell_and_safe_to_print(word in "\\PC{0,12}") {
+        let quoted = quote(&word);
+        prop_assert!(!quoted.contains(is_unsafe), "{}", quoted);
+        if !quoted.starts_with('$') {
+            prop_assert_eq!(shlex::split(&quoted), Some(vec![word]));
+        }
     }
 }

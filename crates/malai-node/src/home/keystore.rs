@@ -1,10 +1,11 @@
 //! Secret keys in files: made with the system's randomness, readable by their owner alone.
 
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use malai_cluster::{SecretSeed, SeedError};
+use malai_cluster::{SecretSeed, SeedError, quote_bytes};
 use rand::TryRng;
 use rand::rngs::SysRng;
 
@@ -110,14 +111,9 @@ pub fn load(path: &Path) -> Result<SecretSeed, KeyError> {
     })
 }
 
-/// A path as a shell takes it, for commands that the reader is told to run.
+/// Quotes a path for a shell, for commands that the reader is told to run.
 pub(crate) fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.into_owned();
-    }
-    format!("'{}'", display_path(path).replace('\'', r"'\''"))
+    quote_bytes(path.as_os_str().as_bytes())
 }
 
 #[cfg(test)]

@@ -187,8 +187,8 @@ fn arguments_for_people() {
         (b"", "''"),
         (b"a b", "'a b'"),
         (b"it's", r"'it'\''s'"),
-        (b"\x1b[2J", r"'\u{1b}[2J'"),
-        (b"a\xffb", r"'a\xffb'"),
+        (b"\x1b[2J", r"$'\x1b[2J'"),
+        (b"a\xffb", r"$'a\xffb'"),
         ("ä".as_bytes(), "ä"),
     ] {
         assert_eq!(shown(argument), expected);

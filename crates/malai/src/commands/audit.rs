@@ -7,13 +7,13 @@ use malai_wire::audit::{Event, Record};
 use malai_wire::time::Timestamp;
 
 use crate::cli::AuditArgs;
-use crate::commands::follow::{Pieces, SHOWN_FIRST, moment, wait};
+use crate::commands::follow::{BufferedPrinter, SHOWN_FIRST, parse_since, wait_for_change};
 use crate::output::exit::Exit;
 use crate::output::{self, Printer};
 
 /// Shows what is wanted of it, and what comes, if that is wanted.
 pub fn run(home: &Home, args: &AuditArgs, printer: &Printer) -> anyhow::Result<Exit> {
-    let since = match args.since.as_deref().map(moment).transpose() {
+    let since = match args.since.as_deref().map(parse_since).transpose() {
         Ok(since) => since,
         Err(reason) => {
             printer.say(&reason);
@@ -47,7 +47,7 @@ pub fn run(home: &Home, args: &AuditArgs, printer: &Printer) -> anyhow::Result<E
         show_all(&mut trail, &wanted, &mut shown)?;
     }
     shown.pieces.flush();
-    while args.follow && !printer.has_failed() && wait()? {
+    while args.follow && !printer.has_failed() && wait_for_change()? {
         trail.poll()?;
         show_all(&mut trail, &wanted, &mut shown)?;
         shown.pieces.flush();
@@ -119,14 +119,14 @@ impl Wanted<'_> {
 /// What is to be printed, in the way that was asked for.
 struct Shown<'a> {
     json: bool,
-    pieces: Pieces<'a>,
+    pieces: BufferedPrinter<'a>,
 }
 
 impl<'a> Shown<'a> {
     fn new(json: bool, printer: &'a Printer) -> Self {
         Self {
             json,
-            pieces: Pieces::new(printer),
+            pieces: BufferedPrinter::new(printer),
         }
     }
 

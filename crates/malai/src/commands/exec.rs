@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use malai_cluster::{NeedsShell, Target, Targets, escape, split_sole};
+use malai_cluster::{NeedsShell, Target, Targets, escape, quote, split_sole};
 use malai_node::{Home, Names, Settings};
 use malai_wire::peer::exec::{Action, Terminal};
 
@@ -63,7 +63,7 @@ pub(super) fn run_on(
                 .unwrap_or_default();
             anyhow::bail!(
                 "{error}\n  if you want one: malai {target} sh -c {}",
-                quoted(&line)
+                quote(&line)
             );
         }
     };
@@ -160,8 +160,4 @@ pub(super) fn argument_list(arguments: &[OsString]) -> Result<Vec<Vec<u8>>, Need
         .iter()
         .map(|argument| argument.as_bytes().to_vec())
         .collect())
-}
-
-fn quoted(line: &str) -> String {
-    format!("'{}'", escape(line).replace('\'', r"'\''"))
 }

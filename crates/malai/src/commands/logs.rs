@@ -8,7 +8,7 @@ use malai_node::{Home, LockState, RotatedReader, display_path, lock};
 use malai_wire::time::Timestamp;
 
 use crate::cli::LogsArgs;
-use crate::commands::follow::{Pieces, SHOWN_FIRST, moment, wait};
+use crate::commands::follow::{BufferedPrinter, SHOWN_FIRST, parse_since, wait_for_change};
 use crate::logging;
 use crate::output::Printer;
 use crate::output::exit::Exit;
@@ -22,7 +22,7 @@ const ELSEWHERE: &str =
 
 /// Shows what is wanted of it, and what comes, if that is wanted.
 pub fn run(home: &Home, args: &LogsArgs, printer: &Printer) -> anyhow::Result<Exit> {
-    let since = match args.since.as_deref().map(moment).transpose() {
+    let since = match args.since.as_deref().map(parse_since).transpose() {
         Ok(since) => since,
         Err(reason) => {
             printer.say(&reason);
@@ -60,7 +60,7 @@ pub fn run(home: &Home, args: &LogsArgs, printer: &Printer) -> anyhow::Result<Ex
         None => shown.all(&mut lines)?,
     }
     shown.pieces.flush();
-    while args.follow && !printer.has_failed() && wait()? {
+    while args.follow && !printer.has_failed() && wait_for_change()? {
         lines.poll()?;
         shown.all(&mut lines)?;
         shown.pieces.flush();
@@ -83,7 +83,7 @@ struct Shown<'a> {
     since: Option<Timestamp>,
     /// Whether the last line that has a time is wanted: one without belongs to it.
     wanted: bool,
-    pieces: Pieces<'a>,
+    pieces: BufferedPrinter<'a>,
 }
 
 impl<'a> Shown<'a> {
@@ -91,7 +91,7 @@ impl<'a> Shown<'a> {
         Self {
             since,
             wanted: since.is_none(),
-            pieces: Pieces::new(printer),
+            pieces: BufferedPrinter::new(printer),
         }
     }
 

@@ -95,7 +95,7 @@ mod tests {
             ("reload", "malai has: malai rescan"),
             ("work", "a target is web01.work"),
             ("qqqqqq", "see: malai --help"),
-            ("a\nb", "no such command: a\\u{a}b"),
+            ("a\nb", "no such command: a\\nb"),
         ] {
             let text = no_such_command(&[word.into()], &names);
             assert!(text.contains(said), "{word}: {text}");

@@ -13,8 +13,8 @@ use std::time::Instant;
 use guard::Interrupts;
 use sandbox::Stage;
 
-use crate::output::Printer;
 use crate::output::exit::Exit;
+use crate::output::{Printer, duration};
 
 /// Plays all scenes, then takes everything down, or with `keep` says how to go on by hand.
 pub fn run(keep: bool, printer: &Printer) -> anyhow::Result<Exit> {
@@ -39,8 +39,8 @@ pub fn run(keep: bool, printer: &Printer) -> anyhow::Result<Exit> {
     played?;
     cleared?;
     printer.out(&format!(
-        "\n✅ Every step did what it says, in {:.1} s. The daemons are stopped and the folder is removed.\n",
-        begun.elapsed().as_secs_f64()
+        "\n✅ Every step did what it says, in {}. The daemons are stopped and the folder is removed.\n",
+        duration::format(begun.elapsed())
     ));
     Ok(Exit::OK)
 }

@@ -10,11 +10,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
+use malai_cluster::quote;
 use malai_node::{Home, LockState, lock};
 use rustix::process::Pid;
 
 use crate::demo::guard::{ForeignProcess, Interrupts, Watchdog};
-use crate::output::Printer;
+use crate::output::{Printer, style};
 
 /// The computers of the demo, the manager first.
 pub const COMPUTERS: [&str; 3] = ["laptop", "web01", "db01"];
@@ -34,7 +35,7 @@ pub struct Stage<'a> {
     /// Daemons that were seen to run, by computer.
     daemons: RefCell<BTreeMap<&'static str, ForeignProcess>>,
     standing: Cell<bool>,
-    bold: bool,
+    is_styled: bool,
 }
 
 /// A command as it is typed at one of the computers.
@@ -69,8 +70,8 @@ impl<'a> Invocation<'a> {
     }
 
     fn as_typed(&self) -> String {
-        let words: Vec<_> = self.words.iter().map(|word| quoted(word)).collect();
-        let feeding = self.input.map(|line| format!("echo {} | ", quoted(line)));
+        let words: Vec<_> = self.words.iter().map(|word| quote(word)).collect();
+        let feeding = self.input.map(|line| format!("echo {} | ", quote(line)));
         format!("{}malai {}", feeding.unwrap_or_default(), words.join(" "))
     }
 }
@@ -152,7 +153,7 @@ impl<'a> Stage<'a> {
             interrupts,
             daemons: RefCell::default(),
             standing: Cell::new(false),
-            bold: rustix::termios::isatty(io::stdout()),
+            is_styled: style::is_styled(&io::stdout()),
         })
     }
 
@@ -188,10 +189,7 @@ impl<'a> Stage<'a> {
     }
 
     fn strong(&self, text: &str) -> String {
-        match self.bold {
-            true => format!("\x1b[1m{text}\x1b[0m"),
-            false => text.to_owned(),
-        }
+        style::paint(text, style::STRONG, self.is_styled)
     }
 
     /// Shows a command as it is typed, runs it, and shows what it said.
@@ -332,7 +330,7 @@ impl<'a> Stage<'a> {
         let line = |on: &str, rest: &str| {
             format!(
                 "  MALAI_HOME={} MALAI_NETWORK=loopback {program} {rest}\n",
-                quoted(&self.folder.join(on).to_string_lossy())
+                quote(&self.folder.join(on).to_string_lossy())
             )
         };
         let mut text = format!(
@@ -344,14 +342,14 @@ impl<'a> Stage<'a> {
         text += &line("laptop", "status");
         text += &format!(
             "  $EDITOR {}\n",
-            quoted(&self.cluster_toml().to_string_lossy())
+            quote(&self.cluster_toml().to_string_lossy())
         );
         text += &line("laptop", "rescan demo");
         text += "End it:\n";
         for on in COMPUTERS {
             text += &line(on, "stop");
         }
-        text + &format!("  rm -r {}\n", quoted(&self.folder.to_string_lossy()))
+        text + &format!("  rm -r {}\n", quote(&self.folder.to_string_lossy()))
     }
 
     /// `malai`, if a shell would find this program by that name, else its path.
@@ -364,7 +362,7 @@ impl<'a> Stage<'a> {
         });
         match first.and_then(|program| fs::canonicalize(program).ok()) {
             Some(found) if Some(&found) == own.as_ref() => "malai".to_owned(),
-            _ => quoted(&self.program.to_string_lossy()),
+            _ => quote(&self.program.to_string_lossy()),
         }
     }
 }
@@ -376,17 +374,5 @@ impl Drop for Stage<'_> {
         {
             self.printer.say(&format!("{error:#}"));
         }
-    }
-}
-
-/// A word as a shell wants it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| {
-        c.is_ascii_alphanumeric()
-            || matches!(c, '_' | '@' | '%' | '+' | '=' | ':' | ',' | '.' | '/' | '-')
-    };
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
     }
 }

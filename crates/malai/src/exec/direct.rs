@@ -11,7 +11,7 @@ use malai_node::{
     Reaper, Service, Settings, Sink, Source, dispatch, manager_file,
 };
 use malai_wire::control::ClientMessage;
-use malai_wire::peer::exec::{Action, Signal, Terminal};
+use malai_wire::peer::exec::{Action, Terminal};
 use malai_wire::{Refusal, RefusalCode};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -22,6 +22,7 @@ use super::timed_out;
 use crate::cli::TargetOptions;
 use crate::exec::interactive::{Interactive, SessionBackend};
 use crate::exec::reaper;
+use crate::signals::FORWARDED;
 use crate::signals::ignored::Ignored;
 use crate::signals::started::Started;
 
@@ -233,18 +234,12 @@ fn caller(
 /// Passes signals on from the moment the command runs; before that they end this process.
 fn pass_signals(sender: &mpsc::Sender<ControlEvent>, started: &Started) -> io::Result<()> {
     let ignored = Ignored::at_start();
-    for (kind, name) in [
-        (SignalKind::interrupt(), Signal::Int),
-        (SignalKind::terminate(), Signal::Term),
-        (SignalKind::hangup(), Signal::Hup),
-        (SignalKind::quit(), Signal::Quit),
-        (SignalKind::user_defined1(), Signal::Usr1),
-        (SignalKind::user_defined2(), Signal::Usr2),
-    ] {
-        if ignored.contains(kind.as_raw_value()) {
+    for (number, name) in FORWARDED {
+        if ignored.contains(number) {
             continue;
         }
-        let (mut arrivals, sender, started) = (signal(kind)?, sender.clone(), started.clone());
+        let mut arrivals = signal(SignalKind::from_raw(number))?;
+        let (sender, started) = (sender.clone(), started.clone());
         // Ends with the runtime.
         tokio::spawn(async move {
             while arrivals.recv().await.is_some() {
@@ -252,7 +247,7 @@ fn pass_signals(sender: &mpsc::Sender<ControlEvent>, started: &Started) -> io::R
                 // Aside, since this thread is the one that would hear of it.
                 let set = tokio::task::spawn_blocking(move || waiting.is_set());
                 if !set.await.unwrap_or(false) {
-                    std::process::exit(128 + kind.as_raw_value());
+                    std::process::exit(128 + number);
                 }
                 let _ = sender.send(ControlEvent::Signal(name)).await;
             }

@@ -10,14 +10,11 @@ use std::time::Duration;
 
 use malai_node::{CommandResult, EXIT_MALAI_FAILURE, GRACE};
 use malai_wire::control::ClientMessage;
-use malai_wire::peer::exec::Signal;
 use rustix::event::{PollFd, PollFlags};
-use signal_hook::consts::{
-    SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH,
-};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::Signals;
 
-use crate::signals::ignored::Ignored;
+use crate::signals;
 use crate::signals::started::Started;
 use crate::terminal::tilde::{Escapes, HELP, Invocation};
 use crate::terminal::{self, Raw};
@@ -59,11 +56,7 @@ struct State {
 impl Interactive {
     /// Begins to listen to signals.
     pub fn begin(target: &str, other: impl SessionBackend) -> io::Result<Self> {
-        const HEARD: [i32; 9] = [
-            SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT, SIGWINCH,
-        ];
-        let ignored = Ignored::at_start();
-        let mut signals = Signals::new(HEARD.iter().filter(|signal| !ignored.contains(**signal)))?;
+        let mut signals = Signals::new(signals::caught().chain([SIGWINCH]))?;
         let inner = Arc::new(Inner {
             target: target.to_owned(),
             other: Box::new(other),
@@ -147,10 +140,10 @@ impl Inner {
                     message: None,
                 });
             }
-            SIGINT => Signal::Int,
-            SIGQUIT => Signal::Quit,
-            SIGUSR1 => Signal::Usr1,
-            _ => Signal::Usr2,
+            number => match signals::forwarded(number) {
+                Some(signal) => signal,
+                None => return,
+            },
         };
         self.other.tell(ClientMessage::Signal(signal));
     }

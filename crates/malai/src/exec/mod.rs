@@ -7,12 +7,12 @@ pub mod route;
 pub mod via_daemon;
 
 use crate::cli::TargetOptions;
-use crate::output::duration::shown;
+use crate::output::duration;
 
 /// What is said of a command that was given up after its time.
 fn timed_out(target: &str, on: &TargetOptions) -> String {
     format!(
         "{target} timed out after {}; the command was ended",
-        shown(on.timeout.unwrap_or_default())
+        duration::format(on.timeout.unwrap_or_default())
     )
 }

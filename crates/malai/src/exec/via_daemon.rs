@@ -12,10 +12,10 @@ use malai_node::control::{Control, ControlError, PATIENCE};
 use malai_node::{CommandResult, dispatch};
 use malai_wire::control::{ClientMessage, Exec, Reply, Request, Stdin};
 use malai_wire::frame::Tagged;
-use malai_wire::peer::exec::{Action, Signal, Terminal};
+use malai_wire::peer::exec::{Action, Terminal};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGCONT, SIGTSTP};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
@@ -23,7 +23,7 @@ use super::timed_out;
 
 use crate::cli::TargetOptions;
 use crate::exec::interactive::{Interactive, SessionBackend};
-use crate::signals::ignored::Ignored;
+use crate::signals;
 use crate::signals::started::START_GRACE;
 
 /// Runs a command and waits for its end.
@@ -288,15 +288,10 @@ fn pass_input(voice: &Mutex<UnixStream>) {
 /// The signals to this process, from the moment they are caught.
 type Signals = SignalDelivery<UnixStream, SignalOnly>;
 
-/// Catches signals; but for those that whoever started this process had ignored.
+/// Catches signals, except those that this process's parent ignored.
 fn catch() -> io::Result<Signals> {
-    const CAUGHT: [i32; 8] = [
-        SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT,
-    ];
-    let ignored = Ignored::at_start();
     let (read, write) = UnixStream::pair()?;
-    let caught = CAUGHT.iter().filter(|signal| !ignored.contains(**signal));
-    Signals::with_pipe(read, write, SignalOnly, caught)
+    Signals::with_pipe(read, write, SignalOnly, signals::caught())
 }
 
 /// Passes a signal on to the command; or stops this process, and says so.
@@ -308,12 +303,10 @@ fn pass(number: i32, voice: &Mutex<UnixStream>) {
             return;
         }
         SIGCONT => ClientMessage::Resume,
-        SIGINT => ClientMessage::Signal(Signal::Int),
-        SIGTERM => ClientMessage::Signal(Signal::Term),
-        SIGHUP => ClientMessage::Signal(Signal::Hup),
-        SIGQUIT => ClientMessage::Signal(Signal::Quit),
-        SIGUSR1 => ClientMessage::Signal(Signal::Usr1),
-        _ => ClientMessage::Signal(Signal::Usr2),
+        number => match signals::forwarded(number) {
+            Some(signal) => ClientMessage::Signal(signal),
+            None => return,
+        },
     };
     let _ = say(voice, &message);
 }

@@ -10,7 +10,7 @@ pub mod summary;
 pub mod writer;
 
 use std::collections::VecDeque;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use route::Backend;
 use stdin::Input;
 use summary::End;
 
+use crate::output::style::{self, paint};
 use crate::signals;
 
 /// How much of each stream is kept for a JSON object, in bytes.
@@ -212,12 +213,8 @@ fn why_not_written(result: &Result<io::Result<()>, tokio::task::JoinError>) -> G
 
 /// Names for the machines: with their cluster only where there are several.
 fn labels(machines: &[Named]) -> Vec<Label> {
-    let colours = std::env::var_os("NO_COLOR").is_none()
-        && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
-    let (out, err) = (
-        colours && io::stdout().is_terminal(),
-        colours && io::stderr().is_terminal(),
-    );
+    let out = style::is_styled(&io::stdout());
+    let err = style::is_styled(&io::stderr());
     let several = machines
         .windows(2)
         .any(|pair| pair[0].cluster != pair[1].cluster);
@@ -226,13 +223,12 @@ fn labels(machines: &[Named]) -> Vec<Label> {
             true => format!("{}.{}", machine.machine, machine.cluster),
             false => machine.machine.clone(),
         };
-        // Cyan for output, yellow for complaints.
-        let prefix = |coloured: bool, colour: u8| match coloured {
-            true => format!("\x1b[{colour}m{text}:\x1b[0m "),
-            false => format!("{text}: "),
-        };
+        let prefix = |style, is_styled| paint(&format!("{text}:"), style, is_styled) + " ";
         Label {
-            prefixes: [prefix(out, 36), prefix(err, 33)],
+            prefixes: [
+                prefix(style::STDOUT_LABEL, out),
+                prefix(style::STDERR_LABEL, err),
+            ],
             text,
         }
     };

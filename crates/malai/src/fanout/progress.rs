@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::fs::FileType;
 
+use crate::output::duration;
+
 /// How often it is drawn anew.
 pub const EVERY: Duration = Duration::from_millis(100);
 
@@ -119,6 +121,12 @@ fn watched() -> bool {
     io::stderr().is_terminal() && !plain && !piped
 }
 
+/// For how long a machine has been running, in whole seconds.
+fn running_for(now: Instant, begun: Instant) -> String {
+    let seconds = now.duration_since(begun).as_secs();
+    duration::format(Duration::from_secs(seconds))
+}
+
 impl State {
     /// A line for each machine that has been running for a while, as far as there is room, and one for
     /// all of them.
@@ -131,12 +139,7 @@ impl State {
         let mut lines: Vec<String> = long
             .iter()
             .take(room)
-            .map(|(label, begun)| {
-                format!(
-                    "{sign} {label}  {:.0} s",
-                    now.duration_since(*begun).as_secs_f64().floor()
-                )
-            })
+            .map(|(label, begun)| format!("{sign} {label}  {}", running_for(now, *begun)))
             .collect();
         let State {
             total,
@@ -152,8 +155,8 @@ impl State {
         if long.len() > room
             && let Some((label, begun)) = long.first()
         {
-            let seconds = now.duration_since(*begun).as_secs();
-            all += &format!("; the slowest: {label}, {seconds} s");
+            let time = running_for(now, *begun);
+            all += &format!("; the slowest: {label}, {time}");
         }
         lines.push(all);
         let width = columns.saturating_sub(1).max(10);
@@ -185,7 +188,7 @@ mod tests {
         let now = begun + Duration::from_secs(9);
         assert_eq!(
             state.shown(now, 24, 80),
-            "/ m1  8 s\n/ m2  8 s\n  3 of 200 done, 2 running"
+            "/ m1  8s\n/ m2  8s\n  3 of 200 done, 2 running"
         );
         assert_eq!(
             state.shown(begun + SOON, 24, 80),
@@ -201,6 +204,6 @@ mod tests {
         );
         let wide = state.shown(now, 6, 80);
         assert_eq!(wide.lines().count(), 4, "{wide}");
-        assert!(wide.ends_with("64 running; the slowest: m1, 8 s"), "{wide}");
+        assert!(wide.ends_with("64 running; the slowest: m1, 8s"), "{wide}");
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::output::duration::shown;
-
 use malai_cluster::{compress_names, escape};
+
+use crate::output::duration;
 
 /// How a machine's command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl End {
         match self {
             End::Exit(_) => None,
             End::Failed(_, message) => Some(message.clone()),
-            End::TimedOut(time) => Some(format!("timed out after {}", shown(*time))),
+            End::TimedOut(time) => Some(format!("timed out after {}", duration::format(*time))),
             End::Interrupted(_) => Some("interrupted before it began".to_owned()),
             End::TooMuch(code) => Some(format!(
                 "exit {code}, and more output than the {} MiB that are kept for JSON",
@@ -170,7 +170,7 @@ mod tests {
                 ("db2", End::TimedOut(Duration::from_millis(2500))),
             ],
             expect![
-                "1 of 5 machines succeeded; failed: web02 (exit 7), web03 (unreachable: nothing answers), db1 (refused: machine.*.allow_from does not allow you), db2 (timed out after 2.5 s)"
+                "1 of 5 machines succeeded; failed: web02 (exit 7), web03 (unreachable: nothing answers), db1 (refused: machine.*.allow_from does not allow you), db2 (timed out after 2.5s)"
             ],
         );
     }
@@ -200,7 +200,7 @@ mod tests {
             20 of 30 machines succeeded, 10 failed:
               web[03,05-09] (unreachable: nothing answers)
               web[11-12] (exit 1)
-              web13 (the connection to the machine broke\u{1b}[2J)
+              web13 (the connection to the machine broke\x1b[2J)
               web20 (interrupted before it began)"#]],
         );
         let codes: Vec<_> = (1..=50).map(|code| ("m", End::Exit(code))).collect();

@@ -17,20 +17,22 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::output::style::{self, paint};
+
 /// Writes events as lines.
 pub struct Lines<W> {
     writer: Mutex<W>,
     json: Arc<AtomicBool>,
-    colour: bool,
+    is_styled: bool,
 }
 
 impl<W> Lines<W> {
     /// Writes to this; `json` may change at any time.
-    pub fn new(writer: W, json: Arc<AtomicBool>, colour: bool) -> Self {
+    pub fn new(writer: W, json: Arc<AtomicBool>, is_styled: bool) -> Self {
         Self {
             writer: Mutex::new(writer),
             json,
-            colour,
+            is_styled,
         }
     }
 }
@@ -120,7 +122,7 @@ where
         };
         let line = match self.json.load(Ordering::Relaxed) {
             true => said.as_json(),
-            false => said.as_text(self.colour),
+            false => said.as_text(self.is_styled),
         };
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         // Its failure (a full disk, a reader that has gone) must not end the daemon.
@@ -142,14 +144,14 @@ struct Said<'a> {
 }
 
 impl Said<'_> {
-    fn as_text(&self, colour: bool) -> String {
-        let mut line = self.time.to_string();
-        let level = self.level.as_str();
-        let _ = match (colour, self.level) {
-            (true, Level::ERROR) => write!(line, " \x1b[31m{level:>5}\x1b[0m "),
-            (true, Level::WARN) => write!(line, " \x1b[33m{level:>5}\x1b[0m "),
-            _ => write!(line, " {level:>5} "),
+    fn as_text(&self, is_styled: bool) -> String {
+        let level = format!("{:>5}", self.level.as_str());
+        let level = match self.level {
+            Level::ERROR => paint(&level, style::LOG_ERROR, is_styled),
+            Level::WARN => paint(&level, style::LOG_WARNING, is_styled),
+            _ => level,
         };
+        let mut line = format!("{} {level} ", self.time);
         // Whose words these are is of interest where they are not malai's.
         if !self.target.starts_with("malai") {
             let _ = write!(line, "{}: ", self.target);
@@ -264,7 +266,7 @@ mod tests {
                     value["message"]
                         .as_str()
                         .unwrap()
-                        .starts_with("refused: ls\\u{a}")
+                        .starts_with("refused: ls\\n")
                 );
                 assert!(value["time"].as_str().unwrap().parse::<Timestamp>().is_ok());
             }

@@ -20,6 +20,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
+use crate::output::style;
+
 /// The log file is started anew at this size, in bytes.
 const SIZE: usize = 10 * 1024 * 1024;
 
@@ -114,8 +116,8 @@ fn widened(directive: &str) -> String {
 impl Log {
     /// Logs to standard error.
     pub fn to_stderr(home: &Home) -> anyhow::Result<Self> {
-        let colour = rustix::termios::isatty(io::stderr());
-        Self::start(home, io::stderr(), colour)
+        let is_styled = style::is_styled(&io::stderr());
+        Self::start(home, io::stderr(), is_styled)
     }
 
     /// Logs to `malai.log`, which is started anew when it has grown.
@@ -137,7 +139,7 @@ impl Log {
     fn start(
         home: &Home,
         writer: impl Write + Send + 'static,
-        colour: bool,
+        is_styled: bool,
     ) -> anyhow::Result<Self> {
         let environment = Environment::read()?;
         // Whatever is wrong with malai.toml is said where the daemon starts.
@@ -146,7 +148,7 @@ impl Log {
         let (filter, handle) = reload::Layer::new(environment.filter(settings));
         tracing_subscriber::registry()
             .with(filter)
-            .with(Lines::new(writer, json.clone(), colour))
+            .with(Lines::new(writer, json.clone(), is_styled))
             .init();
         for directive in unread(environment.filter.as_deref().unwrap_or_default()) {
             let directive = malai_cluster::escape(directive);

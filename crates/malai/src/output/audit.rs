@@ -1,7 +1,11 @@
 //! A line of `malai audit` for each record.
 
+use std::time::Duration;
+
 use malai_cluster::escape;
 use malai_wire::audit::{Event, Record, Request};
+
+use crate::output::duration;
 
 /// The record in one line, with its newline.
 pub fn line(record: &Record) -> String {
@@ -38,7 +42,7 @@ pub fn line(record: &Record) -> String {
                 "{} · {how} · {} · {} · bytes in {}, out {}, err {}",
                 head(&end.request, "ended", &number(record, end.session)),
                 escape(&end.why),
-                seconds(end.duration_ms),
+                duration::format(Duration::from_millis(end.duration_ms)),
                 end.bytes_in,
                 end.bytes_out,
                 end.bytes_err,
@@ -79,10 +83,6 @@ fn head(request: &Request, what: &str, session: &str) -> String {
 fn number(record: &Record, session: u64) -> String {
     let run: String = record.instance.chars().take(4).collect();
     format!("{}/{session}", escape(&run))
-}
-
-fn seconds(millis: u64) -> String {
-    format!("{}.{:03} s", millis / 1000, millis % 1000)
 }
 
 #[cfg(test)]
@@ -126,11 +126,11 @@ mod tests {
             })
             .collect();
         expect![[r#"
-            2026-03-26T00:00:00.000Z company laptop allowed 0011/3 ps '\u{1b}[2J x' '\xff\u{a}' aa…(9000 bytes) …(+2 arguments) · as web · machine.web01.allow_from: admins → ops · from 127.0.0.1:4000
-            2026-03-26T00:00:00.000Z c i66fo538… refused - x · no\u{a}rule · from here
-            2026-03-26T00:00:00.000Z company laptop started 0011/3 ps '\u{1b}[2J x' '\xff\u{a}' aa…(9000 bytes) …(+2 arguments) · as web
-            2026-03-26T00:00:00.000Z company laptop ended   0011/3 ps '\u{1b}[2J x' '\xff\u{a}' aa…(9000 bytes) …(+2 arguments) · exit code 0 · the command ended · 61.005 s · bytes in 1, out 2, err 3
-            2026-03-26T00:00:00.000Z c i66fo538… ended   0011/4 x · signal 9 · w · 0.007 s · bytes in 0, out 0, err 0
+            2026-03-26T00:00:00.000Z company laptop allowed 0011/3 ps $'\x1b[2J x' $'\xff\n' aa…(9000 bytes) …(+2 arguments) · as web · machine.web01.allow_from: admins → ops · from 127.0.0.1:4000
+            2026-03-26T00:00:00.000Z c i66fo538… refused - x · no\nrule · from here
+            2026-03-26T00:00:00.000Z company laptop started 0011/3 ps $'\x1b[2J x' $'\xff\n' aa…(9000 bytes) …(+2 arguments) · as web
+            2026-03-26T00:00:00.000Z company laptop ended   0011/3 ps $'\x1b[2J x' $'\xff\n' aa…(9000 bytes) …(+2 arguments) · exit code 0 · the command ended · 1m 1s · bytes in 1, out 2, err 3
+            2026-03-26T00:00:00.000Z c i66fo538… ended   0011/4 x · signal 9 · w · 7ms · bytes in 0, out 0, err 0
             2026-03-26T00:00:00.000Z company - refused 17 connections of unknown keys
             2026-03-26T00:00:00.000Z - - missing 2 records could not be written since 2026-03-25T00:00:00.000Z: no room
             2026-03-26T00:00:00.000Z - - unknown an event of a newer malai; --json shows it

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod init;
 pub mod sessions;
 pub mod status;
+pub mod style;
 pub mod table;
 pub mod text;
 

@@ -1,10 +1,13 @@
 //! The list of `malai sessions`.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use malai_cluster::escape;
 use malai_wire::action::RecordedAction;
 use malai_wire::sessions::{ElsewhereFacts, HereFacts, Path, SessionFacts, SessionsFacts};
+
+use crate::output::duration;
 
 /// The whole list, with a newline at its end.
 pub fn render(facts: &SessionsFacts) -> String {
@@ -68,21 +71,11 @@ fn tail(out: &mut String, session: &SessionFacts, preposition: &str) {
         out,
         "       since {} ({}) · {path} · bytes in {}, out {}, err {}",
         session.since,
-        age(session.seconds),
+        duration::format(Duration::from_secs(session.seconds)),
         session.bytes_in,
         session.bytes_out,
         session.bytes_err,
     );
-}
-
-fn age(seconds: u64) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match () {
-        () if days > 0 => format!("{days} d {} h", hours % 24),
-        () if hours > 0 => format!("{hours} h {} min", minutes % 60),
-        () if minutes > 0 => format!("{minutes} min {} s", seconds % 60),
-        () => format!("{seconds} s"),
-    }
 }
 
 #[cfg(test)]
@@ -109,18 +102,18 @@ mod tests {
         );
         expect![[r#"
             Running here:
-                7  laptop.company runs tail -f 'a b\u{1b}[2J' …(+2 arguments)
+                7  laptop.company runs tail -f $'a b\x1b[2J' …(+2 arguments)
                    as web · by machine.web01.allow_from: admins
-                   since 2026-11-25T04:00:12.000Z (1 min 1 s) · direct from 10.0.0.2:28772 · bytes in 1, out 2, err 3
+                   since 2026-11-25T04:00:12.000Z (1m 1s) · direct from 10.0.0.2:28772 · bytes in 1, out 2, err 3
                 8  i66fo538….company runs a shell
-                   as w\u{a}b · by 
-                   since 2026-11-25T04:00:12.000Z (2 h 0 min) · through a relay · bytes in 0, out 0, err 0
+                   as w\nb · by 
+                   since 2026-11-25T04:00:12.000Z (2h) · through a relay · bytes in 0, out 0, err 0
                 9  i66fo538….company runs x
                    as  · by 
-                   since 2026-11-25T04:00:12.000Z (2 d 2 h) · here · bytes in 0, out 0, err 0
+                   since 2026-11-25T04:00:12.000Z (2d 2h) · here · bytes in 0, out 0, err 0
             Running elsewhere, for command lines of this computer:
             12345  on web02.company top
-                   since 2026-11-25T04:00:12.000Z (0 s) · no path at the moment · bytes in 0, out 0, err 0
+                   since 2026-11-25T04:00:12.000Z (0s) · no path at the moment · bytes in 0, out 0, err 0
         "#]].assert_eq(&shown(&json));
         assert_eq!(shown("{}"), "Nothing runs here.\n");
     }

@@ -1,4 +1,4 @@
-//! Signals to this process while commands run on many machines.
+//! Signals to this process while commands run: which there are, and who ignores them.
 
 pub mod ignored;
 pub mod started;
@@ -6,12 +6,42 @@ pub mod started;
 use std::io;
 
 use malai_wire::peer::exec::Signal;
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::signals::ignored::Ignored;
 
-/// Hears signals, with their numbers, from now on; but for those that whoever started this process had
+/// The signals that are forwarded to a command, by their numbers here. Their numbers differ between systems, so
+/// they cross the network by name.
+pub const FORWARDED: [(i32, Signal); 6] = [
+    (SIGINT, Signal::Int),
+    (SIGTERM, Signal::Term),
+    (SIGHUP, Signal::Hup),
+    (SIGQUIT, Signal::Quit),
+    (SIGUSR1, Signal::Usr1),
+    (SIGUSR2, Signal::Usr2),
+];
+
+/// The signals of a shell's job control, which stop this process and the command's output, and resume them.
+pub const JOB_CONTROL: [i32; 2] = [SIGTSTP, SIGCONT];
+
+/// The name under which a signal is forwarded; `None` for one that is not.
+pub fn forwarded(number: i32) -> Option<Signal> {
+    let found = FORWARDED.iter().find(|(known, _)| *known == number);
+    found.map(|(_, signal)| *signal)
+}
+
+/// The signals to catch: those that are forwarded and those of job control, except the ones that this
+/// process's parent ignored.
+pub fn caught() -> impl Iterator<Item = i32> {
+    let ignored = Ignored::at_start();
+    let forwarded = FORWARDED.iter().map(|(number, _)| *number);
+    let all = forwarded.chain(JOB_CONTROL);
+    all.filter(move |number| !ignored.contains(*number))
+}
+
+/// Receives forwarded signals, with their numbers, from now on; except those that this process's parent
 /// ignored.
 ///
 /// # Errors
@@ -20,19 +50,12 @@ use crate::signals::ignored::Ignored;
 pub fn hear() -> io::Result<mpsc::Receiver<(Signal, u8)>> {
     let ignored = Ignored::at_start();
     let (sender, receiver) = mpsc::channel(16);
-    for (kind, name) in [
-        (SignalKind::interrupt(), Signal::Int),
-        (SignalKind::terminate(), Signal::Term),
-        (SignalKind::hangup(), Signal::Hup),
-        (SignalKind::quit(), Signal::Quit),
-        (SignalKind::user_defined1(), Signal::Usr1),
-        (SignalKind::user_defined2(), Signal::Usr2),
-    ] {
-        let number = kind.as_raw_value();
+    for (number, name) in FORWARDED {
         if ignored.contains(number) {
             continue;
         }
-        let (mut arrivals, sender) = (signal(kind)?, sender.clone());
+        let mut arrivals = signal(SignalKind::from_raw(number))?;
+        let sender = sender.clone();
         // Ends with the runtime.
         tokio::spawn(async move {
             while arrivals.recv().await.is_some() {
@@ -44,7 +67,7 @@ pub fn hear() -> io::Result<mpsc::Receiver<(Signal, u8)>> {
     Ok(receiver)
 }
 
-/// Whether a signal means the end of everything.
+/// Whether a signal asks for the end of everything.
 pub fn ends(signal: Signal) -> bool {
     !matches!(signal, Signal::Usr1 | Signal::Usr2)
 }

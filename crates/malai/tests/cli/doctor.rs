@@ -120,8 +120,8 @@ fn configuration_record_and_clock() {
 
     let hostile = "ev\u{1b}[2Jil $(touch x)";
     fs::create_dir(world.cluster_file(hostile)).unwrap();
-    let check = remedy(&world, "configuration", "error", "ev\\u{1b}");
-    assert_eq!(check, "malai rescan --check 'ev\\u{1b}[2Jil $(touch x)'");
+    let check = remedy(&world, "configuration", "error", "ev\\x1b");
+    assert_eq!(check, "malai rescan --check $'ev\\x1b[2Jil $(touch x)'");
     fs::remove_dir(world.cluster_file(hostile)).unwrap();
 
     fs::create_dir(world.home().join("audit.jsonl")).unwrap();

@@ -37,7 +37,7 @@ fn all_files_in_order_escaped_and_only_what_is_wanted() {
     expect![[r#"
         2026-11-23T01:00:00.000Z  INFO hour 1
         2026-11-23T02:00:00.000Z  INFO hour 2
-        thread 'main' panicked\u{1b}[2J
+        thread 'main' panicked\x1b[2J
         2026-11-23T03:00:00.000Z  INFO hour 3
         {"time":"2026-11-23T04:00:00.000Z","message":"json"}
     "#]]
@@ -49,7 +49,7 @@ fn all_files_in_order_escaped_and_only_what_is_wanted() {
     .assert_eq(&world.succeed(&["logs", "-n", "2"]));
     expect![[r#"
         2026-11-23T02:00:00.000Z  INFO hour 2
-        thread 'main' panicked\u{1b}[2J
+        thread 'main' panicked\x1b[2J
         2026-11-23T03:00:00.000Z  INFO hour 3
         {"time":"2026-11-23T04:00:00.000Z","message":"json"}
     "#]]

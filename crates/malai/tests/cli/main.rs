@@ -12,6 +12,7 @@ mod init;
 mod logs;
 mod man;
 mod status;
+mod style;
 mod troubleshooting;
 mod why;
 mod world;

@@ -244,7 +244,7 @@ fn what_people_see_of_it() {
     let all = show(&[]);
     assert_eq!(all.lines().count(), 6, "{all}");
     assert!(all.contains(" company boss allowed "), "{all}");
-    assert!(all.contains(r"echo 'from boss' '\u{1b}[2J' · as "), "{all}");
+    assert!(all.contains(r"echo 'from boss' $'\x1b[2J' · as "), "{all}");
     assert!(
         all.contains(" · exit code 0 · the command ended · "),
         "{all}"

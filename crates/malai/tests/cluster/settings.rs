@@ -57,7 +57,7 @@ fn the_log_changes_its_level_and_its_format_at_once() {
     until("a line of JSON", || {
         run("second\nforged").clean();
         is_json().is_some_and(|line| {
-            line["message"] == "allowed: echo second\\u{a}forged"
+            line["message"] == "allowed: echo second\\nforged"
                 && line["cluster"] == "company"
                 && line["machine"] == "boss"
                 && line["peer"].is_string()

@@ -188,7 +188,7 @@ fn what_leads_nowhere() {
         `web[1-99999][1-99999]` has brackets that cannot be read: numbers and letters are written as in web[01-20,25] and db[a-c]
         `web[1-60000][1-60000]` means more machines than a list may have
         all machines that are meant are left out again
-        `\u{1b}[2J*` has brackets that cannot be read: numbers and letters are written as in web[01-20,25] and db[a-c]
+        `\x1b[2J*` has brackets that cannot be read: numbers and letters are written as in web[01-20,25] and db[a-c]
     "#]].assert_eq(&said);
 }
 

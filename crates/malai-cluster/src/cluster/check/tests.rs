@@ -493,7 +493,7 @@ fn one_small_problem_each() {
     one(
         "[group.\"\\u001b[2J\"]\nmembers = \"\"\n",
         expect![[
-            r#"1:8+11 "\u{1b}[2J" cannot be a group name: only a-z, 0-9 and "-" may be in it, not "\u{1b}" []"#
+            r#"1:8+11 "\x1b[2J" cannot be a group name: only a-z, 0-9 and "-" may be in it, not "\x1b" []"#
         ]],
     );
     one(

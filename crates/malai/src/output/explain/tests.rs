@@ -49,7 +49,7 @@ fn many_members_and_odd_paths() {
     expect![[r#"
         ✅ allowed: m0, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, m11, m12, m13, m14, m15, m16, m17, m18, m19 and 3 more may run `ls` on web01.company
            rule     machine.web01.allow_from: *
-           at       /h/a\u{1b}b:9
+           at       /h/a\x1bb:9
            as       the user that the daemon there runs as
     "#]]
     .assert_eq(&render(&why(answer(23))));
@@ -68,7 +68,7 @@ fn a_user_that_the_owner_does_not_accept() {
     expect![[r#"
         ❌ refused: m0 may not run `ls` on web01.company
            rule     machine.web01.allow_from: *
-           at       /h/a\u{1b}b:9
+           at       /h/a\x1bb:9
            as       user web
            because  malai.toml accept.company.users on that computer does not accept commands that run as user `web`
            at       /h/malai.toml:2

@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use malai_cluster::escape;
 use malai_node::{Condition, DaemonState, Facts, LocalCluster, Role};
 use malai_wire::status::{ClusterFacts, MachineFacts, MachineState, NetworkPath};
 
+use crate::output::duration;
 use crate::output::text::problems;
 
 /// Every line below a cluster's name begins with this.
@@ -269,14 +271,8 @@ fn machine_facts(machine: &MachineFacts, current: Option<u64>) -> String {
     facts
 }
 
-/// A time span as people say it, in its largest whole unit.
 fn span(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m", seconds / 60),
-        3600..86400 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86400),
-    }
+    duration::format(Duration::from_secs(seconds))
 }
 
 #[cfg(test)]

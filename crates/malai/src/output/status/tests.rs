@@ -165,36 +165,36 @@ fn a_manager_and_its_machines() {
     check(
         &facts,
         expect![[r#"
-        📊 malai Status
-        ═══════════════════════════════════════
-        📁 MALAI_HOME: /Users/admin/.malai
-        🔒 Daemon: RUNNING ✅
-           📁 Lock: /Users/admin/.malai/malai.lock
-           🔌 Socket: /Users/admin/.malai/malai.socket (CLI communication active)
-        🔍 Testing daemon responsiveness... ✅ RESPONSIVE
-        ⚠️  The daemon is malai 0.2.0, this command line malai 0.1.0: restart the daemon (malai stop, malai daemon)
-        ⚠️  the audit record cannot be written
+            📊 malai Status
+            ═══════════════════════════════════════
+            📁 MALAI_HOME: /Users/admin/.malai
+            🔒 Daemon: RUNNING ✅
+               📁 Lock: /Users/admin/.malai/malai.lock
+               🔌 Socket: /Users/admin/.malai/malai.socket (CLI communication active)
+            🔍 Testing daemon responsiveness... ✅ RESPONSIVE
+            ⚠️  The daemon is malai 0.2.0, this command line malai 0.1.0: restart the daemon (malai stop, malai daemon)
+            ⚠️  the audit record cannot be written
 
-        🏗️  Cluster Configurations:
-           👑 company (Cluster Manager)
-              📄 Config: /Users/admin/.malai/clusters/company/cluster.toml
-              📊 Machines: 3
-              🆔 Manager: i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60
-              🔖 Revision: 1732000000
-              🖥️  web01     e87aeds2…  revision 1732000000 (current) · heard 3s ago · direct 0.4 ms
-              🖥️  db        mlk9ubnv…  revision 1731000000 (behind) · heard 2h ago · not answering · relayed 81 ms
-              🖥️  (manager) i66fo538…  revision unknown · never heard from · unreachable
-              ⏳ mlk9ubnvu8r1sk06j4tjb98njra0od5d2dglpm8gubbvg4glthng asks to join, from 192.0.2.7:28772 (compare with what machine init printed)
-              ⚠️  Somebody\u{1b}[2J shows a newer revision
+            🏗️  Cluster Configurations:
+               👑 company (Cluster Manager)
+                  📄 Config: /Users/admin/.malai/clusters/company/cluster.toml
+                  📊 Machines: 3
+                  🆔 Manager: i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60
+                  🔖 Revision: 1732000000
+                  🖥️  web01     e87aeds2…  revision 1732000000 (current) · heard 3s ago · direct 0.4 ms
+                  🖥️  db        mlk9ubnv…  revision 1731000000 (behind) · heard 2h 1m ago · not answering · relayed 81 ms
+                  🖥️  (manager) i66fo538…  revision unknown · never heard from · unreachable
+                  ⏳ mlk9ubnvu8r1sk06j4tjb98njra0od5d2dglpm8gubbvg4glthng asks to join, from 192.0.2.7:28772 (compare with what machine init printed)
+                  ⚠️  Somebody\x1b[2J shows a newer revision
 
-        🖥️  Machine Configurations:
-           💻 production (Machine)
-              📄 Config: /Users/admin/.malai/clusters/production/machine.toml
-              🆔 Manager: i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60
-              🔑 This machine: e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80
-              🔖 Revision: 5
-              📡 Manager last reached: 1m ago
-    "#]],
+            🖥️  Machine Configurations:
+               💻 production (Machine)
+                  📄 Config: /Users/admin/.malai/clusters/production/machine.toml
+                  🆔 Manager: i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60
+                  🔑 This machine: e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80
+                  🔖 Revision: 5
+                  📡 Manager last reached: 1m 1s ago
+        "#]],
     );
 }
 
@@ -359,8 +359,8 @@ fn no_daemon_and_everything_that_can_be_wrong() {
                   ⏳ Waiting for the first configuration: the manager has to add this machine
 
             ❓ Unclear folders in clusters/:
-               ❓ Bad\u{a}Name
-                  📁 Folder: /Users/admin/.malai/clusters/Bad\u{a}Name
+               ❓ Bad\nName
+                  📁 Folder: /Users/admin/.malai/clusters/Bad\nName
                   ❌ 1 error: malai rescan --check
         "#]],
     );
