@@ -101,6 +101,7 @@ fn measure(machines: usize) {
                 from: ids[n * 7919 % ids.len()],
                 to: ids[n * 104_729 % ids.len()],
                 action: Action::Exec(if n % 2 == 0 { &exec } else { &restart }),
+                user: None,
             };
             allowed += usize::from(matches!(
                 decide(&cluster, &request, None),

@@ -31,8 +31,8 @@ pub use locate::{Location, locate, locate_in_content, locate_span};
 pub(crate) use render::key;
 pub use render::{initial_document, machine_section};
 
-/// The newest format of content that this version reads, and the one it writes.
-pub const FORMAT: u32 = 1;
+/// The newest format of content that this version reads. It writes the lowest that suffices.
+pub const FORMAT: u32 = 2;
 
 /// Checks a `cluster.toml`; `file` is its name for the diagnostics.
 ///

@@ -11,8 +11,9 @@ pub struct Command {
     pub(crate) line: Option<Box<str>>,
     pub(crate) words: Words,
     pub(crate) allow_from: Option<AllowList>,
-    pub(crate) username: Option<UserName>,
+    pub(crate) usernames: Box<[UserName]>,
     pub(crate) args: bool,
+    pub(crate) forced: bool,
 }
 
 impl Command {
@@ -33,7 +34,17 @@ impl Command {
 
     /// Its own user, if it has one; otherwise the machine's counts.
     pub fn username(&self) -> Option<&UserName> {
-        self.username.as_ref()
+        self.usernames.first()
+    }
+
+    /// The users that a caller may choose from; none are the machine's.
+    pub fn usernames(&self) -> &[UserName] {
+        &self.usernames
+    }
+
+    /// Whether it runs in place of whatever its members ask for.
+    pub fn is_forced(&self) -> bool {
+        self.forced
     }
 
     /// Whether the caller may add arguments.

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod command;
 pub mod diagnostic;
 pub mod distribution;
+pub mod environment;
 pub mod group;
 pub mod identity;
 pub mod machine;
@@ -43,7 +44,9 @@ pub use machine::Machine;
 pub use name::{
     ClusterAlias, CommandName, GroupName, MachineName, NameError, UserName, VERBS, sanitize_host,
 };
-pub use policy::{Access, Action, Decision, Grant, Refusal, Request, Rule, access, decide};
+pub use policy::{Access, Action, Decision, Grant, Refusal, Request, Rule, Run, access, decide};
 pub use sanitize::{escape, escape_bytes, escape_line, is_unsafe};
-pub use shell_words::{NeedsShell, quote, quote_bytes, split_command, split_list, split_sole};
+pub use shell_words::{
+    NeedsShell, quote, quote_bytes, split_command, split_line, split_list, split_sole,
+};
 pub use snapshot::{Header, Snapshot, SnapshotError, Standing, next_revision, signed_bytes};

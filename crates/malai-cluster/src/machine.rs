@@ -2,6 +2,7 @@
 
 use crate::allow::AllowList;
 use crate::command::Command;
+use crate::environment::EnvPattern;
 use crate::identity::MachineId;
 use crate::name::{MachineName, UserName};
 
@@ -12,7 +13,8 @@ pub struct Machine {
     pub(crate) id: MachineId,
     pub(crate) allow_from: Option<AllowList>,
     pub(crate) allow_shell: Option<AllowList>,
-    pub(crate) username: Option<UserName>,
+    pub(crate) usernames: Box<[UserName]>,
+    pub(crate) accept_env: Option<Box<[EnvPattern]>>,
     /// Sorted by name.
     pub(crate) commands: Box<[Command]>,
 }
@@ -28,9 +30,19 @@ impl Machine {
         self.id
     }
 
-    /// The user that commands and shells run as; none is the daemon's own.
+    /// The user that commands and shells run as unless the caller names another; none is the daemon's own.
     pub fn username(&self) -> Option<&UserName> {
-        self.username.as_ref()
+        self.usernames.first()
+    }
+
+    /// The users that a caller may choose from; the first is the default.
+    pub fn usernames(&self) -> &[UserName] {
+        &self.usernames
+    }
+
+    /// The environment variables that a caller may set; none is the default list.
+    pub fn accept_env(&self) -> Option<&[EnvPattern]> {
+        self.accept_env.as_deref()
     }
 
     /// Who may run commands; none is nobody.

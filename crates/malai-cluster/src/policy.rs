@@ -18,6 +18,9 @@ pub enum Action<'a> {
     Exec(&'a [Vec<u8>]),
     /// Open a shell.
     Shell,
+    /// Run a line that was written for a shell, as ssh sends them. A line of plain words is decided as their
+    /// argument list; any other is run by the user's login shell.
+    Line(&'a [u8]),
 }
 
 /// Who wants to do what where.
@@ -29,6 +32,8 @@ pub struct Request<'a> {
     pub to: MachineId,
     /// What it is asked for.
     pub action: Action<'a>,
+    /// The user to run as, where the caller named one.
+    pub user: Option<&'a str>,
 }
 
 /// What was decided, and by which rule.
@@ -43,12 +48,40 @@ pub enum Decision {
 /// What may be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// What to run; empty for a shell.
-    pub argv: Vec<Vec<u8>>,
+    /// What to run.
+    pub run: Run,
     /// As whom; none is the daemon's own user.
     pub user: Option<UserName>,
     /// By which rule.
     pub rule: Rule,
+}
+
+impl Grant {
+    /// The argument list that runs; empty for what the login shell runs.
+    pub fn argv(&self) -> &[Vec<u8>] {
+        match &self.run {
+            Run::Command(argv) | Run::Forced { argv, .. } => argv,
+            Run::Shell | Run::Line(_) => &[],
+        }
+    }
+}
+
+/// What a grant lets run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// This argument list.
+    Command(Vec<Vec<u8>>),
+    /// The user's login shell.
+    Shell,
+    /// This line, by the user's login shell.
+    Line(Vec<u8>),
+    /// This argument list, whatever was asked for: a `forced` command entry.
+    Forced {
+        /// What runs.
+        argv: Vec<Vec<u8>>,
+        /// What was asked for, as a line; empty for a shell. It becomes `SSH_ORIGINAL_COMMAND`.
+        original: Vec<u8>,
+    },
 }
 
 /// The rule by which something is allowed.
@@ -127,6 +160,16 @@ pub enum Refusal {
         /// "user `web`".
         user: String,
     },
+    /// The caller asked for a user whom the rule's `username` does not name.
+    #[error("{rule} does not allow you to run as user `{user}`; {allowed}")]
+    NotAsUser {
+        /// `machine.web01.username`.
+        rule: String,
+        /// As asked for, made safe to show.
+        user: String,
+        /// Whom it names, in words.
+        allowed: String,
+    },
     /// No command, or an empty one.
     #[error("the command is empty")]
     EmptyCommand,
@@ -145,6 +188,7 @@ impl Refusal {
             | Refusal::Arguments { rule }
             | Refusal::NotInShell { rule }
             | Refusal::NotAccepted { rule }
+            | Refusal::NotAsUser { rule, .. }
             | Refusal::UserNotAccepted { rule, .. } => Some(rule),
             Refusal::NotAMember | Refusal::NotAMachine | Refusal::EmptyCommand | Refusal::Nul => {
                 None
@@ -153,6 +197,8 @@ impl Refusal {
     }
 }
 
+#[cfg(test)]
+mod lines;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]

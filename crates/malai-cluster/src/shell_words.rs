@@ -17,7 +17,9 @@ pub fn quote(word: &str) -> String {
 pub fn quote_bytes(word: &[u8]) -> String {
     match std::str::from_utf8(word) {
         Ok(text) if !text.contains(is_unsafe) => {
-            let needs_none = |c: char| is_plain(c) || !c.is_ascii() && c.is_alphanumeric();
+            let needs_none = |c: char| {
+                u8::try_from(c).is_ok_and(is_plain) || !c.is_ascii() && c.is_alphanumeric()
+            };
             if !text.is_empty() && text.chars().all(needs_none) {
                 text.to_owned()
             } else {
@@ -115,6 +117,8 @@ pub enum NeedsShell {
     Assignment(String),
     /// A quote that is never closed, or a backslash at the end.
     Unclosed(char),
+    /// The first word is a builtin of the shell.
+    Builtin(String),
     /// A NUL, which no argument can hold.
     Nul,
 }
@@ -140,6 +144,7 @@ impl fmt::Display for NeedsShell {
                 "`{}` at the start sets a variable in a shell, and no shell is involved",
                 escape(word)
             ),
+            NeedsShell::Builtin(word) => write!(f, "`{}` is a builtin of the shell", escape(word)),
             NeedsShell::Unclosed('\\') => f.write_str("it ends in a backslash"),
             NeedsShell::Unclosed(quote) => write!(f, "the quote `{quote}` is never closed"),
             NeedsShell::Nul => f.write_str("it has a NUL character"),
@@ -149,84 +154,146 @@ impl fmt::Display for NeedsShell {
 
 impl std::error::Error for NeedsShell {}
 
+/// Splits a line that a caller wrote for a shell, if no shell is needed for it: plain words, by the same rules as
+/// [`split_sole`], the first of which is no builtin of a shell. The bytes may be of any encoding.
+///
+/// # Errors
+///
+/// [`NeedsShell`] says what a shell is needed for.
+pub fn split_line(line: &[u8]) -> Result<Vec<Vec<u8>>, NeedsShell> {
+    let words = split_bytes(line)?;
+    let first = words.first().map(Vec::as_slice).unwrap_or_default();
+    if BUILTINS.iter().any(|builtin| builtin.as_bytes() == first) {
+        return Err(NeedsShell::Builtin(String::from_utf8_lossy(first).into()));
+    }
+    Ok(words)
+}
+
+/// Quotes a word so that a POSIX shell reads the same bytes back. [`quote_bytes`] is for people.
+pub(crate) fn quote_exactly(word: &[u8]) -> Vec<u8> {
+    if !word.is_empty() && word.iter().all(|byte| is_plain(*byte)) {
+        return word.to_vec();
+    }
+    let mut quoted = vec![b'\''];
+    for byte in word {
+        match byte {
+            b'\'' => quoted.extend(b"'\\''"),
+            other => quoted.push(*other),
+        }
+    }
+    quoted.push(b'\'');
+    quoted
+}
+
+/// Builtins and reserved words of POSIX shells, bash and zsh: as a line's first word they mean the shell's own, even
+/// where there is a program of the same name.
+const BUILTINS: [&str; 76] = [
+    ".", ":", "[", "[[", "!", "{", "}", "alias", "bg", "bind", "break", "builtin", "caller",
+    "case", "cd", "command", "compgen", "complete", "continue", "coproc", "declare", "dirs",
+    "disown", "do", "done", "echo", "elif", "else", "enable", "esac", "eval", "exec", "exit",
+    "export", "false", "fc", "fg", "fi", "for", "function", "getopts", "hash", "help", "history",
+    "if", "in", "jobs", "kill", "let", "local", "logout", "popd", "printf", "pushd", "pwd", "read",
+    "readonly", "return", "select", "set", "shift", "source", "test", "then", "time", "times",
+    "trap", "true", "type", "typeset", "ulimit", "umask", "unalias", "unset", "until", "wait",
+];
+
 /// POSIX shell quoting (XCU §2.2) without the rest of a shell.
 ///
 /// The `shlex` crate splits the same way (a test compares the two) but does not tell what was quoted,
 /// which decides here whether a shell is needed.
 fn split(line: &str) -> Result<Vec<String>, NeedsShell> {
+    let words = split_bytes(line.as_bytes())?.into_iter();
+    // Only ASCII was taken out, so what is left is text as it was.
+    Ok(words
+        .map(|word| String::from_utf8_lossy(&word).into_owned())
+        .collect())
+}
+
+fn split_bytes(line: &[u8]) -> Result<Vec<Vec<u8>>, NeedsShell> {
     let mut words = Vec::new();
-    let mut word: Option<String> = None;
+    let mut word: Option<Vec<u8>> = None;
     let (mut assigns, mut quoted) = (false, false);
-    let mut characters = line.chars();
-    while let Some(character) = characters.next() {
-        quoted |= matches!(character, '\'' | '"' | '\\');
-        match character {
-            '\0' => return Err(NeedsShell::Nul),
-            ' ' | '\t' => words.extend(word.take()),
-            '\'' => {
+    let mut bytes = line.iter().copied().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        quoted |= matches!(byte, b'\'' | b'"' | b'\\');
+        match byte {
+            0 => return Err(NeedsShell::Nul),
+            b' ' | b'\t' => words.extend(word.take()),
+            b'\'' => {
                 let word = word.get_or_insert_default();
                 loop {
-                    match characters.next() {
-                        Some('\'') => break,
-                        Some('\0') => return Err(NeedsShell::Nul),
-                        Some(inside) => word.push(inside),
+                    match bytes.next() {
+                        Some((_, b'\'')) => break,
+                        Some((_, 0)) => return Err(NeedsShell::Nul),
+                        Some((_, inside)) => word.push(inside),
                         None => return Err(NeedsShell::Unclosed('\'')),
                     }
                 }
             }
-            '"' => split_double(&mut characters, word.get_or_insert_default())?,
-            '\\' => match characters.next() {
-                Some('\n') => {}
-                Some('\0') => return Err(NeedsShell::Nul),
-                Some(escaped) => word.get_or_insert_default().push(escaped),
+            b'"' => split_double(&mut bytes, word.get_or_insert_default())?,
+            b'\\' => match bytes.next() {
+                Some((_, b'\n')) => {}
+                Some((_, 0)) => return Err(NeedsShell::Nul),
+                Some((_, escaped)) => word.get_or_insert_default().push(escaped),
                 None => return Err(NeedsShell::Unclosed('\\')),
             },
-            '=' => {
+            b'=' => {
                 let word = word.get_or_insert_default();
                 assigns |= words.is_empty() && !quoted && is_variable(word);
-                word.push('=');
+                word.push(b'=');
             }
             plain if is_plain(plain) => word.get_or_insert_default().push(plain),
-            special => return Err(NeedsShell::Special(special)),
+            _ => {
+                let rest = String::from_utf8_lossy(&line[at..]);
+                return Err(NeedsShell::Special(rest.chars().next().unwrap_or_default()));
+            }
         }
     }
     words.extend(word);
     match words.first() {
         None => Err(NeedsShell::Empty),
-        Some(first) if assigns => Err(NeedsShell::Assignment(first.clone())),
+        Some(first) if assigns => Err(NeedsShell::Assignment(
+            String::from_utf8_lossy(first).into(),
+        )),
         Some(_) => Ok(words),
     }
 }
 
 /// Reads up to the closing double quote, within which a backslash escapes only `$`, a backquote,
 /// `"`, itself and a newline.
-fn split_double(characters: &mut std::str::Chars<'_>, word: &mut String) -> Result<(), NeedsShell> {
+fn split_double(
+    bytes: &mut impl Iterator<Item = (usize, u8)>,
+    word: &mut Vec<u8>,
+) -> Result<(), NeedsShell> {
     loop {
-        match characters.next() {
-            Some('"') => return Ok(()),
-            Some('\0') => return Err(NeedsShell::Nul),
-            Some(expansion @ ('$' | '`')) => return Err(NeedsShell::Expansion(expansion)),
-            Some('\\') => match characters.next() {
-                Some('\n') => {}
-                Some(escaped @ ('$' | '`' | '"' | '\\')) => word.push(escaped),
-                Some('\0') => return Err(NeedsShell::Nul),
-                Some(other) => word.extend(['\\', other]),
+        match bytes.next() {
+            Some((_, b'"')) => return Ok(()),
+            Some((_, 0)) => return Err(NeedsShell::Nul),
+            Some((_, expansion @ (b'$' | b'`'))) => {
+                return Err(NeedsShell::Expansion(expansion.into()));
+            }
+            Some((_, b'\\')) => match bytes.next() {
+                Some((_, b'\n')) => {}
+                Some((_, escaped @ (b'$' | b'`' | b'"' | b'\\'))) => word.push(escaped),
+                Some((_, 0)) => return Err(NeedsShell::Nul),
+                Some((_, other)) => word.extend([b'\\', other]),
                 None => return Err(NeedsShell::Unclosed('"')),
             },
-            Some(inside) => word.push(inside),
+            Some((_, inside)) => word.push(inside),
             None => return Err(NeedsShell::Unclosed('"')),
         }
     }
 }
 
-fn is_plain(character: char) -> bool {
-    character.is_ascii_alphanumeric() || "_@%+=:,./-".contains(character)
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&byte)
 }
 
-fn is_variable(word: &str) -> bool {
-    !word.is_empty()
-        && !word.starts_with(|c: char| c.is_ascii_digit())
-        && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+fn is_variable(word: &[u8]) -> bool {
+    !word.first().is_none_or(u8::is_ascii_digit)
+        && word
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
 }
 
 #[cfg(test)]

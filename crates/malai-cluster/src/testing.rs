@@ -183,7 +183,16 @@ pub(crate) mod model {
                     .map(|argv| Action::Exec(argv))
                     .chain([Action::Shell]);
                 for action in actions {
-                    decisions.push(decide(cluster, &Request { from, to, action }, accept));
+                    decisions.push(decide(
+                        cluster,
+                        &Request {
+                            from,
+                            to,
+                            action,
+                            user: None,
+                        },
+                        accept,
+                    ));
                 }
             }
         }

@@ -42,7 +42,16 @@ fn asked(accept: &Accept, who: &str, to: &str, word: &str) -> String {
         _ => Action::Exec(&argv),
     };
     let (from, to) = (id(who), id(to));
-    match decide(&company(), &Request { from, to, action }, Some(accept)) {
+    match decide(
+        &company(),
+        &Request {
+            from,
+            to,
+            action,
+            user: None,
+        },
+        Some(accept),
+    ) {
         Decision::Allow(grant) => {
             let user = grant.user.as_ref().map_or("-", UserName::as_str);
             format!("as {user} by {}", grant.rule)

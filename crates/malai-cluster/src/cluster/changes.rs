@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn values_cannot_leave_their_line() {
         let to = format!(
-            "[machine.web01]\nid52 = \"{WEB01}\"\n[machine.web01.command.x]\ncommand = \"a '] = b' [c]\"\nallow_from = \"*\"\n"
+            "[machine.web01]\nid52 = \"{WEB01}\"\n[machine.web01.command.x]\ncommand = \"a '] = b' '[c]'\"\nallow_from = \"*\"\n"
         );
         let from = format!("[machine.web01]\nid52 = \"{WEB01}\"\n");
         let shown = shown(&from, &to);

@@ -16,6 +16,7 @@ use crate::identity::{ClusterId, MachineId};
 use crate::machine::Machine;
 use crate::name::GroupName;
 
+mod forced;
 mod lists;
 mod warn;
 
@@ -110,9 +111,9 @@ fn check_format(document: &Document<'_>, report: &mut Report<'_>) {
             format!("format {} is newer than this malai", format.value),
             Some("install a newer malai".to_owned()),
         ),
-        Some(format) if format.value < u64::from(FORMAT) => report.error(
+        Some(format) if format.value == 0 => report.error(
             format.span.clone(),
-            format!("there is no format {}", format.value),
+            "there is no format 0".to_owned(),
             Some(format!("write `format = {FORMAT}`, or leave it out")),
         ),
         _ => {}
@@ -191,6 +192,10 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
         self.collect_names();
         self.resolve_groups();
         let machines = self.resolve_machines();
+        if self.report.has_errors() {
+            return None;
+        }
+        forced::check(self.document, &machines, &self.groups, self.report);
         if self.report.has_errors() {
             return None;
         }
@@ -385,8 +390,9 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
                     .allow_from
                     .as_ref()
                     .map(|list| self.allow_list(list)),
-                username: command.username.clone(),
+                usernames: command.usernames.clone().into(),
                 args: command.args,
+                forced: command.forced,
             })
             .collect();
         commands.sort_by(|a, b| a.name.cmp(&b.name));
@@ -395,7 +401,8 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
             id: section.id.as_ref()?.value,
             allow_from,
             allow_shell,
-            username: section.username.clone(),
+            usernames: section.usernames.clone().into(),
+            accept_env: section.accept_env.clone().map(Into::into),
             commands: commands.into(),
         })
     }

@@ -13,6 +13,7 @@ use super::document::{
 };
 use super::limits::Counts;
 use super::{FORMAT, render::key};
+use crate::environment::EnvPattern;
 use crate::identity::MachineId;
 use crate::name::{CommandName, GroupName, MachineName, UserName};
 
@@ -112,7 +113,7 @@ impl<'t> Reader<'t> {
         };
         // More digits than a number has are a format that is newer still.
         match digits.parse().unwrap_or(u32::MAX) {
-            FORMAT => self.advance(),
+            1..=FORMAT => self.advance(),
             newer => Err(Unreadable::Newer(newer)),
         }
     }
@@ -158,17 +159,59 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn user(&mut self) -> Read<Option<UserName>> {
-        let Some((text, place)) = self.string("username")? else {
-            return Ok(None);
+    /// One user as a string, or several as an array.
+    fn users(&mut self) -> Read<Vec<UserName>> {
+        let entries = if self.next_is_array("username") {
+            self.array("username")?
+                .map_or_else(Vec::new, |(_, entries)| entries)
+        } else {
+            let Some((text, place)) = self.string("username")? else {
+                return Ok(Vec::new());
+            };
+            let user = UserName::parse(&text).map_err(|error| problem(place, error.to_string()))?;
+            return Ok(vec![user]);
         };
-        let user = UserName::parse(&text);
-        user.map(Some)
-            .map_err(|error| problem(place, error.to_string()))
+        let mut users: Vec<UserName> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let user = UserName::parse(entry.value);
+            let user = user.map_err(|error| problem(entry.span.clone(), error.to_string()))?;
+            if users.contains(&user) {
+                return Err(problem(entry.span, "the user is there twice"));
+            }
+            users.push(user);
+        }
+        Ok(users)
     }
 
-    /// A list of who. Nothing that can be in one needs to be escaped.
+    fn env_patterns(&mut self) -> Read<Option<Vec<EnvPattern>>> {
+        let Some((_, entries)) = self.array("accept_env")? else {
+            return Ok(None);
+        };
+        let pattern = |entry: Spanned<&str>| {
+            EnvPattern::parse(entry.value).map_err(|error| problem(entry.span, error.to_string()))
+        };
+        entries
+            .into_iter()
+            .map(pattern)
+            .collect::<Read<_>>()
+            .map(Some)
+    }
+
+    fn next_is_array(&self, name: &str) -> bool {
+        let rest = self.content[self.at..].strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with(" = ["))
+    }
+
+    /// A list of who.
     fn list(&mut self, name: &str) -> Read<Option<List<'t>>> {
+        let Some((key, entries)) = self.array(name)? else {
+            return Ok(None);
+        };
+        Ok(Some(List { key, entries }))
+    }
+
+    /// An array of strings, of which none needs to be escaped, and the place of its key.
+    fn array(&mut self, name: &str) -> Read<Option<(Range<usize>, Vec<Spanned<&'t str>>)>> {
         let start = self.at;
         let Some((value, place)) = self.value(name)? else {
             return Ok(None);
@@ -188,7 +231,7 @@ impl<'t> Reader<'t> {
         for element in inside.split(", ").take(count) {
             let value = element.strip_prefix('"').and_then(|e| e.strip_suffix('"'));
             let value = value.filter(|value| {
-                let plain = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'*');
+                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-*_.$".contains(&byte);
                 !value.is_empty() && value.bytes().all(plain)
             });
             let value = value.ok_or_else(wrong)?;
@@ -196,8 +239,7 @@ impl<'t> Reader<'t> {
             entries.push(Spanned { value, span });
             at += element.len() + ", ".len();
         }
-        let key = start..start + name.len();
-        Ok(Some(List { key, entries }))
+        Ok(Some((start..start + name.len(), entries)))
     }
 
     fn group(&mut self, name: &str, place: Range<usize>, document: &mut Document<'t>) -> Read<()> {
@@ -243,10 +285,11 @@ impl<'t> Reader<'t> {
         if !sorted {
             return Err(problem(place, "the machine is not in its place"));
         }
+        let accept_env = self.env_patterns()?;
         let allow_from = self.list("allow_from")?;
         let allow_shell = self.list("allow_shell")?;
         let (value, span) = self.id()?;
-        let username = self.user()?;
+        let usernames = self.users()?;
         document.machines.push(MachineSection {
             name: Spanned {
                 value: name,
@@ -255,7 +298,8 @@ impl<'t> Reader<'t> {
             id: Some(Spanned { value, span }),
             allow_from,
             allow_shell,
-            username,
+            usernames,
+            accept_env,
             commands: Vec::new(),
         });
         Ok(())
@@ -296,14 +340,21 @@ impl<'t> Reader<'t> {
                 (Some(line), Some(words))
             }
         };
-        let username = self.user()?;
+        let forced = match self.value("forced")? {
+            None => false,
+            Some(("true", _)) => true,
+            Some((_, place)) => return Err(problem(place, "`forced` is not `true`")),
+        };
+        let usernames = self.users()?;
         machine.commands.push(CommandSection {
             words: words.unwrap_or_else(|| crate::command::Words::one(name.as_str())),
             name,
+            name_span: place,
             line,
             allow_from,
-            username,
+            usernames,
             args,
+            forced,
         });
         Ok(())
     }

@@ -10,6 +10,7 @@ use toml::de::{DeInteger, DeString, DeTable, DeValue};
 use super::limits::MAX_COMMAND_LINE;
 use crate::command::Words;
 use crate::diagnostic::{Report, quoted};
+use crate::environment::EnvPattern;
 use crate::identity::MachineId;
 use crate::name::{CommandName, GroupName, MachineName, NameError, UserName};
 use crate::sanitize::escape;
@@ -40,17 +41,20 @@ pub(super) struct MachineSection<'t> {
     pub(super) id: Option<Spanned<MachineId>>,
     pub(super) allow_from: Option<List<'t>>,
     pub(super) allow_shell: Option<List<'t>>,
-    pub(super) username: Option<UserName>,
+    pub(super) usernames: Vec<UserName>,
+    pub(super) accept_env: Option<Vec<EnvPattern>>,
     pub(super) commands: Vec<CommandSection<'t>>,
 }
 
 pub(super) struct CommandSection<'t> {
     pub(super) name: CommandName,
+    pub(super) name_span: Range<usize>,
     pub(super) line: Option<Cow<'t, str>>,
     pub(super) words: Words,
     pub(super) allow_from: Option<List<'t>>,
-    pub(super) username: Option<UserName>,
+    pub(super) usernames: Vec<UserName>,
     pub(super) args: bool,
+    pub(super) forced: bool,
 }
 
 pub(super) struct GroupSection<'t> {
@@ -69,8 +73,15 @@ type Value<'t> = toml::Spanned<DeValue<'t>>;
 
 const TOP: &[&str] = &["cluster_manager", "machine", "group"];
 const MANAGER: &[&str] = &["id52", "cluster_name"];
-const MACHINE: &[&str] = &["id52", "allow_from", "allow_shell", "username", "command"];
-const COMMAND: &[&str] = &["command", "allow_from", "username", "args"];
+const MACHINE: &[&str] = &[
+    "id52",
+    "allow_from",
+    "allow_shell",
+    "username",
+    "accept_env",
+    "command",
+];
+const COMMAND: &[&str] = &["command", "allow_from", "username", "args", "forced"];
 const GROUP: &[&str] = &["members"];
 
 /// Reads the whole document.
@@ -187,7 +198,7 @@ impl<'t> Reader<'t, '_, '_> {
         let table = self.table(key, value, "[machine.web01]")?;
         let (mut id, mut has_id) = (None, false);
         let (mut allow_from, mut allow_shell) = (None, None);
-        let (mut username, mut commands) = (None, Vec::new());
+        let (mut usernames, mut accept_env, mut commands) = (Vec::new(), None, Vec::new());
         for (key, value) in in_order(table) {
             match key.get_ref().as_ref() {
                 "id52" => {
@@ -196,7 +207,8 @@ impl<'t> Reader<'t, '_, '_> {
                 }
                 "allow_from" => allow_from = self.list(key, value),
                 "allow_shell" => allow_shell = self.list(key, value),
-                "username" => username = self.user(key, value),
+                "username" => usernames = self.users(key, value),
+                "accept_env" => accept_env = self.env_patterns(key, value),
                 "command" => commands = self.commands(key, value),
                 _ => self.unknown(key, MACHINE, "in a machine's section"),
             }
@@ -213,7 +225,8 @@ impl<'t> Reader<'t, '_, '_> {
             id,
             allow_from,
             allow_shell,
-            username,
+            usernames,
+            accept_env,
             commands,
         })
     }
@@ -232,7 +245,8 @@ impl<'t> Reader<'t, '_, '_> {
         let name = self.name(key, CommandName::parse);
         let table = self.table(key, value, "[machine.web01.command.restart-nginx]")?;
         let (mut line, mut words) = (None, None);
-        let (mut allow_from, mut username, mut args) = (None, None, false);
+        let (mut allow_from, mut usernames) = (None, Vec::new());
+        let (mut args, mut forced) = (false, false);
         for (key, value) in in_order(table) {
             match key.get_ref().as_ref() {
                 "command" => {
@@ -240,19 +254,22 @@ impl<'t> Reader<'t, '_, '_> {
                     words = line.and_then(|line| self.words(value, line));
                 }
                 "allow_from" => allow_from = self.list(key, value),
-                "username" => username = self.user(key, value),
+                "username" => usernames = self.users(key, value),
                 "args" => args = self.boolean(key, value).unwrap_or_default(),
+                "forced" => forced = self.boolean(key, value).unwrap_or_default(),
                 _ => self.unknown(key, COMMAND, "in a command's section"),
             }
         }
-        let name = name?.value;
+        let (name, name_span) = name.map(|name| (name.value, name.span))?;
         Some(CommandSection {
+            name_span,
             line: line.map(Cow::Borrowed),
             words: words.unwrap_or_else(|| Words::one(name.as_str())),
             name,
             allow_from,
-            username,
+            usernames,
             args,
+            forced,
         })
     }
 
@@ -351,15 +368,58 @@ impl<'t> Reader<'t, '_, '_> {
         }
     }
 
-    fn user(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<UserName> {
-        let text = self.text(key, value)?;
-        match UserName::parse(text) {
-            Ok(user) => Some(user),
-            Err(problem) => {
-                self.error(value.span(), problem.to_string(), None);
-                None
+    fn users(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Vec<UserName> {
+        let Some(mut list) = self.list(key, value) else {
+            return Vec::new();
+        };
+        // Only commas make a list of it: a name with blanks around it is no name.
+        if let Some(text) = value.get_ref().as_str()
+            && (!text.contains(',') || text.contains(char::is_control))
+        {
+            let span = value.span();
+            list.entries = vec![Spanned { value: text, span }];
+        }
+        if list.entries.is_empty() || list.entries[0].value.is_empty() {
+            let help = "write the user that things run as, or leave the key out";
+            self.error(
+                value.span(),
+                "`username` names no user".to_owned(),
+                Some(help.to_owned()),
+            );
+        }
+        let mut users: Vec<UserName> = Vec::new();
+        for entry in list.entries.iter().filter(|entry| !entry.value.is_empty()) {
+            match UserName::parse(entry.value) {
+                Ok(user) if users.contains(&user) => {
+                    self.error(
+                        entry.span.clone(),
+                        format!("user `{user}` is there twice"),
+                        None,
+                    );
+                }
+                Ok(user) => users.push(user),
+                Err(problem) => self.error(entry.span.clone(), problem.to_string(), None),
             }
         }
+        users
+    }
+
+    fn env_patterns(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<Vec<EnvPattern>> {
+        // As sshd writes such lists, blanks separate as well.
+        let list = self.list(key, value)?;
+        let mut patterns = Vec::new();
+        for entry in &list.entries {
+            for text in entry.value.split_ascii_whitespace() {
+                match EnvPattern::parse(text) {
+                    Ok(pattern) => patterns.push(pattern),
+                    Err(problem) => {
+                        let message = format!("{}: {problem}", quoted(text));
+                        self.error(entry.span.clone(), message, None);
+                    }
+                }
+            }
+        }
+        Some(patterns)
     }
 }
 

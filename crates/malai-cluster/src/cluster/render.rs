@@ -2,14 +2,15 @@
 
 use std::fmt::Write as _;
 
-use super::{Cluster, FORMAT};
+use super::Cluster;
 use crate::group::Entry;
 use crate::identity::MachineId;
-use crate::name::MachineName;
+use crate::machine::Machine;
+use crate::name::{MachineName, UserName};
 
 /// Renders the content to be signed. Sections and keys are sorted by their bytes.
 pub(super) fn render(cluster: &Cluster) -> String {
-    let mut out = format!("format = {FORMAT}\n\n[cluster_manager]\n");
+    let mut out = format!("format = {}\n\n[cluster_manager]\n", format_of(cluster));
     if !cluster.name().is_empty() {
         line(&mut out, "cluster_name", &string(cluster.name()));
     }
@@ -20,6 +21,10 @@ pub(super) fn render(cluster: &Cluster) -> String {
     }
     for machine in cluster.machines() {
         let _ = write!(out, "\n[machine.{}]\n", machine.name());
+        if let Some(patterns) = machine.accept_env() {
+            let patterns = patterns.iter().map(|pattern| string(&pattern.to_string()));
+            line(&mut out, "accept_env", &strings(patterns));
+        }
         if let Some(list) = machine.allow_from() {
             line(&mut out, "allow_from", &array(list.entries()));
         }
@@ -27,9 +32,7 @@ pub(super) fn render(cluster: &Cluster) -> String {
             line(&mut out, "allow_shell", &array(list.entries()));
         }
         line(&mut out, "id52", &string(&machine.id().to_string()));
-        if let Some(user) = machine.username() {
-            line(&mut out, "username", &string(user.as_str()));
-        }
+        users(&mut out, machine.usernames());
         for command in machine.commands() {
             let key = key(command.name().as_str());
             let _ = write!(out, "\n[machine.{}.command.{key}]\n", machine.name());
@@ -42,9 +45,10 @@ pub(super) fn render(cluster: &Cluster) -> String {
             if let Some(written) = &command.line {
                 line(&mut out, "command", &string(written));
             }
-            if let Some(user) = command.username() {
-                line(&mut out, "username", &string(user.as_str()));
+            if command.is_forced() {
+                line(&mut out, "forced", "true");
             }
+            users(&mut out, command.usernames());
         }
     }
     out
@@ -82,12 +86,42 @@ fn line(out: &mut String, key: &str, value: &str) {
     let _ = writeln!(out, "{key} = {value}");
 }
 
+/// The lowest format that has a word for everything in the cluster: 1, and 2 where there is a list of users, a forced
+/// command or an `accept_env`.
+fn format_of(cluster: &Cluster) -> u32 {
+    let is_new = |machine: &Machine| {
+        machine.accept_env().is_some()
+            || machine.usernames().len() > 1
+            || machine
+                .commands()
+                .iter()
+                .any(|command| command.is_forced() || command.usernames().len() > 1)
+    };
+    match cluster.machines().any(is_new) {
+        true => 2,
+        false => 1,
+    }
+}
+
+/// One user as a string, as format 1 has it; several as an array.
+fn users(out: &mut String, users: &[UserName]) {
+    match users {
+        [] => {}
+        [user] => line(out, "username", &string(user.as_str())),
+        users => {
+            let users = users.iter().map(|user| string(user.as_str()));
+            line(out, "username", &strings(users));
+        }
+    }
+}
+
 fn array(entries: &[Entry]) -> String {
-    let entries: Vec<String> = entries
-        .iter()
-        .map(|entry| string(&entry.to_string()))
-        .collect();
-    format!("[{}]", entries.join(", "))
+    strings(entries.iter().map(|entry| string(&entry.to_string())))
+}
+
+/// An array of strings that are quoted already.
+fn strings(quoted: impl Iterator<Item = String>) -> String {
+    format!("[{}]", quoted.collect::<Vec<_>>().join(", "))
 }
 
 /// A TOML basic string. Written here, so that no update of a library changes what is signed.

@@ -120,8 +120,8 @@ fn content() {
     let rendered = cluster("").render();
     assert_eq!(read_content(&rendered).unwrap(), cluster(""));
     let of = |text: &str| read_content(text).unwrap_err();
-    let newer = rendered.replace("format = 1", "format = 2\n\"unknown\" = 1");
-    assert_eq!(of(&newer), ContentError::TooNew { format: 2 });
+    let newer = rendered.replace("format = 1", "format = 3\n\"unknown\" = 1");
+    assert_eq!(of(&newer), ContentError::TooNew { format: 3 });
     // Even where its syntax is not understood.
     assert_eq!(of("format = 99\n]["), ContentError::TooNew { format: 99 });
     assert_eq!(

@@ -36,7 +36,12 @@ pub fn access(
     accept: Option<&Accept>,
 ) -> Access {
     let allowed = |action: Action<'_>| {
-        let request = Request { from, to, action };
+        let request = Request {
+            from,
+            to,
+            action,
+            user: None,
+        };
         match decide(cluster, &request, accept) {
             Decision::Allow(grant) => Some(grant),
             Decision::Refuse(_) => None,

@@ -1,14 +1,17 @@
 //! The decision itself.
 
-use super::{Action, Decision, Grant, Refusal, Request, Rule};
+use super::{Action, Decision, Grant, Refusal, Request, Rule, Run};
 use crate::accept::Accept;
 use crate::allow::AllowList;
 use crate::cluster::{Cluster, key};
 use crate::command::Command;
 use crate::group::{Member, path_to};
 use crate::machine::Machine;
+use crate::name::UserName;
+use crate::sanitize::escape;
+use crate::shell_words::{quote_exactly, split_line};
 
-/// Decides a request by the rules of product.md section 3. What nothing allows is refused, and what
+/// Decides a request by the rules of product.md sections 3 and 9. What nothing allows is refused, and what
 /// the owner of the computer that is asked does not accept is refused too.
 pub fn decide(cluster: &Cluster, request: &Request<'_>, accept: Option<&Accept>) -> Decision {
     let narrowed = grant(cluster, request).and_then(|grant| match accept {
@@ -30,20 +33,36 @@ fn grant(cluster: &Cluster, request: &Request<'_>) -> Result<Grant, Refusal> {
         cluster,
         member,
         machine,
+        user: request.user,
     };
+    if let Some(command) = asked.forced_command() {
+        return asked.forced(command, original(request.action)?);
+    }
     match request.action {
-        Action::Shell => asked.shell(),
+        Action::Shell => asked.shell(Run::Shell),
+        Action::Exec(argv) => asked.argument_list(argv),
+        Action::Line(line) if line.contains(&0) => Err(Refusal::Nul),
+        Action::Line(line) if line.trim_ascii().is_empty() => Err(Refusal::EmptyCommand),
+        Action::Line(line) => match split_line(line) {
+            Ok(argv) => asked.argument_list(&argv),
+            Err(_) => asked.shell(Run::Line(line.to_vec())),
+        },
+    }
+}
+
+/// What was asked for, as the line that `SSH_ORIGINAL_COMMAND` holds.
+fn original(action: Action<'_>) -> Result<Vec<u8>, Refusal> {
+    let line = match action {
+        Action::Shell => Vec::new(),
+        Action::Line(line) => line.to_vec(),
         Action::Exec(argv) => {
-            let program = argv.first().filter(|program| !program.is_empty());
-            let program = program.ok_or(Refusal::EmptyCommand)?;
-            if argv.iter().any(|argument| argument.contains(&0)) {
-                return Err(Refusal::Nul);
-            }
-            match machine.command(program) {
-                Some(command) => asked.command(command, &argv[1..]),
-                None => asked.exec(argv),
-            }
+            let words: Vec<_> = argv.iter().map(|word| quote_exactly(word)).collect();
+            words.join(&b' ')
         }
+    };
+    match line.contains(&0) {
+        true => Err(Refusal::Nul),
+        false => Ok(line),
     }
 }
 
@@ -52,9 +71,22 @@ struct Asked<'c> {
     cluster: &'c Cluster,
     member: Member,
     machine: &'c Machine,
+    user: Option<&'c str>,
 }
 
 impl Asked<'_> {
+    fn argument_list(&self, argv: &[Vec<u8>]) -> Result<Grant, Refusal> {
+        let program = argv.first().filter(|program| !program.is_empty());
+        let program = program.ok_or(Refusal::EmptyCommand)?;
+        if argv.iter().any(|argument| argument.contains(&0)) {
+            return Err(Refusal::Nul);
+        }
+        match self.machine.command(program) {
+            Some(command) => self.command(command, &argv[1..]),
+            None => self.exec(argv),
+        }
+    }
+
     fn exec(&self, argv: &[Vec<u8>]) -> Result<Grant, Refusal> {
         let rule = self.rule(
             self.machine.allow_from(),
@@ -62,35 +94,77 @@ impl Asked<'_> {
             |rule| Refusal::NotInMachine { rule },
         )?;
         Ok(Grant {
-            argv: argv.to_vec(),
-            user: self.machine.username().cloned(),
+            run: Run::Command(argv.to_vec()),
+            user: self.user_of(self.machine.usernames(), || self.path("username"))?,
             rule,
         })
     }
 
     fn command(&self, command: &Command, arguments: &[Vec<u8>]) -> Result<Grant, Refusal> {
-        let path = |last: &str| {
-            let name = key(command.name().as_str());
-            self.path(&format!("command.{name}.{last}"))
-        };
-        let own = command.allow_from();
-        let rule = self.rule(
-            own.or(self.machine.allow_from()),
-            || own.map_or_else(|| self.path("allow_from"), |_| path("allow_from")),
-            |rule| Refusal::NotInCommand { rule },
-        )?;
+        let rule = self.command_rule(command)?;
         if !arguments.is_empty() && !command.takes_arguments() {
-            return Err(Refusal::Arguments { rule: path("args") });
+            let rule = self.command_path(command, "args");
+            return Err(Refusal::Arguments { rule });
         }
         let words = command.words().map(|word| word.as_bytes().to_vec());
         Ok(Grant {
-            argv: words.chain(arguments.iter().cloned()).collect(),
-            user: command.username().or(self.machine.username()).cloned(),
+            run: Run::Command(words.chain(arguments.iter().cloned()).collect()),
+            user: self.command_user(command)?,
             rule,
         })
     }
 
-    fn shell(&self) -> Result<Grant, Refusal> {
+    /// The command entry that replaces whatever this member asks for. The check has seen to it that there is at
+    /// most one.
+    fn forced_command(&self) -> Option<&Command> {
+        let mut forced = self
+            .machine
+            .commands()
+            .iter()
+            .filter(|command| command.is_forced());
+        forced.find(|command| {
+            let list = command.allow_from().or(self.machine.allow_from());
+            list.is_some_and(|list| {
+                list.matching(self.member, self.cluster.group_table())
+                    .is_some()
+            })
+        })
+    }
+
+    fn forced(&self, command: &Command, original: Vec<u8>) -> Result<Grant, Refusal> {
+        Ok(Grant {
+            rule: self.command_rule(command)?,
+            user: self.command_user(command)?,
+            run: Run::Forced {
+                argv: command
+                    .words()
+                    .map(|word| word.as_bytes().to_vec())
+                    .collect(),
+                original,
+            },
+        })
+    }
+
+    fn command_rule(&self, command: &Command) -> Result<Rule, Refusal> {
+        let own = command.allow_from();
+        self.rule(
+            own.or(self.machine.allow_from()),
+            || match own {
+                Some(_) => self.command_path(command, "allow_from"),
+                None => self.path("allow_from"),
+            },
+            |rule| Refusal::NotInCommand { rule },
+        )
+    }
+
+    fn command_user(&self, command: &Command) -> Result<Option<UserName>, Refusal> {
+        match command.usernames() {
+            [] => self.user_of(self.machine.usernames(), || self.path("username")),
+            own => self.user_of(own, || self.command_path(command, "username")),
+        }
+    }
+
+    fn shell(&self, run: Run) -> Result<Grant, Refusal> {
         let own = self.machine.allow_shell();
         let rule = self.rule(
             own.or(self.machine.allow_from()),
@@ -98,9 +172,35 @@ impl Asked<'_> {
             |rule| Refusal::NotInShell { rule },
         )?;
         Ok(Grant {
-            argv: Vec::new(),
-            user: self.machine.username().cloned(),
+            run,
+            user: self.user_of(self.machine.usernames(), || self.path("username"))?,
             rule,
+        })
+    }
+
+    /// The user to run as: the one asked for, if `username` names it, else the first that it names.
+    fn user_of(
+        &self,
+        names: &[UserName],
+        path: impl FnOnce() -> String,
+    ) -> Result<Option<UserName>, Refusal> {
+        let Some(user) = self.user else {
+            return Ok(names.first().cloned());
+        };
+        let found = names.iter().find(|name| name.as_str() == user);
+        found.cloned().map(Some).ok_or_else(|| {
+            let allowed = match names {
+                [] => "it is not set, so everything runs as the user of the daemon".to_owned(),
+                names => {
+                    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+                    format!("it names {}", names.join(", "))
+                }
+            };
+            Refusal::NotAsUser {
+                rule: path(),
+                user: escape(user).chars().take(80).collect(),
+                allowed,
+            }
         })
     }
 
@@ -123,6 +223,11 @@ impl Asked<'_> {
             entry: entry.to_string(),
             via: group.map_or_else(Vec::new, |group| path_to(groups, group, self.member)),
         })
+    }
+
+    fn command_path(&self, command: &Command, last: &str) -> String {
+        let name = key(command.name().as_str());
+        self.path(&format!("command.{name}.{last}"))
     }
 
     fn path(&self, last: &str) -> String {

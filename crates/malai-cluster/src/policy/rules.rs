@@ -22,9 +22,18 @@ fn gets(rule: &str, who: &str, line: Option<&str>) -> String {
         .collect();
     let action = line.map_or(Action::Shell, |_| Action::Exec(&argv));
     let (from, to) = (id(who), id(WEB01));
-    match decide(&company(rule), &Request { from, to, action }, None) {
+    match decide(
+        &company(rule),
+        &Request {
+            from,
+            to,
+            action,
+            user: None,
+        },
+        None,
+    ) {
         Decision::Allow(grant) => {
-            let words = grant.argv.iter().map(|word| crate::escape_bytes(word));
+            let words = grant.argv().iter().map(|word| crate::escape_bytes(word));
             let words: Vec<_> = words.collect();
             let user = grant.user.as_ref().map_or("-", UserName::as_str);
             format!("{user}: {}", words.join(" "))
@@ -248,7 +257,16 @@ fn around_an_entry_that_takes_arguments() {
         let argv: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
         let action = Action::Exec(&argv);
         let (from, to) = (id(LAPTOP), id(WEB01));
-        decide(&cluster, &Request { from, to, action }, None)
+        decide(
+            &cluster,
+            &Request {
+                from,
+                to,
+                action,
+                user: None,
+            },
+            None,
+        )
     };
     let tricks: &[&[u8]] = &[
         b"; sh",
@@ -270,7 +288,7 @@ fn around_an_entry_that_takes_arguments() {
     // Whatever they are, they arrive as arguments of `id` and of nothing else: there is no shell.
     for trick in tricks {
         match ask(&[b"id", trick]) {
-            Decision::Allow(grant) => assert_eq!(grant.argv, [b"id".to_vec(), trick.to_vec()]),
+            Decision::Allow(grant) => assert_eq!(grant.argv(), [b"id".to_vec(), trick.to_vec()]),
             Decision::Refuse(refusal) => panic!("{trick:?}: {refusal}"),
         }
         // And in front of it they are another command.

@@ -47,7 +47,16 @@ fn ask(from: &str, to: &str, words: &[&[u8]]) -> Decision {
     let argv: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
     let action = Action::Exec(&argv);
     let (from, to) = (id(from), id(to));
-    decide(&example(), &Request { from, to, action }, None)
+    decide(
+        &example(),
+        &Request {
+            from,
+            to,
+            action,
+            user: None,
+        },
+        None,
+    )
 }
 
 fn exec(from: &str, to: &str, line: &str, expected: Expect) {
@@ -59,7 +68,16 @@ fn shell(from: &str, to: &str, expected: Expect) {
     let (from, to) = (id(from), id(to));
     let action = Action::Shell;
     shown(
-        &decide(&example(), &Request { from, to, action }, None),
+        &decide(
+            &example(),
+            &Request {
+                from,
+                to,
+                action,
+                user: None,
+            },
+            None,
+        ),
         expected,
     );
 }
@@ -69,7 +87,7 @@ fn shown(decision: &Decision, expected: Expect) {
         Decision::Refuse(refusal) => format!("refused: {refusal}"),
         Decision::Allow(grant) => {
             let words: Vec<_> = grant
-                .argv
+                .argv()
                 .iter()
                 .map(|word| crate::escape_bytes(word))
                 .collect();
@@ -292,6 +310,7 @@ fn a_comment_opens_no_door() {
         from: id(WEB01),
         to: id(WEB01),
         action,
+        user: None,
     };
     assert!(matches!(
         decide(&cluster, &request, None),
@@ -310,6 +329,7 @@ fn a_manager_that_is_a_machine_too() {
         from: id(MANAGER),
         to: id(MANAGER),
         action,
+        user: None,
     };
     assert!(matches!(
         decide(&cluster, &request, None),
@@ -392,7 +412,7 @@ proptest! {
                     let argv: Option<Vec<Vec<u8>>> = argv.map(|word| vec![word.as_bytes().to_vec()]);
                     let action = argv.as_deref().map_or(Action::Shell, Action::Exec);
                     let (from_id, to) = (model::machine_id(from), model::machine_id(to));
-                    let decision = decide(&cluster, &Request { from: from_id, to, action }, None);
+                    let decision = decide(&cluster, &Request { from: from_id, to, action, user: None }, None);
                     let allowed = matches!(decision, Decision::Allow(_));
                     prop_assert_eq!(allowed, list.is_some_and(|list| names(&model, list, from)));
                 }

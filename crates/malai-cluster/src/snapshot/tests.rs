@@ -129,8 +129,8 @@ fn files_that_are_refused() {
         ],
     );
     refused(
-        &signed(7, "format = 2\nnew = 1\n").to_file(),
-        expect!["it is in format 2, this malai knows up to 1: install a newer malai here"],
+        &signed(7, "format = 3\nnew = 1\n").to_file(),
+        expect!["it is in format 3, this malai knows up to 2: install a newer malai here"],
     );
     refused(
         &signed(7, "format = 1\nnew = 1\n").to_file(),

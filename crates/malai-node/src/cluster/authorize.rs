@@ -5,7 +5,9 @@
 
 use std::sync::{Arc, Weak};
 
-use malai_cluster::{Cluster, Decision, Grant, MachineId, Request, Snapshot, UserName, decide};
+use malai_cluster::{
+    Cluster, Decision, Grant, MachineId, Request, Run, Snapshot, UserName, decide,
+};
 use malai_wire::peer::exec::Action;
 use malai_wire::{Refusal, RefusalCode, audit};
 
@@ -196,11 +198,12 @@ pub(crate) fn decide_exec(
         from,
         to: cluster_state.local_id,
         action: action.asked(),
+        user: None,
     };
     match decide(&cluster, &request, cluster_state.accept().as_deref()) {
         Decision::Allow(grant) => {
             let run_as = may_run_as(grant.user.as_ref())?;
-            if *action == Action::Shell {
+            if matches!(grant.run, Run::Shell | Run::Line(_)) {
                 run_as
                     .login_shell()
                     .map_err(|error| Refusal::new(RefusalCode::Failed, error.to_string()))?;

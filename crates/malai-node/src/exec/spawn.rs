@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use malai_wire::peer::exec::{Action, Terminal};
+use malai_cluster::Run;
+use malai_wire::peer::exec::Terminal;
 use rustix::fs::{Access, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -30,9 +31,18 @@ pub fn keep_descriptors() {
 
 /// What is run: what the policy says, or the shell.
 pub(super) fn argument_list(command: &Command) -> Vec<Vec<u8>> {
-    match (&command.asked, command.run_as.login_shell()) {
-        (Action::Shell, Ok(shell)) => vec![shell.as_os_str().as_bytes().to_vec()],
-        _ => command.grant.argv.clone(),
+    let shell = || {
+        let shell = command.run_as.login_shell();
+        // Without one it would not have been granted.
+        shell.map_or_else(
+            |_| b"sh".to_vec(),
+            |shell| shell.as_os_str().as_bytes().to_vec(),
+        )
+    };
+    match &command.grant.run {
+        Run::Shell => vec![shell()],
+        Run::Line(line) => vec![shell(), b"-c".to_vec(), line.clone()],
+        Run::Command(argv) | Run::Forced { argv, .. } => argv.clone(),
     }
 }
 
@@ -124,7 +134,7 @@ fn spawn_as(
     cluster_state.reaper.start();
     let run_as = &command.run_as;
     let mut spawn = tokio::process::Command::new(program);
-    if command.asked == Action::Shell {
+    if command.grant.run == Run::Shell {
         spawn.arg0(login_name(program));
     } else if script.is_none() {
         spawn.arg0(OsStr::from_bytes(argv.first().map_or(b"", Vec::as_slice)));
@@ -146,6 +156,11 @@ fn spawn_as(
     spawn
         .env("MALAI_CLIENT_ID52", command.from.to_string())
         .env("MALAI_CLUSTER", cluster_state.alias().as_str());
+    if let Run::Forced { original, .. } = &command.grant.run
+        && !original.is_empty()
+    {
+        spawn.env("SSH_ORIGINAL_COMMAND", OsStr::from_bytes(original));
+    }
     if let Some(machine) = command.cluster.machine(&command.from) {
         spawn.env("MALAI_CLIENT_MACHINE", machine.name().as_str());
     }

@@ -167,7 +167,12 @@ pub fn why(
     for from in members {
         let action = argv.map_or(Action::Shell, Action::Exec);
         let to = machine.id();
-        let answer = asked.answer(&Request { from, to, action });
+        let answer = asked.answer(&Request {
+            from,
+            to,
+            action,
+            user: None,
+        });
         match answers
             .iter_mut()
             .find(|other| other.says_the_same(&answer))
@@ -342,8 +347,8 @@ impl Query<'_> {
     }
 
     fn granted(&self, answer: &mut Answer, grant: Grant) {
-        let Grant { argv, user, rule } = grant;
-        answer.runs = argv.iter().map(|word| escape_bytes(word)).collect();
+        answer.runs = grant.argv().iter().map(|word| escape_bytes(word)).collect();
+        let Grant { user, rule, .. } = grant;
         answer.own_user = user.is_none();
         answer.user = match &user {
             Some(user) => Some(user.to_string()),

@@ -8,6 +8,7 @@ mod distribution;
 mod duplicates;
 mod exact;
 mod examined;
+mod forced;
 #[path = "../common/harness.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod harness;

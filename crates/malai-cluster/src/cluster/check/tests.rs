@@ -304,7 +304,7 @@ colour = 4
                 |
              13 | colour = 3
                 | ^^^^^^
-                = help: in a machine's section there may be: id52, allow_from, allow_shell, username, command
+                = help: in a machine's section there may be: id52, allow_from, allow_shell, username, accept_env, command
 
             error: `colour` is there twice
                --> cluster.toml:14:1
@@ -423,12 +423,12 @@ fn one_small_problem_each() {
         ],
     );
     one(
-        "format = 2\n[cluster_manager]\n",
-        expect!["1:10+1 format 2 is newer than this malai [install a newer malai]"],
+        "format = 3\n[cluster_manager]\n",
+        expect!["1:10+1 format 3 is newer than this malai [install a newer malai]"],
     );
     one(
         "format = 0\n",
-        expect!["1:10+1 there is no format 0 [write `format = 1`, or leave it out]"],
+        expect!["1:10+1 there is no format 0 [write `format = 2`, or leave it out]"],
     );
     one(
         "format = \"1\"\n",

@@ -119,6 +119,7 @@ fn because(refusal: &Refusal) -> String {
         | Refusal::EmptyCommand
         | Refusal::Nul
         | Refusal::NoRule { .. }
+        | Refusal::NotAsUser { .. }
         | Refusal::UserNotAccepted { .. } => refusal.to_string(),
         Refusal::NotInMachine { rule }
         | Refusal::NotInCommand { rule }

@@ -321,7 +321,12 @@ fn what_a_rename_changes_is_names_only() {
             for argv in [vec![b"x".to_vec()], vec![b"ls".to_vec()]] {
                 let ask = |cluster: &crate::Cluster| {
                     let action = crate::Action::Exec(&argv);
-                    let request = crate::Request { from, to, action };
+                    let request = crate::Request {
+                        from,
+                        to,
+                        action,
+                        user: None,
+                    };
                     let decision = crate::decide(cluster, &request, None);
                     matches!(decision, crate::Decision::Allow(_))
                 };
