@@ -162,8 +162,8 @@ impl<'t> Reader<'t> {
     /// One user as a string, or several as an array.
     fn users(&mut self) -> Read<Vec<UserName>> {
         let entries = if self.next_is_array("username") {
-            self.array("username")?
-                .map_or_else(Vec::new, |(_, entries)| entries)
+            self.list("username")?
+                .map_or_else(Vec::new, |list| list.entries)
         } else {
             let Some((text, place)) = self.string("username")? else {
                 return Ok(Vec::new());
@@ -184,13 +184,13 @@ impl<'t> Reader<'t> {
     }
 
     fn env_patterns(&mut self) -> Read<Option<Vec<EnvPattern>>> {
-        let Some((_, entries)) = self.array("accept_env")? else {
+        let Some(list) = self.list("accept_env")? else {
             return Ok(None);
         };
         let pattern = |entry: Spanned<&str>| {
             EnvPattern::parse(entry.value).map_err(|error| problem(entry.span, error.to_string()))
         };
-        entries
+        list.entries
             .into_iter()
             .map(pattern)
             .collect::<Read<_>>()
@@ -202,16 +202,8 @@ impl<'t> Reader<'t> {
         rest.is_some_and(|rest| rest.starts_with(" = ["))
     }
 
-    /// A list of who.
+    /// A list, as an array of strings of which none needs to be escaped.
     fn list(&mut self, name: &str) -> Read<Option<List<'t>>> {
-        let Some((key, entries)) = self.array(name)? else {
-            return Ok(None);
-        };
-        Ok(Some(List { key, entries }))
-    }
-
-    /// An array of strings, of which none needs to be escaped, and the place of its key.
-    fn array(&mut self, name: &str) -> Read<Option<(Range<usize>, Vec<Spanned<&'t str>>)>> {
         let start = self.at;
         let Some((value, place)) = self.value(name)? else {
             return Ok(None);
@@ -239,7 +231,8 @@ impl<'t> Reader<'t> {
             entries.push(Spanned { value, span });
             at += element.len() + ", ".len();
         }
-        Ok(Some((start..start + name.len(), entries)))
+        let key = start..start + name.len();
+        Ok(Some(List { key, entries }))
     }
 
     fn group(&mut self, name: &str, place: Range<usize>, document: &mut Document<'t>) -> Read<()> {
