@@ -17,8 +17,9 @@ use crate::exec::process::ControlEvent;
 use crate::net::framing::{self, StreamError};
 use crate::node::sessions::{Live, OutboundSession, PathInfo};
 use crate::os::clock::BoundedInstant;
-use crate::peer::connection::{InUse, PeerConnection, number};
+use crate::peer::connection::{InUse, PeerConnection};
 use crate::peer::pool::{PeerPool, ReachError};
+use crate::peer::streams::SessionStreams;
 
 /// How long an open may go unanswered on a healthy connection before the peer is looked for anew.
 const UNANSWERED: Duration = Duration::from_millis(150);
@@ -137,11 +138,11 @@ pub(crate) async fn run(
 /// A command that the machine has accepted.
 struct Session {
     connection: Arc<PeerConnection>,
-    number: u64,
     control: SendStream,
     answers: RecvStream,
     stdout: oneshot::Receiver<RecvStream>,
     stderr: oneshot::Receiver<RecvStream>,
+    streams: SessionStreams,
     _in_use: InUse,
 }
 
@@ -236,9 +237,7 @@ async fn send_open(
 ) -> Result<Session, StreamError> {
     let in_use = connection.in_use();
     let (mut control, answers) = connection.open(RequestKind::Exec).await?;
-    let number = number(&control);
-    let stdout = connection.outbound.expect(StreamKind::Stdout, number);
-    let stderr = connection.outbound.expect(StreamKind::Stderr, number);
+    let streams = connection.start_session(&control);
     let open = Open {
         action: caller.action.clone(),
         stdin: !matches!(caller.stdin, Source::Empty),
@@ -252,11 +251,11 @@ async fn send_open(
     }
     Ok(Session {
         connection: connection.clone(),
-        number,
         control,
         answers,
-        stdout,
-        stderr,
+        stdout: streams.expect(StreamKind::Stdout),
+        stderr: streams.expect(StreamKind::Stderr),
+        streams,
         _in_use: in_use,
     })
 }
@@ -317,11 +316,11 @@ impl Session {
     ) -> Result<Exit, ExecError> {
         let Self {
             connection,
-            number,
             mut control,
             mut answers,
             stdout,
             stderr,
+            streams,
             _in_use,
         } = self;
         let Caller {
@@ -334,7 +333,7 @@ impl Session {
         } = caller;
         let mut err_gate = gate.clone();
         let exit = {
-            let feeding = feed(&connection, number, stdin, &counts.stdin);
+            let feeding = feed(&connection, streams.session(), stdin, &counts.stdin);
             let out = pass(stdout, out_sink, gate, &counts.stdout);
             let err = pass(stderr, err_sink, &mut err_gate, &counts.stderr);
             let answer = answered(&mut answers, &mut control, events);
@@ -456,7 +455,7 @@ async fn answered(
 /// Sends the caller's input. A command that reads no more of it is nothing unusual.
 async fn feed(
     connection: &Arc<PeerConnection>,
-    number: u64,
+    session: u64,
     stdin: &mut Source,
     mut moved: &AtomicU64,
 ) -> Result<(), FlowError> {
@@ -466,7 +465,7 @@ async fn feed(
     let mut sink = Sink::Stream(crate::exec::io::LazySendStream::new(
         connection.clone(),
         StreamKind::Stdin,
-        number,
+        session,
     ));
     let mut fed = io::copy(stdin, &mut sink, &mut PauseGate::open(), &mut moved).await;
     if let Err(FlowError::Read(error)) = &fed

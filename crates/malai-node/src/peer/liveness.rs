@@ -1,7 +1,6 @@
 //! Whether the peer is still there: asked while a link is in use, and its end when it is not.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use malai_wire::peer::RequestKind;
@@ -26,11 +25,6 @@ impl PeerConnection {
     /// How long the peer may take to answer a question: `least`, or a few round trips on a slow path.
     pub fn patience(&self, least: Duration) -> Duration {
         least.max(4 * self.round_trip().unwrap_or_default())
-    }
-
-    /// Whether [`PeerConnection::watch`] runs.
-    pub fn is_watched(&self) -> bool {
-        self.liveness_running.load(Ordering::Relaxed)
     }
 
     /// Asks whether the peer is there.
@@ -58,15 +52,15 @@ impl PeerConnection {
         is_spare: impl Fn(&Arc<PeerConnection>) -> bool,
         lost: impl Fn(Arc<PeerConnection>) -> F,
     ) {
-        if self.liveness_running.swap(true, Ordering::Relaxed) {
+        if self.set_watched() {
             return;
         }
         loop {
             tokio::select! {
                 () = tokio::time::sleep(HEARTBEAT) => {}
-                _ = self.connection.closed() => return,
+                () = self.closed() => return,
             }
-            let (idle, idle_here) = (self.unused_for(), self.last_used_locally.lock().elapsed());
+            let (idle, idle_here) = (self.unused_for(), self.unused_locally_for());
             let most = self.cluster_state.limiter.limits().idle();
             let busy = self.sessions() > 0 || idle_here < IN_USE.min(most);
             let refusal = if !busy && idle > most {

@@ -1,7 +1,9 @@
 //! Links to peers: found, dialled once at a time, kept, replaced when the peer has started anew.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -54,9 +56,19 @@ pub struct ReachError {
 /// The dial to one machine, if one is under way, and how the last one failed and when it had begun.
 type Dial = Arc<tokio::sync::Mutex<Option<(Instant, ReachError)>>>;
 
+/// What handles a connection: the pool knows that there is something, not what.
+pub(crate) trait ConnectionHandler: fmt::Debug + Send + Sync + 'static {
+    /// Handles a connection from its beginning until it has ended and nothing is done for it any more.
+    fn handle(self: Arc<Self>, connection: Arc<PeerConnection>) -> ConnectionTask;
+}
+
+/// A connection being handled.
+pub(crate) type ConnectionTask = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// The links of one identity.
 #[derive(Debug)]
 pub struct PeerPool {
+    handler: Arc<dyn ConnectionHandler>,
     cluster_state: Arc<ClusterState>,
     endpoint: Endpoint,
     /// How far this identity reaches.
@@ -72,8 +84,10 @@ pub struct PeerPool {
 }
 
 impl PeerPool {
-    /// The links of an identity, none yet. `tasks` owns what runs for them.
-    pub fn new(
+    /// The connections of an identity, none yet. `handler` gets each of them; `tasks` owns what runs for them.
+    #[expect(clippy::too_many_arguments)]
+    pub(crate) fn new(
+        handler: Arc<dyn ConnectionHandler>,
         cluster_state: Arc<ClusterState>,
         endpoint: Endpoint,
         reach: Reach,
@@ -83,6 +97,7 @@ impl PeerPool {
         tasks: TaskTracker,
     ) -> Arc<Self> {
         Arc::new(Self {
+            handler,
             cluster_state,
             endpoint,
             reach,
@@ -124,16 +139,20 @@ impl PeerPool {
             .entry(peer)
             .or_default()
             .push(connection.clone());
-        let (peers, driven) = (self.clone(), connection.clone());
+        let (peers, own) = (self.clone(), connection.clone());
         let span = connection.span();
         let life = async move {
-            let judged = async {
-                driven.judged().await;
-                peers.evict_idle(&driven);
-                peers.remember(&driven).await;
+            let handled = async {
+                peers.handler.clone().handle(own.clone()).await;
+                own.close_own_endpoint().await;
             };
-            tokio::join!(driven.clone().drive(), judged);
-            peers.forget(&driven);
+            let admitted = async {
+                own.wait_admitted().await;
+                peers.evict_idle(&own);
+                peers.remember(&own).await;
+            };
+            tokio::join!(handled, admitted);
+            peers.forget(&own);
         };
         self.tasks.spawn(life.instrument(span));
         connection
@@ -181,7 +200,7 @@ impl PeerPool {
     /// What is learnt from a member's greeting: a member that serves is likely to be found again
     /// where it dialled from, and links to an earlier run of it lead to nobody any more.
     async fn remember(&self, connection: &Arc<PeerConnection>) {
-        connection.judged().await;
+        connection.wait_admitted().await;
         let Some(greeted) = connection.greeting().filter(|greeted| greeted.hello.serves) else {
             return;
         };

@@ -38,6 +38,7 @@ use crate::os::clock::BoundedInstant;
 use crate::os::fs::{self, StoreError};
 use crate::peer::connection::PeerConnection;
 use crate::peer::pool::PeerPool;
+use crate::server::Server;
 use crate::settings::{Reach, Settings};
 
 /// How long a prober may take to say goodbye.
@@ -143,6 +144,7 @@ impl Service {
         let addresses = AddressBook::load(&cluster_state.dir.addresses());
         let tasks = TaskTracker::new();
         let peers = PeerPool::new(
+            Arc::new(Server),
             cluster_state.clone(),
             endpoint,
             node.reach,
@@ -260,7 +262,7 @@ impl Service {
         match machine_id(&connection.remote_id()) {
             Some(peer) => {
                 let adopted = self.peers.adopt(connection, peer, None);
-                accepted.get_or_init(|| adopted).judged().await;
+                accepted.get_or_init(|| adopted).wait_admitted().await;
             }
             None => connection.close(
                 u32::from(RefusalCode::NotAMember as u16).into(),

@@ -1,16 +1,18 @@
-//! One connection to one peer: greetings, heartbeat, raw streams; both sides may open requests.
+//! One connection to one peer: what its two sides know of each other, who uses it, and how it ends. Both sides may
+//! open requests.
+
+mod io;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use iroh::endpoint::{Connection, RecvStream, SendStream};
+use iroh::endpoint::Connection;
 use iroh::{Endpoint, TransportAddr};
 use malai_cluster::MachineId;
 use malai_wire::Refusal;
 use malai_wire::peer::hello::Hello;
-use malai_wire::peer::{RequestKind, StreamKind};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -20,6 +22,8 @@ use crate::net::framing::StreamError;
 use crate::node::sessions::PathInfo;
 use crate::os::clock::BoundedInstant;
 use crate::peer::streams::StreamRouter;
+
+pub(crate) use io::IncomingRequest;
 
 /// Heard from within this time, a peer is taken to be there: a request is sent without asking first.
 pub(crate) const LIVENESS_WINDOW: Duration = Duration::from_millis(1_600);
@@ -47,33 +51,34 @@ pub struct PeerConnection {
     pub cluster_state: Arc<ClusterState>,
     /// The key that this connection's handshake proved.
     pub peer: MachineId,
-    /// The streams that requests of this side brought with them.
-    pub outbound: StreamRouter,
-    pub(crate) connection: Connection,
-    pub(crate) inbound: StreamRouter,
-    /// This side's greeting is on its way: only then may anything else take room on the connection.
-    pub(crate) has_greeted: watch::Sender<bool>,
-    pub(crate) greeted: watch::Sender<Option<RemoteHello>>,
-    pub(crate) admitted: watch::Sender<bool>,
-    pub(crate) heard: Mutex<Instant>,
-    /// When a session or a request of the peer's used it last; questions whether this side is there do not count.
-    pub(crate) used: Mutex<Instant>,
+    connection: Connection,
+    /// Streams of the requests that this side makes.
+    outbound: StreamRouter,
+    /// Streams of the requests that the peer makes.
+    inbound: StreamRouter,
+    /// Whether this side's hello has been sent: only then may anything else take room on the connection.
+    has_greeted: watch::Sender<bool>,
+    greeted: watch::Sender<Option<RemoteHello>>,
+    admitted: watch::Sender<bool>,
+    heard: Mutex<Instant>,
+    /// When a session or a request of the peer's used it last; liveness pings do not count.
+    used: Mutex<Instant>,
     /// When a session used it last.
-    pub(crate) last_used_locally: Mutex<Instant>,
-    pub(crate) sessions: watch::Sender<usize>,
+    last_used_locally: Mutex<Instant>,
+    sessions: watch::Sender<usize>,
     /// Commands of the peer's, until it has been told of their end.
-    pub(crate) serving: watch::Sender<usize>,
-    pub(crate) liveness_running: AtomicBool,
+    serving: watch::Sender<usize>,
+    liveness_running: AtomicBool,
     /// Requests under way, of either side.
-    pub(crate) occupied: AtomicUsize,
+    occupied: AtomicUsize,
     /// The most sessions that there were at once, for which there is a window.
-    pub(crate) most_sessions: Mutex<u32>,
+    most_sessions: Mutex<u32>,
     /// Why this side has closed the connection, if it has.
-    pub(crate) closed_for: Mutex<Option<String>>,
+    closed_for: Mutex<Option<String>>,
     /// The peer is not a member, and the connection is about to be closed.
-    pub(crate) rejecting: AtomicBool,
+    rejecting: AtomicBool,
     /// An endpoint that exists for this connection alone and closes with it.
-    pub(crate) own_endpoint: Mutex<Option<Endpoint>>,
+    own_endpoint: Mutex<Option<Endpoint>>,
 }
 
 /// Keeps a link from being closed as idle.
@@ -115,7 +120,7 @@ impl PeerConnection {
         tracing::info_span!(parent: None, "link", cluster = %cluster_state.alias(), %peer, machine)
     }
 
-    /// Wraps a connection. Nothing happens until [`PeerConnection::drive`] runs.
+    /// Wraps a connection. Nothing happens on it until it is handled.
     pub fn new(
         cluster_state: Arc<ClusterState>,
         connection: Connection,
@@ -126,9 +131,9 @@ impl PeerConnection {
         Arc::new(Self {
             cluster_state,
             peer,
-            outbound: StreamRouter::of_own_sessions(),
+            outbound: StreamRouter::for_outbound(),
             connection,
-            inbound: StreamRouter::default(),
+            inbound: StreamRouter::for_inbound(),
             has_greeted: watch::Sender::new(false),
             greeted: watch::Sender::new(None),
             admitted: watch::Sender::new(false),
@@ -171,8 +176,22 @@ impl PeerConnection {
         *self.admitted.borrow()
     }
 
+    /// The peer is a member: it may make requests, this many at a time.
+    pub fn admit(&self, requests: u32) {
+        self.connection
+            .set_max_concurrent_bi_streams(requests.into());
+        self.connection
+            .set_max_concurrent_uni_streams((4 * requests).into());
+        self.admitted.send_replace(true);
+    }
+
+    /// Whether the peer is about to be turned away, which is known before the connection is closed.
+    pub fn set_rejecting(&self, rejecting: bool) {
+        self.rejecting.store(rejecting, Ordering::Relaxed);
+    }
+
     /// Waits until the peer is known to be a member, or the connection has ended.
-    pub async fn judged(&self) {
+    pub async fn wait_admitted(&self) {
         let mut admitted = self.admitted.subscribe();
         tokio::select! {
             _ = admitted.wait_for(|admitted| *admitted) => {}
@@ -190,58 +209,6 @@ impl PeerConnection {
         self.greeted.borrow().clone()
     }
 
-    /// Waits until this side's greeting has gone before. The peer reads requests only after it, and
-    /// a large one that came first would fill the window that is open before admission: neither side
-    /// would get any further.
-    async fn after_greeting(&self) {
-        let mut has_greeted = self.has_greeted.subscribe();
-        let _ = has_greeted.wait_for(|greeted| *greeted).await;
-    }
-
-    /// Opens a request.
-    ///
-    /// # Errors
-    ///
-    /// The connection has ended.
-    pub async fn open(
-        self: &Arc<Self>,
-        kind: RequestKind,
-    ) -> Result<(SendStream, RecvStream), StreamError> {
-        self.after_greeting().await;
-        let (mut send, recv) = self
-            .connection
-            .open_bi()
-            .await
-            .map_err(|error| StreamError::ConnectionLost(error.to_string()))?;
-        send.write_all(&[kind as u8])
-            .await
-            .map_err(|error| StreamError::ConnectionLost(error.to_string()))?;
-        Ok((send, recv))
-    }
-
-    /// Opens a raw stream.
-    ///
-    /// # Errors
-    ///
-    /// The connection has ended.
-    pub async fn open_raw(
-        &self,
-        kind: StreamKind,
-        session: u64,
-    ) -> Result<SendStream, StreamError> {
-        self.after_greeting().await;
-        let mut send = self
-            .connection
-            .open_uni()
-            .await
-            .map_err(|error| StreamError::ConnectionLost(error.to_string()))?;
-        let head = malai_wire::peer::raw_head(kind, session);
-        send.write_all(&head)
-            .await
-            .map_err(|error| StreamError::ConnectionLost(error.to_string()))?;
-        Ok(send)
-    }
-
     /// Marks that a request is under way, of either side.
     pub fn occupied(self: &Arc<Self>) -> Occupied {
         self.occupied.fetch_add(1, Ordering::Relaxed);
@@ -251,6 +218,21 @@ impl PeerConnection {
     /// Whether a request is under way, of either side, or a session uses the link.
     pub fn is_occupied(&self) -> bool {
         self.occupied.load(Ordering::Relaxed) > 0 || self.sessions() > 0
+    }
+
+    /// How long no session of this side has used the connection.
+    pub fn unused_locally_for(&self) -> Duration {
+        self.last_used_locally.lock().elapsed()
+    }
+
+    /// Marks that the liveness watcher runs; whether it ran already.
+    pub fn set_watched(&self) -> bool {
+        self.liveness_running.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether the liveness watcher runs.
+    pub fn is_watched(&self) -> bool {
+        self.liveness_running.load(Ordering::Relaxed)
     }
 
     /// How long nobody has used the link.
@@ -399,6 +381,14 @@ impl PeerConnection {
         self.close(refusal);
     }
 
+    /// Closes the endpoint that exists for this connection alone, if there is one.
+    pub async fn close_own_endpoint(&self) {
+        let own_endpoint = self.own_endpoint.lock().take();
+        if let Some(endpoint) = own_endpoint {
+            endpoint.close().await;
+        }
+    }
+
     /// Closes the connection with a code and a reason.
     pub fn close(&self, refusal: &Refusal) {
         // Closing what the peer has closed would put this side's reason in place of the peer's.
@@ -448,11 +438,6 @@ impl PeerConnection {
             .or_else(|| paths.iter().next())?;
         Some(path.rtt())
     }
-}
-
-/// A control stream's number, which names its session.
-pub(crate) fn number(send: &SendStream) -> u64 {
-    iroh::endpoint::VarInt::from(send.id()).into_inner()
 }
 
 impl PathInfo for PeerConnection {
