@@ -17,7 +17,8 @@ use crate::exec::process::ControlEvent;
 use crate::net::framing::{self, StreamError};
 use crate::node::sessions::{Live, OutboundSession, PathInfo};
 use crate::os::clock::BoundedInstant;
-use crate::peer::connection::{InUse, PeerConnection};
+use crate::peer::activity::InUse;
+use crate::peer::connection::PeerConnection;
 use crate::peer::pool::{PeerPool, ReachError};
 use crate::peer::streams::SessionStreams;
 
@@ -296,7 +297,7 @@ async fn never_received(
 /// A new run that had begun to serve before the open was sent proves that the old run, which held the
 /// same home's lock, was gone by then: nobody received the open.
 fn proves(old: &Arc<PeerConnection>, new: &Arc<PeerConnection>, sent: BoundedInstant) -> bool {
-    let (Some(old), Some(new)) = (old.greeting(), new.greeting()) else {
+    let (Some(old), Some(new)) = (old.hello(), new.hello()) else {
         return false;
     };
     // Its words were here before the open left; else its age has to reach back to then.

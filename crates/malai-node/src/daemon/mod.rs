@@ -174,7 +174,7 @@ impl Daemon {
         self.sessions.close();
         let served = async {
             for connection in services.iter().flat_map(|service| service.peers.all()) {
-                connection.without_sessions().await;
+                connection.activity().without_sessions().await;
             }
             self.sessions.wait().await;
         };

@@ -76,15 +76,15 @@ impl Activity {
         let most = limits.idle();
         let is_busy = self.sessions() > 0 || idle_locally < BUSY_WINDOW.min(most);
         if !self.is_occupied() {
+            if !is_busy && idle > most {
+                let why = "the connection was idle";
+                return Verdict::Close(Refusal::new(RefusalCode::Idle, why));
+            }
             if has_duplicate && idle > DUPLICATE_IDLE_TIMEOUT.min(most) {
                 // A peer that has just asked something over it asks again over the other: this code says that
                 // the request was not looked at.
                 let why = "another connection leads to the same machine";
                 return Verdict::Close(Refusal::new(RefusalCode::Busy, why));
-            }
-            if !is_busy && idle > most {
-                let why = "the connection was idle";
-                return Verdict::Close(Refusal::new(RefusalCode::Idle, why));
             }
         }
         if is_busy {
@@ -184,7 +184,7 @@ async fn wait_for_zero(count: &watch::Sender<usize>) {
 
 /// A session that uses the connection.
 #[derive(Debug)]
-pub(crate) struct InUse(Arc<Activity>);
+pub struct InUse(Arc<Activity>);
 
 /// A request under way: the connection is not closed to make room for others.
 #[derive(Debug)]
@@ -224,20 +224,22 @@ mod tests {
     use crate::net::endpoint::GIVE_UP;
     use crate::settings::limits::Limits;
 
-    /// A connection that was used this many seconds ago, by either side and by this one.
-    fn used(seconds: u64, seconds_locally: u64) -> (Arc<Activity>, Instant) {
+    /// Long after a connection's beginning, with nothing in use.
+    fn later() -> (Arc<Activity>, Instant) {
         let began = Instant::now();
-        let activity = Activity::new(began);
-        let now = began + Duration::from_secs(100_000);
+        (Activity::new(began), began + Duration::from_secs(100_000))
+    }
+
+    /// Sets how long ago the connection was used, by either side and by this one.
+    fn set_idle(activity: &Activity, now: Instant, seconds: u64, seconds_locally: u64) {
         *activity.times.lock() = Times {
             heard: now,
             used: now - Duration::from_secs(seconds),
             used_locally: now - Duration::from_secs(seconds_locally),
         };
-        (activity, now)
     }
 
-    /// The same in a word: what to do, or why it is closed.
+    /// The verdict in a word: what to do, or why it is closed.
     fn in_a_word(verdict: Verdict) -> &'static str {
         match verdict {
             Verdict::Keep => "keep",
@@ -271,39 +273,25 @@ mod tests {
             (2, 2, ["ping", "ping", "duplicate"]),
             // The peer uses it.
             (1, after, ["ping", "keep", "keep"]),
-            (after, after, ["ping", "keep", "duplicate"]),
+            (after, after, ["ping", "keep", "idle"]),
         ];
         let rows = only.map(|row| (row, false)).into_iter();
         for ((idle, idle_locally, expected), duplicate) in
             rows.chain(beside_another.map(|row| (row, true)))
         {
-            let verdicts = [(true, false), (false, true), (false, false)].map(|(session, request)| {
-                let (activity, now) = used(idle, idle_locally);
-                let _session = session.then(|| activity.session(|_| ()));
-                let _request = request.then(|| activity.request());
-                let (activity, _) = restored(activity, now, idle, idle_locally);
-                in_a_word(activity.verdict(now, &limits, duplicate))
-            });
+            let verdicts =
+                [(true, false), (false, true), (false, false)].map(|(session, request)| {
+                    let (activity, now) = later();
+                    let _session = session.then(|| activity.session(|_| ()));
+                    let _request = request.then(|| activity.request());
+                    set_idle(&activity, now, idle, idle_locally);
+                    in_a_word(activity.verdict(now, &limits, duplicate))
+                });
             assert_eq!(
                 verdicts, expected,
                 "idle for {idle} s, {idle_locally} s locally, duplicate: {duplicate}"
             );
         }
-    }
-
-    /// A session marks the connection as used; the table says when that was.
-    fn restored(
-        activity: Arc<Activity>,
-        now: Instant,
-        idle: u64,
-        idle_locally: u64,
-    ) -> (Arc<Activity>, Instant) {
-        {
-            let mut times = activity.times.lock();
-            times.used = now - Duration::from_secs(idle);
-            times.used_locally = now - Duration::from_secs(idle_locally);
-        }
-        (activity, now)
     }
 
     #[test]
@@ -313,14 +301,16 @@ mod tests {
             ..Limits::default()
         };
         for (idle, expected) in [(4, "ping"), (5, "keep"), (6, "idle")] {
-            let (activity, now) = used(idle, idle);
+            let (activity, now) = later();
+            set_idle(&activity, now, idle, idle);
             assert_eq!(in_a_word(activity.verdict(now, &limits, false)), expected);
         }
     }
 
     #[test]
     fn a_peer_is_given_up_some_seconds_after_quic_would() {
-        let (activity, heard) = used(0, 0);
+        let (activity, heard) = later();
+        set_idle(&activity, heard, 0, 0);
         let seconds = Duration::from_secs;
         assert!(!activity.is_lost(heard + GIVE_UP + seconds(4)));
         assert!(activity.is_lost(heard + GIVE_UP + seconds(5)));
@@ -344,8 +334,11 @@ mod tests {
     #[tokio::test]
     async fn guards_count_until_they_are_dropped() {
         let activity = Activity::new(Instant::now());
-        let (session, request, serving) =
-            (activity.session(|_| ()), activity.request(), activity.serving());
+        let (session, request, serving) = (
+            activity.session(|_| ()),
+            activity.request(),
+            activity.serving(),
+        );
         assert!(activity.is_occupied());
         drop(session);
         assert!(activity.is_occupied());

@@ -44,7 +44,7 @@ pub(super) fn is_spare(
     };
     let seen = |connection: &Arc<PeerConnection>| Seen {
         is_dialled: connection.is_dialled(),
-        had_sessions: connection.had_sessions(),
+        had_sessions: connection.activity().had_sessions(),
     };
     let mut others = connections.iter().enumerate().filter(|(at, other)| {
         *at != slot

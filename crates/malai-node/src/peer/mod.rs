@@ -1,7 +1,9 @@
 //! Connections to the members of a cluster.
 
+pub(crate) mod activity;
 pub(crate) mod connection;
 pub(crate) mod duplicates;
 pub(crate) mod liveness;
+pub(crate) mod phase;
 pub(crate) mod pool;
 pub(crate) mod streams;

@@ -187,9 +187,18 @@ mod tests {
         // What each phase becomes, by transition; where there is none, it stays as it is.
         let rows = [
             (Phase::Connected, ["greeted", "", "", "draining", "closed"]),
-            (Phase::Greeted(serving()), ["", "rejected", "admitted", "draining", "closed"]),
-            (Phase::Rejected(serving()), ["", "", "admitted", "draining", "closed"]),
-            (Phase::Admitted(serving()), ["", "", "", "draining", "closed"]),
+            (
+                Phase::Greeted(serving()),
+                ["", "rejected", "admitted", "draining", "closed"],
+            ),
+            (
+                Phase::Rejected(serving()),
+                ["", "", "admitted", "draining", "closed"],
+            ),
+            (
+                Phase::Admitted(serving()),
+                ["", "", "", "draining", "closed"],
+            ),
             (Phase::Draining(Some(serving())), ["", "", "", "", "closed"]),
             (closed, ["", "", "", "", ""]),
         ];
@@ -198,7 +207,11 @@ mod tests {
             for ((transition, apply), expected) in transitions.iter().zip(expected) {
                 let mut after = phase.clone();
                 let changed = apply(&mut after);
-                let expected = if expected.is_empty() { before } else { expected };
+                let expected = if expected.is_empty() {
+                    before
+                } else {
+                    expected
+                };
                 assert_eq!(name(&after), expected, "{transition} when {before}");
                 assert_eq!(changed, expected != before, "{transition} when {before}");
                 // A hello is never forgotten.

@@ -111,22 +111,22 @@ impl PeerPool {
     }
 
     /// The cluster these links belong to.
-    pub fn cluster_state(&self) -> &Arc<ClusterState> {
+    pub(crate) fn cluster_state(&self) -> &Arc<ClusterState> {
         &self.cluster_state
     }
 
     /// The endpoint of this identity.
-    pub fn endpoint(&self) -> &Endpoint {
+    pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
     /// Announces this identity in the local network, as long as the endpoint is open.
-    pub async fn announce(&self) {
+    pub(crate) async fn announce(&self) {
         self.mdns.announce(self.endpoint.clone()).await;
     }
 
     /// Takes a connection in, whichever side dialled.
-    pub fn adopt(
+    pub(crate) fn adopt(
         self: &Arc<Self>,
         connection: iroh::endpoint::Connection,
         peer: MachineId,
@@ -182,10 +182,10 @@ impl PeerPool {
                 continue;
             }
             // Each is asked once: time goes on meanwhile, and an order that changes is none.
-            open.sort_by_cached_key(|connection| std::cmp::Reverse(connection.unused_for()));
-            let idle = open
-                .iter()
-                .filter(|connection| !connection.is_occupied() && !Arc::ptr_eq(connection, new));
+            open.sort_by_cached_key(|connection| std::cmp::Reverse(connection.idle_for()));
+            let idle = open.iter().filter(|connection| {
+                !connection.activity().is_occupied() && !Arc::ptr_eq(connection, new)
+            });
             let idle: Vec<_> = idle.take(too_many).collect();
             for connection in &idle {
                 connection.close(&busy(name, most));
@@ -201,7 +201,7 @@ impl PeerPool {
     /// where it dialled from, and links to an earlier run of it lead to nobody any more.
     async fn remember(&self, connection: &Arc<PeerConnection>) {
         connection.wait_admitted().await;
-        let Some(greeted) = connection.greeting().filter(|greeted| greeted.hello.serves) else {
+        let Some(greeted) = connection.hello().filter(|greeted| greeted.hello.serves) else {
             return;
         };
         if connection.is_closed() {
@@ -531,7 +531,7 @@ impl PeerPool {
     }
 
     /// Looks for the peer beside a silent link: a link to another run of it, if there is one.
-    pub async fn find_restarted_peer(
+    pub(crate) async fn find_restarted_peer(
         self: &Arc<Self>,
         connection: &Arc<PeerConnection>,
     ) -> Option<Arc<PeerConnection>> {
@@ -546,8 +546,8 @@ impl PeerPool {
             }
             _ => self.dial_new(connection.peer).await.ok()?,
         };
-        let greeted = next.greeted(ASK).await.ok()?;
-        let before = connection.greeting()?;
+        let greeted = next.wait_greeted(ASK).await.ok()?;
+        let before = connection.hello()?;
         (greeted.hello.instance != before.hello.instance).then_some(next)
     }
 }

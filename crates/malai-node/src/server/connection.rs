@@ -43,7 +43,7 @@ async fn handle(connection: Arc<PeerConnection>) {
 async fn admit_and_serve(connection: &Arc<PeerConnection>, tasks: &mut JoinSet<()>) -> Refusal {
     let cluster_state = &connection.cluster_state;
     let limits = cluster_state.limiter.limits();
-    let hello = match connection.greeted(limits.greeting()).await {
+    let hello = match connection.wait_greeted(limits.greeting()).await {
         Ok(greeted) => greeted.hello,
         Err(StreamError::Timeout(_)) => {
             let limiter = &cluster_state.limiter;
@@ -67,12 +67,11 @@ async fn admit_and_serve(connection: &Arc<PeerConnection>, tasks: &mut JoinSet<(
         cluster_state.record_rejected_peer(connection.peer, connection.address());
         // The peer may not have read this side's header yet; this short wait is all it gets. A new
         // configuration may make it a member meanwhile.
-        connection.set_rejecting(true);
+        connection.reject();
         wait_for_delivery(connection).await;
         if let Err(refusal) = authorize::admit(cluster_state, &connection.peer) {
             return refusal;
         }
-        connection.set_rejecting(false);
     }
     connection.admit(limits.requests_per_peer);
     cluster_state.record_peer_revision(

@@ -28,7 +28,7 @@ pub(crate) async fn serve(connection: Arc<PeerConnection>, mut request: Incoming
     };
     let kind = RequestKind::from_byte(kind[0]);
     if kind != Some(RequestKind::Ping) {
-        connection.used_by_peer();
+        connection.activity().used_by_peer();
     }
     if kind == Some(RequestKind::Exec) {
         return exec::serve(&connection, request).await;

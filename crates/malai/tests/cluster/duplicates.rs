@@ -67,7 +67,7 @@ fn of_two_connections_the_one_that_a_machine_asks_over_stays() {
         // two sides that asked each other for this would never stop.
         let unused = async {
             until("a link that is unused", || {
-                theirs.unused_for() > Duration::from_secs(4)
+                theirs.idle_for() > Duration::from_secs(4)
             })
             .await
         };

@@ -1,7 +1,6 @@
 //! What goes over a connection: a hello each way, requests, and the raw streams of their sessions.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use iroh::endpoint::{RecvStream, SendStream, VarInt};
 use malai_wire::frame;
@@ -10,10 +9,11 @@ use malai_wire::peer::{RAW_HEAD, RequestKind, StreamKind};
 use malai_wire::{Refusal, RefusalCode};
 use tokio::task::JoinSet;
 
-use super::{PeerConnection, RemoteHello};
+use super::PeerConnection;
 
 use crate::net::framing::{self, PATIENCE, StreamError};
 use crate::os::clock::BoundedInstant;
+use crate::peer::phase::RemoteHello;
 use crate::peer::streams::SessionStreams;
 
 /// A request that the peer has opened.
@@ -41,14 +41,14 @@ impl PeerConnection {
         if send.await.is_none() {
             tracing::debug!(peer = %self.peer.short(), "the connection ended before the hello was sent");
         }
-        self.has_greeted.send_replace(true);
+        self.hello_sent.send_replace(true);
     }
 
     /// Waits until this side's hello has been sent. The peer reads requests only after it, and a large one that
     /// came first would fill the window that is open before admission: neither side would get any further.
     async fn after_hello(&self) {
-        let mut has_greeted = self.has_greeted.subscribe();
-        let _ = has_greeted.wait_for(|greeted| *greeted).await;
+        let mut hello_sent = self.hello_sent.subscribe();
+        let _ = hello_sent.wait_for(|sent| *sent).await;
     }
 
     /// Opens a request.
@@ -133,17 +133,9 @@ impl PeerConnection {
     }
 
     fn on_hello(&self, hello: Hello) {
-        *self.heard.lock() = Instant::now();
-        self.greeted.send_if_modified(|greeted| {
-            let first = greeted.is_none();
-            if first {
-                *greeted = Some(RemoteHello {
-                    hello,
-                    at: BoundedInstant::now(),
-                });
-            }
-            first
-        });
+        self.heard_now();
+        let at = BoundedInstant::now();
+        self.greet(RemoteHello { hello, at });
     }
 }
 
