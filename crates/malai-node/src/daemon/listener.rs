@@ -16,7 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::exec::Caller;
+use crate::client::Caller;
 use crate::control::{ShortPath, take_message};
 use crate::daemon::Daemon;
 use crate::exec::io::{PauseGate, Sink, Source};

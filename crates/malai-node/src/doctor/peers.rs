@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 use super::{Context, Finding, some_of};
 
 use crate::home::{Home, Role};
-use crate::service::{Node, Service};
+use crate::node::Node;
+use crate::service::Service;
 use crate::settings::Settings;
 
 const CHECK: &str = "peers";
@@ -161,7 +162,7 @@ async fn by_looking(home: &Home, settings: &Settings) -> Vec<Finding> {
     let Ok(reach) = settings.effective_reach() else {
         return Vec::new();
     };
-    let node = Node::new(false, reach, home, settings);
+    let node = Arc::new(Node::command(reach, home, settings));
     let dirs = home.survey().map(|survey| survey.dirs).unwrap_or_default();
     let mut found = Vec::new();
     for dir in dirs {

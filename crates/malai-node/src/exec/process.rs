@@ -96,7 +96,7 @@ pub(crate) async fn run(
         ..
     } = command.inner();
     let (request, user) = (request.clone(), run_as.to_string());
-    let running = match Running::begin(&cluster_state.audit, request, user, *session) {
+    let running = match Running::begin(&cluster_state.node.audit, request, user, *session) {
         Ok(running) => running,
         Err(refusal) => return Outcome::Failed(refusal.message),
     };
@@ -135,7 +135,7 @@ async fn run_counted(
     let Some(id) = child.id() else {
         return Outcome::Failed("the command was started and has no number".into());
     };
-    let registration = cluster_state.reaper.begun(id, ends.kind());
+    let registration = cluster_state.node.reaper.begun(id, ends.kind());
     counts.started.store(true, Ordering::Relaxed);
     let leader = Pid::from_raw(id.cast_signed());
     let flows = match flow(ends, leader, streams, counts) {

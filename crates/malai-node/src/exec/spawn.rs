@@ -131,7 +131,7 @@ fn spawn_as(
     terminal: Option<&Terminal>,
 ) -> io::Result<(Child, ParentStdio)> {
     // Before the command, so that nobody has to wait for it after.
-    cluster_state.reaper.start();
+    cluster_state.node.reaper.start();
     let run_as = &command.run_as;
     let mut spawn = tokio::process::Command::new(program);
     if command.grant.run == Run::Shell {
@@ -197,7 +197,7 @@ fn spawn_as(
     match &run_as.switch {
         Some(switch) => {
             let change = PrivilegeDrop::new(switch, &run_as.home);
-            let announcement = cluster_state.reaper.announcement(kind);
+            let announcement = cluster_state.node.reaper.announcement(kind);
             // SAFETY: the closure only makes system calls with what was made before the fork: it
             // allocates nothing, takes no lock and panics nowhere.
             #[allow(unsafe_code)]
@@ -214,7 +214,7 @@ fn spawn_as(
             let root = Path::new("/");
             spawn.current_dir(if home.is_dir() { home } else { root });
             if kind == Kind::Session || has_terminal() {
-                let announcement = cluster_state.reaper.announcement(kind);
+                let announcement = cluster_state.node.reaper.announcement(kind);
                 // A session of its own, so that it has no hold on the terminal of this process.
                 // SAFETY: system calls only; nothing is allocated or locked.
                 #[allow(unsafe_code)]

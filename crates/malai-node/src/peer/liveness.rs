@@ -51,7 +51,7 @@ impl PeerConnection {
                 () = tokio::time::sleep(HEARTBEAT) => {}
                 () = self.closed() => return,
             }
-            let limits = self.cluster_state.limiter.limits();
+            let limits = self.cluster_state.node.limiter.limits();
             let has_duplicate = is_duplicate(&self);
             match self
                 .activity()

@@ -2,6 +2,7 @@
 
 pub(crate) mod activity;
 pub(crate) mod connection;
+pub(crate) mod dialer;
 pub(crate) mod duplicates;
 pub(crate) mod liveness;
 pub(crate) mod phase;

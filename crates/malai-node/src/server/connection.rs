@@ -42,11 +42,11 @@ async fn handle(connection: Arc<PeerConnection>) {
 /// Decides whether the peer is a member, and serves it while it is. Returns why it ends.
 async fn admit_and_serve(connection: &Arc<PeerConnection>, tasks: &mut JoinSet<()>) -> Refusal {
     let cluster_state = &connection.cluster_state;
-    let limits = cluster_state.limiter.limits();
+    let limits = cluster_state.node.limiter.limits();
     let hello = match connection.wait_greeted(limits.greeting()).await {
         Ok(greeted) => greeted.hello,
         Err(StreamError::Timeout(_)) => {
-            let limiter = &cluster_state.limiter;
+            let limiter = &cluster_state.node.limiter;
             return limiter.refused("greeting_seconds", limits.greeting_seconds);
         }
         Err(error) => {
@@ -99,17 +99,17 @@ fn check_versions(theirs: Versions) -> Result<(), Refusal> {
 /// Notes another process that serves with this machine's key.
 fn note_duplicate(connection: &PeerConnection, hello: &Hello) {
     let cluster_state = &connection.cluster_state;
-    if !hello.serves || hello.instance == cluster_state.instance {
+    if !hello.serves || hello.instance == cluster_state.node.instance {
         return;
     }
     let seen_at = connection.address().map_or_else(
         || "an unknown address".into(),
         |address| address.to_string(),
     );
-    *cluster_state.duplicate.lock() = Some(DuplicateIdentity {
+    cluster_state.set_duplicate(Some(DuplicateIdentity {
         instance: hello.instance,
         seen_at,
-    });
+    }));
 }
 
 /// Fetches the peer's configuration if it is newer.
@@ -146,7 +146,7 @@ async fn serve_requests(connection: &Arc<PeerConnection>, tasks: &mut JoinSet<()
                 let Some(request) = request else {
                     return Refusal::new(RefusalCode::Done, "");
                 };
-                let slot = match connection.cluster_state.limiter.request(connection.peer) {
+                let slot = match connection.cluster_state.node.limiter.request(connection.peer) {
                     Ok(slot) => slot,
                     Err(refusal) => {
                         tasks.spawn(server::turn_away(request.send, request.recv, refusal));

@@ -27,7 +27,7 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
         mut recv,
         streams,
     } = request;
-    let limiter = &connection.cluster_state.limiter;
+    let limiter = &connection.cluster_state.node.limiter;
     let begun = match opened(connection, &mut recv).await {
         // Counted before it is judged, so that what was allowed also runs.
         Ok((open, room)) => limiter
@@ -85,7 +85,7 @@ async fn opened(
     connection: &Arc<PeerConnection>,
     recv: &mut RecvStream,
 ) -> Result<(Open, BufferReservation), Refusal> {
-    let limiter = &connection.cluster_state.limiter;
+    let limiter = &connection.cluster_state.node.limiter;
     let limits = limiter.limits();
     let most = limits.argument_bytes as usize + frame::SMALL;
     let deadline = Instant::now() + limits.opening();

@@ -21,7 +21,7 @@ pub(crate) struct Server;
 /// Serves one request of a member.
 pub(crate) async fn serve(connection: Arc<PeerConnection>, mut request: IncomingRequest) {
     let mut kind = [0; 1];
-    let patience = connection.cluster_state.limiter.limits().opening();
+    let patience = connection.cluster_state.node.limiter.limits().opening();
     let read = request.recv.read_exact(&mut kind);
     let Ok(Ok(())) = tokio::time::timeout(patience, read).await else {
         return;

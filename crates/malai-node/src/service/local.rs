@@ -5,7 +5,7 @@ use malai_wire::{Refusal, RefusalCode};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Origin;
-use crate::client::exec::{Caller, ExecError};
+use crate::client::{Caller, ExecError};
 use crate::cluster::authorize;
 use crate::cluster::state::ClusterState;
 use crate::exec::kill::PendingCleanup;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -37,9 +38,10 @@ pub fn run(
     on: &TargetOptions,
 ) -> anyhow::Result<CommandResult> {
     let settings = Settings::load(home)?;
-    let mut node = Node::new(false, settings.effective_reach()?, home, &settings);
+    let mut node = Node::command(settings.effective_reach()?, home, &settings);
     // Its process is started if the command turns out to run here.
     node.reaper = Reaper::new(reaper::of_command()).context("cannot make a pipe to the keeper")?;
+    let node = Arc::new(node);
     let audit = node.audit.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -174,9 +174,10 @@ impl Direct {
     async fn open(home: &Home, text: &str) -> anyhow::Result<(Self, Resolved)> {
         let settings = Settings::load(home)?;
         let targets = Targets::parse(text, |alias| settings.aliases.get(alias).cloned())?;
-        let mut node = Node::new(false, settings.effective_reach()?, home, &settings);
+        let mut node = Node::command(settings.effective_reach()?, home, &settings);
         node.reaper =
             Reaper::new(reaper::of_command()).context("cannot make a pipe to the keeper")?;
+        let node = Arc::new(node);
         let audit = node.audit.clone();
         // Another cluster's broken folder is no reason to fail here.
         let dirs = home.survey()?.dirs;

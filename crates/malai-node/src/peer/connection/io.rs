@@ -117,7 +117,7 @@ impl PeerConnection {
     }
 
     async fn route(self: Arc<Self>, mut stream: RecvStream) {
-        let patience = self.cluster_state.limiter.limits().opening();
+        let patience = self.cluster_state.node.limiter.limits().opening();
         match tokio::time::timeout(patience, read_head(&mut stream)).await {
             Ok(Some(Head::Hello(hello))) => self.on_hello(hello),
             Ok(Some(Head::Raw(StreamKind::Stdin, session))) => {
