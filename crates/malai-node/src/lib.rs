@@ -77,5 +77,6 @@ pub use os::process_group::own_group;
 pub use os::rotated_log::RotatedReader;
 pub use service::Service;
 pub use service::dispatch::{self, CommandResult, EXIT_MALAI_FAILURE, EXIT_READER_GONE};
+pub use service::standalone::{Standalone, StandaloneError};
 pub use settings::log::FORMAT_VARIABLE;
 pub use settings::{LogFormat, LogSettings, Reach, Settings};
