@@ -53,8 +53,8 @@ pub use daemon::systemd::{self, Supervisor};
 pub use daemon::{Daemon, check_start};
 pub use doctor::{Diagnosis, Finding, State, examine};
 pub use exec::io::{PauseGate, Sink, Source};
-pub use exec::process::ControlEvent;
 pub use exec::spawn::keep_descriptors;
+pub use exec::stdio::ControlEvent;
 pub use home::init::{
     InitError, NewCluster, NewMachine, init_cluster, init_machine, replace_machine,
 };

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::audit::Counts;
 use crate::exec::io::{FlowError, PauseGate, Sink, Source};
-use crate::exec::process::ControlEvent;
+use crate::exec::stdio::ControlEvent;
 use crate::node::sessions::{Live, OutboundSession, PathInfo};
 use crate::peer::connection::PeerConnection;
 use crate::peer::dialer::ReachError;

@@ -14,7 +14,7 @@ use super::{Caller, ExecError, end_or, lost};
 
 use crate::audit::Counts;
 use crate::exec::io::{self, FlowError, LazySendStream, PauseGate, Sink, Source};
-use crate::exec::process::ControlEvent;
+use crate::exec::stdio::ControlEvent;
 use crate::net::framing::{self, StreamError};
 use crate::peer::connection::PeerConnection;
 

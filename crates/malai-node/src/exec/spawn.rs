@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use malai_cluster::Run;
 use malai_wire::peer::exec::Terminal;
@@ -64,7 +65,7 @@ pub(super) enum ParentStdio {
         stderr: OwnedFd,
     },
     /// A terminal for all.
-    Terminal(Pty),
+    Terminal(Arc<Pty>),
 }
 
 /// Starts a command that was allowed.
@@ -174,7 +175,7 @@ fn spawn_as(
             spawn.stdin(pty.side_of_command()?);
             spawn.stdout(pty.side_of_command()?);
             spawn.stderr(pty.side_of_command()?);
-            ParentStdio::Terminal(pty)
+            ParentStdio::Terminal(Arc::new(pty))
         }
         None => {
             // Made here, since tokio's own would have to be taken from it again before they can be used.

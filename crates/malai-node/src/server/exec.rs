@@ -12,9 +12,10 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::authorize::{self, Command, Granted};
+use crate::exec::child::PendingCleanup;
 use crate::exec::io::{LazySendStream, PauseGate, Sink, Source};
-use crate::exec::kill::PendingCleanup;
-use crate::exec::process::{self, ControlEvent, Outcome, Stdio};
+use crate::exec::process::{self, Outcome};
+use crate::exec::stdio::{ControlEvent, Stdio};
 use crate::net::framing::{self, StreamError};
 use crate::node::limits::BufferReservation;
 use crate::peer::connection::{IncomingRequest, PeerConnection};

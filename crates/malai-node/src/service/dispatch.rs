@@ -10,7 +10,7 @@ use malai_cluster::{
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{self, Caller, ExecError};
-use crate::exec::kill::PendingCleanup;
+use crate::exec::child::PendingCleanup;
 use crate::service::{Service, local};
 
 /// malai's own failures and refusals exit with this, as ssh's do.

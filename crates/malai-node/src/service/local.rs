@@ -8,8 +8,9 @@ use crate::audit::Origin;
 use crate::client::{Caller, ExecError};
 use crate::cluster::authorize;
 use crate::cluster::state::ClusterState;
-use crate::exec::kill::PendingCleanup;
-use crate::exec::process::{self, Outcome, Stdio};
+use crate::exec::child::PendingCleanup;
+use crate::exec::process::{self, Outcome};
+use crate::exec::stdio::Stdio;
 
 /// Runs a command here, if the policy allows this machine to command itself. Returns what is left to
 /// end once the caller has been answered, too.
