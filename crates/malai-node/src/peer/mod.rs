@@ -4,6 +4,7 @@ pub(crate) mod activity;
 pub(crate) mod connection;
 pub(crate) mod dialer;
 pub(crate) mod duplicates;
+pub(crate) mod eviction;
 pub(crate) mod liveness;
 pub(crate) mod phase;
 pub(crate) mod pool;

@@ -17,6 +17,7 @@ use crate::cluster::state::ClusterState;
 use crate::peer::connection::{LIVENESS_WINDOW, PeerConnection};
 use crate::peer::dialer::{Dialer, Dialled, ReachError};
 use crate::peer::duplicates::{self, Keys};
+use crate::peer::eviction::{self, Candidate};
 use crate::settings::limits::busy;
 
 /// How long a peer that has been silent may take to answer a ping.
@@ -129,21 +130,18 @@ impl PeerPool {
             let open = connections
                 .into_iter()
                 .filter(|connection| connection.is_admitted() && !connection.is_closed());
-            let mut open: Vec<_> = open.collect();
-            let too_many = open.len().saturating_sub(most as usize);
-            if too_many == 0 {
-                continue;
+            let open: Vec<_> = open.collect();
+            let candidate = |connection: &Arc<PeerConnection>| Candidate {
+                idle: connection.idle_for(),
+                is_occupied: connection.activity().is_occupied(),
+                is_new: Arc::ptr_eq(connection, new),
+            };
+            let candidates: Vec<_> = open.iter().map(candidate).collect();
+            let eviction = eviction::evict(&candidates, most as usize);
+            for place in eviction.close {
+                open[place].close(&busy(name, most));
             }
-            // Each is asked once: time goes on meanwhile, and sorting needs an order that does not change.
-            open.sort_by_cached_key(|connection| std::cmp::Reverse(connection.idle_for()));
-            let idle = open.iter().filter(|connection| {
-                !connection.activity().is_occupied() && !Arc::ptr_eq(connection, new)
-            });
-            let idle: Vec<_> = idle.take(too_many).collect();
-            for connection in &idle {
-                connection.close(&busy(name, most));
-            }
-            if idle.len() < too_many && !new.is_dialled() {
+            if !eviction.is_enough && !new.is_dialled() {
                 new.close(&self.cluster_state().node.limiter.refused(name, most));
                 return;
             }

@@ -69,7 +69,7 @@ impl PeerConnection {
     pub(crate) fn span(&self) -> tracing::Span {
         let (cluster_state, peer) = (&self.cluster_state, self.peer.short());
         let machine = cluster_state.name_of(&self.peer);
-        tracing::info_span!(parent: None, "link", cluster = %cluster_state.alias(), %peer, machine)
+        tracing::info_span!(parent: None, "peer", cluster = %cluster_state.alias(), %peer, machine)
     }
 
     /// Wraps a connection. Nothing happens on it until it is handled.
