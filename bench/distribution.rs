@@ -98,8 +98,12 @@ async fn run(malai: &Path, count: usize, folder: &Path) {
             made.id
         );
         let settings = Settings::default();
-        let part = Node::new(true, Reach::Loopback, &home, &settings);
-        machines.push(Service::start(made.dir, part).await.expect("a service"));
+        let node = Node::daemon(Reach::Loopback, &home, &settings);
+        machines.push(
+            Service::start(made.dir, Arc::new(node))
+                .await
+                .expect("a service"),
+        );
     }
     let write =
         |text: &str| std::fs::write(cluster.dir.cluster_toml(), text).expect("cluster.toml");

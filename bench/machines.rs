@@ -69,9 +69,9 @@ pub fn serve(
             .expect("no more dead than there are");
         let mut machines = Vec::new();
         for (number, (home, dir)) in dirs.into_iter().take(served).enumerate() {
-            let part = Node::new(true, Reach::Loopback, &home, &Settings::default());
-            part.audit.open();
-            let service = Service::start(dir, part).await;
+            let node = Node::daemon(Reach::Loopback, &home, &Settings::default());
+            node.audit.open();
+            let service = Service::start(dir, Arc::new(node)).await;
             machines.push(service.unwrap_or_else(|error| panic!("machine {number}: {error}")));
         }
         for machine in &machines {

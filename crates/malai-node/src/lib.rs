@@ -48,13 +48,13 @@ mod daemon;
 mod doctor;
 
 pub use audit::{Audit, AuditReader, Entry};
-pub use client::exec::Caller;
+pub use client::Caller;
 pub use daemon::systemd::{self, Supervisor};
 pub use daemon::{Daemon, check_start};
 pub use doctor::{Diagnosis, Finding, State, examine};
 pub use exec::io::{PauseGate, Sink, Source};
-pub use exec::process::ControlEvent;
 pub use exec::spawn::keep_descriptors;
+pub use exec::stdio::ControlEvent;
 pub use home::init::{
     InitError, NewCluster, NewMachine, init_cluster, init_machine, replace_machine,
 };
@@ -68,13 +68,15 @@ pub use inspect::status::{DaemonState, Facts, LocalCluster, Sign, gather};
 pub use inspect::unpublished::unpublished_changes;
 pub use net::endpoint::{self, Ports, derived_ports, endpoint_id};
 pub use net::framing;
+pub use node::Node;
 pub use node::reaper::GRACE;
 pub use node::reaper::{self, Program, Reaper};
 pub use os::fd::{self, Direction, Fd, raise_limit};
 pub use os::fs::display_path;
 pub use os::process_group::own_group;
 pub use os::rotated_log::RotatedReader;
+pub use service::Service;
 pub use service::dispatch::{self, CommandResult, EXIT_MALAI_FAILURE, EXIT_READER_GONE};
-pub use service::{Node, Service};
+pub use service::standalone::{Standalone, StandaloneError};
 pub use settings::log::FORMAT_VARIABLE;
 pub use settings::{LogFormat, LogSettings, Reach, Settings};

@@ -77,16 +77,18 @@ pub(crate) fn exec(
     origin: Origin,
     action: &Action,
 ) -> Result<Granted<Command>, Refusal> {
-    if !cluster_state.serves && from != cluster_state.local_id {
+    if !cluster_state.node.serves && from != cluster_state.local_id {
         return Err(Refusal::new(
             RefusalCode::NotServing,
             "this side only dials: it is a command that runs without a daemon",
         ));
     }
     let (judged, request) = loop {
-        let request = cluster_state
-            .audit
-            .request(cluster_state.requester(from), origin, action);
+        let request =
+            cluster_state
+                .node
+                .audit
+                .request(cluster_state.requester(from), origin, action);
         let judged = ensure_not_stopping(cluster_state)
             .and_then(|()| decide_exec(cluster_state, from, action));
         // The revision that is recorded is the one that was judged by.
@@ -94,12 +96,12 @@ pub(crate) fn exec(
             break (judged, request);
         }
     };
-    let session = cluster_state.sessions.next_id();
+    let session = cluster_state.node.sessions.next_id();
     let decided = judged
         .as_ref()
         .map(|(grant, run_as)| (grant, run_as, session));
     // A refusal stays one, whether or not it could be recorded.
-    let recorded = cluster_state.audit.decided(&request, decided);
+    let recorded = cluster_state.node.audit.decided(&request, decided);
     let judged = judged.and_then(|allowed| recorded.map(|()| allowed));
     let (cluster, shown) = (cluster_state.alias(), shown(cluster_state, action));
     let machine = cluster_state.name_of(&from);
@@ -133,7 +135,7 @@ pub(crate) fn begin(
     counts: Arc<Counts>,
 ) -> SessionGuard<Session> {
     let (alias, asked) = (cluster_state.alias().clone(), command.asked.clone());
-    let guard = cluster_state.sessions.begin(Session {
+    let guard = cluster_state.node.sessions.begin(Session {
         live: Live::new(command.session, alias, asked, connection, counts),
         from: command.from,
         run_as: command.run_as.clone(),
@@ -145,7 +147,7 @@ pub(crate) fn begin(
 
 /// Decides a cluster's live sessions again, under what is in force now.
 pub(crate) fn reauthorize_all(cluster_state: &ClusterState) {
-    let sessions = cluster_state.sessions.all().into_iter();
+    let sessions = cluster_state.node.sessions.all().into_iter();
     for session in sessions.filter(|session| session.live.alias == *cluster_state.alias()) {
         reauthorize(cluster_state, &session);
     }
@@ -219,7 +221,7 @@ pub(crate) fn decide_exec(
 /// The configuration by which this machine decides.
 fn in_force(cluster_state: &ClusterState) -> Result<Arc<Cluster>, Refusal> {
     // A manager's command line without a daemon may run here before anything was published.
-    let cluster = if cluster_state.serves {
+    let cluster = if cluster_state.node.serves {
         cluster_state.config.cluster()
     } else {
         cluster_state.config.names()
@@ -290,7 +292,7 @@ fn shown(cluster_state: &ClusterState, action: &Action) -> String {
         return "a shell".to_owned();
     };
     let mut text = String::new();
-    let argv = match cluster_state.audit.settings().arguments {
+    let argv = match cluster_state.node.audit.settings().arguments {
         true => &argv[..],
         false => &argv[..argv.len().min(1)],
     };

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 /// What is in force in one cluster, and what stands in the way of more.
 #[derive(Debug, Clone, Default)]
-pub struct State {
+pub(crate) struct State {
     /// The last good snapshot. Without one everything is denied.
     pub snapshot: Option<Arc<Snapshot>>,
     /// Names for a manager's own command line before anything was published: never used to allow
@@ -27,7 +27,7 @@ pub struct State {
 
 /// The state, and news of it.
 #[derive(Debug)]
-pub struct ConfigStore {
+pub(crate) struct ConfigStore {
     state: watch::Sender<State>,
     /// Held while a snapshot is being stored: the state itself is never held up by the disk.
     installing: Mutex<()>,
@@ -35,7 +35,7 @@ pub struct ConfigStore {
 
 impl ConfigStore {
     /// Starts with a state.
-    pub fn new(state: State) -> Self {
+    pub(crate) fn new(state: State) -> Self {
         Self {
             state: watch::Sender::new(state),
             installing: Mutex::default(),
@@ -43,12 +43,12 @@ impl ConfigStore {
     }
 
     /// The snapshot in force.
-    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+    pub(crate) fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.state.borrow().snapshot.clone()
     }
 
     /// The cluster in force.
-    pub fn cluster(&self) -> Option<Arc<Cluster>> {
+    pub(crate) fn cluster(&self) -> Option<Arc<Cluster>> {
         self.state
             .borrow()
             .snapshot
@@ -57,17 +57,17 @@ impl ConfigStore {
     }
 
     /// The cluster in which names are looked up: the one in force, else a manager's draft.
-    pub fn names(&self) -> Option<Arc<Cluster>> {
+    pub(crate) fn names(&self) -> Option<Arc<Cluster>> {
         self.cluster().or_else(|| self.state.borrow().draft.clone())
     }
 
     /// All of it.
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         self.state.borrow().clone()
     }
 
     /// News: changes each time that a new snapshot is in force.
-    pub fn watch(&self) -> watch::Receiver<State> {
+    pub(crate) fn watch(&self) -> watch::Receiver<State> {
         self.state.subscribe()
     }
 
@@ -77,7 +77,7 @@ impl ConfigStore {
     /// # Errors
     ///
     /// What `save` says; then nothing has changed.
-    pub fn install<E>(
+    pub(crate) fn install<E>(
         &self,
         snapshot: Arc<Snapshot>,
         save: impl FnOnce(&Snapshot) -> Result<(), E>,
@@ -100,7 +100,7 @@ impl ConfigStore {
     }
 
     /// Changes what is said beside the snapshot, without news.
-    pub fn note(&self, change: impl FnOnce(&mut State)) {
+    pub(crate) fn note(&self, change: impl FnOnce(&mut State)) {
         self.state.send_if_modified(|state| {
             change(state);
             false

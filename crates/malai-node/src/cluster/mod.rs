@@ -3,5 +3,6 @@
 pub(crate) mod authorize;
 pub(crate) mod config;
 pub(crate) mod encoded;
+pub(crate) mod load;
 pub(crate) mod pending;
 pub(crate) mod state;

@@ -12,11 +12,11 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
 /// The list.
 #[derive(Debug, Default)]
-pub struct PendingJoins(Vec<PendingJoin>);
+pub(crate) struct PendingJoins(Vec<PendingJoin>);
 
 /// A key that asks to be a member.
 #[derive(Debug, Clone)]
-pub struct PendingJoin {
+pub(crate) struct PendingJoin {
     /// The key that the handshake proved.
     pub id: MachineId,
     /// Where it was last seen, if not through a relay.
@@ -28,7 +28,7 @@ pub struct PendingJoin {
 impl PendingJoins {
     /// Lists a key, or renews it. A full list stays as it is: identities are free to mint, so whoever
     /// comes later is not listed.
-    pub fn insert(
+    pub(crate) fn insert(
         &mut self,
         id: MachineId,
         address: Option<SocketAddr>,
@@ -62,13 +62,13 @@ impl PendingJoins {
     }
 
     /// Takes a key off the list: it has become a member.
-    pub fn remove(&mut self, id: &MachineId) -> Option<PendingJoin> {
+    pub(crate) fn remove(&mut self, id: &MachineId) -> Option<PendingJoin> {
         let at = self.0.iter().position(|waiting| waiting.id == *id)?;
         Some(self.0.remove(at))
     }
 
     /// All of them, the oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &PendingJoin> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &PendingJoin> {
         self.0.iter()
     }
 }

@@ -6,21 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use malai_cluster::{Accept, ClusterAlias, ClusterId, Header, MachineId, SecretSeed};
+use bytes::Bytes;
+use malai_cluster::{Accept, ClusterAlias, ClusterId, Header, MachineId, SecretSeed, Snapshot};
 use malai_wire::peer::hello::{Hello, InstanceId};
 use malai_wire::version::Versions;
 use parking_lot::Mutex;
 
-use crate::audit::{Audit, Requester};
+use crate::audit::Requester;
 use crate::cluster::config::ConfigStore;
 use crate::cluster::encoded::EncodedSnapshot;
-use crate::cluster::pending::PendingJoins;
+use crate::cluster::pending::{PendingJoin, PendingJoins};
 use crate::home::{ClusterDir, Role};
-use crate::node::accept::AcceptPolicies;
-use crate::node::limits::Limiter;
-use crate::node::reaper::Reaper;
-use crate::node::sessions::Sessions;
-use crate::os::clock::BoundedInstant;
+use crate::node::Node;
 
 /// A cluster that this home manages or is a machine of.
 #[derive(Debug)]
@@ -35,40 +32,25 @@ pub struct ClusterState {
     pub local_id: MachineId,
     /// The secret of that identity.
     pub seed: SecretSeed,
+    /// The process that it is at work in.
+    pub node: Arc<Node>,
     /// What is in force.
-    pub config: ConfigStore,
-    /// Whether this process serves requests (a daemon) or only dials (a command by itself). Only a
-    /// daemon writes what it learns into the home.
-    pub serves: bool,
-    /// Which run of the program this is.
-    pub instance: InstanceId,
-    /// When this run began.
-    pub started_at: BoundedInstant,
+    pub(crate) config: ConfigStore,
     /// What other members were last heard to have.
-    pub peers_seen: Mutex<HashMap<MachineId, PeerSeen>>,
-    /// What this computer's owner accepts, in all clusters of this process.
-    pub accept_policies: Arc<AcceptPolicies>,
-    /// What runs here now, of all clusters of this process.
-    pub sessions: Arc<Sessions>,
-    /// Where that is recorded.
-    pub audit: Arc<Audit>,
-    /// What counts for the limits, of all clusters of this process.
-    pub limiter: Arc<Limiter>,
-    /// Who ends what runs here if this process cannot.
-    pub reaper: Arc<Reaper>,
+    peers_seen: Mutex<HashMap<MachineId, PeerSeen>>,
     /// The configuration as it is being given to others.
-    pub(crate) encoded: EncodedSnapshot,
+    encoded: EncodedSnapshot,
     /// Keys that ask to be members.
-    pub pending_joins: Mutex<PendingJoins>,
-    /// Whether no new session may begin: the daemon is stopping.
-    pub stopping: AtomicBool,
+    pending_joins: Mutex<PendingJoins>,
     /// A second process with this identity, if one was met.
-    pub duplicate: Mutex<Option<DuplicateIdentity>>,
+    duplicate: Mutex<Option<DuplicateIdentity>>,
+    /// Whether no new session may begin: the daemon is stopping.
+    stopping: AtomicBool,
 }
 
 /// When and with what a member was last heard from.
 #[derive(Debug, Clone, Copy)]
-pub struct PeerSeen {
+pub(crate) struct PeerSeen {
     /// When.
     pub at: Instant,
     /// The revision it has; 0 for none.
@@ -79,7 +61,7 @@ pub struct PeerSeen {
 
 /// Another process that proved to have this identity's key.
 #[derive(Debug, Clone)]
-pub struct DuplicateIdentity {
+pub(crate) struct DuplicateIdentity {
     /// Its instance.
     pub instance: InstanceId,
     /// Where it was met, for people.
@@ -87,6 +69,31 @@ pub struct DuplicateIdentity {
 }
 
 impl ClusterState {
+    /// A cluster of which nothing was heard yet.
+    pub(crate) fn new(
+        dir: ClusterDir,
+        cluster: ClusterId,
+        role: Role,
+        seed: SecretSeed,
+        config: ConfigStore,
+        node: Arc<Node>,
+    ) -> Self {
+        Self {
+            dir,
+            cluster,
+            role,
+            local_id: seed.id(),
+            seed,
+            node,
+            config,
+            peers_seen: Mutex::default(),
+            encoded: EncodedSnapshot::default(),
+            pending_joins: Mutex::default(),
+            duplicate: Mutex::default(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
     /// The alias of the cluster here.
     pub fn alias(&self) -> &ClusterAlias {
         &self.dir.alias
@@ -118,16 +125,17 @@ impl ClusterState {
 
     /// What this computer's owner accepts in the cluster; none is whatever its rules allow.
     pub fn accept(&self) -> Option<Arc<Accept>> {
-        self.accept_policies.of(self.alias())
+        self.node.accept_policies.of(self.alias())
     }
 
     /// The first words of this side on a connection.
     pub fn hello(&self) -> Hello {
         Hello {
             versions: Versions::OURS,
-            instance: self.instance,
-            age_ms: u64::try_from(self.started_at.min_elapsed().as_millis()).unwrap_or(u64::MAX),
-            serves: self.serves,
+            instance: self.node.instance,
+            age_ms: u64::try_from(self.node.started_at.min_elapsed().as_millis())
+                .unwrap_or(u64::MAX),
+            serves: self.node.serves,
             header: self.header(),
         }
     }
@@ -170,7 +178,12 @@ impl ClusterState {
         );
     }
 
-    /// Takes note that a member answers, whatever it has.
+    /// What members were last heard to have.
+    pub(crate) fn peers_seen(&self) -> HashMap<MachineId, PeerSeen> {
+        self.peers_seen.lock().clone()
+    }
+
+    /// Notes that a member answers, whatever it has.
     pub fn heard_again(&self, peer: &MachineId) {
         if let Some(peers_seen) = self.peers_seen.lock().get_mut(peer) {
             peers_seen.at = Instant::now();
@@ -182,6 +195,31 @@ impl ClusterState {
         self.peers_seen
             .lock()
             .retain(|peer, _| self.is_member(peer));
+    }
+
+    /// A snapshot as the frame that members fetch.
+    pub(crate) fn encoded(&self, snapshot: Arc<Snapshot>) -> Bytes {
+        self.encoded.frame(snapshot)
+    }
+
+    /// Keys that ask to be members, the oldest first.
+    pub(crate) fn pending_joins(&self) -> Vec<PendingJoin> {
+        self.pending_joins.lock().iter().cloned().collect()
+    }
+
+    /// Takes a key off the list of those that ask: it has become a member.
+    pub(crate) fn remove_pending_join(&self, peer: &MachineId) {
+        self.pending_joins.lock().remove(peer);
+    }
+
+    /// Another process with this identity, if one was met lately.
+    pub(crate) fn duplicate(&self) -> Option<DuplicateIdentity> {
+        self.duplicate.lock().clone()
+    }
+
+    /// Notes whether there is another process with this identity.
+    pub(crate) fn set_duplicate(&self, duplicate: Option<DuplicateIdentity>) {
+        *self.duplicate.lock() = duplicate;
     }
 
     /// Lets no new session begin.
@@ -196,9 +234,9 @@ impl ClusterState {
 
     /// Takes note of a key that is not in the configuration.
     pub fn record_rejected_peer(&self, peer: MachineId, address: Option<SocketAddr>) {
-        self.audit.stranger(self.alias());
+        self.node.audit.stranger(self.alias());
         if self.role == Role::Manager {
-            let limits = self.limiter.limits();
+            let limits = self.node.limiter.limits();
             self.pending_joins
                 .lock()
                 .insert(peer, address, Instant::now(), &limits);

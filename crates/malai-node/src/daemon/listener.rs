@@ -16,11 +16,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::exec::Caller;
+use crate::client::Caller;
 use crate::control::{ShortPath, take_message};
 use crate::daemon::Daemon;
 use crate::exec::io::{PauseGate, Sink, Source};
-use crate::exec::process::ControlEvent;
+use crate::exec::stdio::ControlEvent;
 use crate::home::Home;
 use crate::node::limits::{Limiter, NoSlot, Slot};
 use crate::service::dispatch::{self, CommandResult};

@@ -23,9 +23,10 @@ use crate::daemon::listener::Socket;
 use crate::home::lock::{HomeLock, LockError};
 use crate::home::{Home, HomeError};
 use crate::inspect::check::{self, VerifyError};
+use crate::node::Node;
 use crate::node::limits::Limiter;
 use crate::node::reaper::{self, Reaper};
-use crate::service::{Node, Service};
+use crate::service::Service;
 use crate::settings::{BadEnvironment, LogSettings, Settings};
 
 /// How long running commands may take to end when the daemon stops.
@@ -76,7 +77,7 @@ pub enum StartError {
 pub struct Daemon {
     home: Home,
     lock: HomeLock,
-    node: Node,
+    node: Arc<Node>,
     aliases: Mutex<BTreeMap<String, Targets>>,
     /// What is logged, and how.
     log: watch::Sender<LogSettings>,
@@ -108,14 +109,14 @@ impl Daemon {
         home.prepare()?;
         let lock = HomeLock::acquire(&home)?;
         let settings = check(&home)?;
-        let mut node = Node::new(true, settings.effective_reach()?, &home, &settings);
+        let mut node = Node::daemon(settings.effective_reach()?, &home, &settings);
         node.audit.open();
         node.reaper = Reaper::new(reaper).map_err(StartError::Reaper)?;
         node.reaper.start();
         let daemon = Arc::new(Self {
             home: home.clone(),
             lock,
-            node,
+            node: Arc::new(node),
             aliases: Mutex::new(settings.aliases),
             log: watch::Sender::new(settings.log),
             summary: watch::Sender::default(),
@@ -174,7 +175,7 @@ impl Daemon {
         self.sessions.close();
         let served = async {
             for connection in services.iter().flat_map(|service| service.peers.all()) {
-                connection.without_sessions().await;
+                connection.activity().without_sessions().await;
             }
             self.sessions.wait().await;
         };

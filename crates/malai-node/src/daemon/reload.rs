@@ -9,12 +9,12 @@ use malai_wire::{Refusal, RefusalCode};
 
 use super::Daemon;
 
-use crate::cluster::authorize;
+use crate::cluster::{authorize, load};
 use crate::home::{ClusterDir, Role, Survey};
 use crate::inspect::check::{self, ClusterReport};
 use crate::os::fs;
+use crate::service::Service;
 use crate::service::distribute::{self, PushOutcome};
-use crate::service::{self, Service};
 use crate::settings::Settings;
 use crate::sync::publish::{self, Published};
 
@@ -336,7 +336,7 @@ fn rescan_one(service: &Arc<Service>, typed: bool) -> Result<Vec<String>, String
         cluster_state.config.note(|state| state.problem = None);
         return Ok(vec![said(&published)]);
     }
-    if let Some(line) = service::restore_edited(cluster_state) {
+    if let Some(line) = load::restore_edited(cluster_state) {
         return Ok(vec![line]);
     }
     Ok(vec![match cluster_state.header() {

@@ -16,7 +16,7 @@ const NOT_ANSWERING: Duration = Duration::from_secs(10);
 pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
     let cluster_state = &service.cluster_state;
     let state = cluster_state.config.state();
-    let heard = cluster_state.peers_seen.lock().clone();
+    let heard = cluster_state.peers_seen();
     let mut members: Vec<MachineId> = cluster_state
         .config
         .names()
@@ -69,7 +69,7 @@ pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
             &cluster_state.dir.newer(),
         ));
     }
-    if let Some(duplicate) = cluster_state.duplicate.lock().as_ref() {
+    if let Some(duplicate) = cluster_state.duplicate() {
         notices.push(format!(
             "{TWIN} (met at {}): a restored backup beside the original? Stop one of them",
             duplicate.seen_at
@@ -86,8 +86,7 @@ pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
         revision: state.snapshot.as_ref().map(|snapshot| snapshot.revision()),
         machines: machines.collect(),
         waiting: cluster_state
-            .pending_joins
-            .lock()
+            .pending_joins()
             .iter()
             .filter(|waiting| !cluster_state.is_member(&waiting.id))
             .map(|waiting| WaitingFacts {

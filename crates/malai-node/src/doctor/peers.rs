@@ -1,17 +1,17 @@
 //! Whether the manager and the machines are reached: by the daemon's account, else by looking for each.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use malai_cluster::MachineId;
 use malai_wire::status::{ClusterFacts, MachineFacts, MachineState, NetworkPath, TWIN};
-use malai_wire::{Refusal, RefusalCode};
+
 use tokio::task::JoinSet;
 
 use super::{Context, Finding, some_of};
 
 use crate::home::{Home, Role};
-use crate::service::{Node, Service};
+use crate::service::Service;
+use crate::service::standalone::Standalone;
 use crate::settings::Settings;
 
 const CHECK: &str = "peers";
@@ -158,28 +158,21 @@ fn name(machine: &MachineFacts) -> String {
 
 /// Looks for the manager, and on a manager for the machines, with connections of its own.
 async fn by_looking(home: &Home, settings: &Settings) -> Vec<Finding> {
-    let Ok(reach) = settings.effective_reach() else {
+    // What cannot be used is found elsewhere.
+    let Ok(standalone) = Standalone::open_all(home, settings).await else {
         return Vec::new();
     };
-    let node = Node::new(false, reach, home, settings);
-    let dirs = home.survey().map(|survey| survey.dirs).unwrap_or_default();
     let mut found = Vec::new();
-    for dir in dirs {
-        let alias = dir.alias.to_string();
-        match Service::start(dir, node.clone()).await {
-            Ok(service) => {
-                found.extend(look(&alias, &service).await);
-                service.stop(&Refusal::new(RefusalCode::Done, "")).await;
-            }
-            // A folder that cannot be used is found elsewhere.
-            Err(error) => tracing::debug!("{alias} is not looked at: {error}"),
-        }
+    for service in standalone.services() {
+        found.extend(look(service).await);
     }
+    standalone.stop().await;
     found
 }
 
-async fn look(alias: &str, service: &Arc<Service>) -> Vec<Finding> {
+async fn look(service: &Service) -> Vec<Finding> {
     let cluster_state = &service.cluster_state;
+    let alias = cluster_state.alias();
     let manager = cluster_state.cluster.manager();
     let mut wanted: Vec<MachineId> = vec![manager];
     if cluster_state.role == Role::Manager {

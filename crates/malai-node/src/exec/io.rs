@@ -54,7 +54,7 @@ pub struct LazySendStream {
 
 impl LazySendStream {
     /// A stream of this kind and session.
-    pub fn new(connection: Arc<PeerConnection>, kind: StreamKind, session: u64) -> Self {
+    pub(crate) fn new(connection: Arc<PeerConnection>, kind: StreamKind, session: u64) -> Self {
         Self {
             connection,
             kind,
@@ -165,7 +165,7 @@ impl Sink {
     }
 
     /// The connection that it goes over, if any.
-    pub fn connection(&self) -> Option<&Arc<PeerConnection>> {
+    pub(crate) fn connection(&self) -> Option<&Arc<PeerConnection>> {
         match self {
             Self::Stream(stream) => Some(&stream.connection),
             Self::Fd(_) | Self::Null => None,

@@ -9,8 +9,7 @@ use malai_wire::peer::exec::{Signal, Size};
 use rustix::process::Pid;
 use tokio::process::Child;
 
-use crate::node::reaper::GRACE;
-use crate::node::reaper::{Registration, groups_of_session};
+use crate::node::reaper::{GRACE, groups_of_session};
 use crate::os::pty::Pty;
 
 /// How often it is looked whether what was told to end has ended.
@@ -18,25 +17,6 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// How often a session that cannot be ended at once is tried.
 const KILLS: usize = 20;
-
-/// A command whose session has ended and which may still be running.
-#[derive(Debug)]
-pub struct PendingCleanup {
-    pub(super) child: Box<Child>,
-    pub(super) group: Group,
-    /// None where the command itself has ended, and with it its session.
-    pub(super) registration: Option<Registration>,
-}
-
-impl PendingCleanup {
-    /// Ends the process group.
-    pub async fn end(mut self) {
-        end_group(&mut self.child, &mut self.group).await;
-        if let Some(registration) = self.registration {
-            registration.ended();
-        }
-    }
-}
 
 /// Who is signalled and ended with a command.
 #[derive(Debug)]

@@ -1,8 +1,10 @@
 //! A child process and its bytes.
 
+pub(crate) mod child;
 pub(crate) mod io;
 pub(crate) mod kill;
 pub(crate) mod pipes;
 pub(crate) mod process;
 pub(crate) mod spawn;
+pub(crate) mod stdio;
 pub(crate) mod terminal;

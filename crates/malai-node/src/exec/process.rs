@@ -1,58 +1,34 @@
-//! Commands on this machine: spawned in a clean environment, fed and drained, signalled as a group.
+//! Commands on this machine: recorded, listed, started, and served to their client until their exit.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use malai_wire::Refusal;
-use malai_wire::peer::exec::{Exit, Signal, Size, Status, Terminal};
-use rustix::process::Pid;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use malai_wire::peer::exec::{Exit, Status};
+use tokio::sync::mpsc;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::audit::{Counts, EndReason, Running};
 use crate::cluster::authorize::{self, Command, Granted};
 use crate::cluster::state::ClusterState;
-use crate::exec::io::{FlowError, PauseGate, Sink, Source};
-use crate::exec::kill::{Group, PendingCleanup, end_group, number};
-use crate::exec::spawn::{self, ParentStdio, spawn};
-use crate::exec::{pipes, terminal};
+use crate::exec::child::{PendingCleanup, Process};
+use crate::exec::io::FlowError;
+use crate::exec::spawn;
+use crate::exec::stdio::{ControlEvent, IoTasks, Moved, Stdio};
 use crate::node::sessions::PathInfo;
-
-/// The streams of a command.
-#[derive(Debug)]
-pub(crate) struct Stdio {
-    /// What it reads.
-    pub stdin: Source,
-    /// What it writes.
-    pub stdout: Sink,
-    /// What it complains.
-    pub stderr: Sink,
-    /// Holds both back while the one who looks is stopped.
-    pub gate: PauseGate,
-    /// The terminal that it is given; without one it has pipes.
-    pub terminal: Option<Terminal>,
-}
-
-/// What reaches a running command beside its streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ControlEvent {
-    /// A signal.
-    Signal(Signal),
-    /// A new size of its terminal.
-    Resize(Size),
-}
 
 /// How running a command ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// It ended, and all its output was passed on.
     Exit(Exit),
-    /// It ended, and nobody wanted the rest of its output.
+    /// It ended, and the reader of its output had gone.
     ReaderGone(Exit),
     /// The client went before the end; the process group was ended.
     ClientGone,
@@ -96,7 +72,7 @@ pub(crate) async fn run(
         ..
     } = command.inner();
     let (request, user) = (request.clone(), run_as.to_string());
-    let running = match Running::begin(&cluster_state.audit, request, user, *session) {
+    let running = match Running::begin(&cluster_state.node.audit, request, user, *session) {
         Ok(running) => running,
         Err(refusal) => return Outcome::Failed(refusal.message),
     };
@@ -117,7 +93,7 @@ async fn run_counted(
     cluster_state: &ClusterState,
     command: Granted<Command>,
     mut streams: Stdio,
-    mut events: mpsc::Receiver<ControlEvent>,
+    events: mpsc::Receiver<ControlEvent>,
     gone: CancellationToken,
     counts: Arc<Counts>,
 ) -> Outcome {
@@ -128,174 +104,74 @@ async fn run_counted(
         .map(|connection| Arc::downgrade(connection) as Weak<dyn PathInfo>);
     let listed = authorize::begin(cluster_state, command.inner(), connection, counts.clone());
     let terminal = streams.terminal.as_ref();
-    let (mut child, ends) = match spawn(cluster_state, command.inner(), &argv, terminal) {
+    let (process, ends) = match Process::start(cluster_state, command.inner(), &argv, terminal) {
         Ok(started) => started,
         Err(error) => return not_started(&argv, &error, &mut streams).await,
     };
-    let Some(id) = child.id() else {
-        return Outcome::Failed("the command was started and has no number".into());
-    };
-    let registration = cluster_state.reaper.begun(id, ends.kind());
     counts.started.store(true, Ordering::Relaxed);
-    let leader = Pid::from_raw(id.cast_signed());
-    let flows = match flow(ends, leader, streams, counts) {
-        Ok(flows) => flows,
+    match IoTasks::start(ends, streams, counts) {
+        Ok(tasks) => attend(process, tasks, events, &gone, listed.ended()).await,
         Err(error) => {
-            return Outcome::Failed(format!("the command's streams cannot be used: {error}"));
+            process.end().await;
+            Outcome::Failed(format!("the command's streams cannot be used: {error}"))
         }
-    };
-    let IoTasks {
-        mut group,
-        feeding,
-        mut out,
-        err,
-        ended,
-    } = flows;
-    // What the terminal shows cannot be passed on any more, while it is still there.
-    let mut unread = None;
+    }
+}
 
+/// Serves the client of a running command until its exit is reported. The client's end is the command's: when it is
+/// `gone`, the command is ended. When the session is `ended` from this side, the client is told first.
+async fn attend(
+    mut process: Process,
+    mut tasks: IoTasks,
+    mut events: mpsc::Receiver<ControlEvent>,
+    gone: &CancellationToken,
+    ended: impl Future<Output = Refusal>,
+) -> Outcome {
+    tokio::pin!(ended);
     let status = loop {
         tokio::select! {
-            status = child.wait() => break status,
-            Some(event) = events.recv() => match event {
-                ControlEvent::Signal(signal) => group.pass_on(number(signal)),
-                ControlEvent::Resize(size) => group.resize(size),
-            },
-            shown = &mut out, if unread.is_none() && matches!(group, Group::Session(..)) => {
-                unread = Some(shown);
-                end_group(&mut child, &mut group).await;
-            }
+            status = process.wait() => break status,
+            Some(event) = events.recv() => process.control(event),
+            // What the terminal shows cannot be passed on any more, while it is still there.
+            () = tasks.output_ends(), if process.has_terminal() => process.hang_up().await,
             () = gone.cancelled() => {
-                feeding.abort();
-                out.abort();
-                err.abort();
-                end_group(&mut child, &mut group).await;
-                registration.ended();
+                drop(tasks);
+                process.end().await;
                 return Outcome::ClientGone;
             }
-            reason = listed.ended() => {
-                feeding.abort();
-                out.abort();
-                err.abort();
-                return Outcome::Ended(reason, PendingCleanup { child: Box::new(child), group, registration: Some(registration) });
-            }
+            reason = &mut ended => return Outcome::Ended(reason, PendingCleanup(Box::new(process))),
         }
     };
-    feeding.abort();
-    // What it left in the background is nobody's to end, from now on.
-    registration.ended();
-    // Both ends are told at the same moment, after the exit: what is in the pipes now is the rest.
-    for ended in ended {
-        let _ = ended.send(());
-    }
-    let out = async {
-        match unread {
-            Some(unread) => unread,
-            None => out.await,
-        }
-    };
-    let (out, err) = tokio::select! {
-        both = async { tokio::join!(out, err) } => both,
+    // What it left in the background lives on.
+    process.release();
+    let moved = tokio::select! {
+        moved = tasks.rest() => moved,
         () = gone.cancelled() => return Outcome::ClientGone,
-        reason = listed.ended() => return Outcome::Ended(reason, PendingCleanup { child: Box::new(child), group: Group::Nobody, registration: None }),
+        reason = &mut ended => return Outcome::Ended(reason, PendingCleanup(Box::new(process))),
     };
     let status = match status {
         Ok(status) => status,
         Err(error) => return Outcome::Failed(format!("waiting for the command failed: {error}")),
     };
-    match (out, err) {
-        (Ok((stdout, out)), Ok((stderr, err))) => {
-            let exit = Exit {
-                status: to_status(status),
-                stdout,
-                stderr,
-            };
-            match out.and(err) {
-                Ok(()) => Outcome::Exit(exit),
-                Err(FlowError::ReaderGone) => Outcome::ReaderGone(exit),
-                Err(error) => Outcome::Failed(error.to_string()),
-            }
-        }
-        (Err(panic), _) | (_, Err(panic)) => Outcome::Failed(panic.to_string()),
-    }
+    report(status, moved)
 }
 
-/// The tasks that move a command's bytes.
-struct IoTasks {
-    group: Group,
-    feeding: JoinHandle<()>,
-    out: JoinHandle<Moved>,
-    err: JoinHandle<Moved>,
-    /// To be told the command's end.
-    ended: [oneshot::Sender<()>; 2],
-}
-
-/// How many bytes, and what stood in the way of more.
-type Moved = (u64, Result<(), FlowError>);
-
-/// Begins to move bytes.
-fn flow(
-    ends: ParentStdio,
-    leader: Option<Pid>,
-    streams: Stdio,
-    counts: Arc<Counts>,
-) -> io::Result<IoTasks> {
-    let Stdio {
-        stdin: input,
-        stdout: out_sink,
-        stderr: err_sink,
-        gate,
-        ..
-    } = streams;
-    let (out_ended, out_end) = oneshot::channel();
-    let (err_ended, err_end) = oneshot::channel();
-    let (group, feeding, out, err) = match ends {
-        ParentStdio::Pipes {
-            stdin,
-            stdout,
-            stderr,
-        } => (
-            leader.map_or(Group::Nobody, Group::Own),
-            tokio::spawn(Box::pin(pipes::feed(input, stdin, counts.clone()))),
-            tokio::spawn(Box::pin(pipes::drain(
-                stdout,
-                out_sink,
-                gate.clone(),
-                out_end,
-                counts.clone(),
-                |counts| &counts.stdout,
-            ))),
-            tokio::spawn(Box::pin(pipes::drain(
-                stderr,
-                err_sink,
-                gate,
-                err_end,
-                counts,
-                |counts| &counts.stderr,
-            ))),
-        ),
-        ParentStdio::Terminal(pty) => {
-            let (reader, writer, pty) = (pty.reader()?, pty.writer()?, Arc::new(pty));
-            (
-                leader.map_or(Group::Nobody, |leader| {
-                    Group::Session(leader, Some(pty.clone()))
-                }),
-                tokio::spawn(terminal::feed(input, writer, pty.clone(), counts.clone())),
-                tokio::spawn(terminal::drain(
-                    reader, pty, out_sink, gate, out_end, counts,
-                )),
-                // A terminal has one output.
-                tokio::spawn(async { (0, Ok(())) }),
-            )
-        }
+/// What the client is told of an exit.
+fn report(status: ExitStatus, moved: Result<[Moved; 2], JoinError>) -> Outcome {
+    let [(stdout, out), (stderr, err)] = match moved {
+        Ok(moved) => moved,
+        Err(panic) => return Outcome::Failed(panic.to_string()),
     };
-    Ok(IoTasks {
-        group,
-        feeding,
-        out,
-        err,
-        ended: [out_ended, err_ended],
-    })
+    let exit = Exit {
+        status: to_status(status),
+        stdout,
+        stderr,
+    };
+    match out.and(err) {
+        Ok(()) => Outcome::Exit(exit),
+        Err(FlowError::ReaderGone) => Outcome::ReaderGone(exit),
+        Err(error) => Outcome::Failed(error.to_string()),
+    }
 }
 
 /// What a shell says and returns for a command that cannot be started.
@@ -331,9 +207,176 @@ async fn not_started(argv: &[Vec<u8>], error: &io::Error, streams: &mut Stdio) -
     })
 }
 
-fn to_status(status: std::process::ExitStatus) -> Status {
+fn to_status(status: ExitStatus) -> Status {
     match (status.code(), status.signal()) {
         (Some(code), _) => Status::Code(code as u8),
         (None, signal) => Status::Signal(signal.unwrap_or_default() as u8),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use malai_wire::peer::exec::{Signal, Status};
+    use malai_wire::{Refusal, RefusalCode};
+    use rustix::process::{Pid, test_kill_process_group};
+    use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
+
+    use super::{Outcome, attend};
+    use crate::audit::Counts;
+    use crate::exec::child::Process;
+    use crate::exec::io::{PauseGate, Sink, Source};
+    use crate::exec::spawn::ParentStdio;
+    use crate::exec::stdio::{ControlEvent, IoTasks, Stdio};
+    use crate::os::fd::{Direction, Fd};
+
+    /// A script that runs, with pipes, and the ends of its client.
+    struct Client {
+        process: Process,
+        tasks: IoTasks,
+        group: Pid,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    }
+
+    fn start(script: &str) -> Client {
+        let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let [stdin, stdout, stderr] = [pipe(), pipe(), pipe()];
+        let child = tokio::process::Command::new("/bin/sh")
+            .args(["-c", script])
+            .process_group(0)
+            .stdin(stdin.0)
+            .stdout(stdout.1)
+            .stderr(stderr.1)
+            .spawn()
+            .unwrap();
+        let group = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+        let ends = ParentStdio::Pipes {
+            stdin: stdin.1,
+            stdout: stdout.0,
+            stderr: stderr.0,
+        };
+        let [(stdout, out), (stderr, err)] = [pipe(), pipe()];
+        let sink = |fd| Sink::Fd(Fd::own(fd, Direction::Write).unwrap());
+        let streams = Stdio {
+            stdin: Source::Empty,
+            stdout: sink(out),
+            stderr: sink(err),
+            gate: PauseGate::open(),
+            terminal: None,
+        };
+        Client {
+            process: Process::of(child),
+            tasks: IoTasks::start(ends, streams, Arc::<Counts>::default()).unwrap(),
+            group,
+            stdout,
+            stderr,
+        }
+    }
+
+    fn text(fd: OwnedFd) -> String {
+        let mut text = String::new();
+        std::fs::File::from(fd).read_to_string(&mut text).unwrap();
+        text
+    }
+
+    fn lives(group: Pid) -> bool {
+        test_kill_process_group(group).is_ok()
+    }
+
+    /// Waits until the script has written a line: it is past its traps then.
+    async fn first_line(fd: &OwnedFd) {
+        let fd = fd.try_clone().unwrap();
+        let read = move || std::fs::File::from(fd).read_exact(&mut [0]).unwrap();
+        tokio::task::spawn_blocking(read).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_exit_is_reported_with_all_output() {
+        let client = start("echo out; echo error >&2; exit 3");
+        let (_events, receiver) = mpsc::channel(1);
+        let gone = CancellationToken::new();
+        let outcome = attend(client.process, client.tasks, receiver, &gone, pending()).await;
+        let Outcome::Exit(exit) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(exit.status, Status::Code(3));
+        assert_eq!((exit.stdout, exit.stderr), (4, 6));
+        assert_eq!(
+            (text(client.stdout), text(client.stderr)),
+            ("out\n".into(), "error\n".into())
+        );
+    }
+
+    #[tokio::test]
+    async fn what_a_command_leaves_in_the_background_lives_on() {
+        let client = start("sleep 60 & echo $!");
+        let (_events, receiver) = mpsc::channel(1);
+        let gone = CancellationToken::new();
+        let outcome = attend(client.process, client.tasks, receiver, &gone, pending()).await;
+        assert!(matches!(outcome, Outcome::Exit(_)), "{outcome:?}");
+        assert!(lives(client.group));
+        rustix::process::kill_process_group(client.group, rustix::process::Signal::KILL).unwrap();
+    }
+
+    #[tokio::test]
+    async fn signals_are_passed_on() {
+        let client = start("echo ready; sleep 60");
+        let (events, receiver) = mpsc::channel(1);
+        let gone = CancellationToken::new();
+        let attended = attend(client.process, client.tasks, receiver, &gone, pending());
+        let signalled = async {
+            first_line(&client.stdout).await;
+            events
+                .send(ControlEvent::Signal(Signal::Term))
+                .await
+                .unwrap();
+        };
+        let (outcome, ()) = tokio::join!(attended, signalled);
+        let Outcome::Exit(exit) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(exit.status, Status::Signal(15));
+    }
+
+    #[tokio::test]
+    async fn a_command_whose_client_goes_is_ended() {
+        let client = start("echo ready; sleep 60");
+        let (_events, receiver) = mpsc::channel(1);
+        let gone = CancellationToken::new();
+        let attended = attend(client.process, client.tasks, receiver, &gone, pending());
+        let goes = async {
+            first_line(&client.stdout).await;
+            gone.cancel();
+        };
+        let (outcome, ()) = tokio::join!(attended, goes);
+        assert!(matches!(outcome, Outcome::ClientGone), "{outcome:?}");
+        assert!(!lives(client.group));
+    }
+
+    #[tokio::test]
+    async fn the_client_is_told_of_an_ended_session_before_the_command_is_ended() {
+        let client = start("echo ready; sleep 60");
+        let (_events, receiver) = mpsc::channel(1);
+        let gone = CancellationToken::new();
+        let ended = async {
+            first_line(&client.stdout).await;
+            Refusal::new(RefusalCode::Ended, "ended by the test")
+        };
+        let outcome = attend(client.process, client.tasks, receiver, &gone, ended).await;
+        let Outcome::Ended(reason, cleanup) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(reason.message, "ended by the test");
+        assert!(lives(client.group));
+        let ends = tokio::time::timeout(Duration::from_secs(60), cleanup.end());
+        ends.await.expect("it is ended within its grace period");
+        assert!(!lives(client.group));
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use malai_cluster::Run;
 use malai_wire::peer::exec::Terminal;
@@ -64,7 +65,7 @@ pub(super) enum ParentStdio {
         stderr: OwnedFd,
     },
     /// A terminal for all.
-    Terminal(Pty),
+    Terminal(Arc<Pty>),
 }
 
 /// Starts a command that was allowed.
@@ -131,7 +132,7 @@ fn spawn_as(
     terminal: Option<&Terminal>,
 ) -> io::Result<(Child, ParentStdio)> {
     // Before the command, so that nobody has to wait for it after.
-    cluster_state.reaper.start();
+    cluster_state.node.reaper.start();
     let run_as = &command.run_as;
     let mut spawn = tokio::process::Command::new(program);
     if command.grant.run == Run::Shell {
@@ -174,7 +175,7 @@ fn spawn_as(
             spawn.stdin(pty.side_of_command()?);
             spawn.stdout(pty.side_of_command()?);
             spawn.stderr(pty.side_of_command()?);
-            ParentStdio::Terminal(pty)
+            ParentStdio::Terminal(Arc::new(pty))
         }
         None => {
             // Made here, since tokio's own would have to be taken from it again before they can be used.
@@ -197,7 +198,7 @@ fn spawn_as(
     match &run_as.switch {
         Some(switch) => {
             let change = PrivilegeDrop::new(switch, &run_as.home);
-            let announcement = cluster_state.reaper.announcement(kind);
+            let announcement = cluster_state.node.reaper.announcement(kind);
             // SAFETY: the closure only makes system calls with what was made before the fork: it
             // allocates nothing, takes no lock and panics nowhere.
             #[allow(unsafe_code)]
@@ -214,7 +215,7 @@ fn spawn_as(
             let root = Path::new("/");
             spawn.current_dir(if home.is_dir() { home } else { root });
             if kind == Kind::Session || has_terminal() {
-                let announcement = cluster_state.reaper.announcement(kind);
+                let announcement = cluster_state.node.reaper.announcement(kind);
                 // A session of its own, so that it has no hold on the terminal of this process.
                 // SAFETY: system calls only; nothing is allocated or locked.
                 #[allow(unsafe_code)]

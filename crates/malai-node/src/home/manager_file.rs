@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use malai_cluster::{ClusterId, IdError};
+use malai_cluster::{ClusterId, ClusterRef, IdError};
 
 use crate::home::keystore::{self, KeyError};
 use crate::home::{ClusterDir, HomeError, Role};
@@ -121,6 +121,14 @@ pub fn identify(dir: &ClusterDir) -> Result<(Role, ClusterId), MembershipError> 
         Role::Manager => ClusterId::new(keystore::load(&dir.cluster_key())?.id()),
     };
     Ok((role, cluster))
+}
+
+/// Whether this folder is about a cluster, by its alias here or by its id.
+pub fn is_of(dir: &ClusterDir, cluster: &ClusterRef) -> bool {
+    match cluster {
+        ClusterRef::Alias(alias) => dir.alias == *alias,
+        ClusterRef::Id(id) => identify(dir).is_ok_and(|(_, found)| found == *id),
+    }
 }
 
 #[cfg(test)]

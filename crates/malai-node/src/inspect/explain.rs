@@ -6,10 +6,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use malai_cluster::{
-    Accept, Action, Admitted, Cluster, ClusterRef, Decision, Grant, Location, MAX_CONTENT,
-    MachineId, MachineRef, Refusal, Request, Rule, Severity, Snapshot, check, decide, escape,
-    escape_bytes, locate, locate_in_content, looks_like_id52, nearest, resolve_target,
-    unknown_cluster,
+    Accept, Action, Admitted, Cluster, Decision, Grant, Location, MAX_CONTENT, MachineId,
+    MachineRef, Refusal, Request, Rule, Severity, Snapshot, check, decide, escape, escape_bytes,
+    locate, locate_in_content, looks_like_id52, nearest, resolve_target, unknown_cluster,
 };
 use serde::Serialize;
 
@@ -121,10 +120,9 @@ pub fn why(
     let settings = Settings::load(home).map_err(|error| error.to_string())?;
     let target = resolve_target(target, &settings.aliases)?;
     let dirs = home.cluster_dirs().map_err(|error| error.to_string())?;
-    let dir = dirs.iter().find(|dir| match &target.cluster {
-        ClusterRef::Alias(alias) => dir.alias == *alias,
-        ClusterRef::Id(id) => manager_file::identify(dir).is_ok_and(|(_, found)| found == *id),
-    });
+    let dir = dirs
+        .iter()
+        .find(|dir| manager_file::is_of(dir, &target.cluster));
     let Some(dir) = dir else {
         let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
         return Err(unknown_cluster(

@@ -12,24 +12,24 @@ use crate::settings::accept::Sections;
 
 /// What is accepted in each cluster of this process.
 #[derive(Debug, Default)]
-pub struct AcceptPolicies(Mutex<BTreeMap<ClusterAlias, Arc<Accept>>>);
+pub(crate) struct AcceptPolicies(Mutex<BTreeMap<ClusterAlias, Arc<Accept>>>);
 
 impl AcceptPolicies {
     /// What these sections say.
-    pub fn new(sections: &Sections) -> Self {
+    pub(crate) fn new(sections: &Sections) -> Self {
         let accept_policies = Self::default();
         accept_policies.replace(sections, None);
         accept_policies
     }
 
     /// What is accepted in a cluster; none is whatever its rules allow.
-    pub fn of(&self, alias: &ClusterAlias) -> Option<Arc<Accept>> {
+    pub(crate) fn of(&self, alias: &ClusterAlias) -> Option<Arc<Accept>> {
         self.0.lock().get(alias).cloned()
     }
 
     /// Takes up what these sections say, of one cluster or of all. Returns where that has changed
     /// anything: sessions there have to be judged again.
-    pub fn replace(&self, sections: &Sections, only: Option<&str>) -> Vec<ClusterAlias> {
+    pub(crate) fn replace(&self, sections: &Sections, only: Option<&str>) -> Vec<ClusterAlias> {
         let own = user::own_name();
         let wanted = |alias: &ClusterAlias| only.is_none_or(|only| only == alias.as_str());
         let mut current = self.0.lock();

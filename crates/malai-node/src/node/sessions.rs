@@ -27,7 +27,7 @@ pub(crate) trait PathInfo: fmt::Debug + Send + Sync {
 
 /// The live sessions of a process, of all its clusters.
 #[derive(Debug, Default)]
-pub struct Sessions {
+pub(crate) struct Sessions {
     next: AtomicU64,
     live: Arc<List<Session>>,
     outbound: Arc<List<OutboundSession>>,

@@ -1,4 +1,4 @@
-//! Which of several links to one peer is one too many.
+//! Which of several connections to one peer is closed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,32 +7,32 @@ use malai_cluster::MachineId;
 
 use crate::peer::connection::PeerConnection;
 
-/// How lately the peer must have been heard of over the connection that stays.
-const HEARD: Duration = Duration::from_secs(5);
+/// How lately the peer must have been heard over the connection that stays.
+const HEARD_WINDOW: Duration = Duration::from_secs(5);
 
-/// Two ends of a link, as keys.
+/// Whose connection it is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ends {
-    /// This side.
-    pub local_id: MachineId,
-    /// The other.
+pub(super) struct Keys {
+    /// This side's.
+    pub local: MachineId,
+    /// The other side's.
     pub peer: MachineId,
-    /// The manager of their cluster, who may be one of them.
+    /// The manager's of their cluster, who may be one of them.
     pub manager: MachineId,
 }
 
-/// What matters of a link that leads to the same run of the peer.
+/// What matters of a connection among those to the same run of a peer.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     is_dialled: bool,
     had_sessions: bool,
 }
 
-/// Whether `connection` is one too many of those to its peer, which are in the order of their making.
-pub(super) fn is_spare(
+/// Whether `connection` is the one to close of those to its peer, which are in the order in which they were made.
+pub(super) fn is_duplicate(
     connection: &Arc<PeerConnection>,
     connections: &[Arc<PeerConnection>],
-    ends: Ends,
+    keys: Keys,
 ) -> bool {
     let (Some(run), Some(slot)) = (
         connection.instance(),
@@ -44,7 +44,7 @@ pub(super) fn is_spare(
     };
     let seen = |connection: &Arc<PeerConnection>| Seen {
         is_dialled: connection.is_dialled(),
-        had_sessions: connection.had_sessions(),
+        had_sessions: connection.activity().had_sessions(),
     };
     let mut others = connections.iter().enumerate().filter(|(at, other)| {
         *at != slot
@@ -52,24 +52,24 @@ pub(super) fn is_spare(
             && other.is_admitted()
             && other.instance() == Some(run)
             // One that has fallen silent may be dead, whatever it was used for.
-            && other.silent_for() < HEARD
+            && other.silent_for() < HEARD_WINDOW
     });
-    others.any(|(at, other)| gives_way(seen(connection), seen(other), at > slot, ends))
+    others.any(|(at, other)| should_close(seen(connection), seen(other), at > slot, keys))
 }
 
 /// Two machines that look for each other at the same time find each other twice, and a slow one is
-/// dialled again. Only the dialler closes a link, and never one that a session has used (a new
+/// dialled again. Only the dialer closes a connection, and never one that a session has used (a new
 /// one would cost the next session a handshake). Both sides agree on which stays: the one over which a
-/// machine asks the manager, which it would dial again, or else that of the lesser key; of one side's own
+/// machine asks the manager, which it would dial again, or else that of the lesser key; of one side's own,
 /// the later. While sessions run there are two, as they have one of their own: a side that has moved is
 /// found again by what it dials itself.
-fn gives_way(connection: Seen, other: Seen, is_later: bool, ends: Ends) -> bool {
-    let Ends {
-        local_id,
+fn should_close(connection: Seen, other: Seen, is_later: bool, keys: Keys) -> bool {
+    let Keys {
+        local,
         peer,
         manager,
-    } = ends;
-    let theirs_stays = local_id == manager || peer != manager && peer < local_id;
+    } = keys;
+    let theirs_stays = local == manager || peer != manager && peer < local;
     connection.is_dialled
         && !connection.had_sessions
         && if other.is_dialled {
@@ -83,10 +83,10 @@ fn gives_way(connection: Seen, other: Seen, is_later: bool, ends: Ends) -> bool 
 mod tests {
     use malai_cluster::SecretSeed;
 
-    use super::{Ends, Seen, gives_way};
+    use super::{Keys, Seen, should_close};
 
     #[test]
-    fn of_two_links_both_sides_keep_the_same_one() {
+    fn of_two_connections_both_sides_keep_the_same_one() {
         let mut keys = [1, 2, 3].map(|n| SecretSeed::from_bytes([n; 32]).id());
         keys.sort();
         let [a, b, c] = keys;
@@ -95,24 +95,24 @@ mod tests {
             had_sessions,
         };
         let (own, theirs) = (connection(true, false), connection(false, false));
-        // Whoever dialled: one closes its own, the other nothing.
+        // Whichever side dialled: one closes its own, the other nothing.
         for (manager, closes) in [(a, a), (b, b), (c, b)] {
-            for (local_id, peer) in [(a, b), (b, a)] {
-                let ends = Ends {
-                    local_id,
+            for (local, peer) in [(a, b), (b, a)] {
+                let keys = Keys {
+                    local,
                     peer,
                     manager,
                 };
-                assert_eq!(gives_way(own, theirs, true, ends), local_id == closes);
-                assert_eq!(gives_way(own, theirs, false, ends), local_id == closes);
-                assert!(!gives_way(theirs, own, true, ends));
-                // A session's link stays for the next one.
-                assert!(!gives_way(connection(true, true), theirs, true, ends));
+                assert_eq!(should_close(own, theirs, true, keys), local == closes);
+                assert_eq!(should_close(own, theirs, false, keys), local == closes);
+                assert!(!should_close(theirs, own, true, keys));
+                // A session's connection stays for the next one.
+                assert!(!should_close(connection(true, true), theirs, true, keys));
                 // Of its own it keeps the later, or the one of its sessions.
-                assert!(gives_way(own, own, true, ends));
-                assert!(!gives_way(own, own, false, ends));
-                assert!(gives_way(own, connection(true, true), false, ends));
-                assert!(!gives_way(connection(true, true), own, true, ends));
+                assert!(should_close(own, own, true, keys));
+                assert!(!should_close(own, own, false, keys));
+                assert!(should_close(own, connection(true, true), false, keys));
+                assert!(!should_close(connection(true, true), own, true, keys));
             }
         }
     }

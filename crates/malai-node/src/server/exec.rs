@@ -7,26 +7,28 @@ use malai_wire::frame::{self, FrameError};
 use malai_wire::peer::StreamKind;
 use malai_wire::peer::exec::{FromClient, FromServer, Open};
 use malai_wire::{Refusal, RefusalCode};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::authorize::{self, Command, Granted};
+use crate::exec::child::PendingCleanup;
 use crate::exec::io::{LazySendStream, PauseGate, Sink, Source};
-use crate::exec::kill::PendingCleanup;
-use crate::exec::process::{self, ControlEvent, Outcome, Stdio};
+use crate::exec::process::{self, Outcome};
+use crate::exec::stdio::{ControlEvent, Stdio};
 use crate::net::framing::{self, StreamError};
 use crate::node::limits::BufferReservation;
-use crate::peer::connection::{PeerConnection, number};
+use crate::peer::connection::{IncomingRequest, PeerConnection};
+use crate::peer::streams::SessionStreams;
 
 /// Serves one control stream.
-pub(crate) async fn serve(
-    connection: &Arc<PeerConnection>,
-    mut send: SendStream,
-    mut recv: RecvStream,
-    stdin: oneshot::Receiver<RecvStream>,
-) {
-    let limiter = &connection.cluster_state.limiter;
+pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingRequest) {
+    let IncomingRequest {
+        mut send,
+        mut recv,
+        streams,
+    } = request;
+    let limiter = &connection.cluster_state.node.limiter;
     let begun = match opened(connection, &mut recv).await {
         // Counted before it is judged, so that what was allowed also runs.
         Ok((open, room)) => limiter
@@ -59,7 +61,7 @@ pub(crate) async fn serve(
     {
         return;
     }
-    let (answer, cleanup) = execute(connection, granted, &open, &send, recv, stdin).await;
+    let (answer, cleanup) = execute(connection, granted, &open, recv, streams).await;
     if let Some(answer) = answer
         && framing::write(&mut send, &answer).await.is_ok()
     {
@@ -84,7 +86,7 @@ async fn opened(
     connection: &Arc<PeerConnection>,
     recv: &mut RecvStream,
 ) -> Result<(Open, BufferReservation), Refusal> {
-    let limiter = &connection.cluster_state.limiter;
+    let limiter = &connection.cluster_state.node.limiter;
     let limits = limiter.limits();
     let most = limits.argument_bytes as usize + frame::SMALL;
     let deadline = Instant::now() + limits.opening();
@@ -118,17 +120,19 @@ async fn execute(
     connection: &Arc<PeerConnection>,
     granted: Granted<Command>,
     open: &Open,
-    send: &SendStream,
     recv: RecvStream,
-    stdin: oneshot::Receiver<RecvStream>,
+    streams: SessionStreams,
 ) -> (Option<FromServer>, Option<PendingCleanup>) {
-    let session = number(send);
-    let stdin = if open.stdin {
-        Source::Pending(stdin)
+    let session = streams.session();
+    // Without input the streams are dropped, which refuses one that comes all the same.
+    let (stdin, _streams) = if open.stdin {
+        let stdin = streams.expect(StreamKind::Stdin);
+        (Source::Pending(stdin), Some(streams))
     } else {
-        Source::Empty
+        drop(streams);
+        (Source::Empty, None)
     };
-    let streams = Stdio {
+    let stdio = Stdio {
         stdin,
         stdout: Sink::Stream(LazySendStream::new(
             connection.clone(),
@@ -149,7 +153,7 @@ async fn execute(
     let run = process::run(
         &connection.cluster_state,
         granted,
-        streams,
+        stdio,
         events,
         gone.clone(),
     );

@@ -1,4 +1,4 @@
-//! Serving others: one request a stream, each through the gate.
+//! Serves what members ask: one request a stream, each authorized.
 
 pub(crate) mod connection;
 pub(crate) mod exec;
@@ -9,37 +9,44 @@ use iroh::endpoint::{RecvStream, SendStream};
 use malai_wire::Refusal;
 use malai_wire::peer::RequestKind;
 use malai_wire::peer::exec::FromServer;
-use tokio::sync::oneshot;
 
 use crate::net::framing;
-use crate::peer::connection::PeerConnection;
+use crate::peer::connection::{IncomingRequest, PeerConnection};
 use crate::sync::serve;
 
-/// Serves one request stream of a member.
-pub(crate) async fn serve(
-    connection: Arc<PeerConnection>,
-    mut send: SendStream,
-    mut recv: RecvStream,
-    stdin: oneshot::Receiver<RecvStream>,
-) {
+/// Handles connections: serves what members ask over them.
+#[derive(Debug)]
+pub(crate) struct Server;
+
+/// Serves one request of a member.
+pub(crate) async fn serve(connection: Arc<PeerConnection>, mut request: IncomingRequest) {
     let mut kind = [0; 1];
-    let patience = connection.cluster_state.limiter.limits().opening();
-    let Ok(Ok(())) = tokio::time::timeout(patience, recv.read_exact(&mut kind)).await else {
+    let patience = connection.cluster_state.node.limiter.limits().opening();
+    let read = request.recv.read_exact(&mut kind);
+    let Ok(Ok(())) = tokio::time::timeout(patience, read).await else {
         return;
     };
     let kind = RequestKind::from_byte(kind[0]);
     if kind != Some(RequestKind::Ping) {
-        connection.used_by_peer();
+        connection.activity().used_by_peer();
     }
+    if kind == Some(RequestKind::Exec) {
+        return exec::serve(&connection, request).await;
+    }
+    // The other kinds have no raw streams.
+    let IncomingRequest {
+        mut send,
+        mut recv,
+        streams: _,
+    } = request;
     match kind {
-        Some(RequestKind::Exec) => exec::serve(&connection, send, recv, stdin).await,
         Some(RequestKind::Fetch) => serve::give(&connection, send, recv).await,
         Some(RequestKind::Compare) => serve::compare(&connection, send, recv).await,
         Some(RequestKind::Ping) => {
             let _ = send.write_all(&[0]).await;
             let _ = send.finish();
         }
-        None => {
+        Some(RequestKind::Exec) | None => {
             let _ = recv.stop(0u32.into());
             let _ = send.reset(0u32.into());
         }

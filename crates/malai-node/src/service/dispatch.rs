@@ -9,8 +9,8 @@ use malai_cluster::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::client::exec::{self, Caller, ExecError};
-use crate::exec::kill::PendingCleanup;
+use crate::client::{self, Caller, ExecError};
+use crate::exec::child::PendingCleanup;
 use crate::service::{Service, local};
 
 /// malai's own failures and refusals exit with this, as ssh's do.
@@ -71,7 +71,7 @@ pub async fn execute(
         ended
     } else {
         tokio::select! {
-            ended = exec::run(&service.peers, machine, &name, caller, started) => ended,
+            ended = client::run(&service.peers, machine, &name, caller, started) => ended,
             // Dropping the session ends its streams, and with them the command there.
             () = gone.cancelled() => return (CommandResult::failed(STOPPED), None),
         }

@@ -46,8 +46,7 @@ pub(crate) fn push(
         return (Vec::new(), receiver);
     };
     let known = cluster_state
-        .peers_seen
-        .lock()
+        .peers_seen()
         .iter()
         .map(|(id, heard)| (*id, heard.revision))
         .collect();
@@ -59,8 +58,8 @@ pub(crate) fn push(
     );
     let (header, pushing) = (snapshot.header().clone(), service.clone());
     let all = targets.clone();
-    let at_once = cluster_state.limiter.limits().concurrent_pushes as usize;
-    service.own(async move {
+    let at_once = cluster_state.node.limiter.limits().concurrent_pushes as usize;
+    service.spawn(async move {
         let permits = Arc::new(Semaphore::new(at_once));
         let mut pushes = JoinSet::new();
         for target in all {
@@ -85,7 +84,7 @@ async fn push_to(service: &Arc<Service>, target: MachineId, header: &Header) -> 
         Ok(connection) => connection,
         Err(error) => return PushOutcome::Unreachable(error.to_string()),
     };
-    service.cluster_state.pending_joins.lock().remove(&target);
+    service.cluster_state.remove_pending_join(&target);
     match sync::compare(&connection).await {
         // It may have got a newer one from elsewhere meanwhile; both are the manager's word.
         Ok(Some(theirs)) if theirs == *header || is_newer(service, &theirs, header) => {

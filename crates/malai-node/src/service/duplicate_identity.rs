@@ -36,7 +36,7 @@ pub(crate) async fn watch(service: Arc<Service>) {
     loop {
         let begun = Instant::now();
         let seen_at = look(&service, asks).await;
-        let mut duplicate = service.cluster_state.duplicate.lock().clone();
+        let mut duplicate = service.cluster_state.duplicate();
         match seen_at {
             Some(seen_at) => {
                 missed = 0;
@@ -53,11 +53,11 @@ pub(crate) async fn watch(service: Arc<Service>) {
                 }
             }
         }
-        *service.cluster_state.duplicate.lock() = duplicate;
+        service.cluster_state.set_duplicate(duplicate);
         tokio::time::sleep_until(begun + NOT_BEFORE).await;
         asks = tokio::select! {
             () = tokio::time::sleep(EVERY.mul_f64(rand::random_range(0.9..1.1))) => false,
-            () = service.probed_by_twin.notified() => true,
+            () = service.probed_by_duplicate.notified() => true,
         };
     }
 }
@@ -81,20 +81,21 @@ async fn look(service: &Arc<Service>, asks: bool) -> Option<DuplicateIdentity> {
             }
         }
         if asks {
-            peers.mdns.find(&local_id, hint).await;
+            peers.dialer().mdns.find(&local_id, hint).await;
         } else {
-            let _ = tokio::time::timeout(LISTEN, peers.mdns.overhear(&local_id, hint)).await;
+            let _ =
+                tokio::time::timeout(LISTEN, peers.dialer().mdns.overhear(&local_id, hint)).await;
         }
     };
     let probing = async {
-        let bounds = crate::net::discovery::scope::AddressFilter::of(peers.reach).await;
+        let bounds = crate::net::discovery::scope::AddressFilter::of(peers.dialer().reach()).await;
         let mut seen = own;
         while let Some(address) = hints.recv().await {
             if !bounds.allow(&address) || !seen.insert(address) {
                 continue;
             }
             match probe::instance(&local_id, address).await {
-                Some(instance) if instance != service.cluster_state.instance => {
+                Some(instance) if instance != service.cluster_state.node.instance => {
                     return Some(DuplicateIdentity {
                         instance,
                         seen_at: address.to_string(),

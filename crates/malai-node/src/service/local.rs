@@ -5,11 +5,12 @@ use malai_wire::{Refusal, RefusalCode};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Origin;
-use crate::client::exec::{Caller, ExecError};
+use crate::client::{Caller, ExecError};
 use crate::cluster::authorize;
 use crate::cluster::state::ClusterState;
-use crate::exec::kill::PendingCleanup;
-use crate::exec::process::{self, Outcome, Stdio};
+use crate::exec::child::PendingCleanup;
+use crate::exec::process::{self, Outcome};
+use crate::exec::stdio::Stdio;
 
 /// Runs a command here, if the policy allows this machine to command itself. Returns what is left to
 /// end once the caller has been answered, too.

@@ -73,12 +73,13 @@ pub(crate) async fn reconcile(
             return Err(fork);
         }
     }
-    if !cluster_state.serves {
+    if !cluster_state.node.serves {
         return Ok(());
     }
     // Each can be 16 MiB: few at a time, and strangers, who may only have heard of this header, take no
     // member's turn.
     let _turn = cluster_state
+        .node
         .limiter
         .fetch(cluster_state.is_member(&connection.peer))
         .await;

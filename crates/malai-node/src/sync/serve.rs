@@ -23,7 +23,7 @@ pub(crate) async fn give(
     };
     let written = match authorize::fetch(&connection.cluster_state, &connection.peer) {
         Ok(granted) => {
-            let frame = connection.cluster_state.encoded.frame(granted.into_inner());
+            let frame = connection.cluster_state.encoded(granted.into_inner());
             framing::write_frame(&mut send, frame).await
         }
         Err(refusal) => framing::write(&mut send, &Fetched::Refused(refusal)).await,

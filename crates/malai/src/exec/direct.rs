@@ -5,14 +5,12 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::Context;
-use malai_cluster::ClusterRef;
 use malai_node::{
-    Caller, ClusterDir, CommandResult, ControlEvent, EXIT_READER_GONE, Home, Node, PauseGate,
-    Reaper, Service, Settings, Sink, Source, dispatch, manager_file,
+    Caller, CommandResult, ControlEvent, EXIT_READER_GONE, Home, PauseGate, Reaper, Settings, Sink,
+    Source, Standalone, StandaloneError, dispatch,
 };
 use malai_wire::control::ClientMessage;
 use malai_wire::peer::exec::{Action, Terminal};
-use malai_wire::{Refusal, RefusalCode};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -37,10 +35,8 @@ pub fn run(
     on: &TargetOptions,
 ) -> anyhow::Result<CommandResult> {
     let settings = Settings::load(home)?;
-    let mut node = Node::new(false, settings.effective_reach()?, home, &settings);
     // Its process is started if the command turns out to run here.
-    node.reaper = Reaper::new(reaper::of_command()).context("cannot make a pipe to the keeper")?;
-    let audit = node.audit.clone();
+    let reaper = Reaper::new(reaper::of_command()).context("cannot make a pipe to the reaper")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -50,20 +46,14 @@ pub fn run(
             Ok(found) => found,
             Err(message) => return Ok(CommandResult::failed(message)),
         };
-        // Another cluster's broken folder is no reason to fail here.
-        let dirs = home.survey()?.dirs;
-        let mut services = Vec::new();
-        for dir in dirs.iter().filter(|dir| is_cluster_of(dir, &found.cluster)) {
-            services.push(Service::start(dir.clone(), node.clone()).await?);
-        }
-        if services.is_empty() {
-            let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
-            return Ok(CommandResult::failed(malai_cluster::unknown_cluster(
-                &found.cluster,
-                Some(&found.machine),
-                &known,
-            )));
-        }
+        let clusters = [(&found.cluster, Some(&found.machine))];
+        let standalone = match Standalone::open(home, &settings, clusters, reaper).await {
+            Ok(standalone) => standalone,
+            Err(StandaloneError::UnknownCluster(message)) => {
+                return Ok(CommandResult::failed(message));
+            }
+            Err(error) => return Err(error.into()),
+        };
         let (started, gone) = (Started::default(), CancellationToken::new());
         let caller = match terminal {
             Some(terminal) if crate::terminal::is_here() && !on.no_input => {
@@ -81,11 +71,10 @@ pub fn run(
             }
             Err(error) => return Err(error).context("the command's own streams cannot be used"),
         };
-        let all = services.clone();
         let patience = on.timeout.unwrap_or(Duration::MAX);
         let (ending, cleanup) = {
             let execution = dispatch::execute(
-                services,
+                standalone.services().to_vec(),
                 settings.aliases,
                 target,
                 caller,
@@ -120,12 +109,9 @@ pub fn run(
         if let Some(cleanup) = cleanup {
             cleanup.end().await;
         }
-        for service in all {
-            service.stop(&Refusal::new(RefusalCode::Done, "")).await;
-        }
-        Ok(ending)
+        standalone.stop().await;
+        Ok(with_notices(ending, standalone.notices()))
     });
-    let ending = ending.map(|ending| with_notices(ending, audit.notices()));
     // A read from a terminal may still be under way on a thread; nobody waits for it.
     runtime.shutdown_background();
     ending
@@ -137,14 +123,6 @@ fn with_notices(ending: CommandResult, notices: Vec<String>) -> CommandResult {
     CommandResult {
         message: (!message.is_empty()).then(|| message.join("\nmalai: ")),
         ..ending
-    }
-}
-
-/// Whether a folder is that of a cluster.
-pub fn is_cluster_of(dir: &ClusterDir, cluster: &ClusterRef) -> bool {
-    match cluster {
-        ClusterRef::Alias(alias) => dir.alias == *alias,
-        ClusterRef::Id(id) => manager_file::identify(dir).is_ok_and(|(_, found)| found == *id),
     }
 }
 

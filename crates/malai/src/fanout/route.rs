@@ -10,17 +10,15 @@ use anyhow::Context;
 use malai_cluster::{Targets, escape};
 use malai_node::control::{self, Control, ControlError};
 use malai_node::{
-    Audit, Caller, CommandResult, ControlEvent, Fd, GRACE, Home, Node, PauseGate, Reaper, Service,
-    Settings, Sink, Source, control as answers, dispatch, fd,
+    Caller, CommandResult, ControlEvent, Fd, GRACE, Home, PauseGate, Reaper, Settings, Sink,
+    Source, Standalone, control as answers, dispatch, fd,
 };
 use malai_wire::control::{ClientMessage, Exec, Reply, Request, Resolved, Stdin};
 use malai_wire::peer::exec::Action;
-use malai_wire::{Refusal, RefusalCode};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::exec::direct::is_cluster_of;
 use crate::exec::reaper;
 use crate::exec::route::Route;
 
@@ -39,8 +37,7 @@ pub enum Backend {
 /// The clusters that are at work in this process.
 #[derive(Debug)]
 pub struct Direct {
-    services: Vec<Arc<Service>>,
-    audit: Arc<Audit>,
+    clusters: Standalone,
     commands: TaskTracker,
 }
 
@@ -104,10 +101,8 @@ impl Backend {
                 let patience = if leaving { LEAVE } else { GRACE + LEAVE };
                 direct.commands.close();
                 let _ = tokio::time::timeout(patience, direct.commands.wait()).await;
-                for service in &direct.services {
-                    service.stop(&Refusal::new(RefusalCode::Done, "")).await;
-                }
-                direct.audit.notices()
+                direct.clusters.stop().await;
+                direct.clusters.notices()
             }
         }
     }
@@ -174,27 +169,16 @@ impl Direct {
     async fn open(home: &Home, text: &str) -> anyhow::Result<(Self, Resolved)> {
         let settings = Settings::load(home)?;
         let targets = Targets::parse(text, |alias| settings.aliases.get(alias).cloned())?;
-        let mut node = Node::new(false, settings.effective_reach()?, home, &settings);
-        node.reaper =
-            Reaper::new(reaper::of_command()).context("cannot make a pipe to the keeper")?;
-        let audit = node.audit.clone();
-        // Another cluster's broken folder is no reason to fail here.
-        let dirs = home.survey()?.dirs;
-        let mut services = Vec::new();
-        for cluster in targets.clusters() {
-            let Some(dir) = dirs.iter().find(|dir| is_cluster_of(dir, cluster)) else {
-                let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
-                anyhow::bail!(malai_cluster::unknown_cluster(cluster, None, &known));
-            };
-            let open = |service: &Arc<Service>| service.cluster_state.alias() == &dir.alias;
-            if !services.iter().any(open) {
-                services.push(Service::start(dir.clone(), node.clone()).await?);
-            }
-        }
-        let resolved = dispatch::resolve(&services, &settings.aliases, text);
+        let reaper =
+            Reaper::new(reaper::of_command()).context("cannot make a pipe to the reaper")?;
+        let wanted = targets
+            .clusters()
+            .into_iter()
+            .map(|cluster| (cluster, None));
+        let clusters = Standalone::open(home, &settings, wanted, reaper).await?;
+        let resolved = dispatch::resolve(clusters.services(), &settings.aliases, text);
         let direct = Self {
-            services,
-            audit,
+            clusters,
             commands: TaskTracker::new(),
         };
         match resolved.map(answers::resolved) {
@@ -226,7 +210,7 @@ impl Direct {
         let gone = CancellationToken::new();
         let _guard = gone.clone().drop_guard();
         let (done, ended) = oneshot::channel();
-        let services = self.services.clone();
+        let services = self.clusters.services().to_vec();
         self.commands.spawn(async move {
             let accepted = move || begun.store(true, Ordering::Relaxed);
             let execution = dispatch::execute(

@@ -29,9 +29,9 @@ fn of_two_connections_the_one_that_a_machine_asks_over_stays() {
         // The manager as a service of this process, so that its links can be looked at.
         let home = malai_node::Home::at(cluster.manager.path.clone());
         let dir = home.survey().unwrap().dirs.into_iter().next().unwrap();
-        let part = Node::new(true, Reach::Loopback, &home, &Settings::default());
-        part.audit.open();
-        let service = Service::start(dir, part).await.unwrap();
+        let node = Node::daemon(Reach::Loopback, &home, &Settings::default());
+        node.audit.open();
+        let service = Service::start(dir, Arc::new(node)).await.unwrap();
         service.serve();
         let peers = &service.peers;
         let mut start = cluster.machine("web01").command(&["daemon"]);
@@ -67,7 +67,7 @@ fn of_two_connections_the_one_that_a_machine_asks_over_stays() {
         // two sides that asked each other for this would never stop.
         let unused = async {
             until("a link that is unused", || {
-                theirs.unused_for() > Duration::from_secs(4)
+                theirs.idle_for() > Duration::from_secs(4)
             })
             .await
         };

@@ -17,7 +17,7 @@ const CAP: u64 = 8 * 1024 * 1024;
 
 /// Remembered addresses of one cluster's members.
 #[derive(Debug)]
-pub struct AddressBook {
+pub(crate) struct AddressBook {
     file: PathBuf,
     inner: Mutex<Inner>,
 }
@@ -30,7 +30,7 @@ struct Inner {
 
 impl AddressBook {
     /// Reads the file. It holds hints and nothing else: one that cannot be read is started anew.
-    pub fn load(file: &Path) -> Self {
+    pub(crate) fn load(file: &Path) -> Self {
         let known = match fs::read_text(file, CAP) {
             Ok(Some(text)) => serde_json::from_str(&text).unwrap_or_else(|error| {
                 tracing::warn!(file = %file.display(), "remembered addresses cannot be read and are forgotten: {error}");
@@ -54,7 +54,7 @@ impl AddressBook {
     }
 
     /// Remembers an address that was proven to be a member's.
-    pub fn remember(&self, member: MachineId, address: SocketAddr) {
+    pub(crate) fn remember(&self, member: MachineId, address: SocketAddr) {
         let mut inner = self.inner.lock();
         let of_member = inner.known.entry(member).or_default();
         if of_member.first() != Some(&address) {
@@ -66,7 +66,7 @@ impl AddressBook {
     }
 
     /// A member's addresses, the latest first.
-    pub fn of(&self, member: &MachineId) -> Vec<SocketAddr> {
+    pub(crate) fn of(&self, member: &MachineId) -> Vec<SocketAddr> {
         self.inner
             .lock()
             .known
@@ -80,7 +80,7 @@ impl AddressBook {
     /// # Errors
     ///
     /// The file cannot be written; it is tried again the next time.
-    pub fn save(&self) -> Result<(), StoreError> {
+    pub(crate) fn save(&self) -> Result<(), StoreError> {
         let text = {
             let mut inner = self.inner.lock();
             if !std::mem::take(&mut inner.changed) {

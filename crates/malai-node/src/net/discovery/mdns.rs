@@ -36,7 +36,7 @@ const LISTENING: Duration = Duration::from_secs(120);
 
 /// One identity's part in mDNS.
 #[derive(Debug)]
-pub struct Mdns {
+pub(crate) struct Mdns {
     reach: Reach,
     id: MachineId,
     announcing: Mutex<Option<MdnsAddressLookup>>,
@@ -47,7 +47,7 @@ pub struct Mdns {
 impl Mdns {
     /// The part of an identity. Nothing is sent before something is looked for or announced; under
     /// `loopback` nothing ever is.
-    pub fn new(reach: Reach, id: MachineId) -> Self {
+    pub(crate) fn new(reach: Reach, id: MachineId) -> Self {
         Self {
             reach,
             id,
@@ -58,7 +58,7 @@ impl Mdns {
 
     /// Announces the endpoint's addresses as long as it is open. Whenever they change it begins anew:
     /// sockets joined the groups of the networks that were there when they were made.
-    pub async fn announce(&self, endpoint: Endpoint) {
+    pub(crate) async fn announce(&self, endpoint: Endpoint) {
         if self.reach == Reach::Loopback {
             return;
         }
@@ -79,7 +79,7 @@ impl Mdns {
     }
 
     /// Asks for a machine for some seconds, and sends what is announced for it.
-    pub async fn find(&self, machine: &MachineId, hint: mpsc::Sender<SocketAddr>) {
+    pub(crate) async fn find(&self, machine: &MachineId, hint: mpsc::Sender<SocketAddr>) {
         if self.reach == Reach::Loopback {
             return;
         }
@@ -94,7 +94,7 @@ impl Mdns {
     }
 
     /// Only listens, and sends what is announced for a machine, this identity included.
-    pub async fn overhear(&self, machine: &MachineId, hint: mpsc::Sender<SocketAddr>) {
+    pub(crate) async fn overhear(&self, machine: &MachineId, hint: mpsc::Sender<SocketAddr>) {
         if self.reach != Reach::Loopback {
             let lookup = build(SecretKey::generate().public(), false, LISTENING);
             pass(lookup.as_ref(), machine, &hint).await;

@@ -31,7 +31,7 @@ const IDLE: Duration = Duration::from_secs(10);
 
 /// The endpoints, by what they were used for.
 #[derive(Debug, Default)]
-pub struct ProbePool {
+pub(crate) struct ProbePool {
     kept: Mutex<Vec<Registration>>,
 }
 
@@ -48,7 +48,7 @@ struct Registration {
 impl ProbePool {
     /// An endpoint from which `target` was never looked for anywhere but at `address`. None if the
     /// system has no socket for it.
-    pub async fn endpoint_for(
+    pub(crate) async fn endpoint_for(
         self: &Arc<Self>,
         target: &MachineId,
         address: SocketAddr,
@@ -109,11 +109,11 @@ fn local(address: SocketAddr) -> SocketAddr {
 
 /// An endpoint for probes, under a key of its own, without relay and publishing.
 #[derive(Debug)]
-pub struct ProbeEndpoint(Option<Endpoint>);
+pub(crate) struct ProbeEndpoint(Option<Endpoint>);
 
 impl ProbeEndpoint {
     /// An endpoint for one probe alone.
-    pub async fn of(address: SocketAddr) -> Option<Self> {
+    pub(crate) async fn of(address: SocketAddr) -> Option<Self> {
         Self::bind(local(address)).await
     }
 
@@ -136,7 +136,7 @@ impl ProbeEndpoint {
     }
 
     /// The endpoint.
-    pub fn endpoint(&self) -> &Endpoint {
+    pub(crate) fn endpoint(&self) -> &Endpoint {
         match &self.0 {
             Some(endpoint) => endpoint,
             None => unreachable!("only dropping takes the endpoint"),

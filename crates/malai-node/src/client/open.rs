@@ -1,0 +1,253 @@
+//! Opens a command on a machine: sends the open once, and again only where it proves that it was never received.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use iroh::endpoint::{RecvStream, SendStream};
+use malai_cluster::MachineId;
+use malai_wire::peer::exec::{FromClient, FromServer, Open};
+use malai_wire::peer::{RequestKind, StreamKind};
+use malai_wire::{Refusal, RefusalCode, frame};
+use tokio::sync::oneshot;
+
+use super::{Caller, ExecError, end_or, lost};
+
+use crate::exec::io::Source;
+use crate::net::framing::{self, StreamError};
+use crate::os::clock::BoundedInstant;
+use crate::peer::activity::InUse;
+use crate::peer::connection::PeerConnection;
+use crate::peer::phase::RemoteHello;
+use crate::peer::pool::PeerPool;
+use crate::peer::streams::SessionStreams;
+
+/// How long an open may go unanswered on a healthy connection before the peer is looked for again.
+const UNANSWERED: Duration = Duration::from_millis(150);
+
+/// How far two computers' clocks may run apart while an answer is waited for: one part in this many.
+/// (Crystals keep a hundredth of that.) The age itself is rounded down by its sender.
+const CLOCK_DRIFT: u32 = 500;
+
+/// A command that the machine has accepted.
+pub(super) struct Session {
+    pub(super) connection: Arc<PeerConnection>,
+    pub(super) control: SendStream,
+    pub(super) answers: RecvStream,
+    pub(super) stdout: oneshot::Receiver<RecvStream>,
+    pub(super) stderr: oneshot::Receiver<RecvStream>,
+    pub(super) streams: SessionStreams,
+    pub(super) in_use: InUse,
+}
+
+/// Sends the open and waits for the answer. An open that gets none is sent again only if the peer's
+/// new instance proves that no run of it has received the first.
+pub(super) async fn open(
+    peers: &Arc<PeerPool>,
+    target: MachineId,
+    name: &str,
+    caller: &Caller,
+) -> Result<Session, ExecError> {
+    let mut connection = peers.connect_for_session(target).await?;
+    let mut was_evicted = false;
+    loop {
+        let sent = BoundedInstant::now();
+        let mut session = match send_open(&connection, caller).await {
+            Ok(session) => session,
+            // The stream was not even opened: nothing has left this computer.
+            Err(_) => {
+                connection = peers.dial_new(target).await?;
+                send_open(&connection, caller)
+                    .await
+                    .map_err(|error| lost(name, &error))?
+            }
+        };
+        let answer = tokio::select! {
+            answer = framing::read(&mut session.answers, frame::SMALL) => answer,
+            next = replaced(peers, &connection, sent) => match next {
+                Ok(next) => {
+                    connection.close(&Refusal::new(RefusalCode::Done, "the peer's daemon was restarted"));
+                    connection = next;
+                    continue;
+                }
+                Err(why) => return Err(ExecError::Lost { machine: name.to_owned(), why }),
+            },
+        };
+        match answer {
+            Ok(Some(FromServer::Accepted)) => {
+                connection.heard_now();
+                return Ok(session);
+            }
+            Ok(Some(FromServer::Refused(refusal))) => {
+                return Err(ExecError::Refused {
+                    machine: name.to_owned(),
+                    refusal,
+                });
+            }
+            Ok(Some(FromServer::Exit(_))) => {
+                return Err(lost(name, &"it ended before it was accepted"));
+            }
+            Ok(None) => {
+                return Err(lost(
+                    name,
+                    &"the machine ended the request without an answer",
+                ));
+            }
+            Err(error) => {
+                if let Some(refusal) = connection.refused() {
+                    // A connection that was closed to make room for others carried no request that was received and not answered.
+                    if refusal.known_code() == Some(RefusalCode::Busy) && !was_evicted {
+                        was_evicted = true;
+                        connection = peers.dial_new(target).await?;
+                        continue;
+                    }
+                    // A peer that turns us away as a whole has not looked at the request.
+                    if matches!(
+                        refusal.known_code(),
+                        Some(RefusalCode::NotAMember | RefusalCode::Version | RefusalCode::Busy)
+                    ) {
+                        return Err(ExecError::Refused {
+                            machine: name.to_owned(),
+                            refusal,
+                        });
+                    }
+                }
+                match never_received(peers, &connection, sent).await {
+                    Some(next) => connection = next,
+                    None => return Err(lost(name, &end_or(&connection, error.to_string()))),
+                }
+            }
+        }
+    }
+}
+
+async fn send_open(
+    connection: &Arc<PeerConnection>,
+    caller: &Caller,
+) -> Result<Session, StreamError> {
+    let in_use = connection.in_use();
+    let (mut control, answers) = connection.open(RequestKind::Exec).await?;
+    let streams = connection.start_session(&control);
+    let open = Open {
+        action: caller.action.clone(),
+        stdin: !matches!(caller.stdin, Source::Empty),
+        terminal: caller.terminal.clone(),
+    };
+    // One that is refused for its length is not read to its end: the answer says so.
+    if let Err(error) = framing::write(&mut control, &FromClient::Open(open)).await
+        && connection.is_closed()
+    {
+        return Err(error);
+    }
+    Ok(Session {
+        connection: connection.clone(),
+        control,
+        answers,
+        stdout: streams.expect(StreamKind::Stdout),
+        stderr: streams.expect(StreamKind::Stderr),
+        streams,
+        in_use,
+    })
+}
+
+/// Resolves only if the peer stays silent and another run of it is found in its place: to a connection to
+/// that run if it proves that the open was never received, else to what has happened.
+async fn replaced(
+    peers: &Arc<PeerPool>,
+    connection: &Arc<PeerConnection>,
+    sent: BoundedInstant,
+) -> Result<Arc<PeerConnection>, String> {
+    let mut pause = UNANSWERED + 2 * connection.round_trip().unwrap_or_default();
+    loop {
+        tokio::time::sleep(pause).await;
+        // A large argument list on a slow path is not silence: a peer that answers a ping is there.
+        if !connection.ping(connection.patience(UNANSWERED)).await && !connection.is_closed() {
+            match peers.find_restarted_peer(connection).await {
+                Some(next) if proves(connection, &next, sent) => return Ok(next),
+                Some(_) => return Err("the machine's daemon was restarted".into()),
+                None => {}
+            }
+        }
+        pause = UNANSWERED;
+    }
+}
+
+/// After a connection broke: a connection to a new run of the peer that proves that the open was never
+/// received by the old one.
+async fn never_received(
+    peers: &Arc<PeerPool>,
+    connection: &Arc<PeerConnection>,
+    sent: BoundedInstant,
+) -> Option<Arc<PeerConnection>> {
+    let next = peers.find_restarted_peer(connection).await?;
+    proves(connection, &next, sent).then_some(next)
+}
+
+/// Whether the new run proves that the old one never received the open. A run that had begun to serve before the
+/// open was sent proves it: the old run, which held the same home's lock, was gone by then.
+fn proves(old: &PeerConnection, new: &PeerConnection, sent: BoundedInstant) -> bool {
+    let (Some(old), Some(new)) = (old.hello(), new.hello()) else {
+        return false;
+    };
+    old.hello.instance != new.hello.instance && had_begun(&new, sent)
+}
+
+/// Whether the run that said this hello had begun to serve by that time.
+fn had_begun(run: &RemoteHello, by: BoundedInstant) -> bool {
+    // Its hello was here by then; else its age has to reach back to then.
+    let waited = run.at.max_elapsed_since(&by);
+    waited.is_zero() || Duration::from_millis(run.hello.age_ms) > waited + waited / CLOCK_DRIFT
+}
+
+#[cfg(test)]
+mod tests {
+    use malai_wire::peer::hello::Hello;
+    use malai_wire::version::Versions;
+
+    use super::{RemoteHello, had_begun};
+    use crate::os::clock::BoundedInstant;
+
+    fn hello(at: BoundedInstant, age_ms: u64) -> RemoteHello {
+        RemoteHello {
+            hello: Hello {
+                versions: Versions::OURS,
+                instance: [1; 16],
+                age_ms,
+                serves: true,
+                header: None,
+            },
+            at,
+        }
+    }
+
+    /// The next time that the clocks tell apart from this one.
+    fn after(earlier: BoundedInstant) -> BoundedInstant {
+        loop {
+            let now = BoundedInstant::now();
+            if !now.max_elapsed_since(&earlier).is_zero() {
+                return now;
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_run_that_had_begun_before_the_open_was_sent_proves_anything() {
+        let early = BoundedInstant::now();
+        let sent = after(early);
+        let late = after(sent);
+        // Its hello had arrived, however young it was.
+        assert!(had_begun(&hello(early, 0), sent));
+        assert!(had_begun(&hello(sent, 0), sent));
+        // Its hello came later: it may have begun in between, unless it is old enough.
+        assert!(!had_begun(&hello(late, 0), sent));
+        assert!(had_begun(&hello(late, 60_000), sent));
+    }
+
+    #[test]
+    fn an_age_that_two_clocks_might_disagree_about_proves_nothing() {
+        let sent = BoundedInstant::now();
+        let late = after(sent);
+        let waited = late.max_elapsed_since(&sent);
+        let exactly = u64::try_from(waited.as_millis()).unwrap();
+        assert!(!had_begun(&hello(late, exactly), sent));
+    }
+}

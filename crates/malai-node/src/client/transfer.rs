@@ -1,0 +1,205 @@
+//! Passes a command's streams through until its exit, and proves that nothing is missing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use iroh::endpoint::{RecvStream, SendStream};
+use malai_wire::peer::StreamKind;
+use malai_wire::peer::exec::{Exit, FromClient, FromServer};
+use malai_wire::{Refusal, frame};
+use tokio::sync::{mpsc, oneshot};
+
+use super::open::Session;
+use super::{Caller, ExecError, end_or, lost};
+
+use crate::audit::Counts;
+use crate::exec::io::{self, FlowError, LazySendStream, PauseGate, Sink, Source};
+use crate::exec::stdio::ControlEvent;
+use crate::net::framing::{self, StreamError};
+use crate::peer::connection::PeerConnection;
+
+impl Session {
+    /// Passes the streams through until the exit, and proves that nothing is missing.
+    pub(super) async fn run(
+        self,
+        name: &str,
+        caller: &mut Caller,
+        counts: &Counts,
+    ) -> Result<Exit, ExecError> {
+        let Self {
+            connection,
+            mut control,
+            mut answers,
+            stdout,
+            stderr,
+            streams,
+            in_use: _in_use,
+        } = self;
+        let Caller {
+            stdin,
+            stdout: out_sink,
+            stderr: err_sink,
+            gate,
+            events,
+            ..
+        } = caller;
+        let mut err_gate = gate.clone();
+        let exit = {
+            let feeding = feed(&connection, streams.session(), stdin, &counts.stdin);
+            let out = pass(stdout, out_sink, gate, &counts.stdout);
+            let err = pass(stderr, err_sink, &mut err_gate, &counts.stderr);
+            let answer = answered(&mut answers, &mut control, events);
+            tokio::pin!(feeding, out, err, answer);
+            let (mut fed, mut out_done, mut err_done) = (false, false, false);
+            let exit = loop {
+                tokio::select! {
+                    // First: an answer that has arrived counts, whatever has broken since.
+                    biased;
+                    answer = &mut answer => break answer,
+                    result = &mut out, if !out_done => { out_done = true; if let Err(error) = result { break Err(Broken::Flow(error)) } }
+                    result = &mut err, if !err_done => { err_done = true; if let Err(error) = result { break Err(Broken::Flow(error)) } }
+                    result = &mut feeding, if !fed => { fed = true; if let Err(error) = result { break Err(Broken::Flow(error)) } }
+                }
+            };
+            match exit {
+                Ok(exit) => {
+                    // The exit says how much was sent; a stream without bytes does not exist.
+                    let rest = async {
+                        if exit.stdout > 0 && !out_done {
+                            out.await?;
+                        }
+                        if exit.stderr > 0 && !err_done {
+                            err.await?;
+                        }
+                        Ok(())
+                    };
+                    tokio::select! {
+                        rest = rest => rest.map_err(Broken::Flow).map(|()| exit),
+                        () = connection.closed() => Err(Broken::Flow(FlowError::Broken(connection.end()))),
+                    }
+                }
+                Err(error) => Err(error),
+            }
+        };
+        match exit {
+            Ok(exit) => {
+                let _ = control.finish();
+                connection.heard_now();
+                let both = [(&counts.stdout, exit.stdout), (&counts.stderr, exit.stderr)];
+                for (received, sent) in both {
+                    let received = received.load(Ordering::Relaxed);
+                    if received != sent {
+                        return Err(ExecError::Cut {
+                            machine: name.to_owned(),
+                            received,
+                            sent,
+                        });
+                    }
+                }
+                Ok(exit)
+            }
+            Err(broken) => {
+                // The machine ends the command when its control stream breaks.
+                let _ = control.reset(0u32.into());
+                Err(match broken {
+                    Broken::Refused(refusal) => ExecError::Refused {
+                        machine: name.to_owned(),
+                        refusal,
+                    },
+                    Broken::Stream(error) => lost(name, &end_or(&connection, error.to_string())),
+                    Broken::Flow(FlowError::Broken(why)) => ExecError::Lost {
+                        machine: name.to_owned(),
+                        why: end_or(&connection, why),
+                    },
+                    Broken::Flow(FlowError::ReaderGone) => ExecError::ReaderGone,
+                    Broken::Flow(error) => ExecError::Local(error),
+                })
+            }
+        }
+    }
+}
+
+/// How a session can end other than by an exit.
+enum Broken {
+    Refused(Refusal),
+    Stream(StreamError),
+    Flow(FlowError),
+}
+
+/// Waits for the exit, and sends signals and sizes meanwhile.
+async fn answered(
+    answers: &mut RecvStream,
+    control: &mut SendStream,
+    events: &mut mpsc::Receiver<ControlEvent>,
+) -> Result<Exit, Broken> {
+    let read = framing::read(answers, frame::SMALL);
+    tokio::pin!(read);
+    loop {
+        tokio::select! {
+            answer = &mut read => return match answer {
+                Ok(Some(FromServer::Exit(exit))) => Ok(exit),
+                Ok(Some(FromServer::Refused(refusal))) => Err(Broken::Refused(refusal)),
+                Ok(Some(FromServer::Accepted) | None) => Err(Broken::Stream(StreamError::Ended)),
+                Err(error) => Err(Broken::Stream(error)),
+            },
+            Some(event) = events.recv() => {
+                let message = match event {
+                    ControlEvent::Signal(signal) => FromClient::Signal(signal),
+                    ControlEvent::Resize(size) => FromClient::Resize(size),
+                };
+                // A machine whose command has ended does not read any more; its answer, or the lack of one, says
+                // what became of it.
+                let _ = framing::write(control, &message).await;
+            }
+        }
+    }
+}
+
+/// Sends the caller's input. A command that reads no more of it is nothing unusual.
+async fn feed(
+    connection: &Arc<PeerConnection>,
+    session: u64,
+    stdin: &mut Source,
+    mut moved: &AtomicU64,
+) -> Result<(), FlowError> {
+    if matches!(stdin, Source::Empty) {
+        return Ok(());
+    }
+    let mut sink = Sink::Stream(LazySendStream::new(
+        connection.clone(),
+        StreamKind::Stdin,
+        session,
+    ));
+    let mut fed = io::copy(stdin, &mut sink, &mut PauseGate::open(), &mut moved).await;
+    if let Err(FlowError::Read(error)) = &fed
+        && moved.load(Ordering::Relaxed) == 0
+    {
+        // Not open for reading (nohup leaves such), or a folder: there is no input, as with ssh.
+        tracing::debug!("standard input cannot be read and counts as empty: {error}");
+        fed = Ok(());
+    }
+    if fed.is_ok() {
+        fed = sink.finish_even_if_empty().await;
+    }
+    match fed {
+        Ok(()) => Ok(()),
+        Err(FlowError::ReaderGone) => Ok(()),
+        // The control stream says what became of the command.
+        Err(FlowError::Broken(_)) => std::future::pending().await,
+        Err(error) => Err(error),
+    }
+}
+
+/// Passes one stream through to its end.
+async fn pass(
+    stream: oneshot::Receiver<RecvStream>,
+    sink: &mut Sink,
+    gate: &mut PauseGate,
+    mut moved: &AtomicU64,
+) -> Result<(), FlowError> {
+    // Never sent, if there is no output: then the exit says so.
+    let Ok(stream) = stream.await else {
+        return std::future::pending().await;
+    };
+    io::copy(&mut Source::Stream(stream), sink, gate, &mut moved).await
+}

@@ -1,0 +1,120 @@
+//! A command's process, from its start to its end. It knows neither its streams nor who waits for it.
+
+use std::io;
+use std::process::ExitStatus;
+
+use malai_wire::peer::exec::Terminal;
+use rustix::process::Pid;
+use tokio::process::Child;
+
+use crate::cluster::authorize::Command;
+use crate::cluster::state::ClusterState;
+use crate::exec::kill::{Group, end_group, number};
+use crate::exec::spawn::{ParentStdio, spawn};
+use crate::exec::stdio::ControlEvent;
+use crate::node::reaper::Registration;
+
+/// A command's process, and all that is signalled and ended with it.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    group: Group,
+    /// The reaper ends it should this process be killed. None once there is nothing to end.
+    registration: Option<Registration>,
+}
+
+impl Process {
+    /// Starts a command. Returns this side's ends of its standard streams as well.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started; nothing runs.
+    pub(super) fn start(
+        cluster_state: &ClusterState,
+        command: &Command,
+        argv: &[Vec<u8>],
+        terminal: Option<&Terminal>,
+    ) -> io::Result<(Self, ParentStdio)> {
+        let (child, ends) = spawn(cluster_state, command, argv, terminal)?;
+        let id = child
+            .id()
+            .ok_or_else(|| io::Error::other("it has no process id"))?;
+        let registration = cluster_state.node.reaper.begun(id, ends.kind());
+        let group = match (Pid::from_raw(id.cast_signed()), &ends) {
+            (None, _) => Group::Nobody,
+            (Some(leader), ParentStdio::Pipes { .. }) => Group::Own(leader),
+            (Some(leader), ParentStdio::Terminal(pty)) => Group::Session(leader, Some(pty.clone())),
+        };
+        let process = Self {
+            child,
+            group,
+            registration: Some(registration),
+        };
+        Ok((process, ends))
+    }
+
+    /// Whether it has a terminal, and with it a session.
+    pub(super) fn has_terminal(&self) -> bool {
+        matches!(self.group, Group::Session(..))
+    }
+
+    /// A signal, or a new size of its terminal.
+    pub(super) fn control(&self, event: ControlEvent) {
+        match event {
+            ControlEvent::Signal(signal) => self.group.pass_on(number(signal)),
+            ControlEvent::Resize(size) => self.group.resize(size),
+        }
+    }
+
+    /// Waits for its exit.
+    ///
+    /// # Errors
+    ///
+    /// The system does not say how it exited.
+    pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Gives up what it has left in the background, after its exit: that lives on.
+    pub(super) fn release(&mut self) {
+        self.group = Group::Nobody;
+        if let Some(registration) = self.registration.take() {
+            registration.ended();
+        }
+    }
+
+    /// Hangs up on it, and kills what is left after the grace period. It may be waited for afterwards.
+    pub(super) async fn hang_up(&mut self) {
+        end_group(&mut self.child, &mut self.group).await;
+    }
+
+    /// Ends it, and all that belongs to it.
+    pub(super) async fn end(mut self) {
+        self.hang_up().await;
+        self.release();
+    }
+}
+
+/// A command whose session has ended and which may still be running.
+#[derive(Debug)]
+pub struct PendingCleanup(pub(super) Box<Process>);
+
+impl PendingCleanup {
+    /// Ends what is left of it.
+    pub async fn end(self) {
+        self.0.end().await;
+    }
+}
+
+#[cfg(test)]
+impl Process {
+    /// A child that leads a process group of its own.
+    pub(super) fn of(child: Child) -> Self {
+        let leader = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        Self {
+            child,
+            group: Group::Own(leader.expect("it runs")),
+            registration: None,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What goes over a connection: a hello each way, requests, and the raw streams of their sessions.
+
+use std::sync::Arc;
+
+use iroh::endpoint::{RecvStream, SendStream, VarInt};
+use malai_wire::frame;
+use malai_wire::peer::hello::{Greeting, Hello};
+use malai_wire::peer::{RAW_HEAD, RequestKind, StreamKind};
+use malai_wire::{Refusal, RefusalCode};
+use tokio::task::JoinSet;
+
+use super::PeerConnection;
+
+use crate::net::framing::{self, PATIENCE, StreamError};
+use crate::os::clock::BoundedInstant;
+use crate::peer::phase::RemoteHello;
+use crate::peer::streams::SessionStreams;
+
+/// A request that the peer has opened.
+#[derive(Debug)]
+pub(crate) struct IncomingRequest {
+    /// For the answer.
+    pub(crate) send: SendStream,
+    /// What it asks for, from its kind on.
+    pub(crate) recv: RecvStream,
+    /// The raw streams that belong to it.
+    pub(crate) streams: SessionStreams,
+}
+
+impl PeerConnection {
+    /// Sends this side's hello. What else is sent waits for it.
+    pub(crate) async fn send_hello(&self) {
+        let send = async {
+            let mut send = self.connection.open_uni().await.ok()?;
+            send.write_all(&[StreamKind::Hello as u8]).await.ok()?;
+            framing::write(&mut send, &Greeting::Hello(self.cluster_state.hello()))
+                .await
+                .ok()?;
+            send.finish().ok()
+        };
+        if send.await.is_none() {
+            tracing::debug!(peer = %self.peer.short(), "the connection ended before the hello was sent");
+        }
+        self.hello_sent.send_replace(true);
+    }
+
+    /// Waits until this side's hello has been sent. The peer reads requests only after it, and a large one that
+    /// came first would fill the window that is open before admission: neither side would get any further.
+    async fn after_hello(&self) {
+        let mut hello_sent = self.hello_sent.subscribe();
+        let _ = hello_sent.wait_for(|sent| *sent).await;
+    }
+
+    /// Opens a request.
+    ///
+    /// # Errors
+    ///
+    /// The connection has ended.
+    pub(crate) async fn open(
+        &self,
+        kind: RequestKind,
+    ) -> Result<(SendStream, RecvStream), StreamError> {
+        self.after_hello().await;
+        let (mut send, recv) = self.connection.open_bi().await.map_err(lost)?;
+        send.write_all(&[kind as u8]).await.map_err(lost)?;
+        Ok((send, recv))
+    }
+
+    /// The raw streams of a session that this side has just opened.
+    pub(crate) fn start_session(&self, control: &SendStream) -> SessionStreams {
+        self.outbound.start(stream_id(control))
+    }
+
+    /// Opens a raw stream.
+    ///
+    /// # Errors
+    ///
+    /// The connection has ended.
+    pub(crate) async fn open_raw(
+        &self,
+        kind: StreamKind,
+        session: u64,
+    ) -> Result<SendStream, StreamError> {
+        self.after_hello().await;
+        let mut send = self.connection.open_uni().await.map_err(lost)?;
+        let head = malai_wire::peer::raw_head(kind, session);
+        send.write_all(&head).await.map_err(lost)?;
+        Ok(send)
+    }
+
+    /// The next request of the peer's; `None` at the end of the connection.
+    pub(crate) async fn accept_request(&self) -> Option<IncomingRequest> {
+        let (send, recv) = self.connection.accept_bi().await.ok()?;
+        // What arrives after the end is not looked at: its sender may send it elsewhere.
+        if self.is_closed() {
+            return None;
+        }
+        Some(IncomingRequest {
+            streams: self.inbound.start(stream_id(&send)),
+            send,
+            recv,
+        })
+    }
+
+    /// Takes the peer's hello, and hands raw streams to their sessions, until the connection ends.
+    pub(crate) async fn route_streams(self: &Arc<Self>) {
+        let mut heads = JoinSet::new();
+        loop {
+            tokio::select! {
+                stream = self.connection.accept_uni() => match stream {
+                    Ok(stream) => drop(heads.spawn(self.clone().route(stream))),
+                    Err(_) => return,
+                },
+                Some(_) = heads.join_next() => {}
+            }
+        }
+    }
+
+    async fn route(self: Arc<Self>, mut stream: RecvStream) {
+        let patience = self.cluster_state.node.limiter.limits().opening();
+        match tokio::time::timeout(patience, read_head(&mut stream)).await {
+            Ok(Some(Head::Hello(hello))) => self.on_hello(hello),
+            Ok(Some(Head::Raw(StreamKind::Stdin, session))) => {
+                self.inbound.deliver(StreamKind::Stdin, session, stream);
+            }
+            Ok(Some(Head::Raw(kind, session))) => self.outbound.deliver(kind, session, stream),
+            Ok(None) | Err(_) => {
+                let refusal =
+                    Refusal::new(RefusalCode::Protocol, "a stream without a known beginning");
+                self.close(&refusal);
+            }
+        }
+    }
+
+    fn on_hello(&self, hello: Hello) {
+        self.heard_now();
+        let at = BoundedInstant::now();
+        self.greet(RemoteHello { hello, at });
+    }
+}
+
+/// What a unidirectional stream begins with.
+enum Head {
+    Hello(Hello),
+    /// Its kind, and its session.
+    Raw(StreamKind, u64),
+}
+
+async fn read_head(stream: &mut RecvStream) -> Option<Head> {
+    let mut kind = [0; 1];
+    stream.read_exact(&mut kind).await.ok()?;
+    let kind = StreamKind::from_byte(kind[0])?;
+    if kind == StreamKind::Hello {
+        let hello = framing::expect(stream, frame::SMALL, PATIENCE).await;
+        let Greeting::Hello(hello) = hello.ok()?;
+        return Some(Head::Hello(hello));
+    }
+    let mut session = [0; RAW_HEAD - 1];
+    stream.read_exact(&mut session).await.ok()?;
+    Some(Head::Raw(kind, u64::from_be_bytes(session)))
+}
+
+/// The id of a control stream, which names its session.
+fn stream_id(send: &SendStream) -> u64 {
+    VarInt::from(send.id()).into_inner()
+}
+
+fn lost(error: impl std::fmt::Display) -> StreamError {
+    StreamError::ConnectionLost(error.to_string())
+}

@@ -1,0 +1,283 @@
+//! Finds a machine and dials it: every known address is tried, and only one that has proved itself is used.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use iroh::endpoint::Connection;
+use iroh::{Endpoint, EndpointAddr};
+use malai_cluster::MachineId;
+use malai_wire::version::ALPN;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::cluster::state::ClusterState;
+use crate::net::discovery::address_book::AddressBook;
+use crate::net::discovery::mdns::Mdns;
+use crate::net::discovery::{self, ProbeLog, VerifiedAddress};
+use crate::net::endpoint::{self, Ports, endpoint_id};
+use crate::settings::Reach;
+
+/// How long a machine is looked for and dialled in all.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a dial has at least, when it had to wait for another to the same machine to fail.
+const MIN_DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a verified address may take to answer the real dial, at least.
+const VERIFIED_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// And how many times as long as its verification took: a machine that is busy is slow both times.
+const VERIFIED_FACTOR: u32 = 10;
+
+/// A machine was not reached. Nothing was run.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "cannot reach {machine}: {what}\n  tried: {tried}\n  is its daemon running (`malai status` there), and is it in the same network reach?"
+)]
+pub struct ReachError {
+    machine: String,
+    what: String,
+    tried: String,
+}
+
+/// A connection that was dialled.
+#[derive(Debug)]
+pub(crate) struct Dialled {
+    /// The connection.
+    pub connection: Connection,
+    /// The endpoint that was made for it alone, if one was.
+    pub own_endpoint: Option<Endpoint>,
+}
+
+impl From<Connection> for Dialled {
+    fn from(connection: Connection) -> Self {
+        Self {
+            connection,
+            own_endpoint: None,
+        }
+    }
+}
+
+/// The turn to dial a machine: one dial at a time. It holds when the last one began that failed, and why.
+pub(crate) type Turn = Arc<tokio::sync::Mutex<Option<(Instant, ReachError)>>>;
+
+/// Dials machines with one identity.
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    /// The cluster of the identity.
+    pub cluster_state: Arc<ClusterState>,
+    /// Its endpoint.
+    pub endpoint: Endpoint,
+    /// Its use of mDNS.
+    pub mdns: Mdns,
+    /// Where members were last found.
+    pub addresses: AddressBook,
+    turns: Mutex<HashMap<MachineId, Turn>>,
+}
+
+impl Dialer {
+    /// Dials with this endpoint.
+    pub(crate) fn new(cluster_state: Arc<ClusterState>, endpoint: Endpoint) -> Self {
+        Self {
+            mdns: Mdns::new(cluster_state.node.reach, cluster_state.local_id),
+            addresses: AddressBook::load(&cluster_state.dir.addresses()),
+            cluster_state,
+            endpoint,
+            turns: Mutex::default(),
+        }
+    }
+
+    /// How far this identity reaches.
+    pub(crate) fn reach(&self) -> Reach {
+        self.cluster_state.node.reach
+    }
+
+    /// The turn to dial a machine.
+    pub(crate) fn turn(&self, peer: MachineId) -> Turn {
+        self.turns.lock().entry(peer).or_default().clone()
+    }
+
+    /// Forgets the turns that neither a dial nor a wait for one holds.
+    pub(crate) fn forget_turns(&self) {
+        self.turns
+            .lock()
+            .retain(|_, turn| Arc::strong_count(turn) > 1);
+    }
+
+    /// Finds and dials a machine that was `asked` for at this time; its turn has just come.
+    ///
+    /// # Errors
+    ///
+    /// The machine was not reached; what was tried is said.
+    pub(crate) async fn dial(
+        &self,
+        peer: MachineId,
+        asked: Instant,
+    ) -> Result<Dialled, ReachError> {
+        let deadline = (asked + DIAL_TIMEOUT).max(Instant::now() + MIN_DIAL_TIMEOUT);
+        let mut tried = ProbeLog::default();
+        let dialled = tokio::time::timeout_at(deadline.into(), self.race(peer, &mut tried)).await;
+        match dialled {
+            Ok(Ok(dialled)) => Ok(dialled),
+            Ok(Err(what)) => Err(self.unreached(&peer, what, &tried)),
+            Err(_) => {
+                let what = format!("no answer within {} s", asked.elapsed().as_secs());
+                Err(self.unreached(&peer, what, &tried))
+            }
+        }
+    }
+
+    /// Dials a machine at an address that is known to be its own.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not reached.
+    pub(crate) async fn dial_at(
+        &self,
+        peer: &MachineId,
+        address: SocketAddr,
+        patience: Duration,
+    ) -> Result<Connection, String> {
+        let dialled = self.endpoint.connect(target(peer, address), ALPN);
+        match tokio::time::timeout(patience, dialled).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("no answer".to_owned()),
+        }
+    }
+
+    fn unreached(&self, peer: &MachineId, what: String, tried: &ProbeLog) -> ReachError {
+        let cluster = self.cluster_state.config.names();
+        let name = cluster
+            .as_ref()
+            .and_then(|cluster| cluster.machine(peer))
+            .map(|machine| machine.name().to_string());
+        let beyond = match self.reach() {
+            Reach::Loopback => "",
+            Reach::Lan => "; the local network (mDNS)",
+            Reach::Public => "; the local network (mDNS); iroh's public discovery and relays",
+        };
+        ReachError {
+            machine: name.unwrap_or_else(|| peer.to_string()),
+            what,
+            tried: format!("{tried}{beyond}; reach is `{}`", self.reach()),
+        }
+    }
+
+    /// Looks for a verified address and dials it; under `public`, iroh's discovery runs beside it.
+    async fn race(&self, peer: MachineId, tried: &mut ProbeLog) -> Result<Dialled, String> {
+        let (hint, hints) = mpsc::channel(64);
+        let direct = async {
+            let (searching, proving) = (
+                self.search(peer, hint),
+                discovery::prove(
+                    &self.cluster_state.node.probes,
+                    &peer,
+                    self.reach(),
+                    hints,
+                    tried,
+                ),
+            );
+            tokio::pin!(searching, proving);
+            tokio::select! {
+                verified = &mut proving => verified,
+                () = &mut searching => proving.await,
+            }
+        };
+        let public = async {
+            if self.reach() == Reach::Public {
+                self.endpoint.connect(endpoint_id(&peer), ALPN).await.ok()
+            } else {
+                None
+            }
+        };
+        tokio::pin!(direct, public);
+        let (mut direct_done, mut public_done) = (false, self.reach() != Reach::Public);
+        loop {
+            tokio::select! {
+                verified = &mut direct, if !direct_done => {
+                    direct_done = true;
+                    if let Some(verified) = verified {
+                        return self.dial_verified(peer, verified).await;
+                    }
+                }
+                connection = &mut public, if !public_done => {
+                    public_done = true;
+                    if let Some(connection) = connection {
+                        return Ok(Dialled::from(connection));
+                    }
+                }
+                else => return Err("nothing answers with its key at any known address".into()),
+            }
+        }
+    }
+
+    /// Offers hints until the search is over: what is known at once, then what mDNS finds.
+    async fn search(&self, peer: MachineId, hint: mpsc::Sender<SocketAddr>) {
+        let pending = self
+            .cluster_state
+            .pending_joins()
+            .into_iter()
+            .find(|pending| pending.id == peer)
+            .and_then(|pending| pending.address);
+        let known = discovery::loopback_hints(&peer);
+        let remembered = self.addresses.of(&peer);
+        let mut hosts: Vec<IpAddr> = remembered
+            .iter()
+            .chain(&pending)
+            .map(SocketAddr::ip)
+            .collect();
+        hosts.sort();
+        hosts.dedup();
+        let moved = discovery::hints_at(&peer, &hosts);
+        // The likeliest first: where it was last, then where a daemon on this computer would be, then
+        // its other ports on the hosts where it was (something else may have taken the one it had).
+        for address in remembered
+            .into_iter()
+            .chain(pending)
+            .chain(known)
+            .chain(moved)
+        {
+            if hint.send(address).await.is_err() {
+                return;
+            }
+        }
+        self.mdns.find(&peer, hint).await;
+    }
+
+    async fn dial_verified(
+        &self,
+        peer: MachineId,
+        VerifiedAddress { address, took }: VerifiedAddress,
+    ) -> Result<Dialled, String> {
+        self.addresses.remember(peer, address);
+        let patience = VERIFIED_TIMEOUT.max(took * VERIFIED_FACTOR);
+        let own = match self.dial_at(&peer, address, patience).await {
+            Ok(connection) => return Ok(Dialled::from(connection)),
+            Err(why) => why,
+        };
+        // The endpoint may hold a bad address of this peer for a minute; a new endpoint holds none.
+        tracing::debug!(machine = %peer.short(), %address, "a verified address did not answer the endpoint ({own}); dialling with a new one");
+        let endpoint = endpoint::bind(&self.cluster_state.seed, self.reach(), Ports::Any)
+            .await
+            .map_err(|error| error.to_string())?;
+        match endpoint.connect(target(&peer, address), ALPN).await {
+            Ok(connection) => Ok(Dialled {
+                connection,
+                own_endpoint: Some(endpoint),
+            }),
+            Err(error) => {
+                endpoint.close().await;
+                Err(format!(
+                    "{address} proved to be its address but does not answer: {error:#}"
+                ))
+            }
+        }
+    }
+}
+
+fn target(peer: &MachineId, address: SocketAddr) -> EndpointAddr {
+    EndpointAddr::new(endpoint_id(peer)).with_ip_addr(address)
+}

@@ -1,0 +1,111 @@
+//! Accepts connections: one handshake each, and the wait until its peer is known.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use iroh::endpoint::{Connection, ConnectionError, Incoming};
+use malai_wire::RefusalCode;
+use malai_wire::peer::probe::PROBE_TWIN;
+use malai_wire::version::PROBE_ALPN;
+
+use crate::net::endpoint::machine_id;
+use crate::node::limits::Origin;
+use crate::peer::connection::PeerConnection;
+use crate::service::Service;
+
+/// How long a prober may take to close its connection.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Service {
+    /// Accepts connections until the endpoint is closed.
+    pub(super) async fn accept(self: Arc<Self>) {
+        let limiter = &self.cluster_state.node.limiter;
+        while let Some(incoming) = self.peers.endpoint().accept().await {
+            let origin = Origin::from(incoming.remote_addr());
+            // When slots are short, an address has to prove itself before it may have one.
+            if limiter.is_crowded(&origin) && !incoming.remote_addr_validated() {
+                let _ = incoming.retry();
+                continue;
+            }
+            // Identities are free to mint, so slots are few; members need one for milliseconds.
+            let Ok(slot) = limiter.unauthenticated(origin) else {
+                // Its peer sends its first packet again within a second.
+                incoming.ignore();
+                continue;
+            };
+            let service = self.clone();
+            self.spawn(async move {
+                let accepted = OnceLock::new();
+                tokio::select! {
+                    () = service.accept_connection(incoming, &accepted) => {}
+                    by = slot.evicted() => {
+                        let refusal = service.cluster_state.node.limiter.evicted(by);
+                        // One in its handshake ends by being dropped, and its peer dials again.
+                        if let Some(connection) = accepted.get() {
+                            connection.close(&refusal);
+                        }
+                    }
+                }
+                drop(slot);
+            });
+        }
+    }
+
+    /// One handshake, and the wait until its peer is known or gone. One that fails ends nothing else.
+    async fn accept_connection(
+        &self,
+        incoming: Incoming,
+        accepted: &OnceLock<Arc<PeerConnection>>,
+    ) {
+        let patience = self.cluster_state.node.limiter.limits().handshake();
+        let handshake = async {
+            incoming
+                .accept()
+                .map_err(|error| error.to_string())?
+                .await
+                .map_err(|error| error.to_string())
+        };
+        let connection = match tokio::time::timeout(patience, handshake).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => {
+                return tracing::debug!(cluster = %self.cluster_state.alias(), "a handshake failed: {error}");
+            }
+            Err(_) => {
+                return tracing::debug!(cluster = %self.cluster_state.alias(), "a handshake took too long");
+            }
+        };
+        if connection.alpn() == PROBE_ALPN {
+            return self.answer_probe(connection).await;
+        }
+        match machine_id(&connection.remote_id()) {
+            Some(peer) => {
+                let adopted = self.peers.adopt(connection.into(), peer);
+                accepted.get_or_init(|| adopted).wait_admitted().await;
+            }
+            None => connection.close(
+                u32::from(RefusalCode::NotAMember as u16).into(),
+                b"a weak key",
+            ),
+        }
+    }
+
+    /// The handshake has proved to a prober that this key lives here. It is told which run of the program this is,
+    /// and its close code says whether it was looking for its own key.
+    async fn answer_probe(&self, connection: Connection) {
+        let serve = async {
+            if let Ok(mut stream) = connection.open_uni().await {
+                let _ = stream.write_all(&self.cluster_state.node.instance).await;
+                let _ = stream.finish();
+            }
+            connection.closed().await
+        };
+        match tokio::time::timeout(PROBE_TIMEOUT, serve).await {
+            Ok(ConnectionError::ApplicationClosed(close))
+                if close.error_code == PROBE_TWIN.into() =>
+            {
+                self.probed_by_duplicate.notify_one();
+            }
+            _ => {}
+        }
+    }
+}

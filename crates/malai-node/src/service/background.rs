@@ -1,0 +1,34 @@
+//! What a service does by itself: accept, announce itself, follow the configuration, look for a duplicate of its key.
+
+use std::sync::Arc;
+
+use crate::cluster::authorize;
+use crate::service::{Service, distribute, duplicate_identity};
+
+impl Service {
+    /// Accepts from now on, and keeps the configuration up to date. Before this no peer is admitted.
+    pub fn serve(self: &Arc<Self>) {
+        self.spawn(self.clone().accept());
+        let peers = self.peers.clone();
+        self.spawn(async move { peers.announce().await });
+        self.spawn(apply_configurations(self.clone()));
+        self.spawn(distribute::poll_loop(self.clone()));
+        self.spawn(duplicate_identity::watch(self.clone()));
+    }
+}
+
+/// Under each new configuration, decides again what runs here, and closes the connections of peers that are not
+/// members any more.
+async fn apply_configurations(service: Arc<Service>) {
+    let cluster_state = &service.cluster_state;
+    let mut news = cluster_state.config.watch();
+    while news.changed().await.is_ok() {
+        authorize::reauthorize_all(cluster_state);
+        cluster_state.forget_strangers();
+        for connection in service.peers.all() {
+            if let Err(refusal) = authorize::admit(cluster_state, &connection.peer) {
+                service.spawn(async move { connection.drain_and_close(&refusal).await });
+            }
+        }
+    }
+}
