@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{KEPT, aside};
+use crate::os::fs::{StoreError, require_trusted};
 
 /// Why a line was not appended.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,9 @@ pub(crate) enum AppendError {
     /// The system's refusal.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// Another user has put it there.
+    #[error(transparent)]
+    Foreign(#[from] StoreError),
     /// Something else has the file's name.
     #[error("it is not an ordinary file; move it away")]
     NotAFile,
@@ -108,6 +112,8 @@ impl Appender {
             // Without a name it was removed; with another it was put aside.
             self.removed |= own.nlink() == 0;
         }
+        // What is appended, and what is read again, is not to be another user's.
+        require_trusted(&self.path)?;
         // Without O_NONBLOCK the open of a pipe that somebody put there would wait for ever.
         let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
         let file = OpenOptions::new()

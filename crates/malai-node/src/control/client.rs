@@ -16,6 +16,7 @@ use super::ShortPath;
 use crate::control::async_client::AsyncClient;
 use crate::home::Home;
 use crate::home::lock::{self, LockState};
+use crate::os::trust;
 
 /// How long a daemon that holds the lock may take to answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,6 +40,18 @@ pub enum ControlError {
     Version {
         /// The daemon's version.
         theirs: u16,
+    },
+    /// Another user's process is at the other end, or the home is another user's.
+    #[error(
+        "the daemon's socket in {home} is the user's with id {owner}, and malai runs as the one with id {user}: nothing was sent to it; run malai as the owner of the home, or set MALAI_HOME to one of your own"
+    )]
+    ForeignDaemon {
+        /// The home.
+        home: String,
+        /// Who owns the home, or serves its socket.
+        owner: u32,
+        /// The user id malai runs as.
+        user: u32,
     },
     /// What arrived is not malai's.
     #[error("the daemon's answer cannot be read: {0}")]
@@ -77,9 +90,25 @@ pub fn connect(home: &Home) -> Result<Option<Control>, ControlError> {
     let shown = home.root().display().to_string();
     let started = Instant::now();
     loop {
-        let attempt = ShortPath::of(home).and_then(|path| UnixStream::connect(path.path()));
+        let foreign = |owner| ControlError::ForeignDaemon {
+            home: shown.clone(),
+            owner,
+            user: trust::own_user(),
+        };
+        let attempt = match ShortPath::of(home) {
+            // Whoever owns the folder decides whose socket is in it.
+            Ok(path) => match path.foreign_owner() {
+                Some(owner) => return Err(foreign(owner)),
+                None => UnixStream::connect(path.path()),
+            },
+            Err(error) => Err(error),
+        };
         match attempt {
             Ok(stream) => {
+                // Whoever listens there has it all: what is asked, and open files.
+                if let Some(owner) = foreign_peer(&stream) {
+                    return Err(foreign(owner));
+                }
                 return Ok(Some(Control {
                     stream,
                     home: shown,
@@ -109,6 +138,24 @@ pub fn connect(home: &Home) -> Result<Option<Control>, ControlError> {
             LockState::Held { .. } => std::thread::sleep(Duration::from_millis(10)),
         }
     }
+}
+
+/// The user at the other end, if it is neither this one nor root: then it is not the daemon of this user's
+/// home. The system tells who has made the socket.
+#[cfg(target_os = "linux")]
+fn foreign_peer(stream: &UnixStream) -> Option<u32> {
+    match rustix::net::sockopt::socket_peercred(stream) {
+        Ok(peer) if peer.uid.as_raw() == trust::own_user() || peer.uid.is_root() => None,
+        Ok(peer) => Some(peer.uid.as_raw()),
+        // It does not tell: nobody that could be believed.
+        Err(_) => Some(u32::MAX),
+    }
+}
+
+/// Elsewhere the owner of the home has to do.
+#[cfg(not(target_os = "linux"))]
+fn foreign_peer(_: &UnixStream) -> Option<u32> {
+    None
 }
 
 impl Control {

@@ -5,6 +5,7 @@ mod client;
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use malai_cluster::Resolved;
@@ -12,6 +13,7 @@ use malai_wire::control::{self, Named, Reply};
 use malai_wire::frame::{self, HEAD, Tagged};
 
 use crate::home::Home;
+use crate::os::trust;
 
 pub use async_client::{AsyncClient, MessageSink, ReplyStream};
 pub use client::{Control, ControlError, PATIENCE, ask, connect, facts};
@@ -27,7 +29,7 @@ fn is_closed(error: &io::Error) -> bool {
 /// A socket's address as short as it has to be (107 bytes): through the open home folder. The folder
 /// has to stay open while the path is used.
 pub(crate) struct ShortPath {
-    _folder: std::fs::File,
+    folder: std::fs::File,
     path: PathBuf,
 }
 
@@ -48,14 +50,17 @@ impl ShortPath {
         } else {
             home.socket()
         };
-        Ok(Self {
-            _folder: folder,
-            path,
-        })
+        Ok(Self { folder, path })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The owner of the folder, if it is neither this user nor root.
+    pub(crate) fn foreign_owner(&self) -> Option<u32> {
+        let metadata = self.folder.metadata().ok()?;
+        (!trust::is_trusted(&metadata)).then(|| metadata.uid())
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::{Context, Finding};
 
-use crate::home::Home;
 use crate::home::keystore::quoted;
+use crate::home::{Home, HomeError};
 use crate::os::fs::display_path;
 
 const CHECK: &str = "home";
@@ -44,7 +44,7 @@ pub(super) fn unreadable(home: &Home) -> Vec<Finding> {
 pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     let home = patient.home;
     let mut found = Vec::new();
-    found.extend(foreign(home));
+    found.extend(foreign(home).or_else(|| way(home)));
     for folder in [home.root().to_path_buf(), home.clusters()] {
         found.extend(open_to_others(&folder));
     }
@@ -93,6 +93,18 @@ fn foreign(home: &Home) -> Option<Finding> {
             quoted(home.root())
         )),
     )
+}
+
+/// What is unsafe on the way to the home.
+fn way(home: &Home) -> Option<Finding> {
+    let problem = home.require_own().err()?;
+    let finding = Finding::error(CHECK, problem.to_string()).because(
+        "whoever can put another folder in its place decides what malai believes: malai uses no such home",
+    );
+    Some(match problem {
+        HomeError::OpenToAll { path, .. } => finding.fix(format!("chmod o-w {}", quoted(&path))),
+        _ => finding.fix("MALAI_HOME=<a folder of your own> malai doctor"),
+    })
 }
 
 /// What others get into.

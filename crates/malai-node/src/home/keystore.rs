@@ -10,6 +10,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 
 use crate::os::fs::{self, StoreError, display_path};
+use crate::os::trust;
 
 /// Largest key file that is read, in bytes. A sound one has 65.
 const MAX_KEY_FILE: u64 = 1024;
@@ -86,6 +87,14 @@ pub fn load(path: &Path) -> Result<SecretSeed, KeyError> {
     let mut file = fs::open_file(path)?.ok_or_else(|| KeyError::Missing { path: path_buf() })?;
     // Asked of the opened file, so that what is checked is what is read.
     let metadata = file.metadata().map_err(StoreError::io("look at", path))?;
+    if !trust::is_trusted(&metadata) {
+        return Err(StoreError::ForeignOwner {
+            path: path_buf(),
+            owner: metadata.uid(),
+            user: trust::own_user(),
+        }
+        .into());
+    }
     let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(KeyError::Exposed {

@@ -17,6 +17,7 @@ use malai_cluster::ClusterAlias;
 use serde::Serialize;
 
 use crate::os::fs::display_path;
+use crate::os::trust::{self, Unsafe};
 
 /// The environment variable that names the home.
 pub(crate) const HOME_VARIABLE: &str = "MALAI_HOME";
@@ -65,6 +66,17 @@ pub enum HomeError {
         owner: u32,
         /// The user id malai runs as.
         user: u32,
+    },
+    /// Everybody can put something else in the place of a folder on the way to the home.
+    #[error(
+        "{} can be changed by every user (mode {mode:04o}), and so can what malai finds in it; take that away (chmod o-w), or set MALAI_HOME to another place",
+        display_path(path)
+    )]
+    OpenToAll {
+        /// The folder.
+        path: PathBuf,
+        /// Its mode's permission bits.
+        mode: u32,
     },
     /// A folder in `clusters/` has a name that cannot be an alias.
     #[error(
@@ -220,6 +232,23 @@ impl Home {
         prepare_folder(&self.clusters())
     }
 
+    /// Whether what lies in this home can be believed: it is this user's own, and nobody but root can put
+    /// another in its place. One that is not there yet can.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::ForeignOwner`] or [`HomeError::OpenToAll`], of the home or of something on the way to it.
+    pub fn require_own(&self) -> Result<(), HomeError> {
+        trust::way_to(&self.root).map_err(|found| match found {
+            Unsafe::ForeignOwner { path, owner } => HomeError::ForeignOwner {
+                path,
+                owner,
+                user: trust::own_user(),
+            },
+            Unsafe::Writable { path, mode } => HomeError::OpenToAll { path, mode },
+        })
+    }
+
     /// The clusters of this home, sorted by alias. Hidden folders and plain files are none.
     ///
     /// # Errors
@@ -362,6 +391,14 @@ fn cluster_dir(path: PathBuf) -> Result<Option<ClusterDir>, HomeError> {
     let metadata = fs::metadata(&path).map_err(HomeError::io("look at", &path))?;
     if !metadata.is_dir() {
         return Ok(None);
+    }
+    let owner = match trust::is_trusted(&metadata) {
+        true => trust::foreign_link(&path),
+        false => Some(metadata.uid()),
+    };
+    if let Some(owner) = owner {
+        let user = trust::own_user();
+        return Err(HomeError::ForeignOwner { path, owner, user });
     }
     let name = path.file_name().unwrap_or_default();
     let parsed = match name.to_str() {

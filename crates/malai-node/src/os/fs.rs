@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use malai_cluster::escape;
 
+use crate::os::trust;
+
 /// What went wrong with a file, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -43,6 +45,19 @@ pub enum StoreError {
         path: PathBuf,
         /// The largest size accepted, in bytes.
         limit: u64,
+    },
+    /// Another user owns the file, or the symbolic link that leads to it.
+    #[error(
+        "cannot believe what {} says: it belongs to the user with id {owner}, and malai runs as the one with id {user}; if it is to be used, give it to its home's owner (chown)",
+        display_path(path)
+    )]
+    ForeignOwner {
+        /// What somebody else owns.
+        path: PathBuf,
+        /// Its owner's user id.
+        owner: u32,
+        /// The user id malai runs as.
+        user: u32,
     },
     /// The file is not text.
     #[error(
@@ -117,10 +132,9 @@ pub(crate) fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), S
 
 /// Where a write to this path must go. A link that leads nowhere is replaced.
 fn goal_of(path: &Path) -> PathBuf {
-    let own_link = path.symlink_metadata().is_ok_and(|data| {
-        let ours = rustix::process::geteuid().as_raw();
-        data.is_symlink() && (data.uid() == ours || data.uid() == 0)
-    });
+    let own_link = path
+        .symlink_metadata()
+        .is_ok_and(|data| data.is_symlink() && trust::is_trusted(&data));
     if own_link {
         fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
     } else {
@@ -181,7 +195,28 @@ pub(crate) fn read_text(path: &Path, max_bytes: u64) -> Result<Option<String>, S
         })
 }
 
-/// Opens an ordinary file for reading; `None` where there is none.
+/// Refuses what another user than this one and root has put at a path. Where a symbolic link that can be
+/// believed leads is its maker's choice.
+///
+/// # Errors
+///
+/// [`StoreError::ForeignOwner`].
+pub fn require_trusted(path: &Path) -> Result<(), StoreError> {
+    match path.symlink_metadata() {
+        Ok(metadata) if !trust::is_trusted(&metadata) => Err(foreign(path, &metadata)),
+        _ => Ok(()),
+    }
+}
+
+fn foreign(path: &Path, metadata: &fs::Metadata) -> StoreError {
+    StoreError::ForeignOwner {
+        path: path.to_path_buf(),
+        owner: metadata.uid(),
+        user: trust::own_user(),
+    }
+}
+
+/// Opens an ordinary file for reading that this user or root has put there; `None` where there is none.
 pub(crate) fn open_file(path: &Path) -> Result<Option<File>, StoreError> {
     // Without O_NONBLOCK the open of a pipe that somebody put there would wait for ever.
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
@@ -204,6 +239,20 @@ pub(crate) fn open_file(path: &Path) -> Result<Option<File>, StoreError> {
     if !metadata.is_file() {
         return Err(StoreError::NotAFile {
             path: path.to_path_buf(),
+        });
+    }
+    if !trust::is_trusted(&metadata) {
+        // It may be elsewhere, by a link. The link is looked at last: a file of another user's that takes
+        // the place of a link is found then.
+        match path.symlink_metadata() {
+            Ok(link) if link.is_symlink() && trust::is_trusted(&link) => {}
+            _ => return Err(foreign(path, &metadata)),
+        }
+    } else if let Some(owner) = trust::foreign_link(path) {
+        return Err(StoreError::ForeignOwner {
+            path: path.to_path_buf(),
+            owner,
+            user: trust::own_user(),
         });
     }
     Ok(Some(file))

@@ -7,4 +7,5 @@ pub(crate) mod malloc;
 pub(crate) mod process_group;
 pub(crate) mod pty;
 pub(crate) mod rotated_log;
+pub(crate) mod trust;
 pub(crate) mod user;

@@ -34,6 +34,19 @@ use crate::output::exit::Exit;
 /// Does what was typed. An error's exit code is [`Command::failure`].
 pub fn run(invocation: Invocation, printer: &Printer) -> anyhow::Result<Exit> {
     let home = Home::from_env()?;
+    // What is wrong with a home is doctor's to say; what reads none needs none.
+    let reads_home = !matches!(
+        invocation.command,
+        Command::Doctor(_)
+            | Command::Completions(_)
+            | Command::Man(_)
+            | Command::Version
+            | Command::Demo(_)
+            | Command::Reaper(_)
+    );
+    if reads_home {
+        home.require_own()?;
+    }
     match invocation.command {
         Command::Target(words) => target::run(&home, &words, &invocation.on, printer),
         command => run_verb(&home, command, printer),

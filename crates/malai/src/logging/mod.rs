@@ -186,6 +186,7 @@ pub fn files(home: &Home) -> Vec<PathBuf> {
 /// Opens `malai.log` for what a process writes that is not yet, or no longer, logging.
 pub fn open_appending(home: &Home) -> anyhow::Result<File> {
     let path = home.log();
+    malai_node::require_trusted(&path)?;
     File::options()
         .create(true)
         .append(true)

@@ -18,6 +18,7 @@ mod manage;
 #[path = "../common/measure.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod measure;
+mod neighbor;
 #[path = "../common/peer.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod peer;

@@ -2,9 +2,10 @@
 //! somebody else.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::harness::{ALIAS, Cluster, Home, finish, lives, until};
+use crate::harness::{ALIAS, Cluster, Home, Output, finish, lives, until};
 
 /// Whether this test can run; where it cannot, why.
 fn is_root() -> bool {
@@ -220,7 +221,26 @@ fn a_daemon_that_may_not_switch_refuses() {
     assert!(owned.unwrap().success());
     let binary = folder.join("malai");
     std::fs::copy(env!("CARGO_BIN_EXE_malai"), &binary).unwrap();
-    let malai = web01.command(&["daemon"]);
+    let output = as_nobody(&binary, &web01.command(&["daemon"]));
+    assert_eq!(output.code, 0, "{}", output.shown());
+    web01.started(output.out());
+    cluster.manager.start();
+    // Whose daemon it is says where it is: root does not ask it.
+    cluster.manager.succeed(&["rescan", ALIAS]);
+
+    let run = |words: &[&str]| cluster.manager.run(&[&["web01.company"], words].concat());
+    assert_eq!(run(&["id", "-un"]).clean(), "nobody\n");
+    assert_eq!(run(&["self"]).clean(), "nobody\n");
+    run(&["other"]).refused("the daemon does not run as `daemon` and may not switch users");
+    run(&["root"]).refused("the daemon does not run as `root` and may not switch users");
+    assert!(!marker.exists());
+    let output = as_nobody(&binary, &web01.command(&["stop"]));
+    assert_eq!(output.code, 0, "{}", output.shown());
+    web01.wait_for_end();
+}
+
+/// Runs a copy of the binary as the user nobody.
+fn as_nobody(binary: &Path, malai: &Command) -> Output {
     let mut setpriv = Command::new("setpriv");
     setpriv.args([
         "--reuid",
@@ -229,7 +249,7 @@ fn a_daemon_that_may_not_switch_refuses() {
         &passwd("nobody")[3],
         "--clear-groups",
     ]);
-    setpriv.arg(&binary).args(malai.get_args()).env_clear();
+    setpriv.arg(binary).args(malai.get_args()).env_clear();
     for (name, value) in malai.get_envs() {
         setpriv.env(name, value.unwrap());
     }
@@ -238,19 +258,7 @@ fn a_daemon_that_may_not_switch_refuses() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    let output = finish(child.unwrap(), Vec::new());
-    assert_eq!(output.code, 0, "{}", output.shown());
-    web01.started(output.out());
-    cluster.manager.start();
-    cluster.rescan_everywhere();
-
-    let run = |words: &[&str]| cluster.manager.run(&[&["web01.company"], words].concat());
-    assert_eq!(run(&["id", "-un"]).clean(), "nobody\n");
-    assert_eq!(run(&["self"]).clean(), "nobody\n");
-    run(&["other"]).refused("the daemon does not run as `daemon` and may not switch users");
-    run(&["root"]).refused("the daemon does not run as `root` and may not switch users");
-    assert!(!marker.exists());
-    web01.stop();
+    finish(child.unwrap(), Vec::new())
 }
 
 #[test]
