@@ -1,6 +1,6 @@
 //! Why a peer was turned away: stable codes, on the wire and as QUIC close codes.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A refusal or failure as it travels: a stable code and a sentence for people.
 ///
@@ -9,8 +9,19 @@ use serde::{Deserialize, Serialize};
 pub struct Refusal {
     /// What kind of refusal, as a number that never changes its meaning.
     pub code: u16,
-    /// One sentence that says what was refused and by which rule.
+    /// One sentence that says what was refused and by which rule. Of a longer one than
+    /// [`MAX_MESSAGE`] bytes, its beginning is read.
+    #[serde(deserialize_with = "beginning")]
     pub message: String,
+}
+
+/// The most bytes of a peer's sentence that are kept: it is shown, logged and recorded.
+pub const MAX_MESSAGE: usize = 1024;
+
+fn beginning<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let mut message = String::deserialize(deserializer)?;
+    message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+    Ok(message)
 }
 
 impl Refusal {

@@ -62,7 +62,7 @@ pub(crate) enum ExecError {
         why: String,
     },
     /// Less output arrived than the machine sent.
-    #[error("output of {machine} was lost: {received} of {sent} bytes arrived")]
+    #[error("{}", transfer::miscounted(machine, *received, *sent))]
     Cut {
         /// The machine.
         machine: String,

@@ -13,7 +13,7 @@ use super::open::Session;
 use super::{Caller, ExecError, end_or, lost};
 
 use crate::audit::Counts;
-use crate::exec::io::{self, FlowError, LazySendStream, PauseGate, Sink, Source};
+use crate::exec::io::{self, Count, FlowError, LazySendStream, PauseGate, Sink, Source};
 use crate::exec::stdio::ControlEvent;
 use crate::net::framing::{self, StreamError};
 use crate::peer::connection::PeerConnection;
@@ -46,8 +46,9 @@ impl Session {
         let mut err_gate = gate.clone();
         let exit = {
             let feeding = feed(&connection, streams.session(), stdin, &counts.stdin);
-            let out = pass(stdout, out_sink, gate, &counts.stdout);
-            let err = pass(stderr, err_sink, &mut err_gate, &counts.stderr);
+            let received = [&counts.stdout, &counts.stderr].map(Received::new);
+            let out = pass(stdout, out_sink, gate, &received[0]);
+            let err = pass(stderr, err_sink, &mut err_gate, &received[1]);
             let answer = answered(&mut answers, &mut control, events);
             tokio::pin!(feeding, out, err, answer);
             let (mut fed, mut out_done, mut err_done) = (false, false, false);
@@ -63,12 +64,18 @@ impl Session {
             };
             match exit {
                 Ok(exit) => {
-                    // The exit says how much was sent; a stream without bytes does not exist.
+                    // The exit says how much was sent; a stream without bytes does not exist, and one with more
+                    // is not read to its end.
+                    received[0].most.store(exit.stdout, Ordering::Relaxed);
+                    received[1].most.store(exit.stderr, Ordering::Relaxed);
+                    let comes = |received: &AtomicU64, sent| {
+                        sent > 0 && received.load(Ordering::Relaxed) <= sent
+                    };
                     let rest = async {
-                        if exit.stdout > 0 && !out_done {
+                        if comes(&counts.stdout, exit.stdout) && !out_done {
                             out.await?;
                         }
-                        if exit.stderr > 0 && !err_done {
+                        if comes(&counts.stderr, exit.stderr) && !err_done {
                             err.await?;
                         }
                         Ok(())
@@ -190,12 +197,47 @@ async fn feed(
     }
 }
 
+/// Output that has arrived, and how much there may be: the machine says that at the end, and may lie.
+struct Received<'c> {
+    moved: &'c AtomicU64,
+    most: AtomicU64,
+}
+
+impl<'c> Received<'c> {
+    fn new(moved: &'c AtomicU64) -> Self {
+        Received {
+            moved,
+            most: AtomicU64::new(u64::MAX),
+        }
+    }
+}
+
+impl Count for &Received<'_> {
+    fn add(&mut self, bytes: u64) {
+        self.moved.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.moved.load(Ordering::Relaxed) > self.most.load(Ordering::Relaxed)
+    }
+}
+
+/// What is wrong where other output has arrived than the machine says that it has sent.
+pub(super) fn miscounted(machine: &str, received: u64, sent: u64) -> String {
+    match received < sent {
+        true => format!("output of {machine} was lost: {received} of {sent} bytes arrived"),
+        false => format!(
+            "{machine} sent more output than it says: at least {received} bytes, not {sent}"
+        ),
+    }
+}
+
 /// Passes one stream through to its end.
 async fn pass(
     stream: oneshot::Receiver<RecvStream>,
     sink: &mut Sink,
     gate: &mut PauseGate,
-    mut moved: &AtomicU64,
+    mut moved: &Received<'_>,
 ) -> Result<(), FlowError> {
     // Never sent, if there is no output: then the exit says so.
     let Ok(stream) = stream.await else {

@@ -257,6 +257,11 @@ fn shrink(mut buffer: Vec<u8>) -> Bytes {
 pub(crate) trait Count {
     /// So many more.
     fn add(&mut self, bytes: u64);
+
+    /// Whether there are more than there may be: then moving ends.
+    fn is_too_much(&self) -> bool {
+        false
+    }
 }
 
 impl Count for u64 {
@@ -272,7 +277,7 @@ impl Count for &AtomicU64 {
     }
 }
 
-/// Moves bytes until the source ends, and counts them in `moved`.
+/// Moves bytes until the source ends, or more than may be have come, and counts them in `moved`.
 ///
 /// # Errors
 ///
@@ -292,6 +297,9 @@ pub(crate) async fn copy(
         let length = bytes.len() as u64;
         sink.write(bytes).await?;
         moved.add(length);
+        if moved.is_too_much() {
+            return Ok(());
+        }
     }
 }
 

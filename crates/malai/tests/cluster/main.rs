@@ -13,6 +13,7 @@ mod forced;
 #[allow(dead_code, reason = "shared with other test programs")]
 mod harness;
 mod hostile_manager;
+mod hostile_server;
 mod limits;
 mod manage;
 #[path = "../common/measure.rs"]
