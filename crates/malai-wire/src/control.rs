@@ -66,6 +66,23 @@ pub struct Rescan {
     pub typed: bool,
 }
 
+/// Asks one machine whether it is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {
+    /// The target as typed, `<machine>.<cluster>`.
+    pub target: String,
+    /// How often; at most [`MOST_PINGS`] times.
+    pub count: u16,
+    /// How long an answer may take, in milliseconds; at most [`LONGEST_PING`].
+    pub timeout_ms: u32,
+}
+
+/// The most often that one request may ask a machine.
+pub const MOST_PINGS: u16 = 1000;
+
+/// The longest that an answer may take, in milliseconds.
+pub const LONGEST_PING: u32 = 60_000;
+
 /// What a command line asks, one a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -84,6 +101,8 @@ pub enum Request {
     Sessions,
     /// End the session of this number. Answered by [`Reply::Done`] when it is being ended.
     EndSession(u64),
+    /// Is a machine there? Answered by [`Reply::Pinged`].
+    Ping(Ping),
 }
 
 crate::tagged!(Request {
@@ -94,6 +113,7 @@ crate::tagged!(Request {
     5 => Resolve(String),
     6 => Sessions,
     7 => EndSession(u64),
+    8 => Ping(Ping),
 });
 
 /// What the command line says while its command runs.
@@ -151,6 +171,8 @@ pub enum Reply {
     Resolved(Resolved),
     /// What runs, as JSON of [`crate::sessions::SessionsFacts`].
     Sessions(String),
+    /// What came of asking a machine, as JSON of [`crate::ping::Pinged`].
+    Pinged(String),
 }
 
 /// The machines that a list of targets means.
@@ -190,4 +212,5 @@ crate::tagged!(Reply {
     7 => Exited(Exited),
     8 => Resolved(Resolved),
     9 => Sessions(String),
+    10 => Pinged(String),
 });

@@ -10,6 +10,7 @@ pub mod control;
 pub mod frame;
 mod json;
 pub mod peer;
+pub mod ping;
 pub mod refusal;
 pub mod sessions;
 pub mod status;

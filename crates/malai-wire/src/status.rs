@@ -39,6 +39,10 @@ pub struct ClusterFacts {
     pub waiting: Vec<WaitingFacts>,
     /// How long ago the manager proved that it is there, in seconds. On a machine only.
     pub manager_reachable_seconds_ago: Option<u64>,
+    /// Whether this machine is a member, as far as the others let it see.
+    pub membership: MembershipState,
+    /// What its owner should know and do about that, in whole sentences; none of a member.
+    pub membership_notice: Option<String>,
     /// What the owner should know of this cluster, in whole sentences.
     pub notices: Vec<String>,
 }
@@ -66,6 +70,12 @@ pub struct MachineFacts {
     /// How it is.
     #[serde(default)]
     pub state: MachineState,
+    /// How long ago it was not reached, in seconds; `None` if it was heard from since.
+    #[serde(default)]
+    pub failed_seconds_ago: Option<u64>,
+    /// Why it was not reached.
+    #[serde(default)]
+    pub failure: Option<String>,
 }
 
 /// The way packets take to a peer.
@@ -87,7 +97,8 @@ pub enum NetworkPath {
 pub enum MachineState {
     /// There is a connection and it answers.
     Answering,
-    /// There is a connection and nothing has come over it for 10 seconds.
+    /// It has been silent for longer than it ever is: for 10 seconds on a connection in use, or, on the manager,
+    /// for three times as long as a machine waits before it asks again.
     NotAnswering,
     /// The last attempt to reach it failed.
     Unreachable,
@@ -95,6 +106,24 @@ pub enum MachineState {
     #[default]
     #[serde(other)]
     Idle,
+}
+
+/// Whether this machine is a member of a cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MembershipState {
+    /// It is, as far as is known here.
+    Member,
+    /// It has no configuration yet.
+    Waiting,
+    /// It was, and is not any more.
+    Removed,
+    /// What it joined with is not a manager's id52.
+    NotAManager,
+    /// Not told, or a state that this version has no word for.
+    #[default]
+    #[serde(other)]
+    Unknown,
 }
 
 /// A computer that asks for a configuration that it is not in.

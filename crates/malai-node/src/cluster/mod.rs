@@ -5,4 +5,5 @@ pub(crate) mod config;
 pub(crate) mod encoded;
 pub(crate) mod load;
 pub(crate) mod pending;
+pub(crate) mod standing;
 pub(crate) mod state;

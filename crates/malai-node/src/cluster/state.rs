@@ -9,13 +9,16 @@ use std::time::Instant;
 use bytes::Bytes;
 use malai_cluster::{Accept, ClusterAlias, ClusterId, Header, MachineId, SecretSeed, Snapshot};
 use malai_wire::peer::hello::{Hello, InstanceId};
+use malai_wire::status::MembershipState;
 use malai_wire::version::Versions;
+use malai_wire::{Refusal, RefusalCode};
 use parking_lot::Mutex;
 
 use crate::audit::Requester;
 use crate::cluster::config::ConfigStore;
 use crate::cluster::encoded::EncodedSnapshot;
 use crate::cluster::pending::{PendingJoin, PendingJoins};
+use crate::cluster::standing::{Failure, Objection, Observed};
 use crate::home::{ClusterDir, Role};
 use crate::node::Node;
 
@@ -44,6 +47,8 @@ pub struct ClusterState {
     pending_joins: Mutex<PendingJoins>,
     /// A second process with this identity, if one was met.
     duplicate: Mutex<Option<DuplicateIdentity>>,
+    /// How others have answered, and which did not.
+    observed: Observed,
     /// Whether no new session may begin: the daemon is stopping.
     stopping: AtomicBool,
 }
@@ -89,6 +94,7 @@ impl ClusterState {
             peers_seen: Mutex::default(),
             encoded: EncodedSnapshot::default(),
             pending_joins: Mutex::default(),
+            observed: Observed::default(),
             duplicate: Mutex::default(),
             stopping: AtomicBool::new(false),
         }
@@ -195,6 +201,68 @@ impl ClusterState {
         self.peers_seen
             .lock()
             .retain(|peer, _| self.is_member(peer));
+        self.observed.retain(|peer| self.is_member(peer));
+    }
+
+    /// Notes that a member was not reached, or has fallen silent.
+    pub(crate) fn record_failure(&self, peer: MachineId, why: &str) {
+        if self.is_member(&peer) {
+            self.observed.failed(peer, why);
+        }
+    }
+
+    /// How a member was not reached, unless it was heard from since.
+    pub(crate) fn failure_of(&self, peer: &MachineId) -> Option<Failure> {
+        let heard = self.peers_seen.lock().get(peer).map(|seen| seen.at);
+        self.observed.failure_of(peer, heard)
+    }
+
+    /// Notes a header by which a peer introduces itself. Where the peer was taken for this cluster's manager,
+    /// and the header is another manager's, it is a machine.
+    pub(crate) fn record_introduction(&self, peer: &MachineId, header: &Header) {
+        let cluster = header.cluster;
+        if *peer == self.cluster.manager()
+            && cluster != self.cluster
+            && header.verify(&cluster).is_ok()
+        {
+            self.observed.object(Objection::NotAManager { cluster });
+        }
+    }
+
+    /// Notes how a peer has closed a connection. Only the manager's refusal says that this machine is not a
+    /// member: another machine's configuration may be older than what is in force here.
+    pub(crate) fn record_close(&self, peer: &MachineId, refusal: &Refusal) {
+        let is_refused = refusal.known_code() == Some(RefusalCode::NotAMember);
+        if self.role == Role::Machine && is_refused && *peer == self.cluster.manager() {
+            self.observed.object(Objection::Refused);
+        }
+    }
+
+    /// Notes that a member did not give the content of a newer revision, whose signature holds.
+    pub(crate) fn record_content_refused(&self, header: &Header, refusal: &Refusal) {
+        let is_refused = refusal.known_code() == Some(RefusalCode::NotAMember);
+        if self.role == Role::Machine && is_refused {
+            let revision = header.revision;
+            self.observed.object(Objection::LeftOut { revision });
+        }
+    }
+
+    /// Notes that the manager treats this machine as a member, or that a configuration with it is in force.
+    pub(crate) fn record_accepted(&self) {
+        self.observed.accepted();
+    }
+
+    /// How this machine stands in the cluster, and what its owner should know and do about that.
+    pub(crate) fn standing(&self) -> (MembershipState, Option<String>) {
+        match self.role {
+            Role::Manager => (MembershipState::Member, None),
+            Role::Machine => self.observed.standing(
+                self.config.snapshot().is_some(),
+                self.alias(),
+                &self.cluster,
+                &self.local_id,
+            ),
+        }
     }
 
     /// A snapshot as the frame that members fetch.

@@ -24,6 +24,7 @@ use crate::exec::stdio::ControlEvent;
 use crate::home::Home;
 use crate::node::limits::{Limiter, NoSlot, Slot};
 use crate::service::dispatch::{self, CommandResult};
+use crate::service::ping;
 
 /// How long a command line may take to say what it wants.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -238,6 +239,11 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, slot: Slot<()>) {
                 let answer = daemon
                     .end_session(id)
                     .map_or_else(Reply::Failed, |()| Reply::Done);
+                reply(&mut stream, &answer).await
+            }
+            Request::Ping(request) => {
+                let answer = ping::answer(&daemon.services(), &daemon.aliases(), &request).await;
+                let answer = answer.map_or_else(Reply::Failed, Reply::Pinged);
                 reply(&mut stream, &answer).await
             }
             Request::Exec(exec) => match daemon.session() {

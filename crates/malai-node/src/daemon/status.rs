@@ -13,6 +13,9 @@ use crate::service::Service;
 /// A peer silent for this long is shown as not answering.
 const NOT_ANSWERING: Duration = Duration::from_secs(10);
 
+/// Machines ask their manager every 60 seconds: one that has not for three times that is missed.
+const OVERDUE: Duration = Duration::from_secs(180);
+
 pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
     let cluster_state = &service.cluster_state;
     let state = cluster_state.config.state();
@@ -25,12 +28,18 @@ pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
     if !members.contains(&cluster_state.cluster.manager()) {
         members.insert(0, cluster_state.cluster.manager());
     }
+    let is_manager = cluster_state.role == Role::Manager;
     let machines = members
         .iter()
         .filter(|id| **id != cluster_state.local_id)
         .map(|id| {
             let connection = service.peers.current(id);
             let heard = heard.get(id);
+            let failure = cluster_state.failure_of(id);
+            let silence = heard.map_or_else(
+                || cluster_state.node.started_at.min_elapsed(),
+                |heard| heard.at.elapsed(),
+            );
             MachineFacts {
                 name: cluster_state.name_of(id),
                 id: *id,
@@ -56,9 +65,16 @@ pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
                     {
                         MachineState::NotAnswering
                     }
+                    Some(_) if failure.is_some() => MachineState::NotAnswering,
+                    None if failure.is_some() => MachineState::Unreachable,
+                    _ if is_manager && silence > OVERDUE => MachineState::NotAnswering,
                     Some(_) => MachineState::Answering,
                     None => MachineState::Idle,
                 },
+                failed_seconds_ago: failure
+                    .as_ref()
+                    .map(|failure| failure.at.elapsed().as_secs()),
+                failure: failure.map(|failure| failure.why),
             }
         });
     let mut notices: Vec<String> = state.problem.into_iter().chain(state.fork).collect();
@@ -75,12 +91,7 @@ pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
             duplicate.seen_at
         ));
     }
-    if cluster_state.role == Role::Machine && state.snapshot.is_none() {
-        notices.push(format!(
-            "no configuration yet: the manager has to add {} to its cluster.toml",
-            cluster_state.local_id
-        ));
-    }
+    let (membership, membership_notice) = cluster_state.standing();
     ClusterFacts {
         alias: cluster_state.alias().to_string(),
         revision: state.snapshot.as_ref().map(|snapshot| snapshot.revision()),
@@ -103,6 +114,8 @@ pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
                     .map(|heard| heard.at.elapsed().as_secs())
             })
             .flatten(),
+        membership,
+        membership_notice,
         notices,
     }
 }

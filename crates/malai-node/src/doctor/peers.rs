@@ -1,14 +1,19 @@
 //! Whether the manager and the machines are reached: by the daemon's account, else by looking for each.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use malai_cluster::MachineId;
-use malai_wire::status::{ClusterFacts, MachineFacts, MachineState, NetworkPath, TWIN};
-
+use malai_wire::control::{Ping, Reply, Request};
+use malai_wire::ping::{PingAnswer, Pinged};
+use malai_wire::status::{
+    ClusterFacts, MachineFacts, MachineState, MembershipState, NetworkPath, TWIN,
+};
 use tokio::task::JoinSet;
 
 use super::{Context, Finding, some_of};
 
+use crate::control as client;
 use crate::home::{Home, Role};
 use crate::service::Service;
 use crate::service::standalone::Standalone;
@@ -19,6 +24,9 @@ const CHECK: &str = "peers";
 /// Machines ask every 60 seconds: one that was not heard for three times that is missed.
 const MISSED: u64 = 180;
 
+/// How long a machine may take to answer the daemon.
+const ASK: Duration = Duration::from_secs(4);
+
 /// How long a peer is looked for where no daemon runs.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -27,14 +35,15 @@ const MOST: usize = 32;
 
 pub(super) async fn check(patient: &Context<'_>) -> Vec<Finding> {
     if let Some(facts) = patient.answered() {
-        let found = facts.clusters.iter().flat_map(|cluster| {
-            let report = patient
-                .clusters
-                .iter()
-                .find(|report| report.alias == cluster.alias);
-            by_daemon(cluster, report.and_then(|report| report.role))
-        });
-        return found.collect();
+        let mut found = Vec::new();
+        for cluster in &facts.clusters {
+            let mut reports = patient.clusters.iter();
+            let report = reports.find(|report| report.alias == cluster.alias);
+            let asked = ask_daemon(patient.home, cluster).await;
+            let role = report.and_then(|report| report.role);
+            found.extend(by_daemon(cluster, role, &asked));
+        }
+        return found;
     }
     // A daemon that does not answer has the keys in use: looking beside it would make two of one.
     match patient.is_held() {
@@ -43,9 +52,61 @@ pub(super) async fn check(patient: &Context<'_>) -> Vec<Finding> {
     }
 }
 
-/// What the daemon knows of a cluster's peers.
-fn by_daemon(cluster: &ClusterFacts, role: Option<Role>) -> Vec<Finding> {
+/// What came of asking machines just now.
+type Asked = HashMap<MachineId, Pinged>;
+
+/// Lets the daemon ask machines whether they are there: those first that it may have lost.
+async fn ask_daemon(home: &Home, cluster: &ClusterFacts) -> Asked {
+    if !matches!(
+        cluster.membership,
+        MembershipState::Member | MembershipState::Unknown
+    ) {
+        return Asked::new();
+    }
+    let mut machines: Vec<&MachineFacts> = cluster.machines.iter().collect();
+    machines.sort_by_key(|machine| machine.state == MachineState::Answering);
+    let mut asking = JoinSet::new();
+    for machine in machines.into_iter().take(MOST) {
+        let (home, id) = (home.clone(), machine.id);
+        let request = Request::Ping(Ping {
+            // A manager that is not listed as a machine cannot be a target.
+            target: match &machine.name {
+                Some(name) => format!("{name}.{}", cluster.alias),
+                None => continue,
+            },
+            count: 1,
+            timeout_ms: u32::try_from(ASK.as_millis()).unwrap_or(u32::MAX),
+        });
+        asking.spawn_blocking(move || (id, client::ask(&home, &request)));
+    }
+    let mut asked = Asked::new();
+    while let Some(answer) = asking.join_next().await {
+        // What the daemon does not answer is found elsewhere.
+        if let Ok((id, Ok(Some(Reply::Pinged(text))))) = answer
+            && let Ok(pinged) = serde_json::from_str(&text)
+        {
+            asked.insert(id, pinged);
+        }
+    }
+    asked
+}
+
+/// What the daemon knows of a cluster's peers, and what came of asking them.
+fn by_daemon(cluster: &ClusterFacts, role: Option<Role>, asked: &Asked) -> Vec<Finding> {
     let alias = &cluster.alias;
+    if let (MembershipState::Removed | MembershipState::NotAManager, Some(notice)) =
+        (cluster.membership, &cluster.membership_notice)
+    {
+        let finding = Finding::error(CHECK, format!("{alias}: {notice}")).because(
+            "commands from here are refused, and changes of the configuration do not arrive",
+        );
+        return vec![finding.fix(match cluster.membership {
+            MembershipState::Removed => {
+                format!("malai cluster leave {alias}   # or be added again")
+            }
+            _ => format!("malai machine init --replace <manager-id52> {alias}"),
+        })];
+    }
     let mut found: Vec<Finding> = cluster
         .notices
         .iter()
@@ -85,37 +146,8 @@ fn by_daemon(cluster: &ClusterFacts, role: Option<Role>) -> Vec<Finding> {
             }
         });
     }
+    found.extend(presence(cluster, role, asked));
     if role == Some(Role::Manager) {
-        let is_missed =
-            |machine: &&MachineFacts| machine.heard_seconds_ago.is_none_or(|ago| ago > MISSED);
-        let missed: Vec<String> = cluster
-            .machines
-            .iter()
-            .filter(is_missed)
-            .map(name)
-            .collect();
-        let heard = cluster.machines.len() - missed.len();
-        if heard > 0 {
-            found.push(Finding::fine(
-                CHECK,
-                format!(
-                    "{alias}: heard of {heard} of {} machines lately",
-                    cluster.machines.len()
-                ),
-            ));
-        }
-        if !missed.is_empty() {
-            found.push(
-                Finding::warning(
-                    CHECK,
-                    format!("{alias}: nothing was heard lately of {}", some_of(&missed)),
-                )
-                .because("they keep the configuration that they have, and commands on them fail")
-                .fix(
-                    "malai status   # on each of them: does its daemon run, and reach the network?",
-                ),
-            );
-        }
         let behind = cluster.machines.iter().filter(|machine| {
             machine.state == MachineState::Answering && machine.revision < cluster.revision
         });
@@ -146,6 +178,73 @@ fn by_daemon(cluster: &ClusterFacts, role: Option<Role>) -> Vec<Finding> {
                 format!("{alias}: reached through a relay: {}", some_of(&relayed)),
             )
             .because("it is slower; a router or firewall on the way lets no UDP through"),
+        );
+    }
+    found
+}
+
+/// Which machines are there: by asking, and of those that were not asked, by when they were heard of.
+fn presence(cluster: &ClusterFacts, role: Option<Role>, asked: &Asked) -> Vec<Finding> {
+    let alias = &cluster.alias;
+    let (mut silent, mut missed, mut refusing) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut answering, mut heard) = (0, 0);
+    for machine in &cluster.machines {
+        match asked.get(&machine.id).map(|pinged| pinged.answer) {
+            Some(PingAnswer::Answers | PingAnswer::Here) => answering += 1,
+            Some(PingAnswer::Refused) => refusing.push(name(machine)),
+            Some(PingAnswer::None) => silent.push(name(machine)),
+            None if role == Some(Role::Manager) => {
+                match machine.heard_seconds_ago.is_none_or(|ago| ago > MISSED) {
+                    true => missed.push(name(machine)),
+                    false => heard += 1,
+                }
+            }
+            // Members have nothing to do with each other until one runs a command on another.
+            None => {}
+        }
+    }
+    let mut found = Vec::new();
+    if answering > 0 {
+        found.push(Finding::fine(
+            CHECK,
+            format!("{alias}: {answering} of {} machines answer", asked.len()),
+        ));
+    }
+    if heard > 0 {
+        found.push(Finding::fine(
+            CHECK,
+            format!(
+                "{alias}: heard of {heard} of {} machines lately",
+                heard + missed.len()
+            ),
+        ));
+    }
+    let look = "malai status   # on each of them: does its daemon run, and reach the network?";
+    for (machines, what) in [
+        (silent, "these machines do not answer:"),
+        (missed, "nothing was heard lately of"),
+    ] {
+        if !machines.is_empty() {
+            found.push(
+                Finding::warning(CHECK, format!("{alias}: {what} {}", some_of(&machines)))
+                    .because(
+                        "they keep the configuration that they have, and commands on them fail",
+                    )
+                    .fix(look),
+            );
+        }
+    }
+    if !refusing.is_empty() {
+        found.push(
+            Finding::warning(
+                CHECK,
+                format!(
+                    "{alias}: these machines refuse this computer: {}",
+                    some_of(&refusing)
+                ),
+            )
+            .because("their configuration is another one, and commands on them fail")
+            .fix(format!("malai ping '*.{alias}'   # says why")),
         );
     }
     found
@@ -274,7 +373,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                said(&by_daemon(cluster, Some(Role::Machine))),
+                said(&by_daemon(cluster, Some(Role::Machine), &Asked::new())),
                 [(state, what)]
             );
         }
@@ -283,7 +382,7 @@ mod tests {
                 {{"name": "web01", "id": "{ID}", "revision": 2, "heard_seconds_ago": 5, "state": "answering"}},
                 {{"name": "db", "id": "{ID}", "path": "relayed"}}]}}"#
         );
-        let found = by_daemon(&facts(&machines), Some(Role::Manager));
+        let found = by_daemon(&facts(&machines), Some(Role::Manager), &Asked::new());
         assert_eq!(
             said(&found),
             [
@@ -302,8 +401,47 @@ mod tests {
     fn one_key_in_two_homes_is_an_error() {
         let notice = format!("{TWIN} (met at x)");
         let duplicate = facts(&format!(r#"{{"alias": "c", "notices": ["{notice}"]}}"#));
-        let found = by_daemon(&duplicate, None);
+        let found = by_daemon(&duplicate, None, &Asked::new());
         assert_eq!(found[0].state, State::Error);
         assert!(found[0].remedy.is_some());
+    }
+
+    #[test]
+    fn what_does_not_answer_is_said_whatever_was_heard_of_it() {
+        let machines = format!(
+            r#"{{"alias": "c", "machines": [{{"name": "web01", "id": "{ID}", "heard_seconds_ago": 5}}]}}"#
+        );
+        for (answer, state, what) in [
+            ("answers", State::Fine, "c: 1 of 1 machines answer"),
+            (
+                "none",
+                State::Warning,
+                "c: these machines do not answer: web01",
+            ),
+            (
+                "refused",
+                State::Warning,
+                "c: these machines refuse this computer: web01",
+            ),
+        ] {
+            let pinged = format!(r#"{{"machine": "web01", "cluster": "c", "answer": "{answer}"}}"#);
+            let asked =
+                Asked::from([(ID.parse().unwrap(), serde_json::from_str(&pinged).unwrap())]);
+            for role in [Role::Manager, Role::Machine] {
+                let found = by_daemon(&facts(&machines), Some(role), &asked);
+                assert!(said(&found).contains(&(state, what)), "{found:#?}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_not_a_member_is_told_that_and_nothing_else() {
+        for state in ["removed", "not-a-manager"] {
+            let excluded = format!(
+                r#"{{"alias": "c", "membership": "{state}", "membership_notice": "it is so", "manager_reachable_seconds_ago": 3}}"#
+            );
+            let found = by_daemon(&facts(&excluded), Some(Role::Machine), &Asked::new());
+            assert_eq!(said(&found), [(State::Error, "c: it is so")]);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use malai_cluster::{ClusterId, MachineId, Severity};
-use malai_wire::status::DaemonFacts;
+use malai_wire::status::{DaemonFacts, MembershipState};
 use serde::Serialize;
 
 use crate::home::lock::{self, LockState};
@@ -112,9 +112,21 @@ impl Facts {
         }
     }
 
-    /// Whether there is a daemon that answers: what the exit code of `malai status` says.
+    /// Whether there is a daemon that answers, and this computer is where it should be: what the exit code of `malai status` says.
     pub fn is_healthy(&self) -> bool {
-        self.state == DaemonState::Running
+        self.state == DaemonState::Running && !self.is_excluded()
+    }
+
+    /// Whether this computer is not a member, for good, of a cluster that it is configured for: somebody has to do
+    /// something about that.
+    fn is_excluded(&self) -> bool {
+        let clusters = self.daemon.iter().flat_map(|daemon| &daemon.clusters);
+        clusters.into_iter().any(|cluster| {
+            matches!(
+                cluster.membership,
+                MembershipState::Removed | MembershipState::NotAManager
+            )
+        })
     }
 }
 

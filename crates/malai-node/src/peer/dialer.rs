@@ -42,6 +42,13 @@ pub struct ReachError {
     tried: String,
 }
 
+impl ReachError {
+    /// What happened, without what was tried.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+}
+
 /// A connection that was dialled.
 #[derive(Debug)]
 pub(crate) struct Dialled {

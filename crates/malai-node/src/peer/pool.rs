@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::cluster::state::ClusterState;
-use crate::peer::connection::{LIVENESS_WINDOW, PeerConnection};
+use crate::peer::connection::{LIVENESS_WINDOW, PeerConnection, silence};
 use crate::peer::dialer::{Dialer, Dialled, ReachError};
 use crate::peer::duplicates::{self, Keys};
 use crate::peer::eviction::{self, Candidate};
@@ -107,6 +107,7 @@ impl PeerPool {
             };
             tokio::join!(handled, admitted);
             peers.remove(&own);
+            peers.record_end(&own);
         };
         self.tasks.spawn(life.instrument(span));
         connection
@@ -168,6 +169,17 @@ impl PeerPool {
             .unwrap_or_default();
         for old in of_peer.iter().filter(|old| old.is_superseded_by(&greeted)) {
             old.close(&restarted());
+        }
+    }
+
+    /// Notes an end that says something of the peer: it has fallen silent, or refuses this machine.
+    fn record_end(&self, connection: &Arc<PeerConnection>) {
+        if let Some(refusal) = connection.refused() {
+            self.cluster_state()
+                .record_close(&connection.peer, &refusal);
+        } else if connection.end() == silence() {
+            self.cluster_state()
+                .record_failure(connection.peer, &silence());
         }
     }
 
@@ -295,6 +307,9 @@ impl PeerPool {
             self.watch(&connection);
             connection
         });
+        if let Err(error) = &result {
+            self.cluster_state().record_failure(peer, error.what());
+        }
         *last = result.as_ref().err().map(|error| (began, error.clone()));
         drop(last);
         drop(turn);

@@ -61,6 +61,7 @@ async fn admit_and_serve(connection: &Arc<PeerConnection>, tasks: &mut JoinSet<(
         return Refusal::new(RefusalCode::NotAMember, "this key is this machine's own");
     }
     if let Some(header) = &hello.header {
+        cluster_state.record_introduction(&connection.peer, header);
         reconcile(connection, header).await;
     }
     if authorize::admit(cluster_state, &connection.peer).is_err() {

@@ -7,6 +7,7 @@ use malai_cluster::{
     Cluster, ClusterRef, MachineId, MachineRef, Resolved, Target, Targets, escape, resolve_target,
     unknown_cluster,
 };
+use malai_wire::status::MembershipState;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{self, Caller, ExecError};
@@ -54,12 +55,7 @@ pub async fn execute(
     gone: CancellationToken,
     started: impl FnOnce(),
 ) -> (CommandResult, Option<PendingCleanup>) {
-    let found = resolve_target(target, &aliases).and_then(|target| {
-        let service = find_service(&services, &target.cluster, Some(&target.machine))?;
-        let machine = find_machine(service, &target)?;
-        Ok((target, service.clone(), machine))
-    });
-    let (target, service, machine) = match found {
+    let (target, service, machine) = match find(&services, &aliases, target) {
         Ok(found) => found,
         Err(message) => return (CommandResult::failed(message), None),
     };
@@ -88,6 +84,22 @@ pub async fn execute(
         Err(error) => CommandResult::failed(error.to_string()),
     };
     (ending, cleanup)
+}
+
+/// The machine that is meant by a target, as typed, and the cluster that it is in.
+///
+/// # Errors
+///
+/// What in it leads nowhere.
+pub(crate) fn find(
+    services: &[Arc<Service>],
+    aliases: &BTreeMap<String, Targets>,
+    target: &str,
+) -> Result<(Target, Arc<Service>, MachineId), String> {
+    let target = resolve_target(target, aliases)?;
+    let service = find_service(services, &target.cluster, Some(&target.machine))?;
+    let machine = find_machine(service, &target)?;
+    Ok((target, service.clone(), machine))
 }
 
 /// The machines that are meant by a list of targets, as typed.
@@ -135,6 +147,9 @@ fn names(service: &Arc<Service>) -> Result<Arc<Cluster>, String> {
     let cluster_state = &service.cluster_state;
     cluster_state.config.names().ok_or_else(|| {
         let (alias, local_id) = (cluster_state.alias(), cluster_state.local_id);
+        if let (MembershipState::NotAManager, Some(notice)) = cluster_state.standing() {
+            return format!("cluster `{alias}`: {notice}");
+        }
         let problem = cluster_state.config.state().problem;
         problem.unwrap_or_else(|| {
             format!("cluster `{alias}` has sent no configuration yet: the manager adds this machine ({local_id}) to cluster.toml and runs `malai rescan`")

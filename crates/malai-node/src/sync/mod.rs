@@ -111,6 +111,9 @@ pub(crate) async fn reconcile(
                     state.refused = refused;
                 });
             }
+            if let SyncError::Refused(refusal) = &error {
+                cluster_state.record_content_refused(header, refusal);
+            }
             return Err(error);
         }
     };
@@ -139,6 +142,7 @@ fn install(cluster_state: &ClusterState, snapshot: Arc<Snapshot>) -> Result<(), 
     let save = |snapshot: &Snapshot| fs::write_atomic(&path, snapshot.to_file().as_bytes(), 0o600);
     match cluster_state.config.install(snapshot, save)? {
         Standing::Newer => {
+            cluster_state.record_accepted();
             tracing::info!(cluster = %cluster_state.alias(), revision, "new configuration in force");
             Ok(())
         }
@@ -220,6 +224,9 @@ pub(crate) async fn compare(connection: &Arc<PeerConnection>) -> Result<Option<H
         Compare::Refused(refusal) => return Err(SyncError::Refused(refusal)),
     };
     connection.heard_now();
+    if connection.peer == connection.cluster_state.cluster.manager() {
+        connection.cluster_state.record_accepted();
+    }
     connection.cluster_state.record_peer_revision(
         connection.peer,
         connection.instance(),

@@ -101,9 +101,9 @@ fn only_marked_tags_are_skipped() {
     tags::<Compare>(2);
     tags::<Fetch>(1);
     tags::<Fetched>(2);
-    tags::<Request>(7);
+    tags::<Request>(8);
     tags::<ClientMessage>(5);
-    tags::<Reply>(9);
+    tags::<Reply>(10);
 }
 
 #[test]

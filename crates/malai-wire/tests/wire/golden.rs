@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use expect_test::{Expect, expect};
 use malai_cluster::signed_bytes;
 use malai_wire::control::{
-    self, ClientMessage, Exec, Exited, Named, Reply, Request, Rescan, RescanReport, Resolved, Stdin,
+    self, ClientMessage, Exec, Exited, Named, Ping, Reply, Request, Rescan, RescanReport, Resolved,
+    Stdin,
 };
 use malai_wire::frame::{HEAD, Tagged};
 use malai_wire::peer::exec::{
@@ -277,6 +278,11 @@ fn the_control_socket() {
             typed: true,
         })
     };
+    let ping = Request::Ping(Ping {
+        target: "web01.demo".to_owned(),
+        count: 3,
+        timeout_ms: 5000,
+    });
     check(
         &[
             ("ask Status", Request::Status),
@@ -290,6 +296,7 @@ fn the_control_socket() {
             ("ask EndSession", Request::EndSession(300)),
             ("ask Exec, shell", shell),
             ("ask Resolve", Request::Resolve("@web.demo".to_owned())),
+            ("ask Ping", ping),
         ],
         &expect![[r#"
             ask Status         00000001 01
@@ -303,6 +310,7 @@ fn the_control_socket() {
             ask EndSession     00000003 07 ac02
             ask Exec, shell    0000001a 04 0a77656230312e64656d6f01010105787465726d501800ac02
             ask Resolve        0000000b 05 09407765622e64656d6f
+            ask Ping           0000000f 08 0a77656230312e64656d6f038827
         "#]],
     );
     check(
@@ -353,6 +361,7 @@ fn the_control_socket() {
             ("answer Exited, why", exited(Some("no"))),
             ("answer Resolved", Reply::Resolved(resolved)),
             ("answer Sessions", Reply::Sessions("{}".to_owned())),
+            ("answer Pinged", Reply::Pinged("{}".to_owned())),
         ],
         &expect![[r#"
             answer Status      00000004 01 027b7d
@@ -365,6 +374,7 @@ fn the_control_socket() {
             answer Exited, why 00000006 07 ff01026e6f
             answer Resolved    00000011 08 010577656230310464656d6f01026e6f
             answer Sessions    00000004 09 027b7d
+            answer Pinged      00000004 0a 027b7d
         "#]],
     );
 }

@@ -2,7 +2,8 @@
 
 use malai_cluster::{ClusterId, Header, MachineId, SecretSeed};
 use malai_wire::control::{
-    self, ClientMessage, Exec, Exited, Named, Reply, Request, Rescan, RescanReport, Resolved, Stdin,
+    self, ClientMessage, Exec, Exited, Named, Ping, Reply, Request, Rescan, RescanReport, Resolved,
+    Stdin,
 };
 use malai_wire::frame::{CONTENT, HEAD, Tagged, parse_head};
 use malai_wire::peer::exec::{
@@ -144,6 +145,11 @@ fn request() -> impl Strategy<Value = Request> {
         any::<String>().prop_map(Request::Resolve),
         Just(Request::Sessions),
         any::<u64>().prop_map(Request::EndSession),
+        any::<(String, u16, u32)>().prop_map(|(target, count, timeout_ms)| Request::Ping(Ping {
+            target,
+            count,
+            timeout_ms,
+        })),
         any::<(Option<String>, bool)>()
             .prop_map(|(cluster, typed)| Request::Rescan(Rescan { cluster, typed })),
         (any::<String>(), action(), stdin, terminal()).prop_map(
@@ -178,6 +184,7 @@ fn reply() -> impl Strategy<Value = Reply> {
     prop_oneof![
         any::<String>().prop_map(Reply::Status),
         any::<String>().prop_map(Reply::Sessions),
+        any::<String>().prop_map(Reply::Pinged),
         vec(report, 0..3).prop_map(Reply::Rescanned),
         Just(Reply::Done),
         (

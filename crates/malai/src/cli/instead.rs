@@ -28,7 +28,7 @@ const VERBS: &[(&str, &str)] = &[
     ),
     ("cluster join", "malai machine init <manager-id52> <alias>"),
     ("cluster ls", "malai cluster list"),
-    ("cluster machines", "malai cluster show <alias>"),
+    ("cluster machines", "malai list <alias>"),
     ("cluster mv", "malai cluster rename <alias> <old> <new>"),
     ("cluster new", "malai cluster init <alias>"),
     ("cluster publish", "malai rescan <alias>"),
@@ -83,7 +83,7 @@ const VERBS: &[(&str, &str)] = &[
     ("leave", "malai cluster leave <alias>"),
     ("log", "malai logs"),
     ("login", "malai <machine>.<cluster>"),
-    ("ls", "malai status"),
+    ("ls", "malai list"),
     (
         "machine add",
         "malai cluster add <alias> <name> <id52>, on the manager",
@@ -95,8 +95,8 @@ const VERBS: &[(&str, &str)] = &[
     ("machine id", "malai id"),
     ("machine join", "malai machine init <manager-id52> <alias>"),
     ("machine leave", "malai cluster leave <alias>"),
-    ("machine list", "malai status"),
-    ("machine ls", "malai status"),
+    ("machine list", "malai list"),
+    ("machine ls", "malai list"),
     (
         "machine remove",
         "malai cluster remove <alias> <name>, on the manager",
@@ -114,11 +114,11 @@ const VERBS: &[(&str, &str)] = &[
         "malai cluster set <alias> <name> …, on the manager",
     ),
     ("machine status", "malai status"),
-    ("machines", "malai status"),
+    ("machines", "malai list"),
     ("mv", "malai cluster rename <alias> <old> <new>"),
     ("new", "malai cluster init <alias>"),
-    ("nodes", "malai status"),
-    ("peers", "malai status"),
+    ("nodes", "malai list"),
+    ("peers", "malai list"),
     ("ps", "malai sessions"),
     ("publish", "malai rescan"),
     ("reload", "malai rescan"),
@@ -139,7 +139,7 @@ const VERBS: &[(&str, &str)] = &[
     ("sftp", "malai <machine>.<cluster> cat <file>"),
     ("ssh", "malai <machine>.<cluster>"),
     ("sync", "malai rescan"),
-    ("test", "malai doctor"),
+    ("test", "malai ping <targets>, and malai doctor"),
     (
         "update",
         "malai rescan for the configuration; a newer version is installed as the first one was",
@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn habits_are_answered() {
         for (line, instead) in [
-            ("ls", "malai status"),
+            ("ls", "malai list"),
             ("reload", "malai rescan"),
             ("Reload", "malai rescan"),
             ("cluster create x", "malai cluster init"),

@@ -19,8 +19,8 @@ pub use cluster::{ClusterCommand, EndArgs, NewMachineArgs, SetArgs, Unset};
 pub use target_options::{TargetOptions, TtyMode};
 pub use verbs::{
     AuditArgs, CompletionsArgs, DaemonArgs, DemoArgs, DoctorArgs, ExecArgs, ExecCommand, IdArgs,
-    LogsArgs, MachineCommand, ManArgs, ReaperArgs, RescanArgs, SessionsArgs, SessionsCommand,
-    Shell, ShellArgs, StatusArgs, WhyArgs,
+    ListArgs, LogsArgs, MachineCommand, ManArgs, PingArgs, ReaperArgs, RescanArgs, SessionsArgs,
+    SessionsCommand, Shell, ShellArgs, StatusArgs, WhyArgs,
 };
 
 /// Run commands on your own machines, from your own machines.
@@ -59,6 +59,10 @@ pub enum Command {
     Restart,
     /// Show whether the daemon runs, and this computer's clusters
     Status(StatusArgs),
+    /// List the machines of this computer's clusters: which answer, and what it may do on them
+    List(ListArgs),
+    /// Ask machines whether they are there, by which way, and how long that takes
+    Ping(PingArgs),
     /// Show this computer's own id52
     Id(IdArgs),
     /// List what runs here now, for whom and by which rule; end one of these

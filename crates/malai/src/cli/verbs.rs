@@ -2,11 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 
 use crate::cli::TargetOptions;
 use crate::cli::target_options::TerminalArgs;
+use crate::output::duration;
 
 pub(super) const MACHINE_EXAMPLES: &str = "\
 Examples:
@@ -72,6 +74,45 @@ pub struct IdArgs {
     pub json: bool,
     /// Only the id52 in this cluster, by its alias
     pub cluster: Option<String>,
+}
+
+/// Which machines to list.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  malai list
+  malai list company
+  malai list --json")]
+pub struct ListArgs {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Ask no machine whether it is there: show what the daemon knows
+    #[arg(long)]
+    pub no_ping: bool,
+    /// Only this cluster, by its alias
+    pub cluster: Option<String>,
+}
+
+/// Which machines to ask, and how.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  malai ping web01.company
+  malai ping '*.company'
+  malai ping -c 10 @web.company,db.company")]
+pub struct PingArgs {
+    /// Ask each machine so many times
+    #[arg(short, long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub count: u16,
+    /// Give a machine up after this long: 500ms, 5s, 1m [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub timeout: Option<Duration>,
+    /// One JSON object a machine
+    #[arg(long)]
+    pub json: bool,
+    /// The machines
+    pub targets: String,
 }
 
 /// What to show of the live sessions, or what to do with one.

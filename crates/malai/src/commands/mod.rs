@@ -9,9 +9,11 @@ pub mod exec;
 pub mod exec_many;
 pub mod follow;
 pub mod id;
+pub mod list;
 pub mod logs;
 pub mod machine;
 pub mod man;
+pub mod ping;
 pub mod reaper;
 pub mod reload;
 pub mod rescan;
@@ -71,6 +73,8 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
         Command::Stop => stop::run(home, printer),
         Command::Restart => restart::run(home, printer),
         Command::Status(args) => status::run(home, &args, printer),
+        Command::List(args) => list::run(home, &args, printer),
+        Command::Ping(args) => ping::run(home, &args, printer),
         Command::Id(args) => id::run(home, &args, printer),
         Command::Sessions(args) => sessions::run(home, &args, printer),
         Command::Rescan(args) if args.check => {

@@ -46,7 +46,7 @@ fn no_such_command(words: &[OsString], names: &Names) -> String {
         let first = cluster.machines.first();
         let machine = first.map_or("<machine>", |machine| &machine.name);
         return format!(
-            "{said}; {shown} is a cluster: malai cluster show {shown} shows it, and a target is {machine}.{shown}"
+            "{said}; {shown} is a cluster: malai list {shown} shows its machines, and a target is {machine}.{shown}"
         );
     }
     if let Some(answer) = instead::verb(words).or_else(|| instead::target(word, names)) {

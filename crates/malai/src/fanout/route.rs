@@ -11,10 +11,11 @@ use malai_cluster::{Targets, escape};
 use malai_node::control::{self, Control, ControlError};
 use malai_node::{
     Caller, CommandResult, ControlEvent, Fd, GRACE, Home, PauseGate, Reaper, Settings, Sink,
-    Source, Standalone, control as answers, dispatch, fd,
+    Source, Standalone, control as answers, dispatch, fd, ping,
 };
-use malai_wire::control::{ClientMessage, Exec, Reply, Request, Resolved, Stdin};
+use malai_wire::control::{ClientMessage, Exec, Named, Ping, Reply, Request, Resolved, Stdin};
 use malai_wire::peer::exec::Action;
+use malai_wire::ping::Pinged;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -92,6 +93,27 @@ impl Backend {
         }
     }
 
+    /// Asks a machine `count` times whether it is there; gives it up after `timeout`.
+    pub async fn ping(&self, named: &Named, count: u16, timeout: Duration) -> Pinged {
+        let request = Ping {
+            target: format!("{}.{}", named.machine, named.cluster),
+            count,
+            timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
+        };
+        let answer = match self {
+            Self::Daemon(home) => ping_through(home, request).await,
+            Self::Direct(direct) => {
+                let aliases = Default::default();
+                ping::answer(direct.clusters.services(), &aliases, &request).await
+            }
+        };
+        let pinged = answer.and_then(|text| {
+            serde_json::from_str(&text)
+                .map_err(|error| format!("the daemon's answer cannot be read: {error}"))
+        });
+        pinged.unwrap_or_else(|why| Pinged::failed(named, why))
+    }
+
     /// Ends what is left, and says what stands in the way of the record of what ran here. What still
     /// has to be ended on this very computer gets its grace period, unless somebody is `leaving`.
     pub async fn close(&self, leaving: bool) -> Vec<String> {
@@ -113,6 +135,21 @@ fn ask(mut control: Control, targets: &str) -> Result<Resolved, ControlError> {
     match control.answer()? {
         Reply::Resolved(resolved) => Ok(resolved),
         _ => Err(ControlError::Garbled("it answers something else".into())),
+    }
+}
+
+async fn ping_through(home: &Home, request: Ping) -> Result<String, String> {
+    let control = control::connect(home).map_err(|error| error.to_string())?;
+    let control = control.ok_or("the daemon of this computer has ended")?;
+    let asked = async {
+        let client = control.into_conversation()?;
+        let (mut answers, _voice) = client.ask(&Request::Ping(request), &[]).await?;
+        answers.next().await
+    };
+    match asked.await {
+        Ok(Reply::Pinged(text)) => Ok(text),
+        Ok(_) => Err("the daemon answered with something else; is it another version?".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -7,6 +7,8 @@ pub mod duration;
 pub mod exit;
 pub mod explain;
 pub mod init;
+pub mod list;
+pub mod ping;
 pub mod sessions;
 pub mod status;
 pub mod style;

@@ -23,6 +23,7 @@ mod neighbor;
 #[path = "../common/peer.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod peer;
+mod presence;
 mod purity;
 mod quick_start;
 mod reaper;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use malai_cluster::escape;
 use malai_node::{Condition, DaemonState, Facts, LocalCluster, Role};
-use malai_wire::status::{ClusterFacts, MachineFacts, MachineState, NetworkPath};
+use malai_wire::status::{ClusterFacts, MachineFacts, MachineState, MembershipState, NetworkPath};
 
 use crate::output::duration;
 use crate::output::text::problems;
@@ -147,7 +147,7 @@ fn section<'a>(
             .daemon
             .as_ref()
             .and_then(|daemon| daemon.clusters.iter().find(|c| c.alias == cluster.alias));
-        local_lines(out, cluster);
+        local_lines(out, cluster, served);
         if let Some(served) = served {
             served_lines(out, cluster, served);
         } else if facts.daemon.is_some() && cluster.condition != Condition::Broken {
@@ -159,7 +159,7 @@ fn section<'a>(
     }
 }
 
-fn local_lines(out: &mut String, cluster: &LocalCluster) {
+fn local_lines(out: &mut String, cluster: &LocalCluster, served: Option<&ClusterFacts>) {
     let alias = escape(&cluster.alias);
     let config = path(&cluster.config);
     let heading = match cluster.role {
@@ -185,7 +185,8 @@ fn local_lines(out: &mut String, cluster: &LocalCluster) {
     if let (Some(Role::Machine), Some(own)) = (cluster.role, &cluster.own_id) {
         item(&format!("🔑 This machine: {own}"));
     }
-    if cluster.condition == Condition::Waiting {
+    let membership = served.map(|served| served.membership);
+    if cluster.condition == Condition::Waiting && membership != Some(MembershipState::NotAManager) {
         item("⏳ Waiting for the first configuration: the manager has to add this machine");
     }
     if cluster.errors + cluster.warnings > 0 {
@@ -201,6 +202,17 @@ fn local_lines(out: &mut String, cluster: &LocalCluster) {
 
 fn served_lines(out: &mut String, cluster: &LocalCluster, served: &ClusterFacts) {
     let mut item = |text: &str| line(out, &format!("{INDENT}{text}"));
+    if matches!(
+        served.membership,
+        MembershipState::Removed | MembershipState::NotAManager
+    ) {
+        let notice = served.membership_notice.as_deref().unwrap_or_default();
+        item(&format!("❌ {}", escape(notice)));
+    }
+    // What is known of a manager that is none says nothing.
+    if served.membership == MembershipState::NotAManager {
+        return;
+    }
     match served.revision {
         Some(revision) => item(&format!("🔖 Revision: {revision}")),
         None => item("🔖 Revision: none yet"),
@@ -216,8 +228,12 @@ fn served_lines(out: &mut String, cluster: &LocalCluster, served: &ClusterFacts)
     let width = width.unwrap_or_default();
     for (machine, name) in served.machines.iter().zip(names) {
         let facts = machine_facts(machine, served.revision);
+        let symbol = match machine.state {
+            MachineState::NotAnswering | MachineState::Unreachable => "⚠️ ",
+            MachineState::Answering | MachineState::Idle => "🖥️ ",
+        };
         item(&format!(
-            "🖥️  {name:width$} {}  {facts}",
+            "{symbol} {name:width$} {}  {facts}",
             machine.id.short()
         ));
     }
@@ -227,6 +243,10 @@ fn served_lines(out: &mut String, cluster: &LocalCluster, served: &ClusterFacts)
             waiting.id,
             escape(&waiting.address)
         ));
+    }
+    if let (MembershipState::Waiting, Some(notice)) = (served.membership, &served.membership_notice)
+    {
+        item(&format!("⚠️  {}", escape(notice)));
     }
     for notice in &served.notices {
         item(&format!("⚠️  {}", escape(notice)));
@@ -243,6 +263,7 @@ fn name(machine: &MachineFacts) -> String {
 
 fn machine_facts(machine: &MachineFacts, current: Option<u64>) -> String {
     let mut facts = match machine.revision {
+        Some(0) => "no configuration".to_owned(),
         Some(revision) if Some(revision) == current => format!("revision {revision} (current)"),
         Some(revision) if Some(revision) < current => format!("revision {revision} (behind)"),
         Some(revision) => format!("revision {revision} (ahead)"),
@@ -256,6 +277,9 @@ fn machine_facts(machine: &MachineFacts, current: Option<u64>) -> String {
         MachineState::Answering | MachineState::Idle => {}
         MachineState::NotAnswering => facts.push_str(" · not answering"),
         MachineState::Unreachable => facts.push_str(" · unreachable"),
+    }
+    if let (Some(seconds), Some(why)) = (machine.failed_seconds_ago, &machine.failure) {
+        _ = write!(facts, " (tried {} ago: {})", span(seconds), escape(why));
     }
     if let Some(path) = machine.path {
         facts.push_str(match path {

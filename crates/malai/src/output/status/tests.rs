@@ -76,6 +76,8 @@ fn machine(name: Option<&str>, of: &str) -> MachineFacts {
         path: None,
         rtt_ms: None,
         state: MachineState::Idle,
+        failed_seconds_ago: None,
+        failure: None,
     }
 }
 
@@ -182,8 +184,8 @@ fn a_manager_and_its_machines() {
                   🆔 Manager: i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60
                   🔖 Revision: 1732000000
                   🖥️  web01     e87aeds2…  revision 1732000000 (current) · heard 3s ago · direct 0.4 ms
-                  🖥️  db        mlk9ubnv…  revision 1731000000 (behind) · heard 2h 1m ago · not answering · relayed 81 ms
-                  🖥️  (manager) i66fo538…  revision unknown · never heard from · unreachable
+                  ⚠️  db        mlk9ubnv…  revision 1731000000 (behind) · heard 2h 1m ago · not answering · relayed 81 ms
+                  ⚠️  (manager) i66fo538…  revision unknown · never heard from · unreachable
                   ⏳ mlk9ubnvu8r1sk06j4tjb98njra0od5d2dglpm8gubbvg4glthng asks to join, from 192.0.2.7:28772 (compare with what machine init printed)
                   ⚠️  Somebody\x1b[2J shows a newer revision
 
@@ -364,4 +366,37 @@ fn no_daemon_and_everything_that_can_be_wrong() {
                   ❌ 1 error: malai rescan --check
         "#]],
     );
+}
+
+#[test]
+fn who_is_not_a_member_is_told_so_and_the_exit_code_says_it() {
+    for (membership, shows_machines) in [
+        (MembershipState::Removed, true),
+        (MembershipState::NotAManager, false),
+    ] {
+        let production = ClusterFacts {
+            alias: "production".to_owned(),
+            membership,
+            membership_notice: Some("it is so".to_owned()),
+            machines: vec![MachineFacts {
+                revision: Some(0),
+                heard_seconds_ago: Some(3),
+                state: MachineState::NotAnswering,
+                failed_seconds_ago: Some(61),
+                failure: Some("no answer".to_owned()),
+                ..machine(Some("web01"), MACHINE)
+            }],
+            ..ClusterFacts::default()
+        };
+        let mut facts = facts(DaemonState::NotResponsive, vec![joined()]);
+        facts.answered(Ok(DaemonFacts {
+            clusters: vec![production],
+            ..DaemonFacts::default()
+        }));
+        assert!(!facts.is_healthy());
+        let screen = render(&facts);
+        assert!(screen.contains("      ❌ it is so\n"), "{screen}");
+        let machine = "⚠️  web01 e87aeds2…  no configuration · heard 3s ago · not answering (tried 1m 1s ago: no answer)";
+        assert_eq!(screen.contains(machine), shows_machines, "{screen}");
+    }
 }

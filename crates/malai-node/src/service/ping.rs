@@ -1,0 +1,97 @@
+//! Whether a member answers: asked now, over the connection that a command would use.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use malai_cluster::{MachineId, Targets, escape};
+use malai_wire::control::{LONGEST_PING, MOST_PINGS, Ping};
+use malai_wire::ping::{PingAnswer, Pinged};
+use malai_wire::status::NetworkPath;
+
+use super::{Service, dispatch};
+use crate::peer::connection::PeerConnection;
+
+/// The pause between two questions.
+const PING_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Answers a command line that asks for a machine: the outcome as JSON.
+///
+/// # Errors
+///
+/// The target leads nowhere.
+pub async fn answer(
+    services: &[Arc<Service>],
+    aliases: &BTreeMap<String, Targets>,
+    request: &Ping,
+) -> Result<String, String> {
+    let (_, service, machine) = dispatch::find(services, aliases, &request.target)?;
+    let count = request.count.clamp(1, MOST_PINGS);
+    let timeout = Duration::from_millis(request.timeout_ms.clamp(1, LONGEST_PING).into());
+    let pinged = ping(&service, machine, count, timeout).await;
+    serde_json::to_string(&pinged).map_err(|error| error.to_string())
+}
+
+/// Asks a member `count` times whether it is there; gives it up after `timeout`.
+async fn ping(service: &Arc<Service>, machine: MachineId, count: u16, timeout: Duration) -> Pinged {
+    let cluster_state = &service.cluster_state;
+    let name = cluster_state.name_of(&machine);
+    let name = name.unwrap_or_else(|| machine.to_string());
+    let mut pinged = Pinged::new(&name, cluster_state.alias().as_str(), Some(machine));
+    if machine == cluster_state.local_id {
+        pinged.answer = PingAnswer::Here;
+        return pinged;
+    }
+    let connected = tokio::time::timeout(timeout, service.peers.connection(machine)).await;
+    match connected {
+        Ok(Ok(connection)) => ask(&connection, count, timeout, &mut pinged).await,
+        Ok(Err(error)) => pinged.why = Some(error.to_string()),
+        Err(_) => {
+            let why = format!("no answer within {} s", timeout.as_secs_f64());
+            cluster_state.record_failure(machine, &why);
+            pinged.why = Some(why);
+        }
+    }
+    pinged
+}
+
+async fn ask(connection: &Arc<PeerConnection>, count: u16, timeout: Duration, pinged: &mut Pinged) {
+    let mut times = Vec::new();
+    for number in 0..count {
+        if number > 0 {
+            tokio::time::sleep(PING_INTERVAL).await;
+        }
+        let asked = Instant::now();
+        pinged.sent += 1;
+        if connection.ping(timeout).await {
+            times.push(asked.elapsed().as_secs_f64() * 1000.0);
+        }
+        if connection.is_closed() {
+            break;
+        }
+    }
+    pinged.received = u16::try_from(times.len()).unwrap_or(u16::MAX);
+    pinged.least_ms = times.iter().copied().reduce(f64::min);
+    pinged.most_ms = times.iter().copied().reduce(f64::max);
+    pinged.mean_ms = (!times.is_empty()).then(|| times.iter().sum::<f64>() / times.len() as f64);
+    pinged.path = connection.is_direct().map(|direct| match direct {
+        true => NetworkPath::Direct,
+        false => NetworkPath::Relayed,
+    });
+    pinged.address = connection.address().map(|address| address.to_string());
+    if !times.is_empty() {
+        pinged.answer = PingAnswer::Answers;
+        return;
+    }
+    pinged.why = Some(match connection.refused() {
+        Some(refusal) => {
+            pinged.answer = PingAnswer::Refused;
+            escape(&refusal.message)
+        }
+        None if connection.is_closed() => connection.end(),
+        None => format!(
+            "connected, and no answer within {} s",
+            timeout.as_secs_f64()
+        ),
+    });
+}

@@ -1,0 +1,152 @@
+//! `malai list [cluster]`: the machines of this computer's clusters: whether they are there, and what it may do on them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use malai_cluster::{Access, Cluster, ClusterAlias, MachineId, access};
+use malai_node::{ClusterReport, Home, LockState, Role, Settings, control, lock, verify_home};
+use malai_wire::control::Named;
+use malai_wire::ping::Pinged;
+use malai_wire::status::{ClusterFacts, MachineFacts};
+
+use crate::cli::ListArgs;
+use crate::commands::ping::ask_all;
+use crate::fanout::route::Backend;
+use crate::output::Printer;
+use crate::output::exit::Exit;
+use crate::output::list::{ListedCluster, ListedMachine, render};
+
+/// So many machines of a cluster are asked whether they are there; of more, what the daemon knows is shown.
+const MOST_ASKED: usize = 64;
+
+/// How long a machine may take to answer.
+const LIST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Lists the machines of one cluster, or of all.
+pub fn run(home: &Home, args: &ListArgs, printer: &Printer) -> anyhow::Result<Exit> {
+    let reports = verify_home(home, args.cluster.as_deref())?;
+    let settings = Settings::load(home)?;
+    let served = match lock::probe(home)? {
+        LockState::Held { .. } => Some(control::facts(home).map_err(anyhow::Error::msg)?),
+        LockState::Free => None,
+    };
+    let mut clusters = Vec::new();
+    for report in &reports {
+        let served = served.as_ref().and_then(|status| {
+            let mut all = status.clusters.iter();
+            all.find(|cluster| cluster.alias == report.alias)
+        });
+        clusters.push(listed(report, served, &settings, args, home)?);
+    }
+    if args.json {
+        printer.out(&format!("{}\n", serde_json::to_string_pretty(&clusters)?));
+    } else if clusters.is_empty() {
+        printer.out(&format!(
+            "No clusters in {} yet: malai cluster init <alias>, or malai machine init <manager-id52> <alias>\n",
+            malai_node::display_path(home.root())
+        ));
+    } else {
+        printer.out(&render(&clusters));
+        if served.is_none() {
+            printer.say("no daemon runs here: malai daemon starts it");
+        }
+    }
+    Ok(Exit::OK)
+}
+
+fn listed(
+    report: &ClusterReport,
+    served: Option<&ClusterFacts>,
+    settings: &Settings,
+    args: &ListArgs,
+    home: &Home,
+) -> anyhow::Result<ListedCluster> {
+    let mut listed = ListedCluster {
+        alias: report.alias.clone(),
+        managed: report.role == Some(Role::Manager),
+        revision: served.and_then(|served| served.revision),
+        notices: served
+            .map(|served| served.notices.clone())
+            .unwrap_or_default(),
+        machines: Vec::new(),
+    };
+    let (Some(cluster), Some(own)) = (&report.cluster, report.own_id) else {
+        if listed.notices.is_empty() {
+            listed.notices.push(format!(
+                "no configuration that can be used: malai rescan --check {}",
+                report.alias
+            ));
+        }
+        return Ok(listed);
+    };
+    let asked = match args.no_ping || cluster.machines().count() > MOST_ASKED {
+        true => BTreeMap::new(),
+        false => ask(home, &report.alias, cluster, own)?,
+    };
+    let accept = ClusterAlias::parse(&report.alias).ok();
+    let accept = accept.and_then(|alias| settings.accept.of_this_computer(&alias));
+    for machine in cluster.machines() {
+        let known = served.and_then(|served| {
+            let mut all = served.machines.iter();
+            all.find(|status| status.id == machine.id())
+        });
+        let is_here = machine.id() == own;
+        let accept = accept.as_ref().filter(|_| is_here);
+        let may: Access = access(cluster, own, machine.id(), accept);
+        let groups = cluster
+            .groups()
+            .filter(|group| cluster.members_of(group).any(|id| id == machine.id()));
+        listed.machines.push(ListedMachine {
+            name: machine.name().to_string(),
+            id: machine.id(),
+            groups: groups.map(|group| group.name().to_string()).collect(),
+            is_here,
+            known: known.map(MachineFacts::clone),
+            asked: asked.get(machine.name().as_str()).cloned(),
+            may_run_commands: may.commands,
+            may_open_shell: may.shell,
+            may_run: may.entries.iter().map(ToString::to_string).collect(),
+            user: may.user.map(|user| user.to_string()),
+        });
+    }
+    Ok(listed)
+}
+
+/// Asks every other machine of a cluster whether it is there.
+fn ask(
+    home: &Home,
+    alias: &str,
+    cluster: &Cluster,
+    own: MachineId,
+) -> anyhow::Result<BTreeMap<String, Pinged>> {
+    let others = cluster.machines().filter(|machine| machine.id() != own);
+    let others: Vec<Named> = others
+        .map(|machine| Named {
+            machine: machine.name().to_string(),
+            cluster: alias.to_owned(),
+        })
+        .collect();
+    let Some(first) = others.first() else {
+        return Ok(BTreeMap::new());
+    };
+    let target = format!("{}.{}", first.machine, first.cluster);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start a runtime")?;
+    let answers = runtime.block_on(async {
+        let (backend, _) = Backend::open(home, &target).await?;
+        let backend = Arc::new(backend);
+        let mut answers = BTreeMap::new();
+        ask_all(&backend, others, 1, LIST_TIMEOUT, |pinged| {
+            answers.insert(pinged.machine.clone(), pinged);
+        })
+        .await;
+        backend.close(true).await;
+        anyhow::Ok(answers)
+    });
+    runtime.shutdown_background();
+    answers
+}

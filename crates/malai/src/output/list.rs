@@ -1,0 +1,309 @@
+//! The tables of `malai list`. Pure.
+
+use std::time::Duration;
+
+use malai_cluster::{MachineId, escape};
+use malai_wire::ping::{PingAnswer, Pinged};
+use malai_wire::status::{MachineFacts, MachineState, NetworkPath};
+use serde::{Serialize, Serializer};
+
+use crate::output::duration;
+use crate::output::ping::milliseconds;
+use crate::output::table::Table;
+
+/// A cluster and its machines.
+#[derive(Debug, Serialize)]
+pub struct ListedCluster {
+    /// Its local name.
+    pub alias: String,
+    /// Whether it is managed here.
+    pub managed: bool,
+    /// The revision in force here, where a daemon says so.
+    pub revision: Option<u64>,
+    /// What the daemon says of it, in whole sentences.
+    pub notices: Vec<String>,
+    /// Its machines, by name.
+    #[serde(serialize_with = "machines")]
+    pub machines: Vec<ListedMachine>,
+}
+
+/// A machine.
+#[derive(Debug)]
+pub struct ListedMachine {
+    /// Its name.
+    pub name: String,
+    /// Its key.
+    pub id: MachineId,
+    /// The groups that it is in.
+    pub groups: Vec<String>,
+    /// Whether it is this computer.
+    pub is_here: bool,
+    /// What the daemon knows of it.
+    pub known: Option<MachineFacts>,
+    /// What came of asking it just now.
+    pub asked: Option<Pinged>,
+    /// Whether this computer may run any command there.
+    pub may_run_commands: bool,
+    /// Whether it may open a shell there.
+    pub may_open_shell: bool,
+    /// The command entries that it may run there.
+    pub may_run: Vec<String>,
+    /// The user that commands run as there; none is the daemon's own.
+    pub user: Option<String>,
+}
+
+/// Whether a machine is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Presence {
+    Here,
+    Online,
+    Refuses,
+    Offline,
+    Unknown,
+}
+
+impl ListedMachine {
+    fn presence(&self) -> Presence {
+        if self.is_here {
+            return Presence::Here;
+        }
+        match &self.asked {
+            Some(asked) => match asked.answer {
+                PingAnswer::Here => Presence::Here,
+                PingAnswer::Answers => Presence::Online,
+                PingAnswer::Refused => Presence::Refuses,
+                PingAnswer::None => Presence::Offline,
+            },
+            None => match self.known.as_ref().map(|known| known.state) {
+                Some(MachineState::Answering) => Presence::Online,
+                Some(MachineState::NotAnswering | MachineState::Unreachable) => Presence::Offline,
+                Some(MachineState::Idle) | None => Presence::Unknown,
+            },
+        }
+    }
+
+    /// Seconds since it was last heard from.
+    fn last_seen(&self) -> Option<u64> {
+        match self.presence() {
+            Presence::Online => Some(0),
+            _ => self.known.as_ref()?.heard_seconds_ago,
+        }
+    }
+
+    fn path(&self) -> Option<NetworkPath> {
+        let asked = self.asked.as_ref().and_then(|asked| asked.path);
+        asked.or_else(|| self.known.as_ref()?.path)
+    }
+
+    fn round_trip(&self) -> Option<f64> {
+        let asked = self.asked.as_ref().and_then(|asked| asked.least_ms);
+        asked.or_else(|| self.known.as_ref()?.rtt_ms)
+    }
+
+    fn why(&self) -> Option<&str> {
+        let asked = self.asked.as_ref().and_then(|asked| asked.why.as_deref());
+        asked.or_else(|| self.known.as_ref()?.failure.as_deref())
+    }
+
+    fn may(&self) -> String {
+        let mut may = Vec::new();
+        if self.may_run_commands {
+            may.push("any command".to_owned());
+        }
+        if self.may_open_shell {
+            may.push("a shell".to_owned());
+        }
+        if !self.may_run_commands {
+            may.extend(self.may_run.iter().map(|name| escape(name)));
+        }
+        if may.is_empty() {
+            return "nothing".to_owned();
+        }
+        let user = self.user.as_ref();
+        let user = user.map_or_else(String::new, |user| format!(" (as {})", escape(user)));
+        format!("{}{user}", may.join(", "))
+    }
+}
+
+fn machines<S: Serializer>(machines: &[ListedMachine], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(machines.iter().map(|machine| {
+        serde_json::json!({
+            "name": machine.name,
+            "id": machine.id.to_string(),
+            "groups": machine.groups,
+            "state": machine.presence(),
+            "last_seen_seconds_ago": machine.last_seen(),
+            "path": machine.path(),
+            "rtt_ms": machine.round_trip(),
+            "why": machine.why(),
+            "may": {
+                "run_commands": machine.may_run_commands,
+                "open_shell": machine.may_open_shell,
+                "run": machine.may_run,
+                "as": machine.user,
+            },
+        })
+    }))
+}
+
+/// A table for each cluster.
+pub fn render(clusters: &[ListedCluster]) -> String {
+    let mut out = String::new();
+    for (index, cluster) in clusters.iter().enumerate() {
+        if index > 0 {
+            out.push('\n');
+        }
+        out.push_str(&one(cluster));
+    }
+    out
+}
+
+fn one(cluster: &ListedCluster) -> String {
+    let role = if cluster.managed {
+        ", managed here"
+    } else {
+        ""
+    };
+    let revision = cluster
+        .revision
+        .map_or_else(String::new, |revision| format!(", revision {revision}"));
+    let count = super::text::counted(cluster.machines.len(), "machine");
+    let mut out = format!("{}: {count}{role}{revision}\n", escape(&cluster.alias));
+    for notice in &cluster.notices {
+        out.push_str(&format!("⚠️  {}\n", escape(notice)));
+    }
+    if cluster.machines.is_empty() {
+        return out;
+    }
+    let mut table = Table::new(["MACHINE", "STATE", "LAST SEEN", "WAY", "GROUPS", "YOU MAY"]);
+    for machine in &cluster.machines {
+        let state = match machine.presence() {
+            Presence::Here => "this computer",
+            Presence::Online => "online",
+            Presence::Refuses => "refuses",
+            Presence::Offline => "no answer",
+            Presence::Unknown => "unknown",
+        };
+        let seen = match machine.last_seen() {
+            _ if machine.is_here => "-".to_owned(),
+            Some(0) if machine.presence() == Presence::Online => "now".to_owned(),
+            Some(seconds) => format!("{} ago", duration::format(Duration::from_secs(seconds))),
+            None => "never".to_owned(),
+        };
+        let way = match machine.path() {
+            _ if machine.presence() != Presence::Online => "-".to_owned(),
+            Some(path) => {
+                let word = match path {
+                    NetworkPath::Direct => "direct",
+                    NetworkPath::Relayed => "relayed",
+                    NetworkPath::Other => "other",
+                };
+                match machine.round_trip() {
+                    Some(time) => format!("{word} {}", milliseconds(time)),
+                    None => word.to_owned(),
+                }
+            }
+            None => "-".to_owned(),
+        };
+        let groups = match machine.groups.is_empty() {
+            true => "-".to_owned(),
+            false => machine.groups.join(","),
+        };
+        table.row([
+            machine.name.clone(),
+            state.to_owned(),
+            seen,
+            way,
+            groups,
+            machine.may(),
+        ]);
+    }
+    out.push_str(&table.to_string());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    const ID: &str = "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60";
+
+    fn machine(name: &str) -> ListedMachine {
+        ListedMachine {
+            name: name.to_owned(),
+            id: ID.parse().unwrap(),
+            groups: Vec::new(),
+            is_here: false,
+            known: None,
+            asked: None,
+            may_run_commands: true,
+            may_open_shell: true,
+            may_run: vec!["reload".to_owned()],
+            user: None,
+        }
+    }
+
+    #[test]
+    fn the_table() {
+        let known = |text: &str| {
+            let text = format!(r#"{{"id": "{ID}"{text}}}"#);
+            Some(serde_json::from_str(&text).unwrap())
+        };
+        let asked = |text: &str| {
+            let text = format!(r#"{{"machine": "m", "cluster": "c", "id": "{ID}"{text}}}"#);
+            Some(serde_json::from_str(&text).unwrap())
+        };
+        let mut here = machine("boss");
+        here.is_here = true;
+        let mut online = machine("db");
+        online.asked = asked(r#", "answer": "answers", "least_ms": 0.7, "path": "direct""#);
+        online.known = known(r#", "heard_seconds_ago": 100"#);
+        online.groups = vec!["web".to_owned(), "all".to_owned()];
+        online.may_run_commands = false;
+        online.may_open_shell = false;
+        online.user = Some("web".to_owned());
+        let mut silent = machine("laptop");
+        silent.asked = asked(r#", "answer": "none", "why": "no answer""#);
+        silent.known = known(r#", "heard_seconds_ago": 4000"#);
+        silent.may_open_shell = false;
+        let mut unknown = machine("web01");
+        unknown.may_run_commands = false;
+        unknown.may_open_shell = false;
+        unknown.may_run.clear();
+        let clusters = [
+            ListedCluster {
+                alias: "company".to_owned(),
+                managed: true,
+                revision: Some(7),
+                notices: vec!["look\u{1b}".to_owned()],
+                machines: vec![here, online, silent, unknown],
+            },
+            ListedCluster {
+                alias: "work".to_owned(),
+                managed: false,
+                revision: None,
+                notices: Vec::new(),
+                machines: Vec::new(),
+            },
+        ];
+        expect![[r#"
+            company: 4 machines, managed here, revision 7
+            ⚠️  look\u{1b}
+            MACHINE  STATE          LAST SEEN  WAY            GROUPS   YOU MAY
+            boss     this computer  -          -              -        any command, a shell
+            db       online         now        direct 0.7 ms  web,all  reload (as web)
+            laptop   no answer      1h ago     -              -        any command
+            web01    unknown        never      -              -        nothing
+
+            work: 0 machines
+        "#]]
+        .assert_eq(&render(&clusters));
+        let json = serde_json::to_value(&clusters[0]).unwrap();
+        assert_eq!(json["machines"][1]["state"], "online");
+        assert_eq!(json["machines"][2]["why"], "no answer");
+        assert_eq!(json["machines"][2]["last_seen_seconds_ago"], 4000);
+    }
+}
