@@ -83,15 +83,19 @@ async fn ask(connection: &Arc<PeerConnection>, count: u16, timeout: Duration, pi
         pinged.answer = PingAnswer::Answers;
         return;
     }
-    pinged.why = Some(match connection.refused() {
-        Some(refusal) => {
-            pinged.answer = PingAnswer::Refused;
-            escape(&refusal.message)
-        }
-        None if connection.is_closed() => connection.end(),
-        None => format!(
-            "connected, and no answer within {} s",
-            timeout.as_secs_f64()
-        ),
-    });
+    if let Some(refusal) = connection.refused() {
+        pinged.answer = PingAnswer::Refused;
+        pinged.why = Some(escape(&refusal.message));
+        return;
+    }
+    let why = if connection.is_closed() {
+        connection.end()
+    } else {
+        let seconds = timeout.as_secs_f64();
+        format!("connected, and no answer within {seconds} s")
+    };
+    connection
+        .cluster_state
+        .record_failure(connection.peer, &why);
+    pinged.why = Some(why);
 }

@@ -9,7 +9,7 @@ use malai_cluster::{Access, Cluster, ClusterAlias, MachineId, access};
 use malai_node::{ClusterReport, Home, LockState, Role, Settings, control, lock, verify_home};
 use malai_wire::control::Named;
 use malai_wire::ping::Pinged;
-use malai_wire::status::{ClusterFacts, MachineFacts};
+use malai_wire::status::ClusterFacts;
 
 use crate::cli::ListArgs;
 use crate::commands::ping::ask_all;
@@ -103,7 +103,7 @@ fn listed(
             id: machine.id(),
             groups: groups.map(|group| group.name().to_string()).collect(),
             is_here,
-            known: known.map(MachineFacts::clone),
+            known: known.cloned(),
             asked: asked.get(machine.name().as_str()).cloned(),
             may_run_commands: may.commands,
             may_open_shell: may.shell,

@@ -291,11 +291,11 @@ mod tests {
         ];
         expect![[r#"
             company: 4 machines, managed here, revision 7
-            ⚠️  look\u{1b}
+            ⚠️  look\x1b
             MACHINE  STATE          LAST SEEN  WAY            GROUPS   YOU MAY
             boss     this computer  -          -              -        any command, a shell
             db       online         now        direct 0.7 ms  web,all  reload (as web)
-            laptop   no answer      1h ago     -              -        any command
+            laptop   no answer      1h 6m ago  -              -        any command
             web01    unknown        never      -              -        nothing
 
             work: 0 machines

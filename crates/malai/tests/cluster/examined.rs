@@ -40,7 +40,7 @@ fn a_healthy_cluster_and_then_a_machine_that_has_gone() {
         has(home, "daemon", "fine", "and answers");
         has(home, "ports", "fine", "is served at UDP port");
     }
-    has(manager, "peers", "fine", "heard of 1 of 1 machines");
+    has(manager, "peers", "fine", "1 of 1 machines answer");
     has(web01, "peers", "fine", "the manager answered");
 
     // Without its daemon a home looks for its peers by itself.
