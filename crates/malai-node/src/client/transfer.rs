@@ -80,10 +80,8 @@ impl Session {
                         }
                         Ok(())
                     };
-                    tokio::select! {
-                        rest = rest => rest.map_err(Broken::Flow).map(|()| exit),
-                        () = connection.closed() => Err(Broken::Flow(FlowError::Broken(connection.end()))),
-                    }
+                    // What has arrived is read also if the connection has ended meanwhile.
+                    rest.await.map_err(Broken::Flow).map(|()| exit)
                 }
                 Err(error) => Err(error),
             }
@@ -239,9 +237,10 @@ async fn pass(
     gate: &mut PauseGate,
     mut moved: &Received<'_>,
 ) -> Result<(), FlowError> {
-    // Never sent, if there is no output: then the exit says so.
+    // A stream without bytes does not exist. The wait for it ends with the connection.
     let Ok(stream) = stream.await else {
-        return std::future::pending().await;
+        let why = "the stream never began".to_owned();
+        return Err(FlowError::Broken(why));
     };
     io::copy(&mut Source::Stream(stream), sink, gate, &mut moved).await
 }

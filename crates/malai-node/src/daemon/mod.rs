@@ -175,7 +175,7 @@ impl Daemon {
         self.sessions.close();
         let served = async {
             for connection in services.iter().flat_map(|service| service.peers.all()) {
-                connection.activity().without_sessions().await;
+                connection.served().await;
             }
             self.sessions.wait().await;
         };

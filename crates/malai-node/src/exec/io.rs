@@ -198,11 +198,12 @@ impl Sink {
     /// Says that nothing follows. A pipe's reader learns it when the sink is dropped.
     pub fn finish(&mut self) {
         if let Self::Stream(LazySendStream {
+            connection,
             stream: Some(stream),
             ..
         }) = self
         {
-            let _ = stream.finish();
+            connection.finish(stream);
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use malai_wire::{Refusal, RefusalCode};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use crate::net::endpoint::GIVE_UP;
 use crate::settings::limits::Limits;
@@ -30,6 +31,8 @@ pub(crate) struct Activity {
     serving: watch::Sender<usize>,
     /// Requests under way, of either side.
     requests: AtomicUsize,
+    /// Streams that were finished and that the peer has not received to their end.
+    undelivered: TaskTracker,
     most_sessions: Mutex<u32>,
 }
 
@@ -63,6 +66,7 @@ impl Activity {
             sessions: watch::Sender::new(0),
             serving: watch::Sender::new(0),
             requests: AtomicUsize::new(0),
+            undelivered: TaskTracker::new(),
             most_sessions: Mutex::new(0),
         })
     }
@@ -135,9 +139,12 @@ impl Activity {
         *self.most_sessions.lock() > 0
     }
 
-    /// Whether a request is under way, of either side, or a session uses the connection.
+    /// Whether a request is under way, of either side, a session uses the connection, or a stream is still to be
+    /// delivered.
     pub(crate) fn is_occupied(&self) -> bool {
-        self.requests.load(Ordering::Relaxed) > 0 || self.sessions() > 0
+        self.requests.load(Ordering::Relaxed) > 0
+            || self.sessions() > 0
+            || !self.undelivered.is_empty()
     }
 
     /// Counts a session. `grow` is called with the number of sessions where there were never as many, by one
@@ -164,6 +171,17 @@ impl Activity {
     pub(crate) fn serving(self: &Arc<Self>) -> Serving {
         self.serving.send_modify(|serving| *serving += 1);
         Serving(self.clone())
+    }
+
+    /// Counts a stream that was finished until it is `received`, or never can be.
+    pub(crate) fn deliver(&self, received: impl Future<Output = ()> + Send + 'static) {
+        self.undelivered.spawn(received);
+    }
+
+    /// Waits until the peer has received all streams that were finished, or never can.
+    pub(crate) async fn delivered(&self) {
+        self.undelivered.close();
+        self.undelivered.wait().await;
     }
 
     /// Waits until no session uses the connection.

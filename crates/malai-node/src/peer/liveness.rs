@@ -1,16 +1,21 @@
 //! Whether the peer is still there: it is asked while a connection is in use.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use malai_wire::peer::RequestKind;
 use malai_wire::{Refusal, RefusalCode};
 
+use crate::net::discovery::probe::is_refused;
 use crate::peer::activity::Verdict;
 use crate::peer::connection::{PeerConnection, silence};
 
 /// How often a connection is looked at, and its peer pinged while it is in use.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How long a computer may take to say that nothing listens at a port, at the least.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(200);
 
 impl PeerConnection {
     /// How long the peer may take to answer a ping: `least`, or a few round trips on a slow path.
@@ -33,6 +38,19 @@ impl PeerConnection {
             self.cluster_state.heard_again(&self.peer);
         }
         there
+    }
+
+    /// The peer's address, if its computer says that nothing listens there. It is asked twice: an endpoint that moves
+    /// to another network opens its socket again.
+    async fn closed_port(&self) -> Option<SocketAddr> {
+        let address = self.address()?;
+        for pause in [Duration::ZERO, HEARTBEAT] {
+            tokio::time::sleep(pause).await;
+            if !is_refused(address, self.patience(REFUSAL_TIMEOUT)).await {
+                return None;
+            }
+        }
+        Some(address)
     }
 
     /// Watches a connection that this side uses: pings the peer every second while it is in use, and closes it when
@@ -65,6 +83,14 @@ impl PeerConnection {
                     }
                     if self.activity().is_lost(Instant::now()) {
                         return self.close(&Refusal::new(RefusalCode::Idle, silence()));
+                    }
+                    if let Some(address) = self.closed_port().await
+                        && self.silent_for() > HEARTBEAT
+                    {
+                        let why = format!(
+                            "the machine's daemon has ended: nothing listens at {address} any more"
+                        );
+                        return self.close(&Refusal::new(RefusalCode::Done, why));
                     }
                     // It may dial, which is much to keep room for beside every connection.
                     Box::pin(silent(self.clone())).await;

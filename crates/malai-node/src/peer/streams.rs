@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::mem;
 use std::sync::Arc;
 
 use iroh::endpoint::RecvStream;
@@ -10,19 +9,18 @@ use malai_wire::peer::StreamKind;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// How many streams may arrive before the request they belong to. Further ones are refused.
-const MAX_EARLY: usize = 64;
-
 /// The raw streams of one direction of a connection, by session. Dropping a stream refuses it.
+///
+/// A session has started on the side that receives its streams before the other side sends any: a stream for another
+/// session was not asked for, and nothing is kept of it.
 #[derive(Debug)]
 pub(crate) struct StreamRouter<S = RecvStream>(Arc<Mutex<Inner<S>>>);
 
 #[derive(Debug)]
 struct Inner<S> {
-    /// Sessions below this id have started. A stream for one that has ended is refused.
-    started_below: u64,
     sessions: HashMap<u64, HashMap<StreamKind, Slot<S>>>,
-    early: Vec<(u64, StreamKind, S)>,
+    /// The connection has ended: nothing arrives any more.
+    is_closed: bool,
 }
 
 /// A session's stream of one kind. There is one of each.
@@ -36,6 +34,15 @@ enum Slot<S> {
     Delivered,
 }
 
+impl<S> Default for StreamRouter<S> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            sessions: HashMap::new(),
+            is_closed: false,
+        })))
+    }
+}
+
 /// The streams of one session, as long as it lives. Those that it did not ask for are refused when this
 /// is dropped, and so are those that arrive later.
 #[derive(Debug)]
@@ -45,51 +52,29 @@ pub(crate) struct SessionStreams<S = RecvStream> {
 }
 
 impl<S> StreamRouter<S> {
-    /// Routes streams to sessions that the peer opens. Such a stream may overtake its request.
-    pub(crate) fn for_inbound() -> Self {
-        Self::with_started_below(0)
-    }
-
-    /// Routes streams to sessions that this side opens, and which it starts before it sends the request.
-    pub(crate) fn for_outbound() -> Self {
-        Self::with_started_below(u64::MAX)
-    }
-
-    fn with_started_below(started_below: u64) -> Self {
-        Self(Arc::new(Mutex::new(Inner {
-            started_below,
-            sessions: HashMap::new(),
-            early: Vec::new(),
-        })))
-    }
-
-    /// Starts a session: its streams are kept until it asks for them. Ids rise, so early streams of a
-    /// lower id are refused.
+    /// Starts a session: its streams are kept until it asks for them.
     pub(crate) fn start(&self, session: u64) -> SessionStreams<S> {
         let mut inner = self.0.lock();
-        inner.started_below = inner.started_below.max(session.saturating_add(1));
-        let mut slots = HashMap::new();
-        for (id, kind, stream) in mem::take(&mut inner.early) {
-            if id == session {
-                slots.entry(kind).or_insert(Slot::Arrived(stream));
-            } else if id >= inner.started_below {
-                inner.early.push((id, kind, stream));
-            }
-        }
-        inner.sessions.insert(session, slots);
+        inner.sessions.insert(session, HashMap::new());
         SessionStreams {
             router: Self(self.0.clone()),
             session,
         }
     }
 
-    /// Hands an arrived stream to its session, keeps it until the session starts, or refuses it.
+    /// The connection has ended: who waits for a stream that has not arrived waits no longer.
+    pub(crate) fn close(&self) {
+        let mut inner = self.0.lock();
+        inner.is_closed = true;
+        for slots in inner.sessions.values_mut() {
+            slots.retain(|_, slot| !matches!(slot, Slot::Expected(_)));
+        }
+    }
+
+    /// Hands an arrived stream to its session, or refuses it.
     pub(crate) fn deliver(&self, kind: StreamKind, session: u64, stream: S) {
         let mut inner = self.0.lock();
         let Some(slots) = inner.sessions.get_mut(&session) else {
-            if session >= inner.started_below && inner.early.len() < MAX_EARLY {
-                inner.early.push((session, kind, stream));
-            }
             return;
         };
         match slots.entry(kind) {
@@ -117,8 +102,10 @@ impl<S> SessionStreams<S> {
     pub(crate) fn expect(&self, kind: StreamKind) -> oneshot::Receiver<S> {
         let (sender, receiver) = oneshot::channel();
         let mut inner = self.router.0.lock();
+        let is_closed = inner.is_closed;
         if let Some(slots) = inner.sessions.get_mut(&self.session) {
             match slots.insert(kind, Slot::Delivered) {
+                None if is_closed => {}
                 None => drop(slots.insert(kind, Slot::Expected(sender))),
                 Some(Slot::Arrived(stream)) => drop(sender.send(stream)),
                 Some(first @ Slot::Expected(_)) => drop(slots.insert(kind, first)),
@@ -140,8 +127,9 @@ mod tests {
     use std::rc::Rc;
 
     use malai_wire::peer::StreamKind::{Stderr, Stdin, Stdout};
+    use tokio::sync::oneshot::error::TryRecvError;
 
-    use super::{MAX_EARLY, StreamRouter};
+    use super::StreamRouter;
 
     /// A stream that says whether it was refused.
     fn stream() -> (Rc<()>, impl Fn() -> bool) {
@@ -152,11 +140,7 @@ mod tests {
 
     #[test]
     fn a_stream_finds_its_session_whichever_comes_first() {
-        let router = StreamRouter::for_inbound();
-        router.deliver(Stdin, 4, "early");
-        let streams = router.start(4);
-        assert_eq!(streams.expect(Stdin).try_recv(), Ok("early"));
-
+        let router = StreamRouter::default();
         let streams = router.start(8);
         router.deliver(Stdin, 8, "before it is asked for");
         let received = streams.expect(Stdin).try_recv();
@@ -170,7 +154,7 @@ mod tests {
 
     #[test]
     fn kinds_and_sessions_do_not_mix() {
-        let router = StreamRouter::for_outbound();
+        let router = StreamRouter::default();
         let (one, two) = (router.start(0), router.start(4));
         let mut expected = [one.expect(Stdout), one.expect(Stderr), two.expect(Stdout)];
         router.deliver(Stdout, 4, "4 out");
@@ -182,7 +166,7 @@ mod tests {
 
     #[test]
     fn streams_that_no_session_wants_are_refused() {
-        let router = StreamRouter::for_inbound();
+        let router = StreamRouter::default();
         let streams = router.start(8);
 
         let (earlier_session, is_refused) = stream();
@@ -205,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_receiver_that_is_dropped_refuses_its_stream() {
-        let router = StreamRouter::for_inbound();
+        let router = StreamRouter::default();
         let streams = router.start(0);
         drop(streams.expect(Stdin));
         let (unwanted, is_refused) = stream();
@@ -215,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_kind_is_delivered_once() {
-        let router = StreamRouter::for_inbound();
+        let router = StreamRouter::default();
         let streams = router.start(0);
         let (mut first, mut second) = (streams.expect(Stdin), streams.expect(Stdin));
         router.deliver(Stdin, 0, "only");
@@ -226,29 +210,25 @@ mod tests {
     }
 
     #[test]
-    fn few_streams_may_come_before_their_request() {
-        let router = StreamRouter::for_inbound();
-        let refused: Vec<_> = (0..=MAX_EARLY as u64)
-            .map(|session| {
-                let (early, is_refused) = stream();
-                router.deliver(Stdin, 4 * session, early);
-                is_refused
-            })
-            .collect();
-        assert!(!refused[0]() && !refused[MAX_EARLY - 1]() && refused[MAX_EARLY]());
-        // Those of requests that can no longer come make room.
-        let _streams = router.start(4 * MAX_EARLY as u64);
-        assert!(refused[0]());
+    fn nothing_is_kept_of_streams_for_sessions_that_have_not_started() {
+        let router = StreamRouter::default();
         let (early, is_refused) = stream();
-        router.deliver(Stdin, 4 * MAX_EARLY as u64 + 4, early);
-        assert!(!is_refused());
+        router.deliver(Stdin, 4, early);
+        assert!(is_refused());
+        assert!(router.start(4).expect(Stdin).try_recv().is_err());
     }
 
     #[test]
-    fn sessions_of_this_side_have_no_early_streams() {
-        let router = StreamRouter::for_outbound();
-        let (early, is_refused) = stream();
-        router.deliver(Stdout, 0, early);
-        assert!(is_refused());
+    fn at_the_end_of_the_connection_nothing_is_waited_for() {
+        let router = StreamRouter::default();
+        let (one, two) = (router.start(0), router.start(4));
+        router.deliver(Stdout, 0, "arrived");
+        let mut expected = [one.expect(Stderr), two.expect(Stdout)];
+        router.close();
+        for stream in &mut expected {
+            assert_eq!(stream.try_recv(), Err(TryRecvError::Closed));
+        }
+        assert_eq!(one.expect(Stdout).try_recv(), Ok("arrived"));
+        assert_eq!(two.expect(Stderr).try_recv(), Err(TryRecvError::Closed));
     }
 }

@@ -27,13 +27,11 @@ impl ConnectionHandler for Server {
 /// a member, serves its requests.
 async fn handle(connection: Arc<PeerConnection>) {
     let mut tasks = JoinSet::new();
-    tokio::join!(connection.send_hello(), async {
-        tokio::select! {
-            () = connection.route_streams() => {}
-            refusal = admit_and_serve(&connection, &mut tasks) => connection.close(&refusal),
-        }
-        connection.closed().await;
+    let (_, (), ()) = tokio::join!(connection.send_hello(), connection.route_streams(), async {
+        let refusal = admit_and_serve(&connection, &mut tasks).await;
+        connection.close(&refusal);
     });
+    connection.closed().await;
     tracing::debug!(peer = %connection.peer.short(), cluster = %connection.cluster_state.alias(), "connection ended: {}", connection.end());
     // What was being served notices the end of its streams; its commands get their grace period.
     while tasks.join_next().await.is_some() {}
@@ -150,7 +148,7 @@ async fn serve_requests(connection: &Arc<PeerConnection>, tasks: &mut JoinSet<()
                 let slot = match connection.cluster_state.node.limiter.request(connection.peer) {
                     Ok(slot) => slot,
                     Err(refusal) => {
-                        tasks.spawn(server::turn_away(request.send, request.recv, refusal));
+                        tasks.spawn(server::turn_away(connection.clone(), request, refusal));
                         continue;
                     }
                 };

@@ -41,7 +41,7 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
         Err(refusal) => {
             // What is still to come of a long one is not wanted; its sender looks for the answer then.
             let _ = recv.stop(0u32.into());
-            return refuse(&mut send, refusal).await;
+            return refuse(connection, &mut send, refusal).await;
         }
     };
     let granted = match authorize::exec(
@@ -51,7 +51,7 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
         &open.action,
     ) {
         Ok(granted) => granted,
-        Err(refusal) => return refuse(&mut send, refusal).await,
+        Err(refusal) => return refuse(connection, &mut send, refusal).await,
     };
     drop(room);
     let serving = connection.serving();
@@ -65,20 +65,16 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
     if let Some(answer) = answer
         && framing::write(&mut send, &answer).await.is_ok()
     {
-        let _ = send.finish();
+        connection.finish(&mut send);
     }
+    drop(serving);
     let end = async {
         if let Some(cleanup) = cleanup {
             cleanup.end().await;
         }
     };
-    // Until the answer has arrived, or never can: a connection with an answer under way must not
-    // make room for others, or the client would take the request for one that nobody looked at.
-    let told = async {
-        let _ = send.stopped().await;
-        drop(serving);
-    };
-    tokio::join!(told, end);
+    // The request counts until its answer has arrived, or never can.
+    let _ = tokio::join!(send.stopped(), end);
 }
 
 /// Reads the open, in its time and with buffer space for it.
@@ -198,12 +194,12 @@ async fn listen(
     }
 }
 
-async fn refuse(send: &mut SendStream, refusal: Refusal) {
+async fn refuse(connection: &PeerConnection, send: &mut SendStream, refusal: Refusal) {
     if framing::write(send, &FromServer::Refused(refusal))
         .await
         .is_ok()
     {
-        let _ = send.finish();
+        connection.finish(send);
         let _ = send.stopped().await;
     }
 }

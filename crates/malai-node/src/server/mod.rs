@@ -5,7 +5,6 @@ pub(crate) mod exec;
 
 use std::sync::Arc;
 
-use iroh::endpoint::{RecvStream, SendStream};
 use malai_wire::Refusal;
 use malai_wire::peer::RequestKind;
 use malai_wire::peer::exec::FromServer;
@@ -33,18 +32,19 @@ pub(crate) async fn serve(connection: Arc<PeerConnection>, mut request: Incoming
     if kind == Some(RequestKind::Exec) {
         return exec::serve(&connection, request).await;
     }
-    // The other kinds have no raw streams.
     let IncomingRequest {
         mut send,
         mut recv,
-        streams: _,
+        streams,
     } = request;
+    // The other kinds have no raw streams: those that come are refused.
+    drop(streams);
     match kind {
         Some(RequestKind::Fetch) => serve::give(&connection, send, recv).await,
         Some(RequestKind::Compare) => serve::compare(&connection, send, recv).await,
         Some(RequestKind::Ping) => {
             let _ = send.write_all(&[0]).await;
-            let _ = send.finish();
+            connection.finish(&mut send);
         }
         Some(RequestKind::Exec) | None => {
             let _ = recv.stop(0u32.into());
@@ -54,14 +54,21 @@ pub(crate) async fn serve(connection: Arc<PeerConnection>, mut request: Incoming
 }
 
 /// Answers a request that is one too many, whatever it is: a refusal looks alike in all of them.
-pub(crate) async fn turn_away(mut send: SendStream, mut recv: RecvStream, refusal: Refusal) {
+pub(crate) async fn turn_away(
+    connection: Arc<PeerConnection>,
+    request: IncomingRequest,
+    refusal: Refusal,
+) {
+    let IncomingRequest {
+        mut send, mut recv, ..
+    } = request;
     let _ = recv.stop(0u32.into());
     let answer = async {
         if framing::write(&mut send, &FromServer::Refused(refusal))
             .await
             .is_ok()
         {
-            let _ = send.finish();
+            connection.finish(&mut send);
             let _ = send.stopped().await;
         }
     };

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use malai_wire::Refusal;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -100,9 +101,12 @@ impl Service {
     /// Ends everything: background tasks, connections (each peer is told why), the endpoint.
     pub async fn stop(&self, refusal: &Refusal) {
         self.stop.cancel();
+        let mut closing = JoinSet::new();
         for connection in self.peers.all() {
-            connection.close(refusal);
+            let refusal = refusal.clone();
+            closing.spawn(async move { connection.deliver_and_close(&refusal).await });
         }
+        while closing.join_next().await.is_some() {}
         self.tasks.close();
         if let Err(error) = self.save_addresses() {
             tracing::warn!("remembered addresses are not saved: {error}");

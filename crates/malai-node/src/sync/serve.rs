@@ -29,7 +29,7 @@ pub(crate) async fn give(
         Err(refusal) => framing::write(&mut send, &Fetched::Refused(refusal)).await,
     };
     if written.is_ok() {
-        let _ = send.finish();
+        connection.finish(&mut send);
         // The stream ends here, not the connection: what is under way is still delivered.
         let _ = send.stopped().await;
     }
@@ -50,7 +50,7 @@ pub(crate) async fn compare(
         Err(refusal) => Compare::Refused(refusal),
     };
     if framing::write(&mut send, &answer).await.is_ok() {
-        let _ = send.finish();
+        connection.finish(&mut send);
         let _ = send.stopped().await;
     }
 }

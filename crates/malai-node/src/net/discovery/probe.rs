@@ -1,5 +1,6 @@
 //! One probe of one address: does the wanted key live there?
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -132,11 +133,30 @@ fn is_closed(address: SocketAddr) -> bool {
     knock().is_err()
 }
 
+/// Whether the computer at an address says within `patience` that nothing listens at the port (ICMP). Silence says
+/// nothing, and neither does an address that cannot be reached.
+pub(crate) async fn is_refused(address: SocketAddr, patience: Duration) -> bool {
+    let local: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let ask = async {
+        let socket = tokio::net::UdpSocket::bind(local).await?;
+        socket.connect(address).await?;
+        socket.send(&[0]).await?;
+        socket.recv(&mut [0; 16]).await
+    };
+    let answer = tokio::time::timeout(patience, ask).await;
+    matches!(answer, Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
 
-    use super::is_closed;
+    use std::time::Duration;
+
+    use super::{is_closed, is_refused};
 
     #[test]
     fn a_closed_port_is_known_at_once_and_an_open_one_is_not_refused() {
@@ -145,5 +165,16 @@ mod tests {
         assert!(!is_closed(address));
         drop(socket);
         assert!(is_closed(address));
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_refused_and_an_open_one_is_silent() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let soon = Duration::from_millis(100);
+        assert!(!is_refused(address, soon).await);
+        drop(socket);
+        let patience = Duration::from_secs(60);
+        assert!(is_refused(address, patience).await);
     }
 }

@@ -88,6 +88,17 @@ impl PeerConnection {
         Ok(send)
     }
 
+    /// Finishes a stream. Until the peer has received all of it, the connection is not closed but for a reason that
+    /// cannot wait.
+    pub(crate) fn finish(&self, stream: &mut SendStream) {
+        if stream.finish().is_ok() {
+            let received = stream.stopped();
+            self.activity.deliver(async move {
+                let _ = received.await;
+            });
+        }
+    }
+
     /// The next request of the peer's; `None` at the end of the connection.
     pub(crate) async fn accept_request(&self) -> Option<IncomingRequest> {
         let (send, recv) = self.connection.accept_bi().await.ok()?;
@@ -109,11 +120,15 @@ impl PeerConnection {
             tokio::select! {
                 stream = self.connection.accept_uni() => match stream {
                     Ok(stream) => drop(heads.spawn(self.clone().route(stream))),
-                    Err(_) => return,
+                    Err(_) => break,
                 },
                 Some(_) = heads.join_next() => {}
             }
         }
+        // What arrived before the end still reaches its session.
+        while heads.join_next().await.is_some() {}
+        self.inbound.close();
+        self.outbound.close();
     }
 
     async fn route(self: Arc<Self>, mut stream: RecvStream) {

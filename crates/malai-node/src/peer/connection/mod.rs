@@ -33,7 +33,7 @@ pub(crate) const LIVENESS_WINDOW: Duration = Duration::from_millis(1_600);
 /// streams, so that one that nobody reads does not hold up another.
 const WINDOW_OF_SESSION: u32 = 1 << 22;
 
-/// How long a peer that is no member any more may take to hear why its commands were ended.
+/// How long a peer may take to receive what was sent before the connection is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection and what is known of its other side.
@@ -87,8 +87,8 @@ impl PeerConnection {
             hello_sent: watch::Sender::new(false),
             activity: Activity::new(Instant::now()),
             is_watched: AtomicBool::new(false),
-            outbound: StreamRouter::for_outbound(),
-            inbound: StreamRouter::for_inbound(),
+            outbound: StreamRouter::default(),
+            inbound: StreamRouter::default(),
             own_endpoint: Mutex::new(own_endpoint),
         })
     }
@@ -273,9 +273,26 @@ impl PeerConnection {
     /// of each before the connection is closed.
     pub(crate) async fn drain_and_close(&self, refusal: &Refusal) {
         self.phase.send_if_modified(Phase::drain);
-        let told = self.activity.without_serving();
+        let told = async {
+            self.activity.without_serving().await;
+            self.activity.delivered().await;
+        };
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, told).await;
         self.close(refusal);
+    }
+
+    /// Closes the connection when the peer has received what was sent to its end; what still runs is cut off.
+    pub(crate) async fn deliver_and_close(&self, refusal: &Refusal) {
+        let delivered = self.activity.delivered();
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, delivered).await;
+        self.close(refusal);
+    }
+
+    /// Waits until no command uses the connection and the peer has received the end of each.
+    pub(crate) async fn served(&self) {
+        self.activity.without_sessions().await;
+        self.activity.without_serving().await;
+        self.activity.delivered().await;
     }
 
     /// Closes the endpoint that exists for this connection alone, if there is one.
