@@ -38,6 +38,9 @@ pub use cluster::{
 pub use command::Command;
 pub use diagnostic::{Diagnostic, SHOWN_LINE, Severity, nearest};
 pub use distribution::members_needing_update;
+pub use environment::{
+    DEFAULT_ACCEPT_ENV, EnvPattern, EnvPatternError, accepts_env, is_never_accepted,
+};
 pub use group::{Entry, Group};
 pub use identity::{ClusterId, IdError, MachineId, SecretSeed, SeedError, looks_like_id52};
 pub use machine::Machine;

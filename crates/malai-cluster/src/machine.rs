@@ -13,6 +13,7 @@ pub struct Machine {
     pub(crate) id: MachineId,
     pub(crate) allow_from: Option<AllowList>,
     pub(crate) allow_shell: Option<AllowList>,
+    pub(crate) allow_files: Option<AllowList>,
     pub(crate) usernames: Box<[UserName]>,
     pub(crate) accept_env: Option<Box<[EnvPattern]>>,
     /// Sorted by name.
@@ -53,6 +54,11 @@ impl Machine {
     /// Who may open a shell; none is whoever may run commands.
     pub fn allow_shell(&self) -> Option<&AllowList> {
         self.allow_shell.as_ref()
+    }
+
+    /// Who may copy files; none is whoever may open a shell.
+    pub fn allow_files(&self) -> Option<&AllowList> {
+        self.allow_files.as_ref()
     }
 
     /// Its command entries, by name.

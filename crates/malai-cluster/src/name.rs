@@ -30,6 +30,7 @@ pub const VERBS: &[&str] = &[
     "completions",
     "man",
     "ssh",
+    "sftp-server",
     "ping",
     "help",
     "list",

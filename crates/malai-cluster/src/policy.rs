@@ -21,6 +21,8 @@ pub enum Action<'a> {
     /// Run a line that was written for a shell, as ssh sends them. A line of plain words is decided as their
     /// argument list; any other is run by the user's login shell.
     Line(&'a [u8]),
+    /// Serve a subsystem of ssh's.
+    Subsystem(&'a str),
 }
 
 /// Who wants to do what where.
@@ -61,7 +63,7 @@ impl Grant {
     pub fn argv(&self) -> &[Vec<u8>] {
         match &self.run {
             Run::Command(argv) | Run::Forced { argv, .. } => argv,
-            Run::Shell | Run::Line(_) => &[],
+            Run::Shell | Run::Line(_) | Run::Sftp => &[],
         }
     }
 }
@@ -75,6 +77,8 @@ pub enum Run {
     Shell,
     /// This line, by the user's login shell.
     Line(Vec<u8>),
+    /// malai's own sftp server.
+    Sftp,
     /// This argument list, whatever was asked for: a `forced` command entry.
     Forced {
         /// What runs.
@@ -160,6 +164,18 @@ pub enum Refusal {
         /// "user `web`".
         user: String,
     },
+    /// Not in the list that decides about files.
+    #[error("{rule} does not allow you to copy files")]
+    NotInFiles {
+        /// `machine.web01.allow_files`, or the list that counts where it has none.
+        rule: String,
+    },
+    /// There is no subsystem of this name.
+    #[error("there is no subsystem `{name}` here; malai has `sftp`")]
+    NoSubsystem {
+        /// As asked for, made safe to show.
+        name: String,
+    },
     /// The caller asked for a user whom the rule's `username` does not name.
     #[error("{rule} does not allow you to run as user `{user}`; {allowed}")]
     NotAsUser {
@@ -188,11 +204,14 @@ impl Refusal {
             | Refusal::Arguments { rule }
             | Refusal::NotInShell { rule }
             | Refusal::NotAccepted { rule }
+            | Refusal::NotInFiles { rule }
             | Refusal::NotAsUser { rule, .. }
             | Refusal::UserNotAccepted { rule, .. } => Some(rule),
-            Refusal::NotAMember | Refusal::NotAMachine | Refusal::EmptyCommand | Refusal::Nul => {
-                None
-            }
+            Refusal::NotAMember
+            | Refusal::NotAMachine
+            | Refusal::NoSubsystem { .. }
+            | Refusal::EmptyCommand
+            | Refusal::Nul => None,
         }
     }
 }

@@ -20,6 +20,16 @@ pub enum RecordedAction {
     },
     /// The login shell.
     Shell,
+    /// A line that was written for a shell.
+    Line {
+        /// The line, as far as it has room and may be recorded.
+        line: Argument,
+    },
+    /// A subsystem.
+    Subsystem {
+        /// Its name.
+        name: String,
+    },
     /// A kind of a newer malai.
     #[serde(other)]
     Other,
@@ -30,6 +40,21 @@ impl RecordedAction {
     pub fn new(action: &Action, arguments: bool) -> Self {
         match action {
             Action::Shell => Self::Shell,
+            Action::Line(line) => {
+                // Its first word is what a command's name is.
+                let end = line.iter().position(u8::is_ascii_whitespace);
+                let kept = match arguments {
+                    true => line,
+                    false => &line[..end.unwrap_or(line.len())],
+                };
+                let (mut list, _) = Argument::list(&[kept.to_vec()], true);
+                Self::Line {
+                    line: list.pop().unwrap_or(Argument::Text(String::new())),
+                }
+            }
+            Action::Subsystem(name) => Self::Subsystem {
+                name: malai_cluster::escape(name).chars().take(64).collect(),
+            },
             Action::Exec(argv) => {
                 let (argv, argv_left_out) = Argument::list(argv, arguments);
                 Self::Exec {
@@ -44,7 +69,7 @@ impl RecordedAction {
     pub fn argv(&self) -> &[Argument] {
         match self {
             Self::Exec { argv, .. } => argv,
-            Self::Shell | Self::Other => &[],
+            Self::Shell | Self::Line { .. } | Self::Subsystem { .. } | Self::Other => &[],
         }
     }
 
@@ -62,6 +87,8 @@ impl RecordedAction {
                 words.join(" ")
             }
             Self::Shell => "(a shell)".to_owned(),
+            Self::Line { line } => format!("(a line) {}", line.shown()),
+            Self::Subsystem { name } => format!("(subsystem {})", malai_cluster::escape(name)),
             Self::Other => "(something that a newer malai knows)".to_owned(),
         }
     }

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::peer::exec::{Action, Signal, Size, Terminal};
+use crate::peer::exec::{ExecRequest, Signal, Size, Terminal};
 
 /// The version of what is said over the socket. The two programs are usually one binary; they differ
 /// only while an upgrade is under way.
@@ -39,7 +39,7 @@ pub struct Exec {
     /// The target as typed, `<machine>.<cluster>`.
     pub target: String,
     /// What is to be run.
-    pub action: Action,
+    pub request: ExecRequest,
     /// How standard input reaches the daemon.
     pub stdin: Stdin,
     /// The terminal that the command is to be given; without one it has pipes.

@@ -13,6 +13,7 @@ pub mod peer;
 pub mod ping;
 pub mod refusal;
 pub mod sessions;
+pub mod sftp;
 pub mod status;
 pub mod time;
 pub mod version;

@@ -27,7 +27,7 @@ const NODE_FLOORS: [&[&str]; 11] = [
     &["node"],
     &["cluster"],
     &["peer"],
-    &["exec", "sync"],
+    &["exec", "files", "sync"],
     &["server", "client"],
     &["service"],
     &["daemon", "doctor"],

@@ -379,6 +379,10 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
             .allow_shell
             .as_ref()
             .map(|list| self.allow_list(list));
+        let allow_files = section
+            .allow_files
+            .as_ref()
+            .map(|list| self.allow_list(list));
         let mut commands: Vec<Command> = section
             .commands
             .iter()
@@ -401,6 +405,7 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
             id: section.id.as_ref()?.value,
             allow_from,
             allow_shell,
+            allow_files,
             usernames: section.usernames.clone().into(),
             accept_env: section.accept_env.clone().map(Into::into),
             commands: commands.into(),

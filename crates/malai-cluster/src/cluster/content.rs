@@ -279,6 +279,7 @@ impl<'t> Reader<'t> {
             return Err(problem(place, "the machine is not in its place"));
         }
         let accept_env = self.env_patterns()?;
+        let allow_files = self.list("allow_files")?;
         let allow_from = self.list("allow_from")?;
         let allow_shell = self.list("allow_shell")?;
         let (value, span) = self.id()?;
@@ -291,6 +292,7 @@ impl<'t> Reader<'t> {
             id: Some(Spanned { value, span }),
             allow_from,
             allow_shell,
+            allow_files,
             usernames,
             accept_env,
             commands: Vec::new(),

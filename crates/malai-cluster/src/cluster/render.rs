@@ -25,6 +25,9 @@ pub(super) fn render(cluster: &Cluster) -> String {
             let patterns = patterns.iter().map(|pattern| string(&pattern.to_string()));
             line(&mut out, "accept_env", &strings(patterns));
         }
+        if let Some(list) = machine.allow_files() {
+            line(&mut out, "allow_files", &array(list.entries()));
+        }
         if let Some(list) = machine.allow_from() {
             line(&mut out, "allow_from", &array(list.entries()));
         }
@@ -91,6 +94,7 @@ fn line(out: &mut String, key: &str, value: &str) {
 fn format_of(cluster: &Cluster) -> u32 {
     let is_new = |machine: &Machine| {
         machine.accept_env().is_some()
+            || machine.allow_files().is_some()
             || machine.usernames().len() > 1
             || machine
                 .commands()

@@ -41,6 +41,10 @@ fn grant(cluster: &Cluster, request: &Request<'_>) -> Result<Grant, Refusal> {
     match request.action {
         Action::Shell => asked.shell(Run::Shell),
         Action::Exec(argv) => asked.argument_list(argv),
+        Action::Subsystem("sftp") => asked.files(),
+        Action::Subsystem(name) => Err(Refusal::NoSubsystem {
+            name: escape(name).chars().take(80).collect(),
+        }),
         Action::Line(line) if line.contains(&0) => Err(Refusal::Nul),
         Action::Line(line) if line.trim_ascii().is_empty() => Err(Refusal::EmptyCommand),
         Action::Line(line) => match split_line(line) {
@@ -55,6 +59,7 @@ fn original(action: Action<'_>) -> Result<Vec<u8>, Refusal> {
     let line = match action {
         Action::Shell => Vec::new(),
         Action::Line(line) => line.to_vec(),
+        Action::Subsystem(name) => name.as_bytes().to_vec(),
         Action::Exec(argv) => {
             let words: Vec<_> = argv.iter().map(|word| quote_exactly(word)).collect();
             words.join(&b' ')
@@ -174,6 +179,31 @@ impl Asked<'_> {
         Ok(Grant {
             run,
             user: self.user_of(self.machine.usernames(), || self.path("username"))?,
+            rule,
+        })
+    }
+
+    /// Files: `allow_files`, by default as a shell, since who writes files as a user can be that user.
+    fn files(&self) -> Result<Grant, Refusal> {
+        let machine = self.machine;
+        let lists = [
+            (machine.allow_files(), "allow_files"),
+            (machine.allow_shell(), "allow_shell"),
+        ];
+        let own = lists
+            .into_iter()
+            .find_map(|(list, name)| Some((list?, name)));
+        let (list, name) = own.map_or((machine.allow_from(), "allow_from"), |(list, name)| {
+            (Some(list), name)
+        });
+        let rule = self.rule(
+            list,
+            || self.path(name),
+            |rule| Refusal::NotInFiles { rule },
+        )?;
+        Ok(Grant {
+            run: Run::Sftp,
+            user: self.user_of(machine.usernames(), || self.path("username"))?,
             rule,
         })
     }

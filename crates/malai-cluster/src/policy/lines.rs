@@ -44,6 +44,7 @@ fn shown(decision: Decision) -> String {
             let run = match &grant.run {
                 Run::Command(_) => format!("{words:?}"),
                 Run::Shell => "a shell".to_owned(),
+                Run::Sftp => "files".to_owned(),
                 Run::Line(line) => format!("$SHELL -c {:?}", crate::escape_bytes(line)),
                 Run::Forced { original, .. } => {
                     format!("{words:?} for {:?}", crate::escape_bytes(original))
@@ -120,6 +121,52 @@ fn a_line_of_plain_words_is_their_argument_list_and_any_other_needs_a_shell() {
             text.escape_ascii().to_string()
         );
     }
+}
+
+#[test]
+fn files_are_granted_as_a_shell_unless_they_have_a_list_of_their_own() {
+    let gets = |rule: &str, who: &str, name: &str| {
+        let cluster = cluster(&format!(
+            "[machine.web01]\nid52 = \"{WEB01}\"\n{rule}\n[machine.laptop]\nid52 = \"{LAPTOP}\"\n[machine.boss]\nid52 = \"{MANAGER}\"\n"
+        ));
+        let (from, to, action) = (id(who), id(WEB01), Action::Subsystem(name));
+        let request = Request {
+            from,
+            to,
+            action,
+            user: None,
+        };
+        shown(decide(&cluster, &request, None))
+    };
+    let all = "allow_from = \"laptop\"\n";
+    let shell = "allow_from = \"laptop\"\nallow_shell = \"boss\"\n";
+    let files = "allow_from = \"laptop\"\nallow_shell = \"boss\"\nallow_files = \"laptop\"\n";
+    for (rule, who, expected) in [
+        (all, LAPTOP, "files as -"),
+        (
+            all,
+            MANAGER,
+            "refused: machine.web01.allow_from does not allow you to copy files",
+        ),
+        (shell, MANAGER, "files as -"),
+        (
+            shell,
+            LAPTOP,
+            "refused: machine.web01.allow_shell does not allow you to copy files",
+        ),
+        (files, LAPTOP, "files as -"),
+        (
+            files,
+            MANAGER,
+            "refused: machine.web01.allow_files does not allow you to copy files",
+        ),
+    ] {
+        assert_eq!(gets(rule, who, "sftp"), expected, "{rule}");
+    }
+    assert_eq!(
+        gets(all, LAPTOP, "netconf"),
+        "refused: there is no subsystem `netconf` here; malai has `sftp`"
+    );
 }
 
 #[test]
@@ -236,6 +283,7 @@ fn the_lowest_format_that_suffices_is_written() {
         ("username = [\"web\"]", 1),
         ("username = \"web,deploy\"", 2),
         ("accept_env = \"LANG APP_*\"", 2),
+        ("allow_files = \"*\"", 2),
         ("[machine.web01.command.x]\nforced = true", 2),
         ("[machine.web01.command.x]\nforced = false", 1),
     ] {

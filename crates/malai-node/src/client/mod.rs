@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use malai_cluster::MachineId;
 use malai_wire::Refusal;
-use malai_wire::peer::exec::{Action, Exit, Terminal};
+use malai_wire::peer::exec::{ExecRequest, Exit, Terminal};
 use tokio::sync::mpsc;
 
 use crate::audit::Counts;
@@ -22,7 +22,7 @@ use crate::peer::pool::PeerPool;
 #[derive(Debug)]
 pub struct Caller {
     /// What is to be run.
-    pub action: Action,
+    pub request: ExecRequest,
     /// The terminal that it is to be given; without one it has pipes.
     pub terminal: Option<Terminal>,
     /// Where the command's input comes from.
@@ -109,7 +109,7 @@ pub(crate) async fn run(
         live: Live::new(
             sessions.next_id(),
             cluster_state.alias().clone(),
-            caller.action.clone(),
+            caller.request.action.clone(),
             Some(connection),
             counts.clone(),
         ),

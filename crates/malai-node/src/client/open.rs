@@ -128,7 +128,7 @@ async fn send_open(
     let (mut control, answers) = connection.open(RequestKind::Exec).await?;
     let streams = connection.start_session(&control);
     let open = Open {
-        action: caller.action.clone(),
+        request: caller.request.clone(),
         stdin: !matches!(caller.stdin, Source::Empty),
         terminal: caller.terminal.clone(),
     };

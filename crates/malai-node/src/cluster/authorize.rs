@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use malai_cluster::{
     Cluster, Decision, Grant, MachineId, Request, Run, Snapshot, UserName, decide,
 };
-use malai_wire::peer::exec::Action;
+use malai_wire::peer::exec::{Action, ExecRequest};
 use malai_wire::{Refusal, RefusalCode, audit};
 
 use crate::audit::{Counts, Origin};
@@ -39,6 +39,12 @@ pub(crate) struct Command {
     pub from: MachineId,
     /// What was asked for: an argument list, or a shell.
     pub asked: Action,
+    /// The user whom the caller asked for.
+    pub user: Option<String>,
+    /// The environment variables that the caller sent and this machine accepts.
+    pub env: Vec<(String, Vec<u8>)>,
+    /// Whether standard output and standard error are one stream.
+    pub one_output: bool,
     /// What to run and by which rule.
     pub grant: Grant,
     /// The user it runs as.
@@ -75,8 +81,9 @@ pub(crate) fn exec(
     cluster_state: &ClusterState,
     from: MachineId,
     origin: Origin,
-    action: &Action,
+    asked: &ExecRequest,
 ) -> Result<Granted<Command>, Refusal> {
+    let action = &asked.action;
     if !cluster_state.node.serves && from != cluster_state.local_id {
         return Err(Refusal::new(
             RefusalCode::NotServing,
@@ -90,7 +97,7 @@ pub(crate) fn exec(
                 .audit
                 .request(cluster_state.requester(from), origin, action);
         let judged = ensure_not_stopping(cluster_state)
-            .and_then(|()| decide_exec(cluster_state, from, action));
+            .and_then(|()| decide_exec(cluster_state, from, action, asked.user.as_deref()));
         // The revision that is recorded is the one that was judged by.
         if request.revision == cluster_state.header().map(|header| header.revision) {
             break (judged, request);
@@ -118,6 +125,9 @@ pub(crate) fn exec(
     Ok(Granted(Command {
         from,
         asked: action.clone(),
+        user: asked.user.clone(),
+        env: accepted_env(&cluster, &cluster_state.local_id, asked),
+        one_output: asked.one_output,
         grant,
         run_as,
         cluster,
@@ -138,6 +148,7 @@ pub(crate) fn begin(
     let guard = cluster_state.node.sessions.begin(Session {
         live: Live::new(command.session, alias, asked, connection, counts),
         from: command.from,
+        user: command.user.clone(),
         run_as: command.run_as.clone(),
         rule: command.grant.rule.clone(),
     });
@@ -157,7 +168,12 @@ pub(crate) fn reauthorize_all(cluster_state: &ClusterState) {
 /// with the reason.
 fn reauthorize(cluster_state: &ClusterState, session: &Session) {
     let live = &session.live;
-    let reason = match decide_exec(cluster_state, session.from, &live.asked) {
+    let reason = match decide_exec(
+        cluster_state,
+        session.from,
+        &live.asked,
+        session.user.as_deref(),
+    ) {
         Ok((_, run_as)) if run_as.uid == session.run_as.uid => return,
         Ok((_, run_as)) => match &run_as.name {
             Some(name) => format!(
@@ -171,6 +187,25 @@ fn reauthorize(cluster_state: &ClusterState, session: &Session) {
     let reason = format!("ended, since the configuration has changed: {reason}");
     tracing::info!(cluster = %live.alias, peer = %session.from.short(), session = live.id, "{reason}");
     live.end(Refusal::new(RefusalCode::NotAllowed, reason));
+}
+
+/// The variables of a request that this machine's `accept_env` lets in. A name or value that no environment can hold
+/// is left out like one that is not accepted.
+fn accepted_env(
+    cluster: &Cluster,
+    machine: &MachineId,
+    asked: &ExecRequest,
+) -> Vec<(String, Vec<u8>)> {
+    let patterns = cluster
+        .machine(machine)
+        .and_then(|machine| machine.accept_env());
+    let can_be_set = |name: &str, value: &[u8]| {
+        !name.contains(['=', '\0']) && !name.is_empty() && !value.contains(&0)
+    };
+    let accepted = asked.env.iter().filter(|(name, value)| {
+        can_be_set(name, value) && malai_cluster::accepts_env(patterns, name)
+    });
+    accepted.cloned().collect()
 }
 
 /// Whether anything may begin here any more.
@@ -194,13 +229,14 @@ pub(crate) fn decide_exec(
     cluster_state: &ClusterState,
     from: MachineId,
     action: &Action,
+    user: Option<&str>,
 ) -> Result<(Grant, RunAs), Refusal> {
     let cluster = in_force(cluster_state)?;
     let request = Request {
         from,
         to: cluster_state.local_id,
         action: action.asked(),
-        user: None,
+        user,
     };
     match decide(&cluster, &request, cluster_state.accept().as_deref()) {
         Decision::Allow(grant) => {
@@ -288,12 +324,16 @@ pub(crate) fn compare(
 /// arguments out of the record.
 fn shown(cluster_state: &ClusterState, action: &Action) -> String {
     const MOST: usize = 200;
-    let Action::Exec(argv) = action else {
-        return "a shell".to_owned();
+    let argv = match action {
+        Action::Exec(argv) => argv,
+        Action::Shell => return "a shell".to_owned(),
+        Action::Subsystem(name) => return format!("subsystem {}", malai_cluster::escape(name)),
+        Action::Line(line) => std::slice::from_ref(line),
     };
     let mut text = String::new();
     let argv = match cluster_state.node.audit.settings().arguments {
-        true => &argv[..],
+        true => argv,
+        false if matches!(action, Action::Line(_)) => return "a line".to_owned(),
         false => &argv[..argv.len().min(1)],
     };
     for argument in argv {

@@ -377,7 +377,7 @@ fn caller(
     let stdout = Sink::adopt(next()?)?;
     let stderr = Sink::adopt(next()?)?;
     Ok(Caller {
-        action: exec.action.clone(),
+        request: exec.request.clone(),
         terminal: exec.terminal.clone(),
         stdin,
         stdout,

@@ -6,5 +6,6 @@ pub(crate) mod kill;
 pub(crate) mod pipes;
 pub(crate) mod process;
 pub(crate) mod spawn;
+pub(crate) mod ssh_env;
 pub(crate) mod stdio;
 pub(crate) mod terminal;

@@ -16,6 +16,7 @@ use tokio::process::Child;
 
 use crate::cluster::authorize::Command;
 use crate::cluster::state::ClusterState;
+use crate::exec::ssh_env;
 use crate::node::reaper::Kind;
 use crate::os::pty::Pty;
 use crate::os::user::PrivilegeDrop;
@@ -42,6 +43,8 @@ pub(super) fn argument_list(command: &Command) -> Vec<Vec<u8>> {
     };
     match &command.grant.run {
         Run::Shell => vec![shell()],
+        // This same program, as whichever user it is to be.
+        Run::Sftp => vec![b"/proc/self/exe".to_vec(), b"sftp-server".to_vec()],
         Run::Line(line) => vec![shell(), b"-c".to_vec(), line.clone()],
         Run::Command(argv) | Run::Forced { argv, .. } => argv.clone(),
     }
@@ -62,7 +65,8 @@ pub(super) enum ParentStdio {
     Pipes {
         stdin: OwnedFd,
         stdout: OwnedFd,
-        stderr: OwnedFd,
+        /// None where both outputs are one pipe.
+        stderr: Option<OwnedFd>,
     },
     /// A terminal for all.
     Terminal(Arc<Pty>),
@@ -152,16 +156,14 @@ fn spawn_as(
     if let Some(name) = &run_as.name {
         spawn.env("USER", name).env("LOGNAME", name);
     }
+    for (name, value) in &command.env {
+        spawn.env(name, OsStr::from_bytes(value));
+    }
     spawn.envs(run_as.shell.iter().map(|shell| ("SHELL", shell)));
     spawn.env("HOME", &run_as.home);
     spawn
         .env("MALAI_CLIENT_ID52", command.from.to_string())
         .env("MALAI_CLUSTER", cluster_state.alias().as_str());
-    if let Run::Forced { original, .. } = &command.grant.run
-        && !original.is_empty()
-    {
-        spawn.env("SSH_ORIGINAL_COMMAND", OsStr::from_bytes(original));
-    }
     if let Some(machine) = command.cluster.machine(&command.from) {
         spawn.env("MALAI_CLIENT_MACHINE", machine.name().as_str());
     }
@@ -172,6 +174,7 @@ fn spawn_as(
                 io::Error::other(format!("it cannot be given a terminal: {error}"))
             })?;
             spawn.env("TERM", terminal.term.as_str());
+            spawn.envs(ssh_env::variables(cluster_state, command, Some(&pty)));
             spawn.stdin(pty.side_of_command()?);
             spawn.stdout(pty.side_of_command()?);
             spawn.stderr(pty.side_of_command()?);
@@ -181,8 +184,20 @@ fn spawn_as(
             // Made here, since tokio's own would have to be taken from it again before they can be used.
             let (its_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
             let (stdout, its_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
-            let (stderr, its_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
-            for ours in [&stdin, &stdout, &stderr] {
+            // Where the caller has one open file for both, the command has one pipe, so that its lines stand in the
+            // order in which it wrote them.
+            let (stderr, its_stderr) = match command.one_output {
+                true => (None, its_stdout.try_clone()?),
+                false => {
+                    let (stderr, its_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+                    (Some(stderr), its_stderr)
+                }
+            };
+            spawn.envs(ssh_env::variables(cluster_state, command, None));
+            for ours in [Some(&stdin), Some(&stdout), stderr.as_ref()]
+                .into_iter()
+                .flatten()
+            {
                 // Of this end alone: the command's is another open file.
                 rustix::fs::fcntl_setfl(ours, OFlags::NONBLOCK)?;
             }

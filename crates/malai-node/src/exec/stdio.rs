@@ -86,14 +86,17 @@ impl IoTasks {
                     counts.clone(),
                     |counts| &counts.stdout,
                 ))),
-                tokio::spawn(Box::pin(pipes::drain(
-                    stderr,
-                    err_sink,
-                    gate,
-                    err_end,
-                    counts,
-                    |counts| &counts.stderr,
-                ))),
+                match stderr {
+                    Some(stderr) => tokio::spawn(Box::pin(pipes::drain(
+                        stderr,
+                        err_sink,
+                        gate,
+                        err_end,
+                        counts,
+                        |counts| &counts.stderr,
+                    ))),
+                    None => tokio::spawn(async { (0, Ok(())) }),
+                },
             ),
             ParentStdio::Terminal(pty) => {
                 let (reader, writer) = (pty.reader()?, pty.writer()?);

@@ -58,6 +58,8 @@ pub(crate) struct Session {
     pub live: Live,
     /// Who asked for it.
     pub from: MachineId,
+    /// The user whom the caller asked for.
+    pub user: Option<String>,
     /// The user it runs as.
     pub run_as: RunAs,
     /// The rule that allowed it.

@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn transitions() {
-        let transitions: [(&str, fn(&mut Phase) -> bool); 5] = [
+        type Transition = fn(&mut Phase) -> bool;
+        let transitions: [(&str, Transition); 5] = [
             ("greet", |phase| phase.greet(serving())),
             ("reject", Phase::reject),
             ("admit", Phase::admit),

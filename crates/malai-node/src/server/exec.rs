@@ -48,7 +48,7 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
         &connection.cluster_state,
         connection.peer,
         connection.address().into(),
-        &open.action,
+        &open.request,
     ) {
         Ok(granted) => granted,
         Err(refusal) => return refuse(connection, &mut send, refusal).await,

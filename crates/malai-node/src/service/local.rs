@@ -29,7 +29,7 @@ pub(crate) async fn run(
         cluster_state,
         cluster_state.local_id,
         Origin::Here,
-        &caller.action,
+        &caller.request,
     ) {
         Ok(granted) => granted,
         Err(refusal) => return (Err(refused(refusal)), None),

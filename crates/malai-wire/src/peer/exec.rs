@@ -12,12 +12,37 @@ use crate::refusal::Refusal;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
     /// What is to be run.
-    pub action: Action,
+    pub request: ExecRequest,
     /// Whether a stream for standard input follows; without one the command reads end of file.
     pub stdin: bool,
     /// The terminal that it is to be given; without one it has pipes. With one there is no stream for
     /// standard error: a terminal has one output.
     pub terminal: Option<Terminal>,
+}
+
+/// What a caller asks to have run, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// What is to be run.
+    pub action: Action,
+    /// The user to run as, where the caller names one; else the machine's configuration says.
+    pub user: Option<String>,
+    /// Environment variables, of which the machine takes those that it accepts.
+    pub env: Vec<(String, Vec<u8>)>,
+    /// Whether standard output and standard error are one stream, because they are one open file at the caller.
+    pub one_output: bool,
+}
+
+impl From<Action> for ExecRequest {
+    /// The action with nothing else asked for.
+    fn from(action: Action) -> Self {
+        Self {
+            action,
+            user: None,
+            env: Vec::new(),
+            one_output: false,
+        }
+    }
 }
 
 /// What is to be run.
@@ -27,6 +52,10 @@ pub enum Action {
     Exec(Vec<Vec<u8>>),
     /// The login shell of the user whom things run as there.
     Shell,
+    /// A line that was written for a shell, as ssh sends them: any bytes but NUL.
+    Line(Vec<u8>),
+    /// A subsystem by its name, as ssh has them: `sftp`.
+    Subsystem(String),
 }
 
 impl Action {
@@ -35,14 +64,16 @@ impl Action {
         match self {
             Action::Exec(argv) => malai_cluster::Action::Exec(argv),
             Action::Shell => malai_cluster::Action::Shell,
+            Action::Line(line) => malai_cluster::Action::Line(line),
+            Action::Subsystem(name) => malai_cluster::Action::Subsystem(name),
         }
     }
 
-    /// The argument list; empty for a shell.
+    /// The argument list; empty for anything but a command.
     pub fn argv(&self) -> &[Vec<u8>] {
         match self {
             Action::Exec(argv) => argv,
-            Action::Shell => &[],
+            Action::Shell | Action::Line(_) | Action::Subsystem(_) => &[],
         }
     }
 }

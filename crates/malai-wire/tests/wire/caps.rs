@@ -43,7 +43,7 @@ fn the_longest_argument_list_fits_and_a_longer_one_does_not() {
     // Linux allows 6 MiB of arguments at most, each with its end and its pointer counted in.
     let open = |bytes: usize| {
         FromClient::Open(Open {
-            action: Action::Exec(vec![vec![b'x'; 128 * 1024]; bytes / (128 * 1024)]),
+            request: Action::Exec(vec![vec![b'x'; 128 * 1024]; bytes / (128 * 1024)]).into(),
             stdin: true,
             terminal: None,
         })

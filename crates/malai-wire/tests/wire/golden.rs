@@ -10,7 +10,7 @@ use malai_wire::control::{
 };
 use malai_wire::frame::{HEAD, Tagged};
 use malai_wire::peer::exec::{
-    Action, Exit, FromClient, FromServer, Open, Signal, Size, Status, Term, Terminal,
+    Action, ExecRequest, Exit, FromClient, FromServer, Open, Signal, Size, Status, Term, Terminal,
 };
 use malai_wire::peer::hello::{Greeting, Hello};
 use malai_wire::peer::sync::{Compare, Content, Fetch, Fetched};
@@ -157,14 +157,14 @@ fn the_hello() {
 fn a_command() {
     let open = |argv: &[&[u8]], stdin| {
         FromClient::Open(Open {
-            action: Action::Exec(argv.iter().map(|word| word.to_vec()).collect()),
+            request: Action::Exec(argv.iter().map(|word| word.to_vec()).collect()).into(),
             stdin,
             terminal: None,
         })
     };
     let shell = |terminal| {
         FromClient::Open(Open {
-            action: Action::Shell,
+            request: Action::Shell.into(),
             stdin: true,
             terminal,
         })
@@ -175,6 +175,27 @@ fn a_command() {
             ("Open, no stdin", open(&[b"a\xff"], false)),
             ("Open, shell", shell(None)),
             ("Open, terminal", shell(Some(terminal()))),
+            (
+                "Open, line",
+                FromClient::Open(Open {
+                    request: ExecRequest {
+                        action: Action::Line(b"ls *".to_vec()),
+                        user: Some("web".into()),
+                        env: vec![("LANG".into(), b"C".to_vec())],
+                        one_output: true,
+                    },
+                    stdin: false,
+                    terminal: None,
+                }),
+            ),
+            (
+                "Open, subsystem",
+                FromClient::Open(Open {
+                    request: Action::Subsystem("sftp".into()).into(),
+                    stdin: true,
+                    terminal: None,
+                }),
+            ),
             ("Signal Hup", FromClient::Signal(Signal::Hup)),
             ("Signal Int", FromClient::Signal(Signal::Int)),
             ("Signal Quit", FromClient::Signal(Signal::Quit)),
@@ -184,10 +205,12 @@ fn a_command() {
             ("Resize", FromClient::Resize(size())),
         ],
         &expect![[r#"
-            Open               0000000c 01 0002027073036175780100
-            Open, no stdin     00000008 01 00010261ff0000
-            Open, shell        00000004 01 010100
-            Open, terminal     0000000f 01 01010105787465726d501800ac02
+            Open               0000000f 01 0002027073036175780000000100
+            Open, no stdin     0000000b 01 00010261ff0000000000
+            Open, shell        00000007 01 010000000100
+            Open, terminal     00000012 01 01000000010105787465726d501800ac02
+            Open, line         00000017 01 02046c73202a010377656201044c414e470143010000
+            Open, subsystem    0000000c 01 0304736674700000000100
             Signal Hup         00000002 02 00
             Signal Int         00000002 02 01
             Signal Quit        00000002 02 02
@@ -261,14 +284,14 @@ fn the_control_socket() {
     let exec = |stdin| {
         Request::Exec(Exec {
             target: "web01.demo".to_owned(),
-            action: Action::Exec(vec![b"true".to_vec()]),
+            request: Action::Exec(vec![b"true".to_vec()]).into(),
             stdin,
             terminal: None,
         })
     };
     let shell = Request::Exec(Exec {
         target: "web01.demo".to_owned(),
-        action: Action::Shell,
+        request: Action::Shell.into(),
         stdin: Stdin::Streamed,
         terminal: Some(terminal()),
     });
@@ -303,12 +326,12 @@ fn the_control_socket() {
             ask Rescan, all    00000003 02 0001
             ask Rescan demo    00000008 02 010464656d6f01
             ask Stop           00000001 03
-            ask Exec           00000015 04 0a77656230312e64656d6f000104747275650000
-            ask Exec, streamed 00000015 04 0a77656230312e64656d6f000104747275650100
-            ask Exec, no stdin 00000015 04 0a77656230312e64656d6f000104747275650200
+            ask Exec           00000018 04 0a77656230312e64656d6f000104747275650000000000
+            ask Exec, streamed 00000018 04 0a77656230312e64656d6f000104747275650000000100
+            ask Exec, no stdin 00000018 04 0a77656230312e64656d6f000104747275650000000200
             ask Sessions       00000001 06
             ask EndSession     00000003 07 ac02
-            ask Exec, shell    0000001a 04 0a77656230312e64656d6f01010105787465726d501800ac02
+            ask Exec, shell    0000001d 04 0a77656230312e64656d6f01000000010105787465726d501800ac02
             ask Resolve        0000000b 05 09407765622e64656d6f
             ask Ping           0000000f 08 0a77656230312e64656d6f038827
         "#]],

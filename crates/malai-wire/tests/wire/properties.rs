@@ -7,7 +7,7 @@ use malai_wire::control::{
 };
 use malai_wire::frame::{CONTENT, HEAD, Tagged, parse_head};
 use malai_wire::peer::exec::{
-    Action, Exit, FromClient, FromServer, Open, Signal, Size, Status, Term, Terminal,
+    Action, ExecRequest, Exit, FromClient, FromServer, Open, Signal, Size, Status, Term, Terminal,
 };
 use malai_wire::peer::hello::{Greeting, Hello};
 use malai_wire::peer::sync::{Compare, Content, Fetch, Fetched};
@@ -48,7 +48,12 @@ fn argv() -> impl Strategy<Value = Vec<Vec<u8>>> {
 }
 
 fn action() -> impl Strategy<Value = Action> {
-    prop_oneof![argv().prop_map(Action::Exec), Just(Action::Shell)]
+    prop_oneof![
+        argv().prop_map(Action::Exec),
+        Just(Action::Shell),
+        vec(any::<u8>(), 0..50).prop_map(Action::Line),
+        any::<String>().prop_map(Action::Subsystem),
+    ]
 }
 
 fn size() -> impl Strategy<Value = Size> {
@@ -90,11 +95,22 @@ fn greeting() -> impl Strategy<Value = Greeting> {
         })
 }
 
+fn request_of_exec() -> impl Strategy<Value = ExecRequest> {
+    let env = vec((any::<String>(), vec(any::<u8>(), 0..20)), 0..4);
+    let user = prop::option::of(any::<String>());
+    (action(), user, env, any::<bool>()).prop_map(|(action, user, env, one_output)| ExecRequest {
+        action,
+        user,
+        env,
+        one_output,
+    })
+}
+
 fn from_client() -> impl Strategy<Value = FromClient> {
     prop_oneof![
-        (action(), any::<bool>(), terminal()).prop_map(|(action, stdin, terminal)| {
+        (request_of_exec(), any::<bool>(), terminal()).prop_map(|(request, stdin, terminal)| {
             FromClient::Open(Open {
-                action,
+                request,
                 stdin,
                 terminal,
             })
@@ -152,11 +168,11 @@ fn request() -> impl Strategy<Value = Request> {
         })),
         any::<(Option<String>, bool)>()
             .prop_map(|(cluster, typed)| Request::Rescan(Rescan { cluster, typed })),
-        (any::<String>(), action(), stdin, terminal()).prop_map(
-            |(target, action, stdin, terminal)| {
+        (any::<String>(), request_of_exec(), stdin, terminal()).prop_map(
+            |(target, request, stdin, terminal)| {
                 Request::Exec(Exec {
                     target,
-                    action,
+                    request,
                     stdin,
                     terminal,
                 })

@@ -137,7 +137,6 @@ const VERBS: &[(&str, &str)] = &[
     ("start", "malai daemon"),
     ("scp", "malai <machine>.<cluster> cat <file>"),
     ("sftp", "malai <machine>.<cluster> cat <file>"),
-    ("ssh", "malai <machine>.<cluster>"),
     ("sync", "malai rescan"),
     ("test", "malai ping <targets>, and malai doctor"),
     (
@@ -178,7 +177,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ),
     (
         "-o",
-        "malai has no options of ssh; its settings are in $MALAI_HOME/malai.toml",
+        "malai ssh takes ssh's options; malai's own settings are in $MALAI_HOME/malai.toml",
     ),
     ("-F", "malai's settings are in $MALAI_HOME/malai.toml"),
     (

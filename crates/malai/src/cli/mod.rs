@@ -4,10 +4,12 @@ pub mod cluster;
 pub mod complete;
 pub mod help;
 pub mod instead;
+pub mod ssh;
 pub mod target_options;
 pub mod verbs;
 
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -20,7 +22,7 @@ pub use target_options::{TargetOptions, TtyMode};
 pub use verbs::{
     AuditArgs, CompletionsArgs, DaemonArgs, DemoArgs, DoctorArgs, ExecArgs, ExecCommand, IdArgs,
     ListArgs, LogsArgs, MachineCommand, ManArgs, PingArgs, ReaperArgs, RescanArgs, SessionsArgs,
-    SessionsCommand, Shell, ShellArgs, StatusArgs, WhyArgs,
+    SessionsCommand, SftpServerArgs, Shell, ShellArgs, SshArgs, StatusArgs, WhyArgs,
 };
 
 /// Run commands on your own machines, from your own machines.
@@ -73,6 +75,9 @@ pub enum Command {
     Audit(AuditArgs),
     /// Run a command on a target: the same as `malai <target> <command>...`
     Exec(ExecArgs),
+    /// Run a line on a target by ssh's command line, for the tools that call ssh
+    #[command(disable_help_flag = true, before_help = verbs::SSH_EXAMPLES)]
+    Ssh(SshArgs),
     /// Open a shell on a target: the same as `malai <target>`
     Shell(ShellArgs),
     /// Say whether somebody may do something, by which rule, and where it is written
@@ -90,6 +95,9 @@ pub enum Command {
     Version,
     /// Show malai at work: a throwaway cluster of real daemons, on this computer's loopback only
     Demo(DemoArgs),
+    /// Internal: serves the sftp subsystem on its standard streams
+    #[command(hide = true, name = "sftp-server")]
+    SftpServer(SftpServerArgs),
     /// Internal: ends the commands of a malai process that was killed
     #[command(hide = true)]
     Reaper(ReaperArgs),
@@ -102,7 +110,9 @@ impl Command {
     /// What malai exits with when this command fails with an error.
     pub fn failure(&self) -> Exit {
         match self {
-            Command::Target(_) | Command::Exec(_) | Command::Shell(_) => Exit::MALAI,
+            Command::Target(_) | Command::Exec(_) | Command::Shell(_) | Command::Ssh(_) => {
+                Exit::MALAI
+            }
             // A question that has no answer is neither allowed nor refused.
             Command::Why(_) => Exit::USAGE,
             _ => Exit::FAILED,
@@ -129,7 +139,25 @@ pub struct Invocation {
 pub fn parse() -> Result<Invocation, clap::Error> {
     let mut words = std::env::args_os();
     let own_name = words.next();
+    if own_name.as_deref().map(Path::new).and_then(Path::file_name) == Some(OsStr::new("ssh")) {
+        let arguments = words.collect();
+        return Ok(Invocation {
+            on: TargetOptions::default(),
+            command: Command::Ssh(SshArgs {
+                arguments,
+                is_shim: true,
+            }),
+        });
+    }
     match words.next() {
+        // Its options are ssh's, and none of them malai's.
+        Some(first) if first == "ssh" => Ok(Invocation {
+            on: TargetOptions::default(),
+            command: Command::Ssh(SshArgs {
+                arguments: words.collect(),
+                is_shim: false,
+            }),
+        }),
         Some(first) if is_target(&first) => Ok(Invocation {
             on: TargetOptions::default(),
             command: Command::Target(std::iter::once(first).chain(words).collect()),

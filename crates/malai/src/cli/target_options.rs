@@ -1,5 +1,6 @@
 //! What can be said before a target: how its command is run, on one machine or on many.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::ArgAction;
@@ -19,6 +20,9 @@ pub struct TargetOptions {
     /// Give a machine up after this time: 30s, 5m, 1.5h, 1d, or a number of seconds
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub timeout: Option<Duration>,
+    /// Send an environment variable, if the machine accepts it: NAME=value, or NAME for its value here
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<OsString>,
     /// The command reads nothing: this command's standard input is left alone
     #[arg(short, long)]
     pub no_input: bool,
@@ -41,26 +45,40 @@ pub struct TerminalArgs {
     without_terminal: bool,
 }
 
-/// What was wished for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether a session gets a terminal, as ssh decides it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TtyMode {
-    /// Nothing was said: a shell that is opened from a terminal gets one, a command does not.
+    /// A shell that is opened from a terminal gets one, a command does not.
+    #[default]
     Auto,
-    /// A terminal, if there is one here.
-    Terminal,
-    /// A terminal, whatever there is here.
+    /// `-t`: a terminal, if there is one here.
+    Request,
+    /// `-tt`: a terminal, even without one here.
     Force,
-    /// None.
-    None,
+    /// `-T`: none.
+    Never,
+}
+
+impl From<TtyMode> for TerminalArgs {
+    fn from(mode: TtyMode) -> Self {
+        Self {
+            terminal: match mode {
+                TtyMode::Auto | TtyMode::Never => 0,
+                TtyMode::Request => 1,
+                TtyMode::Force => 2,
+            },
+            without_terminal: mode == TtyMode::Never,
+        }
+    }
 }
 
 impl TerminalArgs {
-    /// What was wished for.
+    /// The mode that the options ask for.
     pub fn tty_mode(&self) -> TtyMode {
         match (self.without_terminal, self.terminal) {
-            (true, _) => TtyMode::None,
+            (true, _) => TtyMode::Never,
             (false, 0) => TtyMode::Auto,
-            (false, 1) => TtyMode::Terminal,
+            (false, 1) => TtyMode::Request,
             (false, _) => TtyMode::Force,
         }
     }

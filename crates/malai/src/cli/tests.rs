@@ -27,12 +27,12 @@ fn wish_and_words(line: &[&str]) -> (TtyMode, Vec<OsString>) {
 fn terminals_are_wished_for_as_with_ssh() {
     for (options, expected) in [
         (&[][..], TtyMode::Auto),
-        (&["-t"], TtyMode::Terminal),
+        (&["-t"], TtyMode::Request),
         (&["-tt"], TtyMode::Force),
         (&["-t", "-t"], TtyMode::Force),
-        (&["-T"], TtyMode::None),
-        (&["-t", "-T"], TtyMode::None),
-        (&["-T", "-t"], TtyMode::Terminal),
+        (&["-T"], TtyMode::Never),
+        (&["-t", "-T"], TtyMode::Never),
+        (&["-T", "-t"], TtyMode::Request),
     ] {
         for verb in [&[][..], &["exec"], &["shell"]] {
             let line = [&["malai"], verb, options, &["web01.company"]].concat();

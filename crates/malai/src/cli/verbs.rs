@@ -221,6 +221,34 @@ pub enum ExecCommand {
     Target(Vec<OsString>),
 }
 
+pub(super) const SSH_EXAMPLES: &str = "\
+Examples:
+  malai ssh web@web01.company 'cd /srv && ls *.log | wc -l'
+  malai ssh --shim ~/.malai/shim";
+
+/// What follows `ssh`: ssh's options, host and words, read by [`crate::cli::ssh`].
+#[derive(Debug, clap::Args)]
+pub struct SshArgs {
+    /// ssh's options, a target, and the words of a line
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "SSH'S ARGUMENTS"
+    )]
+    pub arguments: Vec<OsString>,
+    /// Whether this program was called as `ssh`.
+    #[arg(skip)]
+    pub is_shim: bool,
+}
+
+/// What follows `sftp-server`.
+#[derive(Debug, clap::Args)]
+pub struct SftpServerArgs {
+    /// Serve what is below this folder, and nothing else
+    #[arg(long)]
+    pub folder: Option<PathBuf>,
+}
+
 const SHELL_EXAMPLES: &str = "\
 Examples:
   malai shell web01.company

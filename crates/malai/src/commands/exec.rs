@@ -10,7 +10,7 @@ use malai_wire::peer::exec::{Action, Terminal};
 use crate::cli::{TargetOptions, TtyMode, instead};
 use crate::commands::exec_many;
 use crate::exec::route::Route;
-use crate::exec::{direct, via_daemon};
+use crate::exec::{direct, request, via_daemon};
 use crate::output::Printer;
 use crate::output::exit::Exit;
 use crate::terminal;
@@ -67,25 +67,65 @@ pub(super) fn run_on(
             );
         }
     };
+    let (user, target) = match request::user_of(target) {
+        // What is neither a target nor a short name for one is answered as it was typed.
+        (Some(_), rest) if !rest.contains('.') && !is_alias(home, rest) => (None, target),
+        taken_apart => taken_apart,
+    };
+    let env = on.env.iter().map(|text| request::variable(text));
+    let env = env.collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
+    let wanted = Wanted {
+        action,
+        user: user.map(str::to_owned),
+        env,
+    };
+    run_request(home, target, wanted, on, printer)
+}
+
+/// What is asked of a target.
+pub(super) struct Wanted {
+    /// What is to be run.
+    pub action: Action,
+    /// The user to run as, if one is asked for.
+    pub user: Option<String>,
+    /// Environment variables to send.
+    pub env: Vec<request::Variable>,
+}
+
+/// Runs what is asked for.
+pub(super) fn run_request(
+    home: &Home,
+    target: &str,
+    wanted: Wanted,
+    on: &TargetOptions,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
     let is_plain = is_plain(home, target, on).map_err(|error| {
         let instead = instead::target(target, &Names::of(home));
         instead.map_or(error, anyhow::Error::msg)
     })?;
     if !is_plain {
-        return run_on_several(home, target, action, on, printer);
+        return run_on_several(home, target, wanted, on, printer);
     }
+    let Wanted { action, user, env } = wanted;
     let terminal = terminal_for(&action, on, printer);
     if terminal.is_some() && on.timeout.is_some() {
         anyhow::bail!("--timeout is for what runs without a terminal; -T gives it none");
     }
+    let request = request::of_this_process(action, user, env, terminal.is_some());
     let ending = match Route::of(home)? {
-        Route::Daemon(control) => via_daemon::run(*control, target, action, terminal, on)?,
-        Route::Direct => direct::run(home, target, action, terminal, on)?,
+        Route::Daemon(control) => via_daemon::run(*control, target, request, terminal, on)?,
+        Route::Direct => direct::run(home, target, request, terminal, on)?,
     };
     if let Some(message) = &ending.message {
         printer.say(message);
     }
     Ok(Exit(ending.code))
+}
+
+/// Whether `malai.toml` has this short name for a target.
+fn is_alias(home: &Home, word: &str) -> bool {
+    Settings::load(home).is_ok_and(|settings| settings.aliases.contains_key(word))
 }
 
 /// Whether nothing but one machine is meant, so that its streams are passed on as they are.
@@ -111,36 +151,38 @@ fn is_plain(home: &Home, target: &str, on: &TargetOptions) -> anyhow::Result<boo
 fn run_on_several(
     home: &Home,
     target: &str,
-    action: Action,
+    wanted: Wanted,
     on: &TargetOptions,
     printer: &Printer,
 ) -> anyhow::Result<Exit> {
-    let Action::Exec(argv) = action else {
+    if matches!(wanted.action, Action::Shell | Action::Subsystem(_)) {
         let shown = escape(target);
         anyhow::bail!("what is to be run on {shown}? A shell is for one machine at a time");
-    };
-    if matches!(on.terminal.tty_mode(), TtyMode::Terminal | TtyMode::Force) {
+    }
+    if matches!(on.terminal.tty_mode(), TtyMode::Request | TtyMode::Force) {
         anyhow::bail!("a terminal is for one machine at a time: leave -t out");
     }
     let mut targets = target.to_owned();
     for excluded in &on.exclude {
         targets = Targets::without(&targets, excluded)?;
     }
-    exec_many::run(home, &targets, argv, on, printer)
+    let Wanted { action, user, env } = wanted;
+    let request = request::of_many(action, user, env);
+    exec_many::run(home, &targets, request, on, printer)
 }
 
 /// The terminal that it is given, if it is.
 fn terminal_for(action: &Action, on: &TargetOptions, printer: &Printer) -> Option<Terminal> {
     let given = match on.terminal.tty_mode() {
         TtyMode::Auto => *action == Action::Shell && terminal::is_here() && !on.no_input,
-        TtyMode::Terminal if !terminal::is_here() => {
+        TtyMode::Request if !terminal::is_here() => {
             printer.say(
                 "standard input is no terminal, so that none is given there either; -tt insists",
             );
             false
         }
-        TtyMode::Terminal | TtyMode::Force => true,
-        TtyMode::None => false,
+        TtyMode::Request | TtyMode::Force => true,
+        TtyMode::Never => false,
     };
     given.then(terminal::like_here)
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use malai_node::{Home, fd};
+use malai_wire::peer::exec::ExecRequest;
 
 use crate::cli::TargetOptions;
 use crate::fanout::route::Backend;
@@ -14,7 +15,7 @@ use crate::output::exit::Exit;
 pub fn run(
     home: &Home,
     targets: &str,
-    argv: Vec<Vec<u8>>,
+    request: ExecRequest,
     on: &TargetOptions,
     printer: &Printer,
 ) -> anyhow::Result<Exit> {
@@ -31,7 +32,7 @@ pub fn run(
         }
         let work = Work {
             machines: resolved.machines,
-            argv,
+            request,
             parallel: on.parallel.map_or(PARALLEL, usize::from),
             timeout: on.timeout,
             no_input: on.no_input,

@@ -20,7 +20,9 @@ pub mod rescan;
 pub mod rescan_check;
 pub mod restart;
 pub mod sessions;
+pub mod sftp_server;
 pub mod shell;
+pub mod ssh;
 pub mod status;
 pub mod stop;
 pub mod target;
@@ -95,6 +97,8 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
             let ExecCommand::Target(words) = &args.command;
             exec::run(home, words, &args.on, printer)
         }
+        Command::Ssh(args) => ssh::run(home, &args.arguments, args.is_shim, printer),
+        Command::SftpServer(args) => sftp_server::run(args.folder),
         Command::Shell(args) => shell::run(home, &args, printer),
         Command::Target(_) => unreachable!("a target is no verb"),
         Command::Demo(args) => demo::run(args.keep, printer),

@@ -10,7 +10,7 @@ use malai_node::{
     Source, Standalone, StandaloneError, dispatch,
 };
 use malai_wire::control::ClientMessage;
-use malai_wire::peer::exec::{Action, Terminal};
+use malai_wire::peer::exec::{ExecRequest, Terminal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,7 @@ use crate::signals::started::Started;
 pub fn run(
     home: &Home,
     target: &str,
-    action: Action,
+    request: ExecRequest,
     terminal: Option<Terminal>,
     on: &TargetOptions,
 ) -> anyhow::Result<CommandResult> {
@@ -57,9 +57,9 @@ pub fn run(
         let (started, gone) = (Started::default(), CancellationToken::new());
         let caller = match terminal {
             Some(terminal) if crate::terminal::is_here() && !on.no_input => {
-                on_terminal(target, action, terminal, &gone).map(|(caller, on)| (caller, Some(on)))
+                on_terminal(target, request, terminal, &gone).map(|(caller, on)| (caller, Some(on)))
             }
-            terminal => caller(action, terminal, on, started.clone()).map(|caller| (caller, None)),
+            terminal => caller(request, terminal, on, started.clone()).map(|caller| (caller, None)),
         };
         let (caller, session) = match caller {
             Ok(caller) => caller,
@@ -161,7 +161,7 @@ impl SessionBackend for LocalBackend {
 /// A caller whose terminal is this process's.
 fn on_terminal(
     target: &str,
-    action: Action,
+    request: ExecRequest,
     terminal: Terminal,
     gone: &CancellationToken,
 ) -> io::Result<(Caller, Interactive)> {
@@ -176,7 +176,7 @@ fn on_terminal(
     };
     let session = Interactive::begin(target, own)?;
     let caller = Caller {
-        action,
+        request,
         terminal: Some(terminal),
         stdin: Source::Chunks(piece_receiver),
         stdout: Sink::adopt(io::stdout().as_fd().try_clone_to_owned()?)?,
@@ -188,7 +188,7 @@ fn on_terminal(
 }
 
 fn caller(
-    action: Action,
+    request: ExecRequest,
     terminal: Option<Terminal>,
     on: &TargetOptions,
     started: Started,
@@ -196,7 +196,7 @@ fn caller(
     let (events, receiver) = mpsc::channel(16);
     pass_signals(&events, &started)?;
     Ok(Caller {
-        action,
+        request,
         terminal,
         stdin: match on.no_input {
             true => Source::Empty,

@@ -3,6 +3,7 @@
 pub mod direct;
 pub mod interactive;
 pub mod reaper;
+pub mod request;
 pub mod route;
 pub mod via_daemon;
 

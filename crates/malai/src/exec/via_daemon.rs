@@ -12,7 +12,7 @@ use malai_node::control::{Control, ControlError, PATIENCE};
 use malai_node::{CommandResult, dispatch};
 use malai_wire::control::{ClientMessage, Exec, Reply, Request, Stdin};
 use malai_wire::frame::Tagged;
-use malai_wire::peer::exec::{Action, Terminal};
+use malai_wire::peer::exec::{ExecRequest, Terminal};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGCONT, SIGTSTP};
@@ -30,13 +30,13 @@ use crate::signals::started::START_GRACE;
 pub fn run(
     control: Control,
     target: &str,
-    action: Action,
+    request: ExecRequest,
     terminal: Option<Terminal>,
     on: &TargetOptions,
 ) -> Result<CommandResult, ControlError> {
     let exec = Exec {
         target: target.to_owned(),
-        action,
+        request,
         stdin: match rustix::termios::isatty(io::stdin()) {
             _ if on.no_input => Stdin::Empty,
             // A terminal stays here, so that the shell's job control keeps working.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use malai_node::{CommandResult, ControlEvent};
 use malai_wire::control::Named;
-use malai_wire::peer::exec::{Action, Signal};
+use malai_wire::peer::exec::{ExecRequest, Signal};
 use tokio::net::unix::pipe;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
@@ -31,7 +31,7 @@ pub struct Common {
     /// The way.
     pub backend: Backend,
     /// What is run.
-    pub argv: Vec<Vec<u8>>,
+    pub request: ExecRequest,
     /// How long each may take.
     pub timeout: Option<Duration>,
     /// What each reads.
@@ -102,7 +102,7 @@ async fn command(
     let (stdin, feed) = common.input.of_machine()?;
     let command = Command {
         target: format!("{}.{}", machine.machine, machine.cluster),
-        action: Action::Exec(common.argv.clone()),
+        request: common.request.clone(),
         stdin,
         stdout: out.writer()?,
         stderr: err.writer()?,

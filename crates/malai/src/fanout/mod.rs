@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use malai_node::EXIT_READER_GONE;
 use malai_wire::control::Named;
+use malai_wire::peer::exec::ExecRequest;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 
@@ -39,8 +40,8 @@ pub const PARALLEL: usize = 64;
 pub struct Work {
     /// The machines, in the order in which their turn comes.
     pub machines: Vec<Named>,
-    /// The argument list.
-    pub argv: Vec<Vec<u8>>,
+    /// What each is asked.
+    pub request: ExecRequest,
     /// At most so many at once.
     pub parallel: usize,
     /// How long each may take.
@@ -99,7 +100,7 @@ impl Outcome {
 pub async fn run(backend: Backend, work: Work) -> io::Result<Outcome> {
     let Work {
         machines,
-        argv,
+        request,
         parallel,
         timeout,
         no_input,
@@ -116,7 +117,7 @@ pub async fn run(backend: Backend, work: Work) -> io::Result<Outcome> {
     let mut writing = tokio::spawn(writer::write(chunks, live.clone()));
     let common = Arc::new(Common {
         backend,
-        argv,
+        request,
         timeout,
         input: input.clone(),
         output,

@@ -14,7 +14,7 @@ use malai_node::{
     Source, Standalone, control as answers, dispatch, fd, ping,
 };
 use malai_wire::control::{ClientMessage, Exec, Named, Ping, Reply, Request, Resolved, Stdin};
-use malai_wire::peer::exec::Action;
+use malai_wire::peer::exec::ExecRequest;
 use malai_wire::ping::Pinged;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -48,7 +48,7 @@ pub struct Command {
     /// `<machine>.<cluster>`.
     pub target: String,
     /// What is to be run.
-    pub action: Action,
+    pub request: ExecRequest,
     /// None for no input.
     pub stdin: Option<OwnedFd>,
     /// Where its output goes: a pipe.
@@ -166,14 +166,14 @@ async fn through(
     };
     let Command {
         target,
-        action,
+        request,
         stdin,
         stdout,
         stderr,
     } = command;
     let request = Request::Exec(Exec {
         target,
-        action,
+        request,
         stdin: match stdin {
             Some(_) => Stdin::Fd,
             None => Stdin::Empty,
@@ -273,7 +273,7 @@ impl Direct {
 fn caller(command: Command, events: mpsc::Receiver<ControlEvent>) -> io::Result<Caller> {
     let sink = |fd| Fd::adopt(fd, fd::Direction::Write).map(Sink::Fd);
     Ok(Caller {
-        action: command.action,
+        request: command.request,
         terminal: None,
         stdin: match command.stdin {
             Some(fd) => Source::Fd(Fd::adopt(fd, fd::Direction::Read)?),

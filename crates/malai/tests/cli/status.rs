@@ -134,9 +134,9 @@ fn mistyped_commands_are_told_from_targets() {
         malai: no such command: frobnicate; see: malai --help (a target is written <machine>.<cluster>)
     "#]].assert_eq(&world.picture(&["frobnicate", "--help"]));
     expect![[r#"
-        exit code: 2
+        exit code: 255
         ----- stderr -----
-        malai: there is no command `malai ssh`; malai has: malai <machine>.<cluster>
+        malai: which machine? malai ssh [options] [user@]<machine>.<cluster> [command...]
     "#]]
     .assert_eq(&world.picture(&["ssh"]));
     expect![[r#"
@@ -171,7 +171,7 @@ fn version_and_help_are_answers() {
         exit code: 0
         ----- stdout -----
         malai 0.1.0
-        peer protocol 1, control socket 1, configuration format 1
+        peer protocol 1, control socket 1, configuration format 2
     "#]]
     .assert_eq(&world.picture(&["--version"]));
     let help = world.succeed(&["--help"]);

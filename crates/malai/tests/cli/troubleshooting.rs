@@ -120,11 +120,12 @@ fn an_invalid_configuration_is_said_by_every_command_that_needs_it() {
          19 | alow_from = "*"
             | ^^^^^^^^^
             = help: did you mean `allow_from`?
-        error: "" cannot be a user name: it is empty
+        error: `username` names no user
            --> [HOME]/clusters/company/cluster.toml:20:12
             |
          20 | username = ""
             |            ^^
+            = help: write the user that things run as, or leave the key out
         the daemon does not start while configuration is invalid; `malai rescan --check` shows this list again
     "#]].assert_eq(&world.picture(&["daemon"]));
     let output = world.output(&["daemon", "--foreground"]);
@@ -147,11 +148,12 @@ fn an_invalid_configuration_is_said_by_every_command_that_needs_it() {
             | ^^^^^^^^^
             = help: did you mean `allow_from`?
 
-        error: "" cannot be a user name: it is empty
+        error: `username` names no user
            --> [HOME]/clusters/company/cluster.toml:20:12
             |
          20 | username = ""
             |            ^^
+            = help: write the user that things run as, or leave the key out
 
         ❌ malai.toml: 1 error
         ❌ company: 1 machine, 2 errors

@@ -36,6 +36,7 @@ mod shells;
 mod shells_end;
 mod shells_refused;
 mod signals;
+mod ssh;
 mod stopped;
 mod streams;
 mod strict_start;

@@ -294,6 +294,8 @@ fn a_clean_environment() {
             "MALAI_CLUSTER",
             "PATH",
             "SHELL",
+            "SSH_CLIENT",
+            "SSH_CONNECTION",
             "USER",
         ];
         assert_eq!(names, own, "{}", route.name);

@@ -171,7 +171,7 @@ impl Peer {
 /// The frame that opens a command.
 pub fn open(argv: &[&str]) -> Vec<u8> {
     FromClient::Open(Open {
-        action: Action::Exec(argv.iter().map(|word| word.as_bytes().to_vec()).collect()),
+        request: Action::Exec(argv.iter().map(|word| word.as_bytes().to_vec()).collect()).into(),
         stdin: false,
         terminal: None,
     })

@@ -304,7 +304,7 @@ colour = 4
                 |
              13 | colour = 3
                 | ^^^^^^
-                = help: in a machine's section there may be: id52, allow_from, allow_shell, username, accept_env, command
+                = help: in a machine's section there may be: id52, allow_from, allow_shell, allow_files, username, accept_env, command
 
             error: `colour` is there twice
                --> cluster.toml:14:1

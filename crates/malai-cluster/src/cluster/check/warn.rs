@@ -106,7 +106,11 @@ fn unused_groups(
     let mut used = vec![false; groups.len()];
     let mut open: Vec<GroupIndex> = Vec::new();
     for machine in machines {
-        let own = [machine.allow_from(), machine.allow_shell()];
+        let own = [
+            machine.allow_from(),
+            machine.allow_shell(),
+            machine.allow_files(),
+        ];
         let commands = machine
             .commands()
             .iter()

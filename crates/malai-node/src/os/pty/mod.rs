@@ -1,7 +1,9 @@
 //! Terminals for what runs here: a pty each, its size, its foreground, and bytes in and out of it.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
 
 use malai_wire::peer::exec::{Size, Terminal};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
@@ -53,6 +55,16 @@ impl Pty {
         let pty = Self { master, slave };
         pty.resize(terminal.size)?;
         Ok(pty)
+    }
+
+    /// The path of the command's side.
+    ///
+    /// # Errors
+    ///
+    /// The system's refusal.
+    pub(crate) fn name(&self) -> io::Result<OsString> {
+        let name = rustix::pty::ptsname(&self.master, Vec::new())?;
+        Ok(OsString::from_vec(name.into_bytes()))
     }
 
     /// The side of the command, for its standard input, output and error.

@@ -120,10 +120,12 @@ fn because(refusal: &Refusal) -> String {
         | Refusal::Nul
         | Refusal::NoRule { .. }
         | Refusal::NotAsUser { .. }
+        | Refusal::NoSubsystem { .. }
         | Refusal::UserNotAccepted { .. } => refusal.to_string(),
         Refusal::NotInMachine { rule }
         | Refusal::NotInCommand { rule }
         | Refusal::NotInShell { rule }
+        | Refusal::NotInFiles { rule }
         | Refusal::NotAccepted { rule } => format!("not in {rule}"),
         Refusal::Arguments { rule } => format!("{rule} does not allow arguments"),
     }

@@ -1,0 +1,4 @@
+//! Files for members: the sftp subsystem.
+
+pub(crate) mod root;
+pub mod sftp;

@@ -1,0 +1,159 @@
+//! Which files are served: all that the user can reach, or those below one folder, where the kernel sees to it that no
+//! path leads out of it (`openat2` with `RESOLVE_BENEATH`).
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
+
+/// The files that are served.
+#[derive(Debug)]
+pub(crate) enum Root {
+    /// All that the user can reach. Relative paths begin in the current folder.
+    Everything,
+    /// What is below this folder. Absolute paths begin there too.
+    Below(OwnedFd),
+}
+
+/// A file by the folder that it is in and its name there: neither can be changed into a way out.
+#[derive(Debug)]
+pub(crate) struct Place {
+    folder: Option<OwnedFd>,
+    /// The name in it.
+    pub name: PathBuf,
+}
+
+impl Place {
+    /// The folder.
+    pub(crate) fn folder(&self) -> BorrowedFd<'_> {
+        self.folder.as_ref().map_or(CWD, AsFd::as_fd)
+    }
+}
+
+impl Root {
+    /// What is below this folder.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be opened, or is not a folder.
+    pub(crate) fn below(folder: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self::Below(openat(CWD, folder, flags, Mode::empty())?))
+    }
+
+    /// Opens a path, following links as far as they stay inside.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(crate) fn open(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+        let flags = flags | OFlags::CLOEXEC;
+        match self {
+            Self::Everything => openat(CWD, path, flags, mode),
+            Self::Below(root) => {
+                let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+                // Here the kernel takes no mode where nothing is made.
+                let mode = if flags.contains(OFlags::CREATE) {
+                    mode
+                } else {
+                    Mode::empty()
+                };
+                // Where names are changed at the same time the kernel cannot be sure, and says so.
+                for _ in 0..16 {
+                    match openat2(root, inside(path), flags, mode, resolve) {
+                        Err(Errno::AGAIN) => {}
+                        Err(Errno::XDEV) => return Err(Errno::ACCESS),
+                        done => return done,
+                    }
+                }
+                Err(Errno::AGAIN)
+            }
+        }
+    }
+
+    /// The folder that a path's last name is in, and that name, which is not followed.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be opened, or the path has no last name (`/`, `..`).
+    pub(crate) fn place(&self, path: &Path) -> Result<Place, Errno> {
+        if matches!(self, Self::Everything) {
+            return Ok(Place {
+                folder: None,
+                name: path.to_owned(),
+            });
+        }
+        let path = inside(path);
+        let (parent, name) = match path.components().next_back() {
+            Some(Component::Normal(name)) => (path.parent().unwrap_or(Path::new("")), name.into()),
+            // The folder itself can be looked at; what would remove or rename it fails by itself.
+            Some(Component::CurDir) | None => (Path::new(""), PathBuf::from(".")),
+            _ => return Err(Errno::ACCESS),
+        };
+        let parent = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
+        let folder = self.open(parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+        Ok(Place {
+            folder: Some(folder),
+            name,
+        })
+    }
+}
+
+/// An absolute path begins at the root that is served.
+fn inside(path: &Path) -> &Path {
+    let path = path.strip_prefix("/").unwrap_or(path);
+    if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn nothing_leads_out_of_a_folder() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("folder");
+        std::fs::create_dir_all(folder.join("sub")).unwrap();
+        std::fs::write(outer.path().join("secret"), "s").unwrap();
+        std::fs::write(folder.join("sub/file"), "f").unwrap();
+        symlink("../secret", folder.join("up")).unwrap();
+        symlink(outer.path().join("secret"), folder.join("absolute")).unwrap();
+        symlink("sub/file", folder.join("within")).unwrap();
+        symlink("..", folder.join("parent")).unwrap();
+        let root = Root::below(&folder).unwrap();
+        let open = |path: &str| root.open(Path::new(path), OFlags::RDONLY, Mode::empty());
+        for path in ["sub/file", "/sub/file", "within", "sub/../sub/file", "."] {
+            assert!(open(path).is_ok(), "{path}");
+        }
+        for path in [
+            "up",
+            "absolute",
+            "../secret",
+            "/../secret",
+            "parent/secret",
+            "sub/../../secret",
+        ] {
+            assert!(open(path).is_err(), "{path}");
+        }
+        for path in ["parent/secret", "..", "sub/..", "../x"] {
+            assert!(root.place(Path::new(path)).is_err(), "{path}");
+        }
+        assert_eq!(
+            root.place(Path::new("/new")).unwrap().name,
+            Path::new("new")
+        );
+        assert_eq!(root.place(Path::new("/")).unwrap().name, Path::new("."));
+    }
+}

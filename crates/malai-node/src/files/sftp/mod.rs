@@ -1,0 +1,232 @@
+//! The sftp server: a loop over packets, in a process of its own that runs as the user whom the policy names and ends
+//! with its client.
+
+mod change;
+mod listing;
+mod operations;
+mod status;
+
+use std::io::{self, BufWriter, Read, Write};
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Condvar};
+
+use malai_wire::sftp::{MAX_PACKET, Request, Response, StatusCode};
+use parking_lot::Mutex;
+
+use crate::files::root::Root;
+use operations::{Session, read};
+
+/// Threads that read files beside each other.
+const READERS: usize = 4;
+
+/// Answers that wait to be written.
+const WAITING: usize = 64;
+
+/// Serves a client until it closes `input`: everything the user can reach, or what is below `folder`.
+///
+/// Several reads are under way at once; everything else waits for them, and happens in the order in which it was asked.
+/// All are answered in that order: OpenSSH's scp, up to version 9.2 at least, cuts a file short where a piece arrives
+/// before the one in front of it.
+///
+/// # Errors
+///
+/// The client cannot be read or written any more, or sends what is not a packet; the folder cannot be opened.
+pub fn serve(
+    mut input: impl Read,
+    output: impl Write + Send,
+    folder: Option<PathBuf>,
+) -> io::Result<()> {
+    let root = match &folder {
+        Some(folder) => Root::below(folder)?,
+        None => Root::Everything,
+    };
+    let mut session = Session::new(root);
+    let (answers, to_write) = mpsc::sync_channel(WAITING);
+    let (jobs, to_read) = mpsc::sync_channel::<Job>(WAITING);
+    let to_read = Mutex::new(to_read);
+    let running = Running::default();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(move || write_answers(to_write, output));
+        for _ in 0..READERS {
+            let (to_read, running) = (&to_read, &running);
+            scope.spawn(move || {
+                loop {
+                    let Ok(job) = to_read.lock().recv() else {
+                        return;
+                    };
+                    let answer = read(&job.file, job.offset, job.length);
+                    // Where the writer has gone there is nobody to answer.
+                    let _ = job.answer.send(answer.encode(job.id));
+                    running.done();
+                }
+            });
+        }
+        let result = receive(&mut input, &mut session, &answers, &jobs, &running);
+        drop((jobs, answers));
+        let written = writer
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the writer failed")));
+        result.and(written)
+    })
+}
+
+/// A read that is under way.
+struct Job {
+    id: u32,
+    file: Arc<std::fs::File>,
+    offset: u64,
+    length: u32,
+    answer: SyncSender<Vec<u8>>,
+}
+
+/// An answer in its place among the others.
+enum Answer {
+    /// It is known.
+    Ready(Vec<u8>),
+    /// A read that is under way.
+    Coming(Receiver<Vec<u8>>),
+}
+
+/// Counts the reads that are under way.
+#[derive(Default)]
+struct Running {
+    count: std::sync::Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Running {
+    fn change(&self, by: impl FnOnce(&mut usize)) {
+        by(&mut self
+            .count
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    fn begin(&self) {
+        self.change(|count| *count += 1);
+    }
+
+    fn done(&self) {
+        self.change(|count| *count -= 1);
+    }
+
+    /// Waits until none is.
+    fn wait(&self) {
+        let count = self
+            .count
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        drop(self.changed.wait_while(count, |count| *count > 0));
+    }
+}
+
+fn receive(
+    input: &mut impl Read,
+    session: &mut Session,
+    answers: &SyncSender<Answer>,
+    jobs: &SyncSender<Job>,
+    running: &Running,
+) -> io::Result<()> {
+    // The writer says itself why it has ended.
+    let answer = |id: u32, answer: Response| answers.send(Answer::Ready(answer.encode(id))).is_ok();
+    while let Some(packet) = next_packet(input)? {
+        let goes_on = match Request::decode(&packet) {
+            Ok(Request::Read {
+                id,
+                handle,
+                offset,
+                length,
+            }) => match session.file(&handle) {
+                Ok(file) => {
+                    let (answer, coming) = mpsc::sync_channel(1);
+                    let job = Job {
+                        id,
+                        file,
+                        offset,
+                        length,
+                        answer,
+                    };
+                    running.begin();
+                    answers.send(Answer::Coming(coming)).is_ok() && jobs.send(job).is_ok()
+                }
+                Err(code) => answer(id, Response::Status(code)),
+            },
+            Ok(request) => {
+                running.wait();
+                let (id, done) = session.handle(request);
+                answer(id, done)
+            }
+            Err(bad) => {
+                let code = match bad.unknown_type {
+                    true => StatusCode::Unsupported,
+                    false => StatusCode::BadMessage,
+                };
+                match bad.id {
+                    Some(id) => answer(id, Response::Status(code)),
+                    // It could be answered under no id that the client knows.
+                    None => {
+                        return Err(io::Error::other(
+                            "the client sent what is not a packet of sftp",
+                        ));
+                    }
+                }
+            }
+        };
+        if !goes_on {
+            break;
+        }
+    }
+    running.wait();
+    Ok(())
+}
+
+/// The next packet, its length left out; none at the end.
+fn next_packet(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut length = [0; 4];
+    let first = loop {
+        match input.read(&mut length[..1]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => break done?,
+        }
+    };
+    if first == 0 {
+        return Ok(None);
+    }
+    input.read_exact(&mut length[1..])?;
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if length == 0 || length > MAX_PACKET {
+        return Err(io::Error::other(format!(
+            "the client sent a packet of {length} bytes; {MAX_PACKET} are the most"
+        )));
+    }
+    let mut packet = Vec::new();
+    // As much memory as there are bytes, not as were announced.
+    input.take(length as u64).read_to_end(&mut packet)?;
+    if packet.len() < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Some(packet))
+}
+
+/// Writes answers in their order, several at once where several wait.
+fn write_answers(answers: Receiver<Answer>, output: impl Write) -> io::Result<()> {
+    let mut output = BufWriter::with_capacity(MAX_PACKET, output);
+    while let Ok(first) = answers.recv() {
+        for answer in std::iter::once(first).chain(answers.try_iter()) {
+            match answer {
+                Answer::Ready(answer) => output.write_all(&answer)?,
+                Answer::Coming(coming) => match coming.recv() {
+                    Ok(answer) => output.write_all(&answer)?,
+                    Err(_) => return Err(io::Error::other("a read failed")),
+                },
+            }
+        }
+        output.flush()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

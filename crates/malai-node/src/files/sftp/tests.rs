@@ -1,0 +1,155 @@
+//! A client in the test speaks to the server over memory.
+
+use std::io::Cursor;
+
+use super::*;
+
+/// Sends packets, closes, and returns the answers in the order of their ids.
+fn answers(packets: &[Vec<u8>], folder: Option<PathBuf>) -> Vec<(u8, u32, Vec<u8>)> {
+    let mut found = unsorted(packets, folder);
+    found.sort_by_key(|(_, id, _)| *id);
+    found
+}
+
+/// Sends packets, closes, and returns the answers: type, id, body.
+fn unsorted(packets: &[Vec<u8>], folder: Option<PathBuf>) -> Vec<(u8, u32, Vec<u8>)> {
+    let input: Vec<u8> = packets
+        .iter()
+        .flat_map(|packet| [&(packet.len() as u32).to_be_bytes()[..], packet].concat())
+        .collect();
+    let mut output = Vec::new();
+    serve(Cursor::new(input), &mut output, folder).unwrap();
+    let mut found = Vec::new();
+    let mut left = &output[..];
+    while let Some((length, rest)) = left.split_first_chunk::<4>() {
+        let (packet, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        let id = u32::from_be_bytes(packet[1..5].try_into().unwrap());
+        found.push((packet[0], id, packet[5..].to_vec()));
+        left = rest;
+    }
+    found
+}
+
+fn packet(kind: u8, id: u32, strings: &[&[u8]], rest: &[u8]) -> Vec<u8> {
+    let mut out = vec![kind];
+    out.extend(id.to_be_bytes());
+    for string in strings {
+        out.extend((string.len() as u32).to_be_bytes());
+        out.extend(*string);
+    }
+    out.extend(rest);
+    out
+}
+
+#[test]
+fn a_file_is_written_read_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("caf\u{e9}");
+    use std::os::unix::ffi::OsStrExt;
+    let name = path.as_os_str().as_bytes();
+    let handle = 0u32.to_be_bytes();
+    let open = [0x0bu32.to_be_bytes(), 0u32.to_be_bytes()].concat();
+    let write = [&5u64.to_be_bytes()[..], &2u32.to_be_bytes(), b"hi"].concat();
+    let read = |offset: u64| [&offset.to_be_bytes()[..], &100u32.to_be_bytes()].concat();
+    let found = answers(
+        &[
+            packet(3, 1, &[name], &open),
+            packet(6, 2, &[&handle], &write),
+            packet(5, 3, &[&handle], &read(5)),
+            packet(5, 4, &[&handle], &read(7)),
+            packet(4, 5, &[&handle], b""),
+            packet(4, 6, &[&handle], b""),
+            packet(13, 7, &[name], b""),
+            packet(17, 8, &[name], b""),
+            packet(99, 9, &[], b""),
+        ],
+        None,
+    );
+    let status = |code: StatusCode| Response::Status(code).encode(0)[9..].to_vec();
+    assert_eq!(
+        found[0],
+        (102, 1, [&4u32.to_be_bytes()[..], &handle].concat())
+    );
+    assert_eq!(found[1], (101, 2, status(StatusCode::Ok)));
+    assert_eq!(
+        found[2],
+        (103, 3, [&2u32.to_be_bytes()[..], b"hi"].concat())
+    );
+    assert_eq!(found[3], (101, 4, status(StatusCode::Eof)));
+    assert_eq!(found[4], (101, 5, status(StatusCode::Ok)));
+    assert_eq!(found[5], (101, 6, status(StatusCode::Failure)));
+    assert_eq!(found[6], (101, 7, status(StatusCode::Ok)));
+    assert_eq!(found[7], (101, 8, status(StatusCode::NoSuchFile)));
+    assert_eq!(found[8], (101, 9, status(StatusCode::Unsupported)));
+    assert!(!path.exists());
+}
+
+/// OpenSSH's scp cuts a file short otherwise.
+#[test]
+fn pieces_are_answered_in_the_order_in_which_they_were_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    std::fs::write(&path, vec![7; 3_000_000]).unwrap();
+    use std::os::unix::ffi::OsStrExt;
+    let open = [1u32.to_be_bytes(), 0u32.to_be_bytes()].concat();
+    let handle = 0u32.to_be_bytes();
+    let mut packets = vec![packet(3, 0, &[path.as_os_str().as_bytes()], &open)];
+    // Large pieces, and small ones that are read sooner.
+    packets.extend((1u32..400).map(|id| {
+        let length: u32 = if id % 2 == 0 { 10 } else { 250_000 };
+        packet(
+            5,
+            id,
+            &[&handle],
+            &[&0u64.to_be_bytes()[..], &length.to_be_bytes()].concat(),
+        )
+    }));
+    let ids: Vec<u32> = unsorted(&packets, None)
+        .iter()
+        .map(|(_, id, _)| *id)
+        .collect();
+    assert_eq!(ids, (0..400).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_folder_by_name_is_all_there_is() {
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(outer.path().join("secret"), "s").unwrap();
+    std::os::unix::fs::symlink("../secret", folder.join("up")).unwrap();
+    let none = [0u8; 4];
+    let open = [1u32.to_be_bytes(), 0u32.to_be_bytes()].concat();
+    let found = answers(
+        &[
+            packet(3, 1, &[b"up"], &open),
+            packet(3, 2, &[b"/../secret"], &open),
+            packet(14, 3, &[b"../made"], &none),
+            packet(14, 4, &[b"/made"], &none),
+            packet(18, 5, &[b"up", b"../moved"], b""),
+            packet(16, 6, &[b"/a/../../b"], b""),
+        ],
+        Some(folder.clone()),
+    );
+    let kinds: Vec<u8> = found.iter().map(|(kind, ..)| *kind).collect();
+    assert_eq!(kinds, [101, 101, 101, 101, 101, 104]);
+    let code = |index: usize| u32::from_be_bytes(found[index].2[..4].try_into().unwrap());
+    assert_eq!([0, 1, 2, 3, 4].map(code), [3, 3, 3, 0, 3]);
+    assert!(folder.join("made").is_dir() && !outer.path().join("moved").exists());
+    assert_eq!(found[5].2[8..10], *b"/b");
+}
+
+#[test]
+fn what_is_not_sftp_ends_the_session() {
+    for input in [
+        &b"SSH-2.0-OpenSSH_9\r\n"[..],
+        &[0, 0, 0, 0],
+        &[0, 0, 0, 9, 1],
+    ] {
+        let mut output = Vec::new();
+        assert!(
+            serve(Cursor::new(input.to_vec()), &mut output, None).is_err(),
+            "{input:?}"
+        );
+    }
+}

@@ -1,0 +1,454 @@
+//! What a client asks.
+
+use super::{Attributes, Cursor};
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The first packet: the client's version.
+    Init {
+        /// Its version.
+        version: u32,
+    },
+    /// Opens a file.
+    Open {
+        /// The request's id.
+        id: u32,
+        /// The file.
+        path: Vec<u8>,
+        /// For what.
+        flags: OpenFlags,
+        /// What a new file gets.
+        attributes: Attributes,
+    },
+    /// Closes a file or folder.
+    Close {
+        /// The request's id.
+        id: u32,
+        /// Which.
+        handle: Vec<u8>,
+    },
+    /// Reads a piece of a file.
+    Read {
+        /// The request's id.
+        id: u32,
+        /// Which file.
+        handle: Vec<u8>,
+        /// From where.
+        offset: u64,
+        /// How much, at most.
+        length: u32,
+    },
+    /// Writes a piece of a file.
+    Write {
+        /// The request's id.
+        id: u32,
+        /// Which file.
+        handle: Vec<u8>,
+        /// To where.
+        offset: u64,
+        /// What.
+        data: Vec<u8>,
+    },
+    /// The attributes of a path; of a link itself where `follow` is not set.
+    Stat {
+        /// The request's id.
+        id: u32,
+        /// The path.
+        path: Vec<u8>,
+        /// Whether links are followed.
+        follow: bool,
+    },
+    /// The attributes of an open file.
+    Fstat {
+        /// The request's id.
+        id: u32,
+        /// Which.
+        handle: Vec<u8>,
+    },
+    /// Changes the attributes of a path.
+    Setstat {
+        /// The request's id.
+        id: u32,
+        /// The path.
+        path: Vec<u8>,
+        /// What to change.
+        attributes: Attributes,
+        /// Whether links are followed (`lsetstat@openssh.com` does not).
+        follow: bool,
+    },
+    /// Changes the attributes of an open file.
+    Fsetstat {
+        /// The request's id.
+        id: u32,
+        /// Which.
+        handle: Vec<u8>,
+        /// What to change.
+        attributes: Attributes,
+    },
+    /// Opens a folder to list it.
+    Opendir {
+        /// The request's id.
+        id: u32,
+        /// The folder.
+        path: Vec<u8>,
+    },
+    /// Some more names of a folder.
+    Readdir {
+        /// The request's id.
+        id: u32,
+        /// Which folder.
+        handle: Vec<u8>,
+    },
+    /// Removes a file.
+    Remove {
+        /// The request's id.
+        id: u32,
+        /// The file.
+        path: Vec<u8>,
+    },
+    /// Makes a folder.
+    Mkdir {
+        /// The request's id.
+        id: u32,
+        /// The folder.
+        path: Vec<u8>,
+        /// What it gets.
+        attributes: Attributes,
+    },
+    /// Removes an empty folder.
+    Rmdir {
+        /// The request's id.
+        id: u32,
+        /// The folder.
+        path: Vec<u8>,
+    },
+    /// The absolute path that a path leads to.
+    Realpath {
+        /// The request's id.
+        id: u32,
+        /// The path.
+        path: Vec<u8>,
+    },
+    /// Renames; over a file that is there only where `replace` is set (`posix-rename@openssh.com`).
+    Rename {
+        /// The request's id.
+        id: u32,
+        /// From.
+        from: Vec<u8>,
+        /// To.
+        to: Vec<u8>,
+        /// Whether what is there is replaced.
+        replace: bool,
+    },
+    /// What a symbolic link holds.
+    Readlink {
+        /// The request's id.
+        id: u32,
+        /// The link.
+        path: Vec<u8>,
+    },
+    /// Makes a symbolic link. OpenSSH sends the target first, against the draft, and so do all others.
+    Symlink {
+        /// The request's id.
+        id: u32,
+        /// What the link holds.
+        target: Vec<u8>,
+        /// The link.
+        path: Vec<u8>,
+    },
+    /// `hardlink@openssh.com`.
+    Hardlink {
+        /// The request's id.
+        id: u32,
+        /// The file that is there.
+        from: Vec<u8>,
+        /// Its further name.
+        to: Vec<u8>,
+    },
+    /// `statvfs@openssh.com`.
+    Statvfs {
+        /// The request's id.
+        id: u32,
+        /// A path on the file system.
+        path: Vec<u8>,
+    },
+    /// `fstatvfs@openssh.com`.
+    Fstatvfs {
+        /// The request's id.
+        id: u32,
+        /// A file on the file system.
+        handle: Vec<u8>,
+    },
+    /// `fsync@openssh.com`.
+    Fsync {
+        /// The request's id.
+        id: u32,
+        /// Which file.
+        handle: Vec<u8>,
+    },
+    /// `limits@openssh.com`.
+    Limits {
+        /// The request's id.
+        id: u32,
+    },
+    /// `expand-path@openssh.com`: as [`Request::Realpath`], with `~` and `~user` in front.
+    ExpandPath {
+        /// The request's id.
+        id: u32,
+        /// The path.
+        path: Vec<u8>,
+    },
+    /// `home-directory`: the home of a user; of the session's own where the name is empty.
+    HomeDirectory {
+        /// The request's id.
+        id: u32,
+        /// The user.
+        user: Vec<u8>,
+    },
+    /// `copy-data`: copies within the server.
+    CopyData {
+        /// The request's id.
+        id: u32,
+        /// From which file.
+        from: Vec<u8>,
+        /// From where.
+        from_offset: u64,
+        /// How much; 0 for all that is there.
+        length: u64,
+        /// To which file.
+        to: Vec<u8>,
+        /// To where.
+        to_offset: u64,
+    },
+    /// `users-groups-by-id@openssh.com`: names of users and groups.
+    UsersGroupsById {
+        /// The request's id.
+        id: u32,
+        /// User ids.
+        users: Vec<u32>,
+        /// Group ids.
+        groups: Vec<u32>,
+    },
+    /// An extension that is not known here.
+    Unknown {
+        /// The request's id.
+        id: u32,
+    },
+}
+
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenFlags(pub u32);
+
+impl OpenFlags {
+    /// To be read.
+    pub fn read(self) -> bool {
+        self.0 & 0x01 != 0
+    }
+
+    /// To be written.
+    pub fn write(self) -> bool {
+        self.0 & 0x02 != 0
+    }
+
+    /// Every write goes to the end.
+    pub fn append(self) -> bool {
+        self.0 & 0x04 != 0
+    }
+
+    /// Made where it is not there.
+    pub fn create(self) -> bool {
+        self.0 & 0x08 != 0
+    }
+
+    /// Emptied.
+    pub fn truncate(self) -> bool {
+        self.0 & 0x10 != 0
+    }
+
+    /// With `create`: an error where it is there.
+    pub fn exclusive(self) -> bool {
+        self.0 & 0x20 != 0
+    }
+}
+
+/// A packet that is not a request. It is answered under its id, where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadRequest {
+    /// The id.
+    pub id: Option<u32>,
+    /// Whether its type is unknown, rather than its body wrong.
+    pub unknown_type: bool,
+}
+
+impl Request {
+    /// Reads a packet, its length left out.
+    ///
+    /// # Errors
+    ///
+    /// It is not a request.
+    pub fn decode(packet: &[u8]) -> Result<Self, BadRequest> {
+        let mut cursor = Cursor(packet);
+        let kind = cursor.u8().ok_or(BadRequest {
+            id: None,
+            unknown_type: true,
+        })?;
+        if kind == 1 {
+            return match cursor.u32() {
+                Some(version) => Ok(Request::Init { version }),
+                None => Err(BadRequest {
+                    id: None,
+                    unknown_type: false,
+                }),
+            };
+        }
+        let id = cursor.u32();
+        let bad = BadRequest {
+            id,
+            unknown_type: !(3..=20).contains(&kind) && kind != 200,
+        };
+        let id = id.ok_or(bad)?;
+        Self::body(kind, id, &mut cursor).ok_or(bad)
+    }
+
+    fn body(kind: u8, id: u32, from: &mut Cursor<'_>) -> Option<Self> {
+        let mut text = || from.string().map(<[u8]>::to_vec);
+        Some(match kind {
+            3 => Request::Open {
+                id,
+                path: text()?,
+                flags: OpenFlags(from.u32()?),
+                attributes: Attributes::read(from)?,
+            },
+            4 => Request::Close {
+                id,
+                handle: text()?,
+            },
+            5 => Request::Read {
+                id,
+                handle: text()?,
+                offset: from.u64()?,
+                length: from.u32()?,
+            },
+            6 => Request::Write {
+                id,
+                handle: text()?,
+                offset: from.u64()?,
+                data: from.string()?.to_vec(),
+            },
+            7 => Request::Stat {
+                id,
+                path: text()?,
+                follow: false,
+            },
+            8 => Request::Fstat {
+                id,
+                handle: text()?,
+            },
+            9 => Request::Setstat {
+                id,
+                path: text()?,
+                attributes: Attributes::read(from)?,
+                follow: true,
+            },
+            10 => Request::Fsetstat {
+                id,
+                handle: text()?,
+                attributes: Attributes::read(from)?,
+            },
+            11 => Request::Opendir { id, path: text()? },
+            12 => Request::Readdir {
+                id,
+                handle: text()?,
+            },
+            13 => Request::Remove { id, path: text()? },
+            14 => Request::Mkdir {
+                id,
+                path: text()?,
+                attributes: Attributes::read(from)?,
+            },
+            15 => Request::Rmdir { id, path: text()? },
+            16 => Request::Realpath { id, path: text()? },
+            17 => Request::Stat {
+                id,
+                path: text()?,
+                follow: true,
+            },
+            18 => Request::Rename {
+                id,
+                from: text()?,
+                to: text()?,
+                replace: false,
+            },
+            19 => Request::Readlink { id, path: text()? },
+            20 => Request::Symlink {
+                id,
+                target: text()?,
+                path: text()?,
+            },
+            200 => return Self::extended(id, from),
+            _ => return None,
+        })
+    }
+
+    fn extended(id: u32, from: &mut Cursor<'_>) -> Option<Self> {
+        let name = from.string()?;
+        let mut text = || from.string().map(<[u8]>::to_vec);
+        Some(match name {
+            b"posix-rename@openssh.com" => Request::Rename {
+                id,
+                from: text()?,
+                to: text()?,
+                replace: true,
+            },
+            b"hardlink@openssh.com" => Request::Hardlink {
+                id,
+                from: text()?,
+                to: text()?,
+            },
+            b"statvfs@openssh.com" => Request::Statvfs { id, path: text()? },
+            b"fstatvfs@openssh.com" => Request::Fstatvfs {
+                id,
+                handle: text()?,
+            },
+            b"fsync@openssh.com" => Request::Fsync {
+                id,
+                handle: text()?,
+            },
+            b"lsetstat@openssh.com" => Request::Setstat {
+                id,
+                path: text()?,
+                attributes: Attributes::read(from)?,
+                follow: false,
+            },
+            b"limits@openssh.com" => Request::Limits { id },
+            b"expand-path@openssh.com" => Request::ExpandPath { id, path: text()? },
+            b"home-directory" => Request::HomeDirectory { id, user: text()? },
+            b"copy-data" => Request::CopyData {
+                id,
+                from: text()?,
+                from_offset: from.u64()?,
+                length: from.u64()?,
+                to: from.string()?.to_vec(),
+                to_offset: from.u64()?,
+            },
+            b"users-groups-by-id@openssh.com" => Request::UsersGroupsById {
+                id,
+                users: numbers(from.string()?)?,
+                groups: numbers(from.string()?)?,
+            },
+            _ => Request::Unknown { id },
+        })
+    }
+}
+
+fn numbers(bytes: &[u8]) -> Option<Vec<u32>> {
+    let (numbers, rest) = bytes.as_chunks();
+    rest.is_empty().then(|| {
+        numbers
+            .iter()
+            .map(|number| u32::from_be_bytes(*number))
+            .collect()
+    })
+}

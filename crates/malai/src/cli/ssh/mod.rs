@@ -1,0 +1,465 @@
+//! ssh's command line: from an argument list to what is meant by it. Pure.
+
+pub mod options;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use malai_cluster::{escape, nearest};
+
+use options::{KEYWORDS, LETTERS, Meaning, Setting, asks_for_nothing};
+
+use super::TtyMode;
+
+/// What a command line of ssh's means.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SshInvocation {
+    /// The host as written, without user, scheme, port and brackets.
+    pub host: OsString,
+    /// The user, from `user@host`, `-l` or `User`; the first that is written counts.
+    pub user: Option<String>,
+    /// The words behind the host, joined with blanks; none for a shell.
+    pub line: Option<Vec<u8>>,
+    /// Whether the line is the name of a subsystem.
+    pub subsystem: bool,
+    /// Whether there is a terminal.
+    pub tty: TtyMode,
+    /// Whether no command runs: `-N`.
+    pub no_command: bool,
+    /// Whether standard input is left alone: `-n`, `-f`.
+    pub no_input: bool,
+    /// Whether it goes to the background: `-f`.
+    pub background: bool,
+    /// Whether malai keeps its own messages to itself: `-q`.
+    pub quiet: bool,
+    /// Whether malai says which options had no meaning: `-v`.
+    pub verbose: bool,
+    /// What else is wanted in place of a session.
+    pub instead: Option<Instead>,
+    /// Names, and beginnings of names with `*`, of variables to send.
+    pub send_env: Vec<String>,
+    /// Variables to set.
+    pub set_env: Vec<(String, Vec<u8>)>,
+    /// The escape character: `Some(None)` for none.
+    pub escape: Option<Option<char>>,
+    /// What runs here once the session stands.
+    pub local_command: Option<Vec<u8>>,
+    /// Options that were taken and have no meaning here, each with its reason.
+    pub ignored: Vec<String>,
+}
+
+/// What ssh can do in place of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instead {
+    /// Print the version: `-V`.
+    Version,
+    /// Print the configuration: `-G`.
+    PrintConfig,
+    /// Whether there is a connection: `-O check`.
+    Check,
+    /// End the shared connection: `-O exit`, `-O stop`. It is malai's to keep.
+    Stop,
+}
+
+/// Why a command line cannot be obeyed, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshError(pub String);
+
+/// Reads the arguments behind the program's name.
+///
+/// # Errors
+///
+/// What is unknown or cannot be done here, and what to do instead.
+pub fn parse(arguments: &[OsString]) -> Result<SshInvocation, SshError> {
+    let mut parser = Parser::default();
+    let mut left = arguments.iter().map(OsString::as_os_str);
+    let mut words: Vec<&OsStr> = Vec::new();
+    let mut has_host = false;
+    let mut options_ended = false;
+    while let Some(word) = left.next() {
+        let bytes = word.as_bytes();
+        if !options_ended && bytes == b"--" {
+            options_ended = true;
+        } else if !options_ended && bytes.len() > 1 && bytes[0] == b'-' {
+            parser.letters(word, &mut left)?;
+        } else if !has_host {
+            has_host = true;
+            parser.destination(word)?;
+        } else {
+            // The first word of the command ends the options.
+            words = std::iter::once(word).chain(left).collect();
+            break;
+        }
+    }
+    parser.finish(has_host, &words)
+}
+
+/// The host in an argument list, whatever else is in it: without user, scheme, port and brackets.
+pub fn host(arguments: &[OsString]) -> Option<OsString> {
+    let mut left = arguments.iter();
+    while let Some(word) = left.next() {
+        match word.as_bytes() {
+            b"--" => {
+                let host = left.next()?;
+                return bare_host(host);
+            }
+            [b'-', letters @ ..] if !letters.is_empty() => {
+                // The value of the last letter may be the next word.
+                let takes_value = |letter: &u8| {
+                    LETTERS
+                        .iter()
+                        .any(|known| known.letter == char::from(*letter) && known.takes_value)
+                };
+                if letters.iter().position(takes_value) == Some(letters.len() - 1) {
+                    left.next();
+                }
+            }
+            _ => return bare_host(word),
+        }
+    }
+    None
+}
+
+fn bare_host(word: &OsStr) -> Option<OsString> {
+    let mut parser = Parser::default();
+    parser.destination(word).ok().map(|()| parser.found.host)
+}
+
+/// The help of `malai ssh`: every option with what it means here.
+pub fn help() -> String {
+    let mut out = "Runs a line on a target by ssh's command line, for the tools that call ssh.\n\n\
+Examples:\n  \
+  malai ssh web@web01.company 'cd /srv && ls *.log | wc -l'\n  \
+  rsync -a -e 'malai ssh' src/ web01.company:/srv/\n  \
+  GIT_SSH_COMMAND='malai ssh' git clone web01.company:/srv/repo.git\n\n\
+Usage: malai ssh [OPTIONS] [user@]<TARGET> [WORDS...]\n       malai ssh --shim <FOLDER>\n\nOptions:\n"
+        .to_owned();
+    for known in LETTERS {
+        let name = match known.takes_value {
+            true => format!("-{} <value>", known.letter),
+            false => format!("-{}", known.letter),
+        };
+        out.push_str(&format!("  {name:<12}{}\n", explained(known.meaning)));
+    }
+    out.push_str("  --shim <folder>  put a link named ssh there, for tools whose program cannot be chosen\n\nOptions of -o:\n");
+    for known in KEYWORDS {
+        out.push_str(&format!(
+            "  {:<34}{}\n",
+            known.name,
+            explained(known.meaning)
+        ));
+    }
+    out
+}
+
+fn explained(meaning: Meaning) -> String {
+    match meaning {
+        Meaning::Obeyed(_, what) => what.to_owned(),
+        Meaning::Ignored(why) => format!("(no meaning here: {why})"),
+        Meaning::Refused(why) => format!("(refused: {why})"),
+    }
+}
+
+#[derive(Default)]
+struct Parser {
+    found: SshInvocation,
+    remote_command: Option<Vec<u8>>,
+    local_command: Option<Vec<u8>>,
+    permits_local_command: bool,
+    tty: u8,
+    no_tty: bool,
+}
+
+impl Parser {
+    /// A word of options: letters behind a dash, of which the last may take a value.
+    fn letters<'a>(
+        &mut self,
+        word: &'a OsStr,
+        left: &mut impl Iterator<Item = &'a OsStr>,
+    ) -> Result<(), SshError> {
+        let mut rest = &word.as_bytes()[1..];
+        while let Some((first, behind)) = rest.split_first() {
+            rest = behind;
+            let letter = char::from(*first);
+            let known = LETTERS.iter().find(|known| known.letter == letter);
+            let Some(known) = known else {
+                return Err(SshError(format!(
+                    "unknown option -{}; malai ssh takes ssh's options (malai ssh --help)",
+                    escape(&letter.to_string())
+                )));
+            };
+            let mut value = None;
+            if known.takes_value {
+                let text = match rest {
+                    [] => left
+                        .next()
+                        .ok_or_else(|| SshError(format!("option -{letter} needs a value")))?,
+                    rest => OsStr::from_bytes(rest),
+                };
+                value = Some(text);
+                rest = &[];
+            }
+            self.apply(&format!("-{letter}"), known.meaning, value)?;
+        }
+        Ok(())
+    }
+
+    /// `Key=value`, `Key value`, with the value in double quotes or not.
+    fn option(&mut self, text: &OsStr) -> Result<(), SshError> {
+        let bytes = text.as_bytes().trim_ascii();
+        let split = bytes
+            .iter()
+            .position(|byte| *byte == b'=' || byte.is_ascii_whitespace());
+        let (name, value) = bytes.split_at(split.unwrap_or(bytes.len()));
+        let value = value.trim_ascii_start();
+        let value = value.strip_prefix(b"=").unwrap_or(value).trim_ascii();
+        let value = match value {
+            [b'"', inner @ .., b'"'] => inner,
+            value => value,
+        };
+        let name = String::from_utf8_lossy(name);
+        let known = KEYWORDS
+            .iter()
+            .find(|known| known.name.eq_ignore_ascii_case(&name));
+        let Some(known) = known else {
+            let near = nearest(&name, KEYWORDS.iter().map(|known| known.name));
+            let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            return Err(SshError(format!(
+                "unknown option -o {}{near}",
+                escape(&name)
+            )));
+        };
+        if value.is_empty() {
+            return Err(SshError(format!("option -o {} needs a value", known.name)));
+        }
+        self.apply(known.name, known.meaning, Some(OsStr::from_bytes(value)))
+    }
+
+    fn apply(
+        &mut self,
+        name: &str,
+        meaning: Meaning,
+        value: Option<&OsStr>,
+    ) -> Result<(), SshError> {
+        let text = value.unwrap_or_default().to_string_lossy();
+        match meaning {
+            Meaning::Ignored(why) => {
+                let value = value.map_or_else(String::new, |_| format!(" {}", escape(&text)));
+                self.found.ignored.push(format!("{name}{value} ({why})"));
+                Ok(())
+            }
+            Meaning::Refused(_) if value.is_some() && asks_for_nothing(&text) => Ok(()),
+            Meaning::Refused(instead) => Err(SshError(format!("{name}: {instead}"))),
+            Meaning::Obeyed(setting, _) => {
+                self.set(name, setting, value.unwrap_or_default(), &text)
+            }
+        }
+    }
+
+    fn set(
+        &mut self,
+        name: &str,
+        setting: Setting,
+        value: &OsStr,
+        text: &str,
+    ) -> Result<(), SshError> {
+        let found = &mut self.found;
+        let yes = || yes(name, text);
+        match setting {
+            Setting::User => drop(found.user.get_or_insert_with(|| text.to_owned())),
+            Setting::Tty => self.tty = self.tty.saturating_add(1),
+            Setting::NoTty => self.no_tty = true,
+            Setting::RequestTty => match text {
+                "force" => self.tty = self.tty.max(2),
+                "auto" => {}
+                _ if yes()? => self.tty = self.tty.max(1),
+                _ => self.no_tty |= self.tty == 0,
+            },
+            Setting::Subsystem => found.subsystem = true,
+            Setting::NoCommand => found.no_command = true,
+            Setting::SessionType => match text {
+                "none" => found.no_command = true,
+                "subsystem" => found.subsystem = true,
+                "default" => {}
+                _ => return Err(wrong(name, text, "none, subsystem or default")),
+            },
+            Setting::StdinNull if name == "-n" => found.no_input = true,
+            Setting::StdinNull => found.no_input |= yes()?,
+            Setting::Background => {
+                let background = name == "-f" || yes()?;
+                found.background |= background;
+                found.no_input |= background;
+            }
+            Setting::Quiet => found.quiet = true,
+            Setting::Verbose => found.verbose = true,
+            Setting::Version => found.instead = Some(Instead::Version),
+            Setting::PrintConfig => found.instead = Some(Instead::PrintConfig),
+            Setting::EscapeChar => {
+                found.escape = Some(match text {
+                    "none" => None,
+                    control if control.len() == 2 && control.starts_with('^') => control
+                        .as_bytes()
+                        .get(1)
+                        .map(|byte| char::from(byte & 0x1f)),
+                    one if one.chars().count() == 1 => one.chars().next(),
+                    _ => return Err(wrong(name, text, "one character, ^ and a letter, or none")),
+                });
+            }
+            Setting::Control => {
+                found.instead = Some(match text {
+                    "check" => Instead::Check,
+                    "exit" | "stop" => Instead::Stop,
+                    "forward" | "cancel" => {
+                        return Err(SshError(format!(
+                            "-O {text}: malai does not forward ports yet"
+                        )));
+                    }
+                    _ => return Err(wrong(name, text, "check, exit or stop")),
+                });
+            }
+            Setting::Option => return self.option(value),
+            Setting::SendEnv => {
+                found
+                    .send_env
+                    .extend(text.split_ascii_whitespace().map(str::to_owned));
+            }
+            Setting::SetEnv => {
+                for pair in words(value.as_bytes()) {
+                    let split = pair.iter().position(|byte| *byte == b'=');
+                    let Some(split) = split.filter(|at| *at > 0) else {
+                        return Err(wrong(name, text, "NAME=value"));
+                    };
+                    let variable = String::from_utf8_lossy(&pair[..split]).into_owned();
+                    found.set_env.push((variable, pair[split + 1..].to_vec()));
+                }
+            }
+            Setting::RemoteCommand => {
+                if text != "none" {
+                    self.remote_command = Some(value.as_bytes().to_vec());
+                }
+            }
+            Setting::LocalCommand => {
+                if text != "none" {
+                    self.local_command = Some(value.as_bytes().to_vec());
+                }
+            }
+            Setting::PermitLocalCommand => self.permits_local_command = yes()?,
+            Setting::LogLevel => {
+                let level = text.to_ascii_uppercase();
+                found.quiet |= level == "QUIET";
+                found.verbose |= level == "VERBOSE" || level.starts_with("DEBUG");
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, has_host: bool, words: &[&OsStr]) -> Result<SshInvocation, SshError> {
+        self.found.tty = match (self.no_tty, self.tty) {
+            (true, _) => TtyMode::Never,
+            (false, 0) => TtyMode::Auto,
+            (false, 1) => TtyMode::Request,
+            (false, _) => TtyMode::Force,
+        };
+        if self.found.instead == Some(Instead::Version) {
+            return Ok(self.found);
+        }
+        if !has_host {
+            return Err(SshError(
+                "which machine? malai ssh [options] [user@]<machine>.<cluster> [command...]"
+                    .to_owned(),
+            ));
+        }
+        let joined = words
+            .iter()
+            .map(|word| word.as_bytes())
+            .collect::<Vec<_>>()
+            .join(&b' ');
+        self.found.line = match (words.is_empty(), self.remote_command) {
+            (false, Some(_)) => {
+                return Err(SshError(
+                    "there is a command, and RemoteCommand as well".to_owned(),
+                ));
+            }
+            (true, remote_command) => remote_command,
+            (false, None) => Some(joined),
+        };
+        if self.permits_local_command {
+            self.found.local_command = self.local_command;
+        }
+        Ok(self.found)
+    }
+
+    /// `[user@]host`, in brackets or not, or `ssh://[user@]host[:port]`.
+    fn destination(&mut self, host: &OsStr) -> Result<(), SshError> {
+        let mut rest = host.as_bytes();
+        let uri = rest.strip_prefix(b"ssh://");
+        rest = uri.unwrap_or(rest);
+        // As ssh: the last @ counts, for users with one in their name.
+        if let Some(at) = rest.iter().rposition(|byte| *byte == b'@') {
+            let user = String::from_utf8_lossy(&rest[..at]).into_owned();
+            if user.is_empty() {
+                return Err(SshError("there is no user before the @".to_owned()));
+            }
+            // As in ssh, what is written first counts: -l before the host, or the host.
+            self.found.user.get_or_insert(user);
+            rest = &rest[at + 1..];
+        }
+        if uri.is_some() {
+            rest = rest.strip_suffix(b"/").unwrap_or(rest);
+            if let Some(colon) = rest.iter().rposition(|byte| *byte == b':') {
+                let port = String::from_utf8_lossy(&rest[colon + 1..]).into_owned();
+                self.found.ignored.push(format!(
+                    "port {} (malai finds the machine by its key)",
+                    escape(&port)
+                ));
+                rest = &rest[..colon];
+            }
+        }
+        if let [b'[', inner @ .., b']'] = rest {
+            rest = inner;
+        }
+        if rest.is_empty() {
+            return Err(SshError("the host is empty".to_owned()));
+        }
+        self.found.host = OsString::from_vec(rest.to_vec());
+        Ok(())
+    }
+}
+
+/// The words of a `SetEnv`: blanks separate, double quotes keep them.
+fn words(text: &[u8]) -> Vec<Vec<u8>> {
+    let (mut all, mut word, mut quoted) = (Vec::new(), Vec::new(), false);
+    for byte in text {
+        match byte {
+            b'"' => quoted = !quoted,
+            blank if blank.is_ascii_whitespace() && !quoted => {
+                if !word.is_empty() {
+                    all.push(std::mem::take(&mut word));
+                }
+            }
+            other => word.push(*other),
+        }
+    }
+    if !word.is_empty() {
+        all.push(word);
+    }
+    all
+}
+
+fn yes(name: &str, text: &str) -> Result<bool, SshError> {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" | "true" => Ok(true),
+        "no" | "false" => Ok(false),
+        _ => Err(wrong(name, text, "yes or no")),
+    }
+}
+
+fn wrong(name: &str, text: &str, wanted: &str) -> SshError {
+    SshError(format!(
+        "option {name}: \"{}\" is not {wanted}",
+        escape(text)
+    ))
+}
+
+#[cfg(test)]
+mod tests;

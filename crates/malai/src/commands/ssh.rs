@@ -1,0 +1,214 @@
+//! `malai ssh`, and this program where it is called `ssh`: ssh's command line for the tools that call it.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use malai_cluster::{Target, escape};
+use malai_node::{Home, LockState, Names, display_path, lock};
+use malai_wire::peer::exec::Action;
+
+use crate::cli::ssh::{self, Instead, SshInvocation};
+use crate::cli::{TargetOptions, TtyMode};
+use crate::commands::exec::{self, Wanted};
+use crate::exec::request;
+use crate::output::Printer;
+use crate::output::exit::Exit;
+
+/// Does what ssh would do with these arguments.
+pub fn run(
+    home: &Home,
+    arguments: &[OsString],
+    is_shim: bool,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
+    if is_shim
+        && let Some(host) = ssh::host(arguments)
+        && !is_here(home, &host)
+    {
+        return Err(hand_on(arguments));
+    }
+    match arguments {
+        [flag, folder] if !is_shim && flag == "--shim" => return shim(Path::new(folder), printer),
+        [flag] if !is_shim && (flag == "--help" || flag == "-h") => {
+            printer.out(&ssh::help());
+            return Ok(Exit::OK);
+        }
+        _ => {}
+    }
+    let invocation = match ssh::parse(arguments) {
+        Ok(invocation) => invocation,
+        Err(ssh::SshError(why)) => {
+            printer.say(&why);
+            return Ok(Exit::MALAI);
+        }
+    };
+    match invocation.instead {
+        Some(Instead::Version) => {
+            // Tools look for ssh's name. What they read is true as well.
+            eprintln!(
+                "malai {}, with the command line of OpenSSH_9.2 (this is not OpenSSH)",
+                env!("CARGO_PKG_VERSION")
+            );
+            Ok(Exit::OK)
+        }
+        Some(Instead::PrintConfig) => {
+            printer.out(&configuration(&invocation));
+            Ok(Exit::OK)
+        }
+        Some(Instead::Check) => match lock::probe(home)? {
+            LockState::Free => {
+                printer.say("no daemon runs here, so no connection is shared: malai daemon");
+                Ok(Exit::MALAI)
+            }
+            _ => {
+                eprintln!("Master running: the daemon of this computer");
+                Ok(Exit::OK)
+            }
+        },
+        Some(Instead::Stop) => {
+            eprintln!(
+                "Exit request sent: malai's daemon keeps its connections, and closes idle ones"
+            );
+            Ok(Exit::OK)
+        }
+        None => session(home, &invocation, printer),
+    }
+}
+
+fn session(home: &Home, invocation: &SshInvocation, printer: &Printer) -> anyhow::Result<Exit> {
+    if invocation.verbose && !invocation.ignored.is_empty() {
+        for ignored in &invocation.ignored {
+            printer.say(&format!("without meaning here: {ignored}"));
+        }
+    }
+    for (wanted, what) in [
+        (
+            invocation.no_command,
+            "-N: malai does not forward ports yet, so there is nothing to keep open",
+        ),
+        (
+            invocation.background,
+            "-f: malai does not go to the background yet; a trailing & does",
+        ),
+        (
+            invocation.local_command.is_some(),
+            "LocalCommand: malai does not run local commands yet",
+        ),
+    ] {
+        if wanted {
+            printer.say(what);
+            return Ok(Exit::MALAI);
+        }
+    }
+    let action = match (&invocation.line, invocation.subsystem) {
+        (Some(line), true) => Action::Subsystem(String::from_utf8_lossy(line).into_owned()),
+        (Some(line), false) => Action::Line(line.clone()),
+        (None, false) => Action::Shell,
+        (None, true) => {
+            printer.say("which subsystem? malai ssh -s <target> sftp");
+            return Ok(Exit::MALAI);
+        }
+    };
+    let Some(host) = invocation.host.to_str() else {
+        anyhow::bail!(
+            "the host {} is not UTF-8",
+            escape(&invocation.host.to_string_lossy())
+        );
+    };
+    let mut env = request::inherited(&invocation.send_env);
+    env.extend(invocation.set_env.iter().cloned());
+    let on = TargetOptions {
+        terminal: match invocation.subsystem {
+            true => TtyMode::Never.into(),
+            false => invocation.tty.into(),
+        },
+        no_input: invocation.no_input,
+        ..TargetOptions::default()
+    };
+    let wanted = Wanted {
+        action,
+        user: invocation.user.clone(),
+        env,
+    };
+    exec::run_request(home, host, wanted, &on, printer)
+}
+
+/// Whether malai knows the host: a target in a cluster of this home, or a short name for one.
+fn is_here(home: &Home, host: &OsStr) -> bool {
+    let Some(host) = host.to_str() else {
+        return false;
+    };
+    let names = Names::of(home);
+    if names.aliases.iter().any(|alias| alias == host) {
+        return true;
+    }
+    let Ok(target) = Target::parse(host) else {
+        return false;
+    };
+    let cluster = target.cluster.to_string();
+    // A key is malai's, and no host has such a name.
+    names.clusters.iter().any(|known| known.alias == cluster) || cluster.len() == 52
+}
+
+/// Becomes the next `ssh` in PATH that is not this program. Returns only if there is none.
+fn hand_on(arguments: &[OsString]) -> anyhow::Error {
+    let own = std::env::current_exe()
+        .and_then(|path| path.canonicalize())
+        .ok();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let next = std::env::split_paths(&path)
+        .map(|folder| folder.join("ssh"))
+        .filter(|candidate| candidate.is_file())
+        .find(|candidate| candidate.canonicalize().ok() != own);
+    match next {
+        Some(next) => {
+            let error = std::process::Command::new(&next).args(arguments).exec();
+            anyhow::anyhow!("cannot run {}: {error}", display_path(&next))
+        }
+        None => anyhow::anyhow!(
+            "the host is not a target of malai's, and PATH has no other ssh to hand it to"
+        ),
+    }
+}
+
+/// Puts a link named `ssh` into a folder, for tools whose program cannot be chosen.
+fn shim(folder: &Path, printer: &Printer) -> anyhow::Result<Exit> {
+    let own = std::env::current_exe().context("cannot find this program")?;
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make {}", display_path(folder)))?;
+    let link: PathBuf = folder.join("ssh");
+    match std::fs::read_link(&link) {
+        Ok(target) if target == own => {}
+        Ok(_) => anyhow::bail!(
+            "{} is a link to something else; remove it first",
+            display_path(&link)
+        ),
+        Err(_) => std::os::unix::fs::symlink(&own, &link)
+            .with_context(|| format!("cannot make {}", display_path(&link)))?,
+    }
+    printer.out(&format!(
+        "{} leads to malai. Put its folder first in PATH:\n  export PATH={}:$PATH\n\
+         Hosts that are not targets of malai's go on to the next ssh in PATH.\n",
+        display_path(&link),
+        malai_cluster::quote_bytes(folder.as_os_str().as_bytes())
+    ));
+    Ok(Exit::OK)
+}
+
+/// What `-G` prints: enough for tools that look for ssh's own words.
+fn configuration(invocation: &SshInvocation) -> String {
+    let host = escape(&invocation.host.to_string_lossy());
+    let user = invocation
+        .user
+        .as_deref()
+        .map_or_else(String::new, |user| format!("user {}\n", escape(user)));
+    let mut out =
+        format!("host {host}\n{user}hostname {host}\nport 22\nbatchmode yes\ncontrolmaster auto\n");
+    for pattern in &invocation.send_env {
+        out.push_str(&format!("sendenv {}\n", escape(pattern)));
+    }
+    out
+}

@@ -1,0 +1,175 @@
+//! `malai ssh`: lines, users, the environment, one stream for both outputs, the sftp subsystem, and the link named ssh.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::{Command, Stdio};
+
+use crate::harness::{Cluster, finish};
+
+/// The cluster, with these lines in the section of web01.
+fn with_rules(rules: &str) -> Cluster {
+    let cluster = Cluster::running(&["web01"]);
+    cluster.edit(|text| {
+        let (before, section) = text.rsplit_once("[machine.web01]").expect("the section");
+        let section = section.replacen("allow_from = \"*\"\n", &format!("{rules}\n"), 1);
+        format!("{before}[machine.web01]{section}")
+    });
+    cluster.rescan_everywhere();
+    cluster
+}
+
+#[test]
+fn a_line_is_run_by_the_login_shell_and_plain_words_by_no_shell() {
+    let cluster = with_rules("allow_from = \"*\"");
+    let ssh = |words: &[&str]| {
+        cluster
+            .manager
+            .run(&[&["ssh", "web01.company"], words].concat())
+    };
+    let said = ssh(&["echo", "out;", "echo err >&2; exit 7"]);
+    assert_eq!(
+        (said.code, said.out(), said.stderr.as_str()),
+        (7, "out\n", "err\n")
+    );
+    assert_eq!(
+        ssh(&["printf", "'%s.'", "$((1+2))", "*.nothing"]).clean(),
+        "3.*.nothing."
+    );
+    assert_eq!(ssh(&["ls", "-d", "'/'"]).clean(), "/\n");
+    let closed = with_rules("allow_from = \"*\"\nallow_shell = []");
+    let ssh = |words: &[&str]| {
+        closed
+            .manager
+            .run(&[&["ssh", "web01.company"], words].concat())
+    };
+    assert_eq!(ssh(&["ls", "-d", "/"]).clean(), "/\n");
+    ssh(&["ls -d /; id"]).refused("machine.web01.allow_shell does not allow you");
+    ssh(&["-s", "sftp"]).refused("machine.web01.allow_shell does not allow you to copy files");
+}
+
+#[test]
+fn a_caller_asks_for_a_user_and_sends_variables() {
+    let cluster = with_rules("allow_from = \"*\"\naccept_env = \"APP_* LANG\"");
+    let manager = &cluster.manager;
+    manager
+        .run(&["root@web01.company", "id"])
+        .refused("machine.web01.username does not allow you to run as user `root`; it is not set");
+    let script = "echo $APP_A-$OTHER-$LANG";
+    let said = manager.run(&[
+        "--env",
+        "APP_A=1",
+        "--env",
+        "OTHER=2",
+        "web01.company",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert!(said.clean().starts_with("1--"), "{}", said.shown());
+    let said = manager.run(&["ssh", "-oSetEnv=APP_A=3", "web01.company", script]);
+    assert!(said.clean().starts_with("3--"), "{}", said.shown());
+    let said = manager.run(&["ssh", "web01.company", "echo $SSH_CONNECTION"]);
+    assert_eq!(
+        said.clean().split_whitespace().count(),
+        4,
+        "{}",
+        said.shown()
+    );
+    manager
+        .run(&["--env", "NOT_SET_ANYWHERE", "web01.company", "true"])
+        .refused("--env NOT_SET_ANYWHERE: it is not set here");
+}
+
+#[test]
+fn outputs_that_are_one_file_stay_in_order() {
+    let cluster = Cluster::with_routes();
+    let path = cluster.folder().join("both");
+    let script = "for i in 1 2 3 4 5; do echo o$i; echo e$i >&2; done";
+    for route in cluster.routes() {
+        let file = std::fs::File::create(&path).unwrap();
+        let mut command = route.home.command(&route.args(&["sh", "-c", script]));
+        let status = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        let text = std::fs::read_to_string(&path).unwrap();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        assert_eq!(
+            words,
+            ["o1", "e1", "o2", "e2", "o3", "e3", "o4", "e4", "o5", "e5"],
+            "{}",
+            route.name
+        );
+    }
+}
+
+#[test]
+fn the_sftp_subsystem_answers_and_ends_with_its_client() {
+    let cluster = with_rules("allow_from = \"*\"");
+    let init = [0, 0, 0, 5, 1, 0, 0, 0, 3];
+    let said = cluster
+        .manager
+        .run_with(&["ssh", "-s", "web01.company", "sftp"], &init);
+    assert_eq!(said.code, 0, "{}", said.shown());
+    assert_eq!(said.stdout[4..9], [2, 0, 0, 0, 3], "{}", said.shown());
+    assert!(
+        said.stdout
+            .windows(12)
+            .any(|window| window == b"posix-rename")
+    );
+    let said = cluster
+        .manager
+        .run_with(&["ssh", "-s", "web01.company", "netconf"], &init);
+    said.refused("there is no subsystem `netconf` here");
+}
+
+#[test]
+fn a_link_named_ssh_hands_other_hosts_on() {
+    let cluster = with_rules("allow_from = \"*\"");
+    let (shim, other) = (
+        cluster.folder().join("shim"),
+        cluster.folder().join("other"),
+    );
+    std::fs::create_dir(&other).unwrap();
+    let next = other.join("ssh");
+    std::fs::write(&next, "#!/bin/sh\necho \"other: $*\"\n").unwrap();
+    std::fs::set_permissions(&next, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::create_dir(&shim).unwrap();
+    symlink(env!("CARGO_BIN_EXE_malai"), shim.join("ssh")).unwrap();
+    let ssh = |words: &[&str]| {
+        let malai = cluster.manager.command(&[] as &[&str]);
+        let mut command = Command::new(shim.join("ssh"));
+        for (name, value) in malai.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let path = format!("{}:{}:/usr/bin:/bin", shim.display(), other.display());
+        let child = command
+            .args(words)
+            .env("PATH", path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        finish(child, Vec::new())
+    };
+    assert_eq!(
+        ssh(&["-p", "22", "web01.company", "ls", "-d", "/"]).clean(),
+        "/\n"
+    );
+    assert_eq!(
+        ssh(&["-p", "22", "-oFoo=bar", "git@example.org", "x y"]).clean(),
+        "other: -p 22 -oFoo=bar git@example.org x y\n"
+    );
+    let version = ssh(&["-V"]);
+    assert!(
+        version.code == 0 && version.stderr.contains("OpenSSH"),
+        "{}",
+        version.shown()
+    );
+}
