@@ -4,64 +4,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use malai_cluster::{ClusterId, Header, MachineId, SecretSeed, signed_bytes};
-use malai_wire::peer::sync::{Compare, Content};
+use malai_cluster::{MachineId, SecretSeed};
+use malai_wire::peer::sync::Compare;
 
 use crate::harness::{ALIAS, Cluster};
+use crate::hostile::{contents, signed};
+use crate::measure::{highest, reset_highest};
 use crate::peer::{self, Peer};
 
 /// What a daemon's memory may be at most while it looks at a configuration of up to 16 MiB, in bytes.
 const MEMORY: usize = 100 << 20;
-
-/// Content of this text, signed as this revision.
-fn signed(seed: &SecretSeed, revision: u64, content: String) -> Content {
-    let (cluster, hash) = (
-        ClusterId::new(seed.id()),
-        *blake3::hash(content.as_bytes()).as_bytes(),
-    );
-    let header = Header {
-        cluster,
-        revision,
-        hash,
-        signature: seed.sign(&signed_bytes(&cluster, revision, &hash)),
-    };
-    Content { header, content }
-}
-
-/// Contents that were dear: circles of groups, groups without end, keys with many dots.
-fn contents(seed: &SecretSeed) -> Vec<String> {
-    let begin = format!(
-        "format = 1\n\n[cluster_manager]\nid52 = \"{}\"\n",
-        seed.id()
-    );
-    let groups = |members: &dyn Fn(usize) -> String, count: usize| {
-        let group = |n| format!("\n[group.g{n:06}]\nmembers = [{}]\n", members(n));
-        begin.clone() + &(0..count).map(group).collect::<String>()
-    };
-    vec![
-        groups(
-            &|n| format!("\"g{:06}\", \"g000000\"", (n + 1) % 20_000),
-            20_000,
-        ),
-        groups(&|n| format!("\"g{:06}\"", (n + 1) % 60_000), 60_000),
-        groups(&|_| String::new(), 450_000),
-        begin.clone() + &"a.b.c.d.e.f.g.h=1\n".repeat(900_000),
-        begin.clone() + &"=\n".repeat(8_000_000),
-    ]
-}
-
-/// The highest resident memory of a process since [`reset`], in bytes.
-fn highest(pid: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
-    kilobytes.parse::<usize>().unwrap() << 10
-}
-
-/// Counts the highest memory of a process from here on; proc(5).
-fn reset(pid: u32) {
-    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
-}
 
 #[test]
 fn a_snapshot_that_is_too_much_is_refused_and_nothing_else_waits_for_it() {
@@ -84,7 +36,7 @@ fn a_snapshot_that_is_too_much_is_refused_and_nothing_else_waits_for_it() {
 
     let seed = SecretSeed::parse_file(&cluster.manager.read("cluster.private-key")).unwrap();
     let target: MachineId = cluster.id_of("web01").parse().unwrap();
-    reset(pid);
+    reset_highest(pid);
     let done = AtomicBool::new(false);
     let slowest = std::thread::scope(|scope| {
         let honest = scope.spawn(|| {

@@ -12,6 +12,9 @@ mod forced;
 #[path = "../common/harness.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod harness;
+#[path = "../common/hostile.rs"]
+#[allow(dead_code, reason = "shared with other test programs")]
+mod hostile;
 mod hostile_manager;
 mod hostile_server;
 mod limits;

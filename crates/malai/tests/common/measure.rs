@@ -102,3 +102,16 @@ pub fn nothing_hangs() {
         !all.filter_map(line).any(|line| line == wanted)
     });
 }
+
+/// The highest resident memory of a process since [`reset_highest`], in bytes.
+pub fn highest(pid: u32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
+    kilobytes.parse::<usize>().unwrap() << 10
+}
+
+/// Counts the highest memory of a process from here on; proc(5).
+pub fn reset_highest(pid: u32) {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
+}

@@ -1,12 +1,16 @@
 //! What takes long: lost ends, crashes, floods, many machines and commands. `cargo test` alone leaves these out;
 //! `cargo test -p malai --test stress` runs them, and `scripts/test` does so last.
 
+mod attack;
 mod crash;
 mod exactly_once;
 mod floods;
 #[path = "../common/harness.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod harness;
+#[path = "../common/hostile.rs"]
+#[allow(dead_code, reason = "shared with other test programs")]
+mod hostile;
 mod loss;
 mod many;
 #[path = "../common/measure.rs"]
