@@ -20,15 +20,21 @@ pub fn resolve_target(target: &str, aliases: &BTreeMap<String, Targets>) -> Resu
     }
 }
 
-/// The message about a target in a cluster that the home does not know; `known` are the aliases of those it does.
+/// The message about a target in a cluster that the home does not know; `known` are the aliases of those it does,
+/// and `home` is its path, safe to show, where that is known.
 pub fn unknown_cluster(
     cluster: &ClusterRef,
     machine: Option<&MachineRef>,
     known: &[String],
+    home: Option<&str>,
 ) -> String {
+    let home = home.map_or_else(
+        || "this home".to_owned(),
+        |home| format!("this home ({home})"),
+    );
     let words = match known {
-        [] => "this home is in no cluster yet".to_owned(),
-        known => format!("this home knows: {}", known.join(", ")),
+        [] => format!("{home} is in no cluster yet; MALAI_HOME chooses another"),
+        known => format!("{home} knows: {}", known.join(", ")),
     };
     match cluster {
         ClusterRef::Alias(alias) => {

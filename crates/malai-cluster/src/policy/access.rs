@@ -1,6 +1,6 @@
 //! What a member may do on a machine, as a whole: for a list that a person reads.
 
-use super::{Action, Decision, Request, decide};
+use super::{Action, Decision, Request, Run, decide};
 use crate::accept::Accept;
 use crate::cluster::Cluster;
 use crate::identity::MachineId;
@@ -13,6 +13,8 @@ pub struct Access {
     pub commands: bool,
     /// Whether it may open a shell.
     pub shell: bool,
+    /// The command entry that runs whatever it asks for; nothing else can be run then.
+    pub forced: Option<CommandName>,
     /// The command entries that it may run, by name.
     pub entries: Vec<CommandName>,
     /// Whether there are entries that it may not run.
@@ -24,7 +26,7 @@ pub struct Access {
 impl Access {
     /// Whether it may do nothing at all.
     pub fn is_nothing(&self) -> bool {
-        !self.commands && !self.shell && self.entries.is_empty()
+        !self.commands && !self.shell && self.forced.is_none() && self.entries.is_empty()
     }
 }
 
@@ -54,6 +56,25 @@ pub fn access(
     let all = machine
         .map(|machine| machine.commands())
         .unwrap_or_default();
+    if let Some(Run::Forced { .. }) = any.as_ref().map(|grant| &grant.run) {
+        // The entry is the one whose list was the rule.
+        let forced = all.iter().filter(|entry| entry.is_forced());
+        let mut forced = forced.filter(|entry| {
+            allowed(Action::Exec(&[entry.name().as_str().into()])).is_some_and(|grant| {
+                grant
+                    .argv()
+                    .iter()
+                    .map(Vec::as_slice)
+                    .eq(entry.words().map(str::as_bytes))
+            })
+        });
+        let entry = forced.next();
+        return Access {
+            forced: entry.map(|entry| entry.name().clone()),
+            user: any.and_then(|grant| grant.user),
+            ..Access::default()
+        };
+    }
     let entries: Vec<CommandName> = all
         .iter()
         .filter(|entry| allowed(Action::Exec(&[entry.name().as_str().into()])).is_some())
@@ -61,6 +82,7 @@ pub fn access(
         .collect();
     Access {
         commands: any.is_some(),
+        forced: None,
         shell: shell.is_some(),
         entries_refused: entries.len() < all.len(),
         entries,
@@ -72,6 +94,23 @@ pub fn access(
 mod tests {
     use super::*;
     use crate::testing::*;
+
+    #[test]
+    fn a_forced_command_is_all_there_is() {
+        let cluster = cluster(&format!(
+            "[machine.web01]\nid52 = \"{WEB01}\"\nallow_from = \"*\"\n\
+             [machine.web01.command.backup]\ncommand = \"borg serve\"\nallow_from = \"laptop\"\nforced = true\n\
+             [machine.laptop]\nid52 = \"{LAPTOP}\"\n"
+        ));
+        let of = |from: &str| access(&cluster, id(from), id(WEB01), None);
+        let forced = of(LAPTOP);
+        assert_eq!(
+            forced.forced.as_ref().map(CommandName::as_str),
+            Some("backup")
+        );
+        assert!(!forced.commands && !forced.shell && !forced.is_nothing());
+        assert!(of(WEB01).commands && of(WEB01).forced.is_none());
+    }
 
     #[test]
     fn what_each_may_do_where() {

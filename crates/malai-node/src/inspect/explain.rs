@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::home::{ClusterDir, Home, Role, manager_file};
 use crate::inspect::check::MAX_MACHINE_TOML;
-use crate::os::fs;
+use crate::os::fs::{self, display_path};
 use crate::os::user::{self, RunAs};
 use crate::settings::Settings;
 
@@ -129,6 +129,7 @@ pub fn why(
             &target.cluster,
             Some(&target.machine),
             &known,
+            Some(&display_path(home.root())),
         ));
     };
     let known = KnownCluster::load(dir)?;

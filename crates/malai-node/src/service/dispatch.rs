@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::{self, Caller, ExecError};
 use crate::exec::child::PendingCleanup;
+use crate::os::fs::display_path;
 use crate::service::{Service, local};
 
 /// malai's own failures and refusals exit with this, as ssh's do.
@@ -138,7 +139,13 @@ fn find_service<'a>(
             .iter()
             .map(|service| service.cluster_state.alias().to_string())
             .collect();
-        unknown_cluster(cluster, machine, &known)
+        let clusters = services
+            .first()
+            .map(|service| &service.cluster_state.dir.path);
+        let home = clusters
+            .and_then(|path| path.ancestors().nth(2))
+            .map(display_path);
+        unknown_cluster(cluster, machine, &known, home.as_deref())
     })
 }
 

@@ -8,6 +8,7 @@ use malai_wire::{Refusal, RefusalCode};
 use crate::home::{Home, HomeError, manager_file};
 use crate::node::Node;
 use crate::node::reaper::Reaper;
+use crate::os::fs::display_path;
 use crate::service::{Service, ServiceError};
 use crate::settings::{BadEnvironment, Settings};
 
@@ -59,7 +60,8 @@ impl Standalone {
                 .peekable();
             if of_target.peek().is_none() {
                 let known: Vec<_> = dirs.iter().map(|dir| dir.alias.to_string()).collect();
-                let message = unknown_cluster(cluster, machine, &known);
+                let message =
+                    unknown_cluster(cluster, machine, &known, Some(&display_path(home.root())));
                 return Err(StandaloneError::UnknownCluster(message));
             }
             wanted.extend(of_target);

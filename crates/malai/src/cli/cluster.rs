@@ -149,8 +149,8 @@ pub struct SetArgs {
     /// Who may open a shell on it
     #[arg(long, value_name = "LIST")]
     pub allow_shell: Option<String>,
-    /// The user that commands run as there
-    #[arg(long, value_name = "USER")]
+    /// The user that commands run as there, or several: the first is the default
+    #[arg(long, value_name = "USERS")]
     pub username: Option<String>,
     /// Its new key: the machine was installed again, and keeps its name and its place in every list
     #[arg(long, value_name = "ID52")]

@@ -107,6 +107,7 @@ fn listed(
             asked: asked.get(machine.name().as_str()).cloned(),
             may_run_commands: may.commands,
             may_open_shell: may.shell,
+            forced: may.forced.map(|name| name.to_string()),
             may_run: may.entries.iter().map(ToString::to_string).collect(),
             user: may.user.map(|user| user.to_string()),
         });

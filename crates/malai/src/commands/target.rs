@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use malai_cluster::{VERBS, escape, nearest};
-use malai_node::{Home, Names, Settings};
+use malai_node::{Home, Names, Settings, display_path};
 
 use crate::cli::{TargetOptions, instead};
 use crate::commands::exec;
@@ -24,7 +24,8 @@ pub fn run(
     if looks_like_target(&first) || Settings::load(home)?.aliases.contains_key(&*first) {
         return exec::run_on(home, target, arguments, on, printer);
     }
-    printer.say(&no_such_command(words, &Names::of(home)));
+    let root = display_path(home.root());
+    printer.say(&no_such_command(words, &Names::of(home), &root));
     Ok(Exit::USAGE)
 }
 
@@ -33,7 +34,7 @@ fn looks_like_target(word: &str) -> bool {
     word.contains(['.', '@', '*', '?', '[', ',', '!'])
 }
 
-fn no_such_command(words: &[OsString], names: &Names) -> String {
+fn no_such_command(words: &[OsString], names: &Names, home: &str) -> String {
     let word = words.first().map(|word| word.to_string_lossy());
     let word = word.as_deref().unwrap_or_default();
     let shown = escape(word);
@@ -61,6 +62,10 @@ fn no_such_command(words: &[OsString], names: &Names) -> String {
         .chain(names.aliases.iter().map(String::as_str));
     let near = match nearest(word, known) {
         Some(near) => format!("did you mean malai {near}?"),
+        // It may be a machine that another home knows.
+        None if names.clusters.is_empty() => {
+            format!("see: malai --help; the home {home} is in no cluster yet")
+        }
         None => "see: malai --help".to_owned(),
     };
     format!("{said}; {near} (a target is written <machine>.<cluster>)")
@@ -97,7 +102,7 @@ mod tests {
             ("qqqqqq", "see: malai --help"),
             ("a\nb", "no such command: a\\nb"),
         ] {
-            let text = no_such_command(&[word.into()], &names);
+            let text = no_such_command(&[word.into()], &names, "/home");
             assert!(text.contains(said), "{word}: {text}");
         }
     }

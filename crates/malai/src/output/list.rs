@@ -46,6 +46,8 @@ pub struct ListedMachine {
     pub may_run_commands: bool,
     /// Whether it may open a shell there.
     pub may_open_shell: bool,
+    /// The command entry that runs there whatever is asked for.
+    pub forced: Option<String>,
     /// The command entries that it may run there.
     pub may_run: Vec<String>,
     /// The user that commands run as there; none is the daemon's own.
@@ -108,6 +110,9 @@ impl ListedMachine {
 
     fn may(&self) -> String {
         let mut may = Vec::new();
+        if let Some(forced) = &self.forced {
+            may.push(format!("only {}", escape(forced)));
+        }
         if self.may_run_commands {
             may.push("any command".to_owned());
         }
@@ -140,6 +145,7 @@ fn machines<S: Serializer>(machines: &[ListedMachine], serializer: S) -> Result<
             "may": {
                 "run_commands": machine.may_run_commands,
                 "open_shell": machine.may_open_shell,
+                "forced": machine.forced,
                 "run": machine.may_run,
                 "as": machine.user,
             },
@@ -241,6 +247,7 @@ mod tests {
             asked: None,
             may_run_commands: true,
             may_open_shell: true,
+            forced: None,
             may_run: vec!["reload".to_owned()],
             user: None,
         }

@@ -3,6 +3,25 @@
 use crate::world::World;
 
 #[test]
+fn a_home_that_knows_nothing_names_itself() {
+    let world = World::new();
+    let home = world.home().display().to_string();
+    for line in [
+        "web01.company true",
+        "web01",
+        "why laptop web01.company ls",
+        "ping web01.company",
+        "list",
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let output = world.output(&words);
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.contains(&home), "malai {line}: {said}");
+    }
+}
+
+#[test]
 fn what_people_type_is_answered_with_what_malai_has() {
     let world = World::new();
     world.succeed(&["cluster", "init", "company"]);

@@ -241,7 +241,7 @@ fn a_target_that_cannot_be_reached_or_is_not_there() {
     expect![[r#"
         exit code: 255
         ----- stderr -----
-        malai: unknown cluster `compny`; this home knows: company; did you mean `web01.company`?
+        malai: unknown cluster `compny`; this home ([HOME]) knows: company; did you mean `web01.company`?
     "#]]
     .assert_eq(&daemon.picture(&["web01.compny", "echo", "test"]));
     expect![[r#"

@@ -398,7 +398,7 @@ fn questions_without_an_answer() {
         expect![[r#"
             exit code: 2
             ----- stderr -----
-            malai: unknown cluster `compani`; this home knows: company; did you mean `web01.company`?
+            malai: unknown cluster `compani`; this home ([HOME]) knows: company; did you mean `web01.company`?
         "#]],
     );
     asked(

@@ -15,7 +15,7 @@ pub struct MachineChange {
     pub allow_from: Option<ListChange>,
     /// Who may open a shell.
     pub allow_shell: Option<ListChange>,
-    /// The user that commands run as.
+    /// The users that commands run as.
     pub username: Option<UserChange>,
     /// Groups to put it into; one that does not exist is created.
     pub add_to: Vec<GroupName>,
@@ -32,11 +32,11 @@ pub enum ListChange {
     Unset,
 }
 
-/// Another user.
+/// Other users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserChange {
-    /// This one.
-    To(UserName),
+    /// These; the first is the default.
+    To(Vec<UserName>),
     /// The key is removed, and the default applies.
     Unset,
 }
@@ -79,7 +79,7 @@ pub fn change_machine(
         }
     }
     match &change.username {
-        Some(UserChange::To(user)) => set_text(machine, "username", user.as_str()),
+        Some(UserChange::To(users)) => set_users(machine, users),
         Some(UserChange::Unset) => drop(machine.remove("username")),
         None => {}
     }
@@ -191,6 +191,22 @@ fn set_text(table: &mut dyn TableLike, key: &str, text: &str) {
             *value.decor_mut() = decor;
         }
         None => drop(table.insert(key, toml_edit::value(text))),
+    }
+}
+
+/// Writes users: one as a text, several as an array, whose order counts.
+fn set_users(table: &mut dyn TableLike, users: &[UserName]) {
+    if let [one] = users {
+        return set_text(table, "username", one.as_str());
+    }
+    let array: Array = users.iter().map(UserName::as_str).collect();
+    match table.get_mut("username").and_then(Item::as_value_mut) {
+        Some(value) => {
+            let decor = value.decor().clone();
+            *value = array.into();
+            *value.decor_mut() = decor;
+        }
+        None => drop(table.insert("username", toml_edit::value(array))),
     }
 }
 

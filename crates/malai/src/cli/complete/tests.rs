@@ -88,6 +88,8 @@ fn each_place_has_its_own_kind_of_names() {
         ("cluster show company a", &["admins"]),
         ("status ", &["company", "work"]),
         ("id w", &["work"]),
+        ("list ", &["company", "work"]),
+        ("ping db.company,web02", &["db.company,web02.work"]),
         ("cluster remove ", &["company"]),
         ("cluster remove company ", &["web01", "db"]),
         ("cluster add company new id --allow-from w", &["web01"]),

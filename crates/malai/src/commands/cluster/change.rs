@@ -84,8 +84,10 @@ fn change(args: &SetArgs) -> Result<MachineChange, String> {
     let username = match (&args.username, args.unset.contains(&Unset::Username)) {
         (Some(_), true) => return Err("--username and --unset of the same key".to_owned()),
         (Some(user), false) => {
-            let user = UserName::parse(user).map_err(|error| error.to_string())?;
-            Some(UserChange::To(user))
+            // A name with a blank in it is one that is wrong, not two.
+            let users = user.split(',').map(UserName::parse).collect();
+            let users: Result<Vec<UserName>, _> = users;
+            Some(UserChange::To(users.map_err(|error| error.to_string())?))
         }
         (None, true) => Some(UserChange::Unset),
         (None, false) => None,

@@ -1,6 +1,6 @@
 //! `malai cluster show <alias> [name]`: a cluster's configuration as this home has it.
 
-use malai_cluster::{AllowList, Cluster, Entry, Group, Machine, escape, nearest};
+use malai_cluster::{AllowList, Cluster, Entry, Group, Machine, UserName, escape, nearest};
 use malai_node::{ClusterReport, Home, Role, unpublished_changes, verify_home};
 use serde_json::{Value, json};
 
@@ -90,9 +90,7 @@ fn machines(cluster: &Cluster) -> String {
             machine.id().short(),
             listed(machine.allow_from()),
             shell,
-            machine
-                .username()
-                .map_or_else(|| "(the daemon's)".to_owned(), ToString::to_string),
+            users(machine.usernames(), "(the daemon's)"),
         ]);
     }
     match cluster.machines().next() {
@@ -107,6 +105,10 @@ fn commands(cluster: &Cluster) -> String {
     for machine in cluster.machines() {
         for command in machine.commands() {
             any = true;
+            let forced = match command.is_forced() {
+                true => " (forced)",
+                false => "",
+            };
             let words: Vec<String> = command.words().map(escape).collect();
             let arguments = if command.takes_arguments() {
                 " …"
@@ -116,14 +118,12 @@ fn commands(cluster: &Cluster) -> String {
             table.row([
                 escape(command.name().as_str()),
                 machine.name().to_string(),
-                format!("{}{arguments}", words.join(" ")),
+                format!("{}{arguments}{forced}", words.join(" ")),
                 match command.allow_from() {
                     Some(list) => listed(Some(list)),
                     None => "(the machine's)".to_owned(),
                 },
-                command
-                    .username()
-                    .map_or_else(|| "(the machine's)".to_owned(), ToString::to_string),
+                users(command.usernames(), "(the machine's)"),
             ]);
         }
     }
@@ -143,6 +143,17 @@ fn groups(cluster: &Cluster) -> String {
         Some(_) => format!("\n{table}"),
         None => String::new(),
     }
+}
+
+fn users(users: &[UserName], none: &str) -> String {
+    match users {
+        [] => none.to_owned(),
+        users => joined(users.iter().map(UserName::as_str)),
+    }
+}
+
+fn names(users: &[UserName]) -> Vec<&str> {
+    users.iter().map(UserName::as_str).collect()
 }
 
 fn listed(list: Option<&AllowList>) -> String {
@@ -190,8 +201,8 @@ fn one(cluster: &Cluster, name: &str, as_json: bool, printer: &Printer) -> anyho
                 },
             ),
         ];
-        if let Some(user) = machine.username() {
-            lines.push(("username", user.to_string()));
+        if machine.username().is_some() {
+            lines.push(("username", users(machine.usernames(), "")));
         }
         printer.out(&format!("machine {}\n", machine.name()));
         for (key, value) in lines {
@@ -278,7 +289,8 @@ fn machine_json(cluster: &Cluster, machine: &Machine) -> Value {
             "runs": command.words().collect::<Vec<_>>(),
             "args": command.takes_arguments(),
             "allow_from": list(command.allow_from()),
-            "username": command.username().map(ToString::to_string),
+            "forced": command.is_forced(),
+            "username": names(command.usernames()),
         })
     });
     json!({
@@ -287,7 +299,7 @@ fn machine_json(cluster: &Cluster, machine: &Machine) -> Value {
         "groups": groups_of(cluster, machine),
         "allow_from": list(machine.allow_from()),
         "allow_shell": list(machine.allow_shell()),
-        "username": machine.username().map(ToString::to_string),
+        "username": names(machine.usernames()),
         "commands": commands.collect::<Vec<_>>(),
     })
 }

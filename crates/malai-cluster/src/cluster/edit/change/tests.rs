@@ -95,13 +95,30 @@ fn lists_keep_their_form_and_comments() {
     changed(
         "laptop",
         MachineChange {
-            username: Some(UserChange::To(UserName::parse("ann").unwrap())),
+            username: Some(UserChange::To(vec![UserName::parse("ann").unwrap()])),
             ..MachineChange::default()
         },
         expect![[r#"
             +username = "ann"
         "#]],
     );
+}
+
+#[test]
+fn the_first_of_several_users_is_the_default() {
+    let users = |names: &[&str]| {
+        let names = names.iter().map(|name| UserName::parse(name).unwrap());
+        MachineChange {
+            username: Some(UserChange::To(names.collect())),
+            ..MachineChange::default()
+        }
+    };
+    let two = change_machine(FILE, &name("laptop"), &users(&["ann", "bob"])).unwrap();
+    assert!(two.contains("username = [\"ann\", \"bob\"]"), "{two}");
+    let turned = change_machine(&two, &name("laptop"), &users(&["bob", "ann"])).unwrap();
+    assert!(turned.contains("username = [\"bob\", \"ann\"]"), "{turned}");
+    let one = change_machine(&turned, &name("laptop"), &users(&["ann"])).unwrap();
+    assert!(one.contains("username = \"ann\""), "{one}");
 }
 
 #[test]
