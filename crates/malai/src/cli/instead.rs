@@ -320,8 +320,8 @@ pub fn target(text: &str, names: &Names) -> Option<String> {
     }
     if let Some(user) = user {
         reasons.push(format!(
-            "the user is the configuration's to say (`username` of the machine, in cluster.toml on the manager), so leave {}@ out",
-            escape(user)
+            "the user is the configuration's to say (`username` of the machine, in cluster.toml on the manager; where it lists several: malai ssh {user}@{first} …), so leave {user}@ out",
+            user = escape(user)
         ));
     }
     match after {
