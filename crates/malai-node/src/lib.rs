@@ -51,7 +51,7 @@ mod doctor;
 pub use audit::{Audit, AuditReader, Entry};
 pub use client::Caller;
 pub use daemon::systemd::{self, Supervisor};
-pub use daemon::{Daemon, check_start};
+pub use daemon::{Daemon, StartPolicy, Started, check_start};
 pub use doctor::{Diagnosis, Finding, State, examine};
 pub use exec::io::{PauseGate, Sink, Source};
 pub use exec::spawn::keep_descriptors;

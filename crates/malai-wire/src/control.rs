@@ -62,8 +62,8 @@ pub enum Stdin {
 pub struct Rescan {
     /// Only this cluster, by its alias; otherwise all.
     pub cluster: Option<String>,
-    /// Whether a person typed it. Only that makes a manager that noticed newer revisions publish.
-    pub typed: bool,
+    /// Whether a manager publishes its file although members have a newer revision. Only with `cluster`.
+    pub publish_older: bool,
 }
 
 /// Asks one machine whether it is there.

@@ -16,9 +16,9 @@ pub(crate) struct State {
     pub draft: Option<Arc<Cluster>>,
     /// What is wrong, for people: a damaged file, a broken cluster.toml.
     pub problem: Option<String>,
-    /// On a manager: a validly signed revision above its own that a member has shown. Until the
-    /// administrator rescans, nothing is published.
-    pub newer: Option<u64>,
+    /// On a manager: a validly signed revision that is newer than its files. Nothing is published until the
+    /// administrator has settled what holds.
+    pub newer: Option<Arc<Snapshot>>,
     /// A second content under a revision that this side has.
     pub fork: Option<String>,
     /// What the manager signed last that cannot be used here, and why: it is not fetched again.

@@ -217,7 +217,9 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, slot: Slot<()>) {
         match request {
             Request::Status => reply(&mut stream, &Reply::Status(daemon.facts())).await,
             Request::Rescan(rescan) => {
-                let reports = daemon.rescan(rescan.cluster.as_deref(), rescan.typed).await;
+                let reports = daemon
+                    .rescan(rescan.cluster.as_deref(), rescan.publish_older)
+                    .await;
                 let answer = reports.map_or_else(Reply::Failed, Reply::Rescanned);
                 reply(&mut stream, &answer).await
             }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use malai_cluster::{ClusterAlias, Severity, Targets};
+use malai_cluster::{ClusterAlias, Targets};
 use malai_wire::status::DaemonFacts;
 use malai_wire::{Refusal, RefusalCode};
 use parking_lot::Mutex;
@@ -21,8 +21,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::daemon::listener::Socket;
 use crate::home::lock::{HomeLock, LockError};
+use crate::home::problem::Problem;
 use crate::home::{Home, HomeError};
-use crate::inspect::check::{self, VerifyError};
+use crate::inspect::check::{self, ClusterReport, Condition, VerifyError};
 use crate::node::Node;
 use crate::node::limits::Limiter;
 use crate::node::reaper::{self, Reaper};
@@ -50,26 +51,41 @@ pub enum StartError {
     /// The clusters cannot be looked at.
     #[error(transparent)]
     Verify(#[from] VerifyError),
-    /// Hand-written configuration is invalid: everything that is wrong.
-    #[error("{}\nthe daemon does not start while configuration is invalid; `malai rescan --check` shows this list again", .0.join("\n"))]
-    Invalid(Vec<String>),
+    /// Nothing can be served, or not everything that has to be.
+    #[error("{}\nthe daemon does not start: {why}; `malai rescan --check` shows this list again", .problems.join("\n"))]
+    Invalid {
+        /// Everything that is wrong.
+        problems: Vec<String>,
+        /// Why that keeps it from starting.
+        why: &'static str,
+    },
     /// MALAI_NETWORK names no reach.
     #[error(transparent)]
     Environment(#[from] BadEnvironment),
-    /// A cluster cannot be served.
-    #[error("cluster {alias}: {why}")]
-    Service {
-        /// Its alias.
-        alias: String,
-        /// What is wrong.
-        why: String,
-    },
     /// There is no pipe to the keeper.
     #[error("cannot make a pipe to the keeper: {0}")]
     Reaper(std::io::Error),
     /// The control socket cannot be made.
     #[error("cannot make the control socket: {0}")]
     Socket(#[from] std::io::Error),
+}
+
+/// What a daemon does about clusters whose files have errors when it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartPolicy {
+    /// It serves what can be served, and tells what is wrong.
+    Serve,
+    /// It does not start.
+    Strict,
+}
+
+/// A daemon that serves.
+#[derive(Debug)]
+pub struct Started {
+    /// The daemon.
+    pub daemon: Arc<Daemon>,
+    /// What is wrong with folders in `clusters/`: the name of each, and everything about it.
+    pub problems: Vec<(String, String)>,
 }
 
 /// A running daemon.
@@ -99,16 +115,20 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Checks everything, takes the lock, opens all clusters and the socket. When this returns the
-    /// daemon serves.
+    /// Takes the lock, checks everything, opens all clusters that can be served, and the socket. When this
+    /// returns the daemon serves.
     ///
     /// # Errors
     ///
     /// Everything that keeps it from starting; then nothing runs.
-    pub async fn start(home: Home, reaper: reaper::Program) -> Result<Arc<Self>, StartError> {
+    pub async fn start(
+        home: Home,
+        reaper: reaper::Program,
+        policy: StartPolicy,
+    ) -> Result<Started, StartError> {
         home.prepare()?;
         let lock = HomeLock::acquire(&home)?;
-        let settings = check(&home)?;
+        let (settings, reports) = check(&home, policy)?;
         let mut node = Node::daemon(settings.effective_reach()?, &home, &settings);
         node.audit.open();
         node.reaper = Reaper::new(reaper).map_err(StartError::Reaper)?;
@@ -129,15 +149,15 @@ impl Daemon {
             stopped: CancellationToken::new(),
             ending: CancellationToken::new(),
         });
-        for dir in home.cluster_dirs()? {
-            let alias = dir.alias.clone();
-            daemon
-                .open(dir, false)
-                .await
-                .map_err(|why| StartError::Service {
-                    alias: alias.to_string(),
-                    why,
-                })?;
+        let has_clusters = reports
+            .iter()
+            .any(|report| report.condition != Condition::Stray);
+        let problems = daemon.open_all(reports).await;
+        if has_clusters && daemon.services.lock().is_empty() {
+            return Err(StartError::Invalid {
+                problems: problems.into_iter().map(|(_, all)| all).collect(),
+                why: "no cluster can be served",
+            });
         }
         let socket = Socket::bind(&home)?;
         let serving = socket.serve(daemon.clone(), daemon.stopped.clone());
@@ -146,10 +166,9 @@ impl Daemon {
         daemon.own("counting strangers", daemon.clone().keep_count());
         let giving_back = crate::os::malloc::trim_periodically(daemon.stopped.clone());
         daemon.own("giving memory back", giving_back);
-        daemon.summarize(std::iter::empty());
         let replaced = daemon.node.reaper.clone().replace(daemon.stopped.clone());
         daemon.own("replacing the keeper", replaced);
-        Ok(daemon)
+        Ok(Started { daemon, problems })
     }
 
     /// Runs a task of the daemon itself. Without one of them it would go on as if all were well, so it
@@ -334,26 +353,40 @@ impl Daemon {
 ///
 /// Everything that would keep it from starting.
 pub fn check_start(home: &Home) -> Result<(), StartError> {
-    check(home).map(drop)
+    check(home, StartPolicy::Serve).map(drop)
 }
 
-/// Everything hand-written has to be sound before anything is served.
-fn check(home: &Home) -> Result<Settings, StartError> {
+/// Looks at everything hand-written. What `malai.toml` says has to be known before anything is served, and
+/// there has to be something to serve, if there are clusters at all.
+fn check(home: &Home, policy: StartPolicy) -> Result<(Settings, Vec<ClusterReport>), StartError> {
     let reports = check::verify_home(home, None)?;
     let (errors, warnings): (Vec<_>, Vec<_>) = check::verify_settings(home, &reports)
         .into_iter()
-        .partition(|problem| problem.severity() == Severity::Error);
+        .partition(Problem::is_error);
     for warning in warnings {
         tracing::warn!("{}", warning.brief());
     }
-    let mut problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    for report in reports {
-        if report.prevents_start() {
-            problems.extend(report.problems.iter().map(ToString::to_string));
-        }
+    let invalid = |errors: &[&Problem], why| StartError::Invalid {
+        problems: errors.iter().map(ToString::to_string).collect(),
+        why,
+    };
+    let of_clusters = reports.iter().flat_map(ClusterReport::errors);
+    let all: Vec<&Problem> = errors.iter().chain(of_clusters).collect();
+    if !errors.is_empty() {
+        let why = "what this computer accepts is not known while malai.toml has errors";
+        return Err(invalid(&all, why));
     }
-    if !problems.is_empty() {
-        return Err(StartError::Invalid(problems));
+    if policy == StartPolicy::Strict && !all.is_empty() {
+        return Err(invalid(&all, "with --strict nothing may have errors"));
     }
-    Settings::load(home).map_err(|error| StartError::Invalid(vec![error.to_string()]))
+    let mut clusters = reports
+        .iter()
+        .filter(|report| report.condition != Condition::Stray)
+        .peekable();
+    if clusters.peek().is_some() && !clusters.any(|report| report.servable) {
+        return Err(invalid(&all, "no cluster can be served"));
+    }
+    let settings = Settings::load(home)
+        .map_err(|error| invalid(&[&Problem::error(error)], "malai.toml cannot be read"))?;
+    Ok((settings, reports))
 }

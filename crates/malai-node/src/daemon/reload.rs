@@ -1,32 +1,136 @@
 //! Applies the files of the home to the running daemon: one cluster at a time, each whole or not at all.
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use malai_cluster::{ClusterAlias, MachineId, Severity, escape};
+use malai_cluster::{Cluster, ClusterAlias, MachineId, Severity, escape};
 use malai_wire::control::RescanReport;
 use malai_wire::{Refusal, RefusalCode};
 
 use super::Daemon;
 
 use crate::cluster::{authorize, load};
-use crate::home::{ClusterDir, Role, Survey};
-use crate::inspect::check::{self, ClusterReport};
-use crate::os::fs;
+use crate::home::cluster_files::{Condition, LoadedCluster, says};
+use crate::home::problem::Problem;
+use crate::home::{Role, Survey};
+use crate::inspect::check::{self, ClusterReport, VerifyError};
 use crate::service::Service;
 use crate::service::distribute::{self, PushOutcome};
-use crate::settings::Settings;
-use crate::sync::publish::{self, Published};
+use crate::settings::{Settings, SettingsError};
+use crate::sync::publish::{self, PublishError, PublishMode, Published};
 
 /// How long `rescan` waits for machines to take a new revision up.
 const RESCAN_WAIT: Duration = Duration::from_secs(10);
 
-/// How long a starting manager whose file has changed asks members for newer revisions.
-const ASK_AT_START: Duration = Duration::from_millis(1500);
+/// How long a manager whose file has changed asks members for newer revisions before it publishes.
+const ASK_BEFORE_PUBLISHING: Duration = Duration::from_millis(1500);
+
+/// What became of one cluster, for people and for the log.
+struct Applied {
+    /// The folder's name.
+    alias: String,
+    /// Everything, for the command line; an entry may have several lines.
+    lines: Vec<String>,
+    /// What is wrong, in a line each, for the log.
+    brief: Vec<String>,
+    /// Whether it was applied.
+    ok: bool,
+}
+
+/// Why a cluster was not applied.
+struct Failure {
+    lines: Vec<String>,
+    brief: Vec<String>,
+}
+
+impl Failure {
+    fn new(message: impl fmt::Display) -> Self {
+        let message = message.to_string();
+        let first = message.lines().next().unwrap_or_default().to_owned();
+        Self {
+            lines: vec![message],
+            brief: vec![first],
+        }
+    }
+
+    /// Everything that is wrong with what cannot be served.
+    fn of_problems(report: &ClusterReport) -> Self {
+        Self {
+            lines: report.problems.iter().map(ToString::to_string).collect(),
+            brief: report.problems.iter().map(Problem::brief).collect(),
+        }
+    }
+
+    /// The errors of a cluster's files, and what that means for it.
+    fn of_files(report: &ClusterReport, meaning: Option<String>) -> Self {
+        let lines = report.errors().map(ToString::to_string);
+        let brief = report.errors().map(Problem::brief);
+        Self {
+            lines: lines.chain(meaning.clone()).collect(),
+            brief: brief.chain(meaning).collect(),
+        }
+    }
+}
+
+impl Applied {
+    fn new(report: &ClusterReport, applied: Result<Vec<String>, Failure>) -> Self {
+        let warnings = report
+            .problems
+            .iter()
+            .filter(|problem| problem.severity() == Severity::Warning);
+        let alias = escape(&report.alias);
+        match applied {
+            Ok(mut lines) => {
+                lines.extend(warnings.clone().map(ToString::to_string));
+                let brief = warnings.map(Problem::brief).collect();
+                Self {
+                    alias,
+                    lines,
+                    brief,
+                    ok: true,
+                }
+            }
+            Err(Failure { lines, brief }) => Self {
+                alias,
+                lines,
+                brief,
+                ok: false,
+            },
+        }
+    }
+
+    fn log(&self) {
+        let alias = &self.alias;
+        if self.ok {
+            let done = self.lines.iter().filter(|line| !line.contains('\n'));
+            let done: Vec<&str> = done.map(String::as_str).collect();
+            tracing::info!(what = %alias, "rescanned: {}", done.join("; "));
+            for warning in &self.brief {
+                tracing::warn!(what = %alias, "{warning}");
+            }
+        } else {
+            for error in &self.brief {
+                tracing::error!(what = %alias, "{error}");
+            }
+        }
+    }
+
+    /// For a command line.
+    fn report(self) -> RescanReport {
+        RescanReport {
+            alias: self.alias,
+            lines: self.lines,
+            ok: self.ok,
+        }
+    }
+}
 
 impl Daemon {
-    /// Applies the files: of one cluster, or of all. Each cluster is taken up as a whole or not at
-    /// all, and none disturbs another.
+    /// Applies the files: of one cluster, or of all. Each cluster is applied as a whole or not at all, and
+    /// none disturbs another. With `publish_older`, a manager's file is published although members have a
+    /// newer revision.
     ///
     /// # Errors
     ///
@@ -34,38 +138,65 @@ impl Daemon {
     pub async fn rescan(
         self: &Arc<Self>,
         only: Option<&str>,
-        typed: bool,
+        publish_older: bool,
     ) -> Result<Vec<RescanReport>, String> {
+        let mode = match (only, publish_older) {
+            (Some(_), true) => PublishMode::EvenIfOlder,
+            (None, true) => {
+                return Err(
+                    "an older file is published for one cluster at a time: name it".to_owned(),
+                );
+            }
+            (_, false) => PublishMode::Current,
+        };
         let _one_at_a_time = self.rescanning.lock().await;
-        let reports = self.rescan_all(only, typed).await?;
-        for report in &reports {
-            let said = report.lines.join("; ");
-            match report.ok {
-                true => tracing::info!(what = %report.alias, "rescanned: {said}"),
-                false => tracing::error!(what = %report.alias, "not in order: {said}"),
+        let applied = self.rescan_all(only, mode).await?;
+        for applied in &applied {
+            applied.log();
+        }
+        let broken = applied.iter().filter(|applied| !applied.ok);
+        self.summarize(broken.map(|applied| applied.alias.clone()));
+        Ok(applied.into_iter().map(Applied::report).collect())
+    }
+
+    /// Opens all clusters of a starting daemon. Returns what is wrong, for people: of each cluster its name
+    /// and everything about it.
+    pub(super) async fn open_all(
+        self: &Arc<Self>,
+        reports: Vec<ClusterReport>,
+    ) -> Vec<(String, String)> {
+        let mut wrong = Vec::new();
+        let mut broken = Vec::new();
+        for report in reports {
+            let is_stray = report.condition == Condition::Stray;
+            let warnings: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+            let applied = self.apply(report, PublishMode::Current, true).await;
+            if is_stray {
+                // Nothing was to be served from it.
+                for warning in &applied.brief {
+                    tracing::warn!(what = %applied.alias, "{warning}");
+                }
+                wrong.push((applied.alias, warnings.join("\n")));
+            } else if !applied.ok {
+                applied.log();
+                broken.push(applied.alias.clone());
+                wrong.push((applied.alias, applied.lines.join("\n")));
             }
         }
-        let broken = reports.iter().filter(|report| !report.ok);
-        self.summarize(broken.map(|report| report.alias.clone()));
-        Ok(reports)
+        self.summarize(broken.into_iter());
+        wrong
     }
 
     async fn rescan_all(
         self: &Arc<Self>,
         only: Option<&str>,
-        typed: bool,
-    ) -> Result<Vec<RescanReport>, String> {
+        mode: PublishMode,
+    ) -> Result<Vec<Applied>, String> {
         let survey = self.home.survey().map_err(|error| error.to_string())?;
-        let mut reports = Vec::new();
+        let mut applied = Vec::new();
         let settings = self.apply_settings(&survey, only);
-        let settings_sound = settings.as_ref().is_none_or(|report| report.ok);
-        reports.extend(settings);
-        if only.is_none() {
-            for (path, problem) in &survey.problems {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                reports.push(report(&escape(&name), Err(problem.to_string())));
-            }
-        }
+        let settings_sound = settings.as_ref().is_none_or(|settings| settings.ok);
+        applied.extend(settings);
         let known: Vec<String> = survey
             .dirs
             .iter()
@@ -96,23 +227,35 @@ impl Daemon {
                         "the cluster's folder is gone",
                     ))
                     .await;
-                reports.push(report(
-                    alias.as_str(),
-                    Ok(vec!["its folder is gone; it is served no more".into()]),
-                ));
+                applied.push(Applied {
+                    alias: alias.to_string(),
+                    lines: vec!["its folder is gone; it is not served any more".into()],
+                    brief: Vec::new(),
+                    ok: true,
+                });
             }
         }
+        let served: Vec<ClusterAlias> = self.services.lock().keys().cloned().collect();
+        let found = match check::verify_home_serving(&self.home, only, &served) {
+            Ok(found) => found,
+            // Its folder is gone, which was said above.
+            Err(VerifyError::UnknownCluster { .. }) => Vec::new(),
+            Err(error) => return Err(error.to_string()),
+        };
         let mut pushes = Vec::new();
-        for dir in survey.dirs.into_iter().filter(|dir| wanted(&dir.alias)) {
-            let alias = dir.alias.clone();
-            let applied = self.apply(dir, typed, settings_sound).await;
-            let service = self.services.lock().get(&alias).cloned();
-            if let Some(service) = service
-                .filter(|service| applied.is_ok() && service.cluster_state.role == Role::Manager)
+        for report in found {
+            // Of what cannot be a cluster, a warning is enough, unless it was asked for.
+            let is_warning = report.condition == Condition::Stray && only.is_none();
+            let mut done = self.apply(report, mode, settings_sound).await;
+            done.ok |= is_warning;
+            let alias = ClusterAlias::parse(&done.alias).ok();
+            let service = alias.and_then(|alias| self.services.lock().get(&alias).cloned());
+            if let Some(service) =
+                service.filter(|service| done.ok && service.cluster_state.role == Role::Manager)
             {
-                pushes.push((reports.len(), service.clone(), distribute::push(&service)));
+                pushes.push((applied.len(), service.clone(), distribute::push(&service)));
             }
-            reports.push(report(alias.as_str(), applied));
+            applied.push(done);
         }
         let deadline = tokio::time::Instant::now() + RESCAN_WAIT;
         for (index, service, (targets, mut results)) in pushes {
@@ -121,37 +264,40 @@ impl Daemon {
                 tokio::time::timeout_at(deadline, results.recv()).await
             {
                 left.retain(|other| *other != machine);
-                reports[index]
+                applied[index]
                     .lines
                     .push(pushed_line(&service, &machine, &pushed));
             }
             for machine in left {
-                reports[index].lines.push(pushed_line(
+                applied[index].lines.push(pushed_line(
                     &service,
                     &machine,
                     &PushOutcome::Unreachable(String::new()),
                 ));
             }
         }
-        Ok(reports)
+        Ok(applied)
     }
 
     /// Takes up `malai.toml`: all of it, or only what it accepts in one cluster. Where it is invalid,
     /// what was in force stays.
-    fn apply_settings(&self, survey: &Survey, only: Option<&str>) -> Option<RescanReport> {
-        const NAME: &str = "malai.toml";
+    fn apply_settings(&self, survey: &Survey, only: Option<&str>) -> Option<Applied> {
+        let failed = |problems: Vec<Problem>| Applied {
+            alias: SETTINGS.to_owned(),
+            lines: problems.iter().map(ToString::to_string).collect(),
+            brief: problems.iter().map(Problem::brief).collect(),
+            ok: false,
+        };
         let settings = match Settings::load(&self.home) {
             Ok(settings) => settings,
-            Err(error) => return Some(report(NAME, Err(error.to_string()))),
+            Err(error) => return Some(failed(settings_problems(error))),
         };
         let known: Vec<ClusterAlias> = survey.dirs.iter().map(|dir| dir.alias.clone()).collect();
         let found = settings.accept.check_aliases(&known);
-        let (errors, warnings): (Vec<_>, Vec<_>) = found
-            .iter()
-            .partition(|problem| problem.severity == Severity::Error);
+        let found: Vec<Problem> = found.into_iter().map(Problem::InFile).collect();
+        let (errors, warnings): (Vec<_>, Vec<_>) = found.into_iter().partition(Problem::is_error);
         if !errors.is_empty() {
-            let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
-            return Some(report(NAME, Err(errors.join("\n"))));
+            return Some(failed(errors));
         }
         let mut lines = Vec::new();
         for alias in self.node.accept_policies.replace(&settings.accept, only) {
@@ -193,102 +339,81 @@ impl Daemon {
                     "reach `{reach}` takes effect when the daemon is started anew; it serves with `{}`",
                     self.node.reach
                 )),
-                Err(error) => return Some(report(NAME, Err(error.to_string()))),
+                Err(error) => return Some(failed(vec![Problem::error(error)])),
             }
         }
-        (!lines.is_empty()).then(|| report(NAME, Ok(lines)))
+        (!lines.is_empty()).then(|| Applied {
+            alias: SETTINGS.to_owned(),
+            lines,
+            brief: warnings.iter().map(Problem::brief).collect(),
+            ok: true,
+        })
     }
 
-    /// Applies one cluster's folder: opens it if it is new, otherwise takes up what has changed.
+    /// Applies one cluster's folder: opens it if it is new, otherwise applies what has changed.
     async fn apply(
         self: &Arc<Self>,
-        dir: ClusterDir,
-        typed: bool,
+        mut report: ClusterReport,
+        mode: PublishMode,
         settings_sound: bool,
-    ) -> Result<Vec<String>, String> {
-        let found = check::verify_home(&self.home, Some(dir.alias.as_str()))
-            .map_err(|error| error.to_string())?;
-        let broken = found
-            .iter()
-            .filter(|report| report.prevents_start())
-            .flat_map(|report| &report.problems);
-        let problems: Vec<String> = broken.map(ToString::to_string).collect();
-        let mut service = self.services.lock().get(&dir.alias).cloned();
+    ) -> Applied {
+        let Some(files) = report.files.take() else {
+            return Applied::new(&report, Err(Failure::of_problems(&report)));
+        };
+        let alias = files.dir.alias.clone();
+        let mut service = self.services.lock().get(&alias).cloned();
         if let Some(old) = &service
-            && problems.is_empty()
-            && found.iter().any(|report| is_another(report, old))
+            && files.is_servable()
+            && is_another(&report, old)
         {
             let goodbye = "this computer follows another manager now, under a new identity";
             old.stop(&Refusal::new(RefusalCode::Stopping, goodbye))
                 .await;
-            self.services.lock().remove(&dir.alias);
+            self.services.lock().remove(&alias);
             service = None;
         }
-        match (service, problems.is_empty()) {
+        let applied = match service {
+            Some(service) => rescan_one(&service, &files, &report, mode).await,
+            None if !files.is_servable() => Err(Failure::of_problems(&report)),
             // What would be accepted in it is not known.
-            (None, true) if !settings_sound => {
-                Err("it is not taken up while malai.toml is invalid".to_owned())
+            None if !settings_sound => {
+                Err(Failure::new("it is not served while malai.toml is invalid"))
             }
-            (None, true) => with_warnings(self.open(dir, typed).await, &found),
-            (None, false) => Err(problems.join("\n")),
-            (Some(service), true) => with_warnings(rescan_one(&service, typed), &found),
-            (Some(service), false) => {
-                let cluster_state = &service.cluster_state;
-                let alias = cluster_state.alias();
-                cluster_state.config.note(|state| {
-                    state.problem = Some(format!(
-                        "its files are not in order; `malai rescan --check {alias}` shows how"
-                    ));
-                });
-                let kept = cluster_state
-                    .header()
-                    .map(|header| format!("\nrevision {} stays in force", header.revision));
-                Err(format!(
-                    "{}{}",
-                    problems.join("\n"),
-                    kept.unwrap_or_default()
-                ))
-            }
-        }
+            None => self.open(&files, &report, mode).await,
+        };
+        Applied::new(&report, applied)
     }
 
     /// Opens one cluster; a manager's includes a rescan.
-    pub(super) async fn open(
+    async fn open(
         self: &Arc<Self>,
-        dir: ClusterDir,
-        typed: bool,
-    ) -> Result<Vec<String>, String> {
-        let alias = dir.alias.clone();
-        let service = Service::start(dir, self.node.clone())
+        files: &LoadedCluster,
+        report: &ClusterReport,
+        mode: PublishMode,
+    ) -> Result<Vec<String>, Failure> {
+        let service = Service::start_loaded(files, self.node.clone())
             .await
-            .map_err(|error| error.to_string())?;
-        self.services.lock().insert(alias, service.clone());
+            .map_err(Failure::new)?;
+        self.services
+            .lock()
+            .insert(files.dir.alias.clone(), service.clone());
         if service.cluster_state.role == Role::Machine {
             service.serve();
             return Ok(vec![
-                "taken up; it asks the manager for its configuration".into(),
+                "loaded; it asks the manager for its configuration".into(),
             ]);
         }
-        if !typed {
-            ask_for_newer(&service).await;
-        }
-        let published = publish::publish(&service.cluster_state, typed);
+        let published = rescan_one(&service, files, report, mode).await;
         service.serve();
-        match published {
-            Ok(published) => {
-                drop(distribute::push(&service));
-                Ok(vec![said(&published)])
-            }
-            Err(error) => {
-                service
-                    .cluster_state
-                    .config
-                    .note(|state| state.problem = Some(error.to_string()));
-                Err(error.to_string())
-            }
+        if published.is_ok() {
+            drop(distribute::push(&service));
         }
+        published
     }
 }
+
+/// The name under which `malai.toml` is reported.
+const SETTINGS: &str = "malai.toml";
 
 /// Whether the folder is about another cluster, or another identity in it, than what is served from it.
 fn is_another(report: &ClusterReport, served: &Service) -> bool {
@@ -298,25 +423,65 @@ fn is_another(report: &ClusterReport, served: &Service) -> bool {
         || report.role.is_some_and(|role| role != cluster_state.role)
 }
 
-/// A manager whose file has changed while no daemon ran may have been restored from a backup:
-/// before it publishes by itself, members may say that they have seen newer.
-async fn ask_for_newer(service: &Arc<Service>) {
+/// Applies the files of a cluster that is served.
+async fn rescan_one(
+    service: &Arc<Service>,
+    files: &LoadedCluster,
+    report: &ClusterReport,
+    mode: PublishMode,
+) -> Result<Vec<String>, Failure> {
     let cluster_state = &service.cluster_state;
-    let path = cluster_state.dir.cluster_toml();
-    let Ok(Some(text)) = fs::read_text(&path, malai_cluster::MAX_CONTENT as u64) else {
-        return;
+    if report.condition == Condition::Broken {
+        let alias = cluster_state.alias();
+        cluster_state.config.note(|state| {
+            state.problem = Some(format!(
+                "its files have errors, and what was changed in them does not count; `malai rescan --check {alias}` shows them"
+            ));
+        });
+        let kept = cluster_state
+            .header()
+            .map(|header| format!("revision {} stays in force", header.revision));
+        return Err(Failure::of_files(report, kept));
+    }
+    if cluster_state.role == Role::Machine {
+        if let Some(line) = load::restore_edited(cluster_state, files) {
+            return Ok(vec![line]);
+        }
+        return Ok(vec![match cluster_state.header() {
+            Some(header) => format!("revision {}; only the manager changes it", header.revision),
+            None => "this machine has no configuration yet; it keeps asking the manager".to_owned(),
+        }]);
+    }
+    let Some(draft) = &files.draft else {
+        return Err(Failure::of_files(report, None));
     };
-    let Some(cluster) = malai_cluster::check(&path.to_string_lossy(), &text).cluster else {
-        return;
-    };
-    let current = cluster_state.config.snapshot();
-    if current
-        .as_ref()
-        .is_some_and(|current| current.content() == cluster.render())
+    publish::notice_restored(cluster_state, files);
+    if mode == PublishMode::Current {
+        ask_for_newer(service, draft).await;
+    }
+    let published = publish::publish(cluster_state, draft, mode);
+    cluster_state.config.note(|state| {
+        state.problem = match &published {
+            // What members have is told of by itself.
+            Ok(_) | Err(PublishError::Behind(_)) => None,
+            Err(error) => Some(error.to_string()),
+        };
+    });
+    published
+        .map(|published| vec![said(&published)])
+        .map_err(Failure::new)
+}
+
+/// A manager whose file has changed while no daemon ran may have been restored from a backup: before it
+/// publishes for the first time, members may say that they have seen newer.
+async fn ask_for_newer(service: &Arc<Service>, draft: &Cluster) {
+    let current = service.cluster_state.config.snapshot();
+    if current.as_ref().is_some_and(|current| says(draft, current))
+        || service.has_asked_for_newer.swap(true, Ordering::Relaxed)
     {
         return;
     }
-    let mut members: Vec<MachineId> = cluster.members().collect();
+    let mut members: Vec<MachineId> = draft.members().collect();
     members.extend(
         current
             .iter()
@@ -324,50 +489,14 @@ async fn ask_for_newer(service: &Arc<Service>) {
     );
     members.sort();
     members.dedup();
-    distribute::ask_members_for_newer(service, members.into_iter(), ASK_AT_START).await;
+    distribute::ask_members_for_newer(service, members.into_iter(), ASK_BEFORE_PUBLISHING).await;
 }
 
-/// A cluster that is served already, and whose files are sound.
-fn rescan_one(service: &Arc<Service>, typed: bool) -> Result<Vec<String>, String> {
-    let cluster_state = &service.cluster_state;
-    if cluster_state.role == Role::Manager {
-        let published =
-            publish::publish(cluster_state, typed).map_err(|error| error.to_string())?;
-        cluster_state.config.note(|state| state.problem = None);
-        return Ok(vec![said(&published)]);
-    }
-    if let Some(line) = load::restore_edited(cluster_state) {
-        return Ok(vec![line]);
-    }
-    Ok(vec![match cluster_state.header() {
-        Some(header) => format!("revision {}; only the manager changes it", header.revision),
-        None => "this machine has no configuration yet; it keeps asking the manager".to_owned(),
-    }])
-}
-
-/// Adds what the check warns of: it is legal, and surely not meant.
-fn with_warnings(
-    applied: Result<Vec<String>, String>,
-    found: &[ClusterReport],
-) -> Result<Vec<String>, String> {
-    let warnings = found
-        .iter()
-        .flat_map(|report| &report.problems)
-        .filter(|problem| problem.severity() == Severity::Warning);
-    applied.map(|lines| {
-        lines
-            .into_iter()
-            .chain(warnings.map(ToString::to_string))
-            .collect()
-    })
-}
-
-fn report(alias: &str, applied: Result<Vec<String>, String>) -> RescanReport {
-    let ok = applied.is_ok();
-    RescanReport {
-        alias: alias.to_owned(),
-        lines: applied.unwrap_or_else(|problem| vec![problem]),
-        ok,
+/// What is wrong with `malai.toml`.
+fn settings_problems(error: SettingsError) -> Vec<Problem> {
+    match error {
+        SettingsError::Invalid(found) => found.into_iter().map(Problem::InFile).collect(),
+        error => vec![Problem::error(error)],
     }
 }
 
@@ -375,7 +504,9 @@ fn said(published: &Published) -> String {
     match published {
         Published::Unchanged(revision) => format!("unchanged, revision {revision}"),
         Published::Revision(revision) => format!("published revision {revision}"),
-        Published::Withheld(why) => format!("nothing published: {why}"),
+        Published::Adopted(revision) => {
+            format!("revision {revision} is in force here again: the file says what members have")
+        }
     }
 }
 

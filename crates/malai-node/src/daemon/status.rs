@@ -79,11 +79,7 @@ pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
         });
     let mut notices: Vec<String> = state.problem.into_iter().chain(state.fork).collect();
     if let Some(newer) = state.newer {
-        notices.push(crate::sync::newer_notice(
-            cluster_state,
-            newer,
-            &cluster_state.dir.newer(),
-        ));
+        notices.push(crate::sync::newer_notice(cluster_state, newer.revision()));
     }
     if let Some(duplicate) = cluster_state.duplicate() {
         notices.push(format!(

@@ -7,7 +7,7 @@ use malai_cluster::Severity;
 use super::{Context, Finding, some_of};
 
 use crate::home::keystore::quoted;
-use crate::inspect::check::{Condition, Problem, verify_settings};
+use crate::inspect::check::{ClusterReport, Condition, Problem, verify_settings};
 use crate::settings::Settings;
 
 const CHECK: &str = "configuration";
@@ -24,12 +24,12 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     }
     let mut sound = Vec::new();
     for report in &patient.clusters {
-        let alias = report.alias.as_str();
+        let alias = &report.alias;
         found.extend(
             report
                 .problems
                 .iter()
-                .map(|problem| of(problem, Some(alias))),
+                .map(|problem| of(problem, Some(report))),
         );
         match report.condition {
             Condition::Sound => sound.push(report.alias.clone()),
@@ -41,7 +41,7 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
                         report.own_id.map_or_else(String::new, |id| id.to_string())
                     )),
             ),
-            Condition::Damaged | Condition::Broken => {}
+            Condition::Behind | Condition::Damaged | Condition::Broken | Condition::Stray => {}
         }
     }
     if !sound.is_empty() {
@@ -53,25 +53,39 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     found
 }
 
-/// A problem that the check of the home has found.
-pub(super) fn of(problem: &Problem, alias: Option<&str>) -> Finding {
+/// A problem that the check of the home has found; without a cluster it is one of `malai.toml`.
+pub(super) fn of(problem: &Problem, report: Option<&ClusterReport>) -> Finding {
     let severity = problem.severity();
     let text = problem.to_string();
     // How bad it is has a place of its own here.
     let text = text.strip_prefix(&format!("{severity}: ")).unwrap_or(&text);
     let finding = match severity {
-        Severity::Error => Finding::error(CHECK, text)
-            .because("the daemon does not start with it; one that runs keeps what it had"),
+        Severity::Error => Finding::error(CHECK, text).because(consequence(report)),
         Severity::Warning => Finding::warning(CHECK, text),
         Severity::Note => Finding::note(CHECK, text),
     };
-    match (severity, alias) {
+    match (severity, report) {
         (Severity::Note, _) => finding,
-        (_, Some(alias)) => finding.fix(format!(
+        (_, Some(report)) => finding.fix(format!(
             "malai rescan --check {}",
             // A folder may be called anything, by whatever has run here as its owner.
-            quoted(Path::new(alias))
+            quoted(Path::new(&report.alias))
         )),
         (_, None) => finding.fix("malai rescan --check"),
+    }
+}
+
+/// What an error means for the daemon.
+fn consequence(report: Option<&ClusterReport>) -> &'static str {
+    match report {
+        None => "the daemon does not start with it; one that runs keeps what it had",
+        Some(report) if !report.servable => "the daemon does not serve this cluster",
+        Some(report) => match report.condition {
+            Condition::Behind => "nothing is published until it is settled",
+            Condition::Damaged => "every request in this cluster is denied",
+            _ => {
+                "the revision that was published last stays in force; changes since then do not count"
+            }
+        },
     }
 }

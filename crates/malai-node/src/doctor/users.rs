@@ -3,7 +3,7 @@
 use super::{Context, Finding};
 
 use crate::doctor::configuration;
-use crate::inspect::check_users::note_users;
+use crate::inspect::check_users::user_notes;
 use crate::os::user;
 
 const CHECK: &str = "user";
@@ -11,30 +11,23 @@ const CHECK: &str = "user";
 pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     // What is said of users beside everything else that the check of the home says.
-    let mut noted = patient.clusters.clone();
-    noted.iter_mut().for_each(|report| report.problems.clear());
-    note_users(patient.home, &mut noted);
-    for report in &noted {
-        for problem in &report.problems {
-            let finding = configuration::of(problem, None);
-            found.push(Finding {
-                check: CHECK,
-                remedy: Some(format!(
-                    "$EDITOR {}",
-                    crate::os::fs::display_path(&report.path.join("cluster.toml"))
-                ))
-                .filter(|_| report.role == Some(crate::home::Role::Manager)),
-                ..finding
-            });
-        }
+    let notes = user_notes(patient.home, &patient.clusters);
+    for (report, problem) in patient.clusters.iter().zip(notes) {
+        let Some(problem) = problem else { continue };
+        found.push(Finding {
+            check: CHECK,
+            remedy: Some(format!(
+                "$EDITOR {}",
+                crate::os::fs::display_path(&report.path.join("cluster.toml"))
+            ))
+            .filter(|_| report.role == Some(crate::home::Role::Manager)),
+            ..configuration::of(&problem, None)
+        });
     }
     let may_switch = user::may_switch();
     let own = user::own_name().unwrap_or_default();
     for report in &patient.clusters {
-        let Some(here) = report
-            .own_id
-            .and_then(|id| report.cluster.as_ref()?.machine(&id))
-        else {
+        let Some(here) = report.own_id.and_then(|id| report.cluster()?.machine(&id)) else {
             continue;
         };
         let users = here.commands().iter().map(|command| command.username());

@@ -4,10 +4,9 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use malai_cluster::{
-    Change, Cluster, ClusterAlias, ClusterId, Diagnostic, MAX_CONTENT, changes, check,
-};
+use malai_cluster::{Change, Cluster, ClusterAlias, Diagnostic, MAX_CONTENT, MachineId, changes};
 
+use super::cluster_files::check_cluster_toml;
 use super::edit::{EditFailure, errors_first, managed, read, replace};
 use crate::home::{ClusterDir, Home, keystore};
 use crate::os::fs::{self, StoreError};
@@ -23,7 +22,7 @@ const UNSAVED: &str = "cluster.toml.unsaved";
 pub struct Draft {
     alias: ClusterAlias,
     dir: ClusterDir,
-    key: ClusterId,
+    key: MachineId,
     original: String,
     /// The key file is never replaced, so that its lock is one lock.
     _lock: File,
@@ -61,7 +60,7 @@ impl Draft {
         let dir = managed(home, alias)?;
         home.prepare()?;
         let key_path = dir.cluster_key();
-        let key = ClusterId::new(keystore::load(&key_path)?.id());
+        let key = keystore::load(&key_path)?.id();
         let lock = File::open(&key_path).map_err(StoreError::io("open", &key_path))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -107,17 +106,10 @@ impl Draft {
     /// It cannot be read.
     pub fn examine(&self) -> Result<Examined, EditFailure> {
         let text = read(&self.path())?;
-        let checked = check(&self.path().to_string_lossy(), &text);
+        let checked = check_cluster_toml(&self.path(), &text, Some(self.key));
         let Some(cluster) = checked.cluster else {
-            return Ok(Examined::Invalid(errors_first(checked.diagnostics)));
+            return Ok(Examined::Invalid(errors_first(checked.problems)));
         };
-        if cluster.id() != self.key {
-            return Err(EditFailure::Key {
-                path: self.path(),
-                written: cluster.id(),
-                key: self.key,
-            });
-        }
         if text == self.original {
             return Ok(Examined::Unchanged);
         }
@@ -127,13 +119,13 @@ impl Draft {
                 None => Vec::new(),
             },
             text,
-            warnings: checked.diagnostics,
+            warnings: checked.problems,
         })
     }
 
     /// The configuration as it was, where it was sound.
     pub fn cluster_before(&self) -> Option<Cluster> {
-        check(&self.file().to_string_lossy(), &self.original).cluster
+        check_cluster_toml(&self.file(), &self.original, Some(self.key)).cluster
     }
 
     /// Puts the text in the file's place.

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use malai_cluster::{
-    Change, ClusterAlias, ClusterId, Diagnostic, EditError, GroupName, MAX_CONTENT, MachineChange,
-    MachineId, MachineName, Severity, add_machine, change_machine, changes, check, escape,
-    remove_machine, rename_machine,
+    Change, ClusterAlias, Diagnostic, EditError, GroupName, MAX_CONTENT, MachineChange, MachineId,
+    MachineName, Severity, add_machine, change_machine, changes, escape, remove_machine,
+    rename_machine,
 };
 
+use crate::home::cluster_files::{Condition, LoadedCluster, behind, check_cluster_toml};
 use crate::home::keystore::{self, KeyError};
 use crate::home::{ClusterDir, Home, HomeError, Role};
 use crate::os::fs::{self, StoreError, display_path};
@@ -62,18 +63,11 @@ pub enum EditFailure {
         /// What would be wrong.
         problems: Vec<Diagnostic>,
     },
-    /// The file is another cluster's than the key beside it.
-    #[error(
-        "{}: [cluster_manager].id52 is {written}, but the key beside it is {key}; nothing was changed",
-        display_path(path)
-    )]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// The id52 in it.
-        written: ClusterId,
-        /// The key's.
-        key: ClusterId,
+    /// Members have a newer revision than this manager.
+    #[error("{message}\nnothing was changed")]
+    Behind {
+        /// What is the matter, what publishing the file would change, and what to do.
+        message: String,
     },
     /// Somebody has the file in an editor.
     #[error(
@@ -198,31 +192,24 @@ fn edit(
 ) -> Result<Edited, EditFailure> {
     let dir = managed(home, alias)?;
     home.prepare()?;
-    let key = ClusterId::new(keystore::load(&dir.cluster_key())?.id());
+    let key = keystore::load(&dir.cluster_key())?.id();
     let path = dir.cluster_toml();
+    refuse_behind(&dir)?;
     loop {
         let source = read(&path)?;
         let text = change(&source).map_err(|source| EditFailure::Edit {
             path: path.clone(),
             source,
         })?;
-        let file = path.to_string_lossy();
-        let checked = check(&file, &text);
+        let checked = check_cluster_toml(&path, &text, Some(key));
         let Some(cluster) = checked.cluster else {
             return Err(EditFailure::Invalid {
                 path,
-                problems: errors_first(checked.diagnostics),
+                problems: errors_first(checked.problems),
             });
         };
-        if cluster.id() != key {
-            return Err(EditFailure::Key {
-                path,
-                written: cluster.id(),
-                key,
-            });
-        }
         if text == source || replace(&dir, &source, &text)? {
-            let before = check(&file, &source).cluster;
+            let before = check_cluster_toml(&path, &source, Some(key)).cluster;
             let changes = before.map_or_else(Vec::new, |before| changes(&before, &cluster));
             return Ok(Edited { path, changes });
         }
@@ -247,6 +234,17 @@ pub(crate) fn replace(dir: &ClusterDir, before: &str, text: &str) -> Result<bool
     }
     fs::write_atomic(&path, text.as_bytes(), mode)?;
     Ok(true)
+}
+
+/// Refuses to change a file that may not be published: it may be older than what is out there.
+fn refuse_behind(dir: &ClusterDir) -> Result<(), EditFailure> {
+    let files = LoadedCluster::load(dir);
+    match &files.newer {
+        Some(newer) if files.condition == Condition::Behind => Err(EditFailure::Behind {
+            message: behind(dir, newer, files.draft.as_ref()),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The folder of a cluster that is managed here.
@@ -414,7 +412,7 @@ mod tests {
             &["there are: company"],
         );
         let joined = ClusterAlias::parse("joined").unwrap();
-        let cluster = ClusterId::parse(ID).unwrap();
+        let cluster = malai_cluster::ClusterId::parse(ID).unwrap();
         init_machine(&home, &joined, &cluster, &[]).unwrap();
         refused(remove(&home, &joined, &name("web01")), &["not its manager"]);
     }
@@ -447,7 +445,7 @@ mod tests {
             }
         });
         let text = std::fs::read_to_string(&path).unwrap();
-        let cluster = check("f", &text).cluster.unwrap();
+        let cluster = malai_cluster::check("f", &text).cluster.unwrap();
         assert_eq!(cluster.machines().count(), 12);
     }
 }

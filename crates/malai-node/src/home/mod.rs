@@ -1,12 +1,14 @@
 //! `$MALAI_HOME`: what lies where in it, who may own it, and which clusters it is in.
 
 pub mod aside;
+pub(crate) mod cluster_files;
 pub mod draft;
 pub mod edit;
 pub(crate) mod init;
 pub mod keystore;
 pub mod lock;
 pub mod manager_file;
+pub(crate) mod problem;
 
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::io;
@@ -106,7 +108,7 @@ pub enum HomeError {
     },
     /// A folder in `clusters/` holds nothing that says what it is.
     #[error(
-        "{} holds neither cluster.toml (a cluster managed here) nor machine.toml or manager (a cluster this computer is a machine of); restore what is missing, or move the folder out of clusters/",
+        "{} holds neither cluster.toml (a cluster managed here) nor machine.toml or manager (a cluster this computer is a machine of); it is not a cluster's folder; move it out of clusters/",
         display_path(path)
     )]
     NoRole {
@@ -116,6 +118,11 @@ pub enum HomeError {
 }
 
 impl HomeError {
+    /// Whether it is about a folder in `clusters/` that is not a cluster's, and nothing else.
+    pub(crate) fn is_stray(&self) -> bool {
+        matches!(self, HomeError::BadAlias { .. } | HomeError::NoRole { .. })
+    }
+
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HomeError {
         let path = path.to_path_buf();
         move |source| HomeError::Io {
@@ -249,20 +256,8 @@ impl Home {
         })
     }
 
-    /// The clusters of this home, sorted by alias. Hidden folders and plain files are none.
-    ///
-    /// # Errors
-    ///
-    /// The first problem of [`Home::survey`]. Use that one where the other clusters must go on.
-    pub fn cluster_dirs(&self) -> Result<Vec<ClusterDir>, HomeError> {
-        let survey = self.survey()?;
-        match survey.problems.into_iter().next() {
-            Some((_, problem)) => Err(problem),
-            None => Ok(survey.dirs),
-        }
-    }
-
-    /// The clusters of this home, and the folders in `clusters/` that cannot be one.
+    /// The clusters of this home, and the folders in `clusters/` that cannot be one. Hidden folders and
+    /// plain files do not count.
     ///
     /// # Errors
     ///
@@ -316,6 +311,8 @@ impl ClusterDir {
     /// # Errors
     ///
     /// [`HomeError::BothRoles`], [`HomeError::NoRole`], or when the folder cannot be read.
+    ///
+    /// Where the files that say it are gone, the key that is left says it.
     pub fn role(&self) -> Result<Role, HomeError> {
         let present = |names: &[&'static str]| -> Result<Vec<&'static str>, HomeError> {
             let mut found = Vec::new();
@@ -341,6 +338,8 @@ impl ClusterDir {
                 manager_files,
                 machine_files,
             }),
+            (true, true) if !present(&["cluster.private-key"])?.is_empty() => Ok(Role::Manager),
+            (true, true) if !present(&["machine.private-key"])?.is_empty() => Ok(Role::Machine),
             (true, true) => Err(HomeError::NoRole { path }),
         }
     }
@@ -388,26 +387,31 @@ impl ClusterDir {
 
 /// The cluster folder at this path; `None` where there is something else than a folder.
 fn cluster_dir(path: PathBuf) -> Result<Option<ClusterDir>, HomeError> {
-    let metadata = fs::metadata(&path).map_err(HomeError::io("look at", &path))?;
-    if !metadata.is_dir() {
-        return Ok(None);
-    }
-    let owner = match trust::is_trusted(&metadata) {
-        true => trust::foreign_link(&path),
-        false => Some(metadata.uid()),
-    };
-    if let Some(owner) = owner {
-        let user = trust::own_user();
-        return Err(HomeError::ForeignOwner { path, owner, user });
-    }
     let name = path.file_name().unwrap_or_default();
     let parsed = match name.to_str() {
         Some(name) => ClusterAlias::parse(name).map_err(|error| error.to_string()),
         None => Err("its name is not UTF-8".to_owned()),
     };
-    match parsed {
-        Ok(alias) => Ok(Some(ClusterDir { alias, path })),
-        Err(reason) => Err(HomeError::BadAlias { path, reason }),
+    let metadata = fs::metadata(&path);
+    if metadata.as_ref().is_ok_and(|metadata| !metadata.is_dir()) {
+        return Ok(None);
+    }
+    // A folder with another name is never read, whoever owns it.
+    let alias = match parsed {
+        Ok(alias) => alias,
+        Err(reason) => return Err(HomeError::BadAlias { path, reason }),
+    };
+    let metadata = metadata.map_err(HomeError::io("look at", &path))?;
+    let owner = match trust::is_trusted(&metadata) {
+        true => trust::foreign_link(&path),
+        false => Some(metadata.uid()),
+    };
+    match owner {
+        None => Ok(Some(ClusterDir { alias, path })),
+        Some(owner) => {
+            let user = trust::own_user();
+            Err(HomeError::ForeignOwner { path, owner, user })
+        }
     }
 }
 

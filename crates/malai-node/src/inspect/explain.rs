@@ -6,15 +6,15 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use malai_cluster::{
-    Accept, Action, Admitted, Cluster, Decision, Grant, Location, MAX_CONTENT, MachineId,
-    MachineRef, Refusal, Request, Rule, Severity, Snapshot, check, decide, escape, escape_bytes,
-    locate, locate_in_content, looks_like_id52, nearest, resolve_target, unknown_cluster,
+    Accept, Action, Admitted, Cluster, Decision, Grant, Location, MachineId, MachineRef, Refusal,
+    Request, Rule, Snapshot, decide, escape, escape_bytes, locate, locate_in_content,
+    looks_like_id52, nearest, resolve_target, unknown_cluster,
 };
 use serde::Serialize;
 
+use crate::home::cluster_files::{Condition, LoadedCluster, says};
 use crate::home::{ClusterDir, Home, Role, manager_file};
-use crate::inspect::check::MAX_MACHINE_TOML;
-use crate::os::fs::{self, display_path};
+use crate::os::fs::display_path;
 use crate::os::user::{self, RunAs};
 use crate::settings::Settings;
 
@@ -119,7 +119,7 @@ pub fn why(
 ) -> Result<Explanation, String> {
     let settings = Settings::load(home).map_err(|error| error.to_string())?;
     let target = resolve_target(target, &settings.aliases)?;
-    let dirs = home.cluster_dirs().map_err(|error| error.to_string())?;
+    let dirs = home.survey().map_err(|error| error.to_string())?.dirs;
     let dir = dirs
         .iter()
         .find(|dir| manager_file::is_of(dir, &target.cluster));
@@ -235,60 +235,41 @@ struct KnownCluster {
 impl KnownCluster {
     /// On a manager `cluster.toml`, as it would be published; on a machine what it has received.
     fn load(dir: &ClusterDir) -> Result<Self, String> {
-        let (role, id) = manager_file::identify(dir).map_err(|error| error.to_string())?;
-        let read =
-            |path: &PathBuf, most| fs::read_text(path, most).map_err(|error| error.to_string());
-        let (file, key) = match role {
-            Role::Manager => (dir.cluster_toml(), dir.cluster_key()),
-            Role::Machine => (dir.machine_toml(), dir.machine_key()),
+        let files = LoadedCluster::load(dir);
+        let (Some(role), Some(local_id)) = (files.role, files.own_id()) else {
+            return Err(files.all_errors());
         };
-        let seed = crate::home::keystore::load(&key).map_err(|error| error.to_string())?;
-        let source = read(&file, MAX_MACHINE_TOML)?.ok_or_else(|| match role {
-            Role::Manager => format!("{} is missing", file.display()),
-            Role::Machine => format!(
-                "cluster `{}` has sent no configuration yet: everything is refused here",
-                dir.alias
-            ),
-        })?;
-        let (cluster, revision, unpublished) = match role {
-            Role::Machine => {
-                let snapshot = Snapshot::from_file(&id, &source)
-                    .map_err(|error| format!("{}: {error}", file.display()))?;
-                (
-                    Cluster::clone(snapshot.cluster()),
-                    Some(snapshot.revision()),
-                    false,
-                )
-            }
+        let Some(cluster) = files.configuration().cloned() else {
+            return Err(match (role, files.condition) {
+                (Role::Machine, Condition::Waiting) => format!(
+                    "cluster `{}` has sent no configuration yet: everything is refused here",
+                    dir.alias
+                ),
+                (Role::Manager, _) => format!(
+                    "there is no answer while cluster.toml is invalid\n{}",
+                    files.all_errors()
+                ),
+                (Role::Machine, _) => files.all_errors(),
+            });
+        };
+        let (file, unpublished) = match role {
+            Role::Machine => (dir.machine_toml(), false),
             Role::Manager => {
-                let checked = check(&file.to_string_lossy(), &source);
-                let errors = checked.diagnostics.iter();
-                let errors = errors.filter(|problem| problem.severity == Severity::Error);
-                let cluster = checked.cluster.ok_or_else(|| {
-                    let errors: Vec<_> = errors.map(ToString::to_string).collect();
-                    format!(
-                        "there is no answer while cluster.toml is invalid\n{}",
-                        errors.join("\n")
-                    )
-                })?;
-                let published = read(&dir.published(), MAX_CONTENT as u64 + 4096)?
-                    .and_then(|text| Snapshot::from_file(&id, &text).ok());
-                let content = published.as_ref().map(Snapshot::content);
-                let unpublished = content != Some(&cluster.render());
-                let revision = published.as_ref().map(Snapshot::revision);
-                (cluster, revision, unpublished)
+                let published = files.snapshot.as_ref();
+                let is_published = published.is_some_and(|published| says(&cluster, published));
+                (dir.cluster_toml(), !is_published)
             }
         };
         Ok(KnownCluster {
             cluster,
-            local_id: seed.id(),
-            source,
+            local_id,
             is_content: role == Role::Machine,
             used: ConfigurationUsed {
                 file,
-                revision,
+                revision: files.snapshot.as_ref().map(Snapshot::revision),
                 unpublished,
             },
+            source: files.source.unwrap_or_default(),
         })
     }
 }

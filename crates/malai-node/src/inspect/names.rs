@@ -69,16 +69,13 @@ impl Names {
 
 impl From<ClusterReport> for ClusterNames {
     fn from(report: ClusterReport) -> Self {
-        let named = report.cluster.as_ref();
+        let named = report.cluster();
+        let groups = named.into_iter().flat_map(Cluster::groups);
         Self {
             managed: report.role == Some(Role::Manager),
             machines: named.map(machines).unwrap_or_default(),
-            groups: named
-                .map(|cluster| cluster.groups().map(|group| group.name().to_string()))
-                .into_iter()
-                .flatten()
-                .collect(),
-            alias: report.alias,
+            groups: groups.map(|group| group.name().to_string()).collect(),
+            alias: report.alias.clone(),
         }
     }
 }

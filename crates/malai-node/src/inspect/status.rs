@@ -112,9 +112,22 @@ impl Facts {
         }
     }
 
-    /// Whether there is a daemon that answers, and this computer is where it should be: what the exit code of `malai status` says.
+    /// Whether there is a daemon that answers and serves every cluster, nothing hand-written has errors, and this
+    /// computer is where it should be: what the exit code of `malai status` says.
     pub fn is_healthy(&self) -> bool {
-        self.state == DaemonState::Running && !self.is_excluded()
+        let is_served = |cluster: &LocalCluster| {
+            let served = self.daemon.iter().flat_map(|daemon| &daemon.clusters);
+            served
+                .into_iter()
+                .any(|served| served.alias == cluster.alias)
+        };
+        let is_well = |cluster: &LocalCluster| {
+            cluster.errors == 0 && (cluster.condition == Condition::Stray || is_served(cluster))
+        };
+        self.state == DaemonState::Running
+            && self.problems.is_empty()
+            && self.clusters.iter().all(is_well)
+            && !self.is_excluded()
     }
 
     /// Whether this computer is not a member, for good, of a cluster that it is configured for: somebody has to do

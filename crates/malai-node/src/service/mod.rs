@@ -10,6 +10,7 @@ pub mod ping;
 pub(crate) mod standalone;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use malai_wire::Refusal;
@@ -22,6 +23,7 @@ use tracing::Instrument;
 use crate::cluster::load::{self, LoadError};
 use crate::cluster::state::ClusterState;
 use crate::home::ClusterDir;
+use crate::home::cluster_files::LoadedCluster;
 use crate::net::endpoint::{self, BindError, Ports};
 use crate::node::Node;
 use crate::os::fs::StoreError;
@@ -51,6 +53,8 @@ pub struct Service {
     pub cluster_state: Arc<ClusterState>,
     /// Connections to members.
     pub peers: Arc<PeerPool>,
+    /// Whether members were asked in this run for revisions that are newer than this manager's files.
+    pub(crate) has_asked_for_newer: AtomicBool,
     /// Notified when a daemon with this cluster's key has probed this one in search of its own key.
     pub(crate) probed_by_duplicate: Notify,
     tasks: TaskTracker,
@@ -58,14 +62,27 @@ pub struct Service {
 }
 
 impl Service {
-    /// Reads the folder and opens the endpoint. Nothing is accepted before [`Service::serve`].
+    /// Reads what is in force in the folder and opens the endpoint. Nothing is accepted before
+    /// [`Service::serve`].
     ///
     /// # Errors
     ///
     /// The folder, the key or the sockets cannot be used. A damaged snapshot is not an error: that
     /// cluster denies everything until it has a new one.
     pub async fn start(dir: ClusterDir, node: Arc<Node>) -> Result<Arc<Self>, ServiceError> {
-        let cluster_state = Arc::new(load::load(dir, node.clone())?);
+        Self::start_loaded(&LoadedCluster::load_in_force(&dir), node).await
+    }
+
+    /// The same with files that were read already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Service::start`].
+    pub(crate) async fn start_loaded(
+        files: &LoadedCluster,
+        node: Arc<Node>,
+    ) -> Result<Arc<Self>, ServiceError> {
+        let cluster_state = Arc::new(load::load(files, node.clone())?);
         let ports = if node.serves {
             Ports::Derived
         } else {
@@ -78,6 +95,7 @@ impl Service {
         Ok(Arc::new(Self {
             cluster_state,
             peers,
+            has_asked_for_newer: AtomicBool::new(false),
             probed_by_duplicate: Notify::new(),
             tasks,
             stop: CancellationToken::new(),

@@ -3,7 +3,6 @@
 pub(crate) mod publish;
 pub(crate) mod serve;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use malai_wire::{Refusal, frame};
 
 use crate::cluster::state::ClusterState;
 use crate::home::Role;
+use crate::home::cluster_files::behind_in_short;
 use crate::net::framing::{self, PATIENCE, StreamError};
 use crate::os::fs::{self, StoreError};
 use crate::peer::connection::PeerConnection;
@@ -120,7 +120,7 @@ pub(crate) async fn reconcile(
     let cluster_state = cluster_state.clone();
     aside(move || match cluster_state.role {
         Role::Machine => install(&cluster_state, snapshot),
-        Role::Manager => note_newer(&cluster_state, &snapshot),
+        Role::Manager => note_newer(&cluster_state, snapshot),
     })
     .await
 }
@@ -153,31 +153,41 @@ fn install(cluster_state: &ClusterState, snapshot: Arc<Snapshot>) -> Result<(), 
 
 /// A manager that is shown a revision above its own keeps that content for comparison, says so, and
 /// publishes nothing by itself from then on.
-fn note_newer(cluster_state: &ClusterState, snapshot: &Snapshot) -> Result<(), SyncError> {
+fn note_newer(cluster_state: &ClusterState, snapshot: Arc<Snapshot>) -> Result<(), SyncError> {
     let revision = snapshot.revision();
-    let path = cluster_state.dir.newer();
-    let mut news = false;
-    cluster_state.config.note(|state| {
-        // The administrator may have published past it while it was being fetched.
-        let own = state.snapshot.as_ref().map(|own| own.revision());
-        news = own.max(state.newer).is_none_or(|known| known < revision);
-        if news {
-            state.newer = Some(revision);
-        }
-    });
-    if news {
-        fs::write_atomic(&path, snapshot.to_file().as_bytes(), 0o600)?;
-        tracing::error!(cluster = %cluster_state.alias(), revision, "{}", newer_notice(cluster_state, revision, &path));
+    let state = cluster_state.config.state();
+    // The administrator may have published past it while it was being fetched.
+    if state.snapshot.is_some_and(|own| own.revision() >= revision) {
+        return Ok(());
+    }
+    if keep_newer(cluster_state, snapshot)? {
+        tracing::error!(cluster = %cluster_state.alias(), revision, "{}", newer_notice(cluster_state, revision));
     }
     Ok(())
 }
 
+/// Keeps a revision for comparison, in memory in any case. Returns whether it is news.
+fn keep_newer(cluster_state: &ClusterState, snapshot: Arc<Snapshot>) -> Result<bool, StoreError> {
+    let mut is_news = false;
+    cluster_state.config.note(|state| {
+        let known = state.newer.as_ref().map(|newer| newer.revision());
+        is_news = known < Some(snapshot.revision());
+        if is_news {
+            state.newer = Some(snapshot.clone());
+        }
+    });
+    if is_news {
+        let path = cluster_state.dir.newer();
+        fs::write_atomic(&path, snapshot.to_file().as_bytes(), 0o600)?;
+    }
+    Ok(is_news)
+}
+
 /// What a manager says that has seen a revision above its own.
-pub(crate) fn newer_notice(cluster_state: &ClusterState, revision: u64, kept: &Path) -> String {
+pub(crate) fn newer_notice(cluster_state: &ClusterState, revision: u64) -> String {
     format!(
-        "members have revision {revision}, newer than anything this manager knows to have published: its cluster.toml may be older than what is out there. \
-         That content is kept in {} for comparison; nothing is published until `malai rescan {}` is typed",
-        kept.display(),
+        "{}; nothing is published until that is settled: `malai rescan {}` shows what publishing it would change",
+        behind_in_short(revision),
         cluster_state.alias()
     )
 }

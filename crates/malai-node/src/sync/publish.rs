@@ -1,118 +1,140 @@
-//! A manager's file becomes the next revision, if it is sound and says anything new.
+//! A manager's file becomes the next revision, if it says anything new and is not older than what
+//! members have.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use malai_cluster::{Diagnostic, MAX_CONTENT, Severity, Snapshot, check, next_revision};
+use malai_cluster::{Cluster, Snapshot, next_revision};
 
 use crate::cluster::state::ClusterState;
 use crate::home::Role;
+use crate::home::cluster_files::{LoadedCluster, behind, says};
 use crate::os::fs::{self, StoreError};
-use crate::sync;
+use crate::sync::{self, keep_newer};
 
-/// What a rescan of a manager's file did.
+/// Whether a file may be published that may be older than what members have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PublishMode {
+    /// No.
+    Current,
+    /// Yes: the administrator has asked for just that.
+    EvenIfOlder,
+}
+
+/// What publishing a manager's file did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Published {
     /// The content is what is in force.
     Unchanged(u64),
     /// A new revision is in force here.
     Revision(u64),
-    /// Members have a newer revision than this manager knows to have published; nothing is published
-    /// until the administrator says so.
-    Withheld(String),
+    /// The file says what a newer revision that members have says: that one is in force here now.
+    Adopted(u64),
 }
 
 /// Why nothing was published; what was in force stays in force.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RescanError {
-    /// The file has errors; all of them.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    Invalid(Vec<Diagnostic>),
-    /// The file is gone.
-    #[error(
-        "{0} is gone; the last published revision stays in force. Restore the file, or remove the cluster's folder"
-    )]
-    Missing(String),
-    /// A file cannot be read or written.
+pub(crate) enum PublishError {
+    /// Members have a newer revision than this manager knows to have published.
+    #[error("nothing was published: {0}")]
+    Behind(String),
+    /// A file cannot be written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The file is for another key.
-    #[error("{file}: [cluster_manager].id52 is {written}, but the key beside it is {key}")]
-    Key {
-        /// The file.
-        file: String,
-        /// The id52 in it.
-        written: String,
-        /// The id52 of the key.
-        key: String,
-    },
 }
 
-/// Checks `cluster.toml` and publishes it, if its rendered content differs from what is in force.
-/// `typed` says that the administrator asked for it, in the knowledge of what status shows.
+/// Publishes what `cluster.toml` says, if that differs from what is in force.
 ///
 /// # Errors
 ///
-/// The file is not sound, or the snapshot cannot be stored. Then nothing has changed.
-pub(crate) fn publish(cluster_state: &ClusterState, typed: bool) -> Result<Published, RescanError> {
+/// Members have a newer revision and `mode` does not allow to publish above it, or the snapshot cannot
+/// be stored. Then nothing has changed.
+pub(crate) fn publish(
+    cluster_state: &ClusterState,
+    draft: &Cluster,
+    mode: PublishMode,
+) -> Result<Published, PublishError> {
     debug_assert_eq!(cluster_state.role, Role::Manager);
-    let path = cluster_state.dir.cluster_toml();
-    let file = path.to_string_lossy().into_owned();
-    let Some(text) = fs::read_text(&path, MAX_CONTENT as u64)? else {
-        return Err(RescanError::Missing(file));
-    };
-    let checked = check(&file, &text);
-    let Some(cluster) = checked.cluster else {
-        let errors = checked
-            .diagnostics
-            .into_iter()
-            .filter(|diagnostic| diagnostic.severity == Severity::Error)
-            .collect();
-        return Err(RescanError::Invalid(errors));
-    };
-    if cluster.id() != cluster_state.cluster {
-        return Err(RescanError::Key {
-            file,
-            written: cluster.id().to_string(),
-            key: cluster_state.cluster.to_string(),
-        });
-    }
     let state = cluster_state.config.state();
     let current = state.snapshot.as_deref();
-    if state.newer.is_none()
-        && let Some(current) = current
-        && current.content() == cluster.render()
-    {
-        return Ok(Published::Unchanged(current.revision()));
-    }
-    if let Some(newer) = state.newer.filter(|_| !typed) {
-        return Ok(Published::Withheld(sync::newer_notice(
-            cluster_state,
-            newer,
-            &cluster_state.dir.newer(),
-        )));
+    match (&state.newer, current) {
+        (Some(newer), _) if says(draft, newer) => return adopt(cluster_state, newer),
+        (Some(newer), _) if mode == PublishMode::Current => {
+            let message = behind(&cluster_state.dir, newer, Some(draft));
+            return Err(PublishError::Behind(message));
+        }
+        (None, Some(current)) if says(draft, current) => {
+            return Ok(Published::Unchanged(current.revision()));
+        }
+        _ => {}
     }
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
-    let revision = next_revision(current.map(Snapshot::revision).max(state.newer), now);
-    let snapshot = Arc::new(Snapshot::seal(&cluster_state.seed, revision, &cluster));
-    let published = cluster_state.dir.published();
-    cluster_state.config.install(snapshot, |snapshot| {
-        fs::write_atomic(&published, snapshot.to_file().as_bytes(), 0o600)
-    })?;
-    if state.newer.is_some() {
-        cluster_state
-            .config
-            .note(|state| state.newer = state.newer.filter(|newer| *newer > revision));
-        if let Err(error) = std::fs::remove_file(cluster_state.dir.newer()) {
-            tracing::warn!(
-                "{} is not needed any more and cannot be removed: {error}",
-                cluster_state.dir.newer().display()
-            );
-        }
-    }
-    cluster_state.config.note(|state| state.draft = None);
+    let newest = state.newer.as_deref().map(Snapshot::revision);
+    let newest = newest.max(current.map(Snapshot::revision));
+    let revision = next_revision(newest, now);
+    let snapshot = Arc::new(Snapshot::seal(&cluster_state.seed, revision, draft));
+    cluster_state
+        .config
+        .install(snapshot, |snapshot| store(cluster_state, snapshot))?;
+    settle(cluster_state, revision);
     tracing::info!(cluster = %cluster_state.alias(), revision, "published");
     Ok(Published::Revision(revision))
+}
+
+/// Puts a revision in force that this manager had published and does not know of any more.
+fn adopt(cluster_state: &ClusterState, newer: &Arc<Snapshot>) -> Result<Published, PublishError> {
+    let revision = newer.revision();
+    store(cluster_state, newer)?;
+    let stored = |_: &Snapshot| Ok::<(), StoreError>(());
+    cluster_state.config.install(newer.clone(), stored)?;
+    settle(cluster_state, revision);
+    tracing::info!(cluster = %cluster_state.alias(), revision, "in force again");
+    Ok(Published::Adopted(revision))
+}
+
+fn store(cluster_state: &ClusterState, snapshot: &Snapshot) -> Result<(), StoreError> {
+    let path = cluster_state.dir.published();
+    fs::write_atomic(&path, snapshot.to_file().as_bytes(), 0o600)
+}
+
+/// With this revision in force, older ones that members have shown are of no interest any more.
+fn settle(cluster_state: &ClusterState, revision: u64) {
+    let mut is_settled = false;
+    cluster_state.config.note(|state| {
+        state.draft = None;
+        is_settled = state
+            .newer
+            .take_if(|newer| newer.revision() <= revision)
+            .is_some();
+    });
+    if !is_settled {
+        return;
+    }
+    let path = cluster_state.dir.newer();
+    if let Err(error) = std::fs::remove_file(&path) {
+        tracing::warn!(
+            "{} is not needed any more and cannot be removed: {error}",
+            path.display()
+        );
+    }
+}
+
+/// Looks whether the folder was restored from an old backup under the running daemon: what it says to
+/// have published last is older than what is in force. From then on that counts as a newer revision.
+pub(crate) fn notice_restored(cluster_state: &ClusterState, files: &LoadedCluster) {
+    let Some(current) = cluster_state.config.snapshot() else {
+        return;
+    };
+    let stored = files.snapshot.as_ref().map(Snapshot::revision);
+    // What is damaged is written again with the next revision.
+    if files.snapshot_is_damaged || stored >= Some(current.revision()) {
+        return;
+    }
+    let revision = current.revision();
+    if let Err(error) = keep_newer(cluster_state, current) {
+        tracing::error!(cluster = %cluster_state.alias(), "revision {revision} cannot be kept for comparison: {error}");
+    }
+    tracing::error!(cluster = %cluster_state.alias(), revision, "{}", sync::newer_notice(cluster_state, revision));
 }

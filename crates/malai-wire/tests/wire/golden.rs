@@ -298,7 +298,7 @@ fn the_control_socket() {
     let rescan = |cluster: Option<&str>| {
         Request::Rescan(Rescan {
             cluster: cluster.map(str::to_owned),
-            typed: true,
+            publish_older: true,
         })
     };
     let ping = Request::Ping(Ping {

@@ -166,8 +166,12 @@ fn request() -> impl Strategy<Value = Request> {
             count,
             timeout_ms,
         })),
-        any::<(Option<String>, bool)>()
-            .prop_map(|(cluster, typed)| Request::Rescan(Rescan { cluster, typed })),
+        any::<(Option<String>, bool)>().prop_map(|(cluster, publish_older)| Request::Rescan(
+            Rescan {
+                cluster,
+                publish_older
+            }
+        )),
         (any::<String>(), request_of_exec(), stdin, terminal()).prop_map(
             |(target, request, stdin, terminal)| {
                 Request::Exec(Exec {

@@ -42,6 +42,9 @@ pub struct DaemonArgs {
     /// Stay in the foreground and show everything
     #[arg(long)]
     pub foreground: bool,
+    /// Do not start if the files of any cluster have errors; otherwise what was published last is served
+    #[arg(long)]
+    pub strict: bool,
     /// Started by `malai daemon`, which waits at the other end of standard input
     #[arg(long, hide = true, requires = "foreground")]
     pub in_background: bool,
@@ -157,6 +160,9 @@ pub struct RescanArgs {
     /// The findings as JSON
     #[arg(long, requires = "check")]
     pub json: bool,
+    /// Publish cluster.toml although members have a newer revision, which undoes what was changed since
+    #[arg(long, requires = "cluster", conflicts_with = "check")]
+    pub publish_older: bool,
     /// Only this cluster, by its alias
     pub cluster: Option<String>,
 }

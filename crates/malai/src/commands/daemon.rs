@@ -7,25 +7,34 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::Context;
-use malai_node::{Daemon, Home, Supervisor, systemd};
+use malai_node::{Daemon, Home, StartPolicy, Started, Supervisor, systemd};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::cli::DaemonArgs;
+use crate::commands::container_init;
 use crate::exec::reaper;
 use crate::logging::{self, Log};
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
-/// What the background process says to the one that started it when it serves.
-const READY: &str = "ready";
+/// What the background process says first to the one that started it when it serves. What is wrong
+/// nevertheless follows.
+const READY: &str = "ready\n";
 
 /// Starts the daemon in the background and waits until it is ready, or says why it is not.
-pub fn run_background(home: &Home, printer: &Printer) -> anyhow::Result<Exit> {
+pub fn run_background(home: &Home, args: &DaemonArgs, printer: &Printer) -> anyhow::Result<Exit> {
+    if container_init::is_first_process() {
+        anyhow::bail!(
+            "this is the first process of a container, and the kernel would end the daemon with it; use `malai daemon --foreground`"
+        );
+    }
     home.prepare()?;
     let (mut ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
     let log = logging::open_appending(home)?;
     let program = std::env::current_exe().context("cannot find malai's own program")?;
     let mut child = Command::new(program)
         .args(["daemon", "--foreground", "--in-background"])
+        .args(args.strict.then_some("--strict"))
         .env("MALAI_HOME", home.root())
         // What waits for a service is told by the service, not by what it starts and leaves.
         .env_remove(systemd::VARIABLES[0])
@@ -41,12 +50,15 @@ pub fn run_background(home: &Home, printer: &Printer) -> anyhow::Result<Exit> {
     let mut words = String::new();
     ours.read_to_string(&mut words)
         .context("cannot hear from the daemon's process")?;
-    if words == READY {
+    if let Some(problems) = words.strip_prefix(READY) {
         printer.out(&format!(
             "✅ malai daemon runs (pid {}); log: {}\n",
             child.id(),
             home.log().display()
         ));
+        if !problems.is_empty() {
+            printer.say(problems);
+        }
         return Ok(Exit::OK);
     }
     let status = child
@@ -62,7 +74,15 @@ pub fn run_background(home: &Home, printer: &Printer) -> anyhow::Result<Exit> {
 }
 
 /// Serves in this process until it is told to stop.
-pub fn run_foreground(home: &Home, in_background: bool, printer: &Printer) -> anyhow::Result<Exit> {
+pub fn run_foreground(home: &Home, args: &DaemonArgs, printer: &Printer) -> anyhow::Result<Exit> {
+    let in_background = args.in_background;
+    if container_init::is_first_process() {
+        return container_init::run();
+    }
+    let policy = match args.strict {
+        true => StartPolicy::Strict,
+        false => StartPolicy::Serve,
+    };
     let mut starter = None;
     let log;
     if in_background {
@@ -88,13 +108,22 @@ pub fn run_foreground(home: &Home, in_background: bool, printer: &Printer) -> an
             signal(SignalKind::user_defined2())?,
         );
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-        let daemon = Daemon::start(home.clone(), if in_background { reaper::of_daemon() } else { reaper::of_foreground_daemon() }).await?;
+        let reaper = match in_background {
+            true => reaper::of_daemon(),
+            false => reaper::of_foreground_daemon(),
+        };
+        let started = Daemon::start(home.clone(), reaper, policy).await?;
+        let Started { daemon, problems } = started;
         let supervisor = (!in_background).then(Supervisor::of_environment).flatten();
         let summary = daemon.summary().borrow().clone();
         tracing::info!(home = %home.root().display(), version = env!("CARGO_PKG_VERSION"), "ready, {summary}");
         if let Some(mut starter) = starter.take() {
             // Whoever started it may have gone; it serves all the same.
-            let _ = starter.write_all(READY.as_bytes());
+            let problems = problems
+                .iter()
+                .map(|(folder, problem)| format!("{folder}: {problem}"));
+            let problems: Vec<String> = problems.collect();
+            let _ = starter.write_all(format!("{READY}{}", problems.join("\n")).as_bytes());
         }
         if let Some(supervisor) = supervisor {
             supervisor.ready(&summary);

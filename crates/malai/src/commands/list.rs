@@ -72,7 +72,7 @@ fn listed(
             .unwrap_or_default(),
         machines: Vec::new(),
     };
-    let (Some(cluster), Some(own)) = (&report.cluster, report.own_id) else {
+    let (Some(cluster), Some(own)) = (report.cluster(), report.own_id) else {
         if listed.notices.is_empty() {
             listed.notices.push(format!(
                 "no configuration that can be used: malai rescan --check {}",

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod cluster;
 pub mod completions;
+mod container_init;
 pub mod daemon;
 pub mod doctor;
 pub mod exec;
@@ -68,10 +69,8 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
             alias,
             replace,
         }) => machine::run(home, [&manager_id52, &alias], replace, printer),
-        Command::Daemon(args) if args.foreground => {
-            daemon::run_foreground(home, args.in_background, printer)
-        }
-        Command::Daemon(_) => daemon::run_background(home, printer),
+        Command::Daemon(args) if args.foreground => daemon::run_foreground(home, &args, printer),
+        Command::Daemon(args) => daemon::run_background(home, &args, printer),
         Command::Stop => stop::run(home, printer),
         Command::Restart => restart::run(home, printer),
         Command::Status(args) => status::run(home, &args, printer),
@@ -82,7 +81,7 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
         Command::Rescan(args) if args.check => {
             rescan_check::run(home, args.cluster.as_deref(), args.json, printer)
         }
-        Command::Rescan(args) => rescan::run(home, args.cluster.as_deref(), printer),
+        Command::Rescan(args) => rescan::run(home, &args, printer),
         Command::Audit(args) => audit::run(home, &args, printer),
         Command::Logs(args) => logs::run(home, &args, printer),
         Command::Doctor(args) => doctor::run(home, &args, printer),

@@ -11,7 +11,7 @@ use crate::output::exit::Exit;
 pub fn notify_daemon(home: &Home, alias: &ClusterAlias, printer: &Printer) -> anyhow::Result<Exit> {
     let request = Request::Rescan(Rescan {
         cluster: Some(alias.to_string()),
-        typed: false,
+        publish_older: false,
     });
     match control::ask(home, &request) {
         Ok(None) => printer.out("💤 No daemon runs here yet: malai daemon starts it\n"),

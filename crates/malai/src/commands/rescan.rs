@@ -3,14 +3,15 @@
 use malai_node::{Home, control};
 use malai_wire::control::{Reply, Request, Rescan, RescanReport};
 
+use crate::cli::RescanArgs;
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
-/// Rescans one cluster or all; fails if any of them is not in order.
-pub fn run(home: &Home, cluster: Option<&str>, printer: &Printer) -> anyhow::Result<Exit> {
+/// Rescans one cluster or all; fails if any of them was not applied.
+pub fn run(home: &Home, args: &RescanArgs, printer: &Printer) -> anyhow::Result<Exit> {
     let request = Request::Rescan(Rescan {
-        cluster: cluster.map(str::to_owned),
-        typed: true,
+        cluster: args.cluster.clone(),
+        publish_older: args.publish_older,
     });
     let reports = match control::ask(home, &request)? {
         None => anyhow::bail!(

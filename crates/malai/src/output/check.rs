@@ -34,14 +34,17 @@ fn summary(report: &ClusterReport) -> String {
     let errors = report.count(Severity::Error);
     let warnings = report.count(Severity::Warning);
     let symbol = match (report.condition, errors, warnings) {
-        (Condition::Damaged | Condition::Broken, ..) | (_, 1.., _) => "❌",
+        (Condition::Behind | Condition::Damaged | Condition::Broken, ..) | (_, 1.., _) => "❌",
         (Condition::Waiting, ..) => "⏳",
-        (Condition::Sound, 0, 1..) => "⚠️ ",
+        (Condition::Stray, ..) | (Condition::Sound, 0, 1..) => "⚠️ ",
         (Condition::Sound, 0, 0) => "✅",
     };
     let mut parts = Vec::new();
     if report.condition == Condition::Waiting {
         parts.push("waiting for its first configuration".to_owned());
+    }
+    if report.condition == Condition::Stray {
+        parts.push("not a cluster".to_owned());
     }
     if let (Some(Role::Machine), Some(revision)) = (report.role, report.revision) {
         parts.push(format!("revision {revision}"));

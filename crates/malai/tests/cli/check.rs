@@ -139,13 +139,13 @@ fn a_damaged_snapshot_and_a_stray_folder_are_problems() {
     expect![[r#"
         exit code: 1
         ----- stdout -----
-        error: [HOME]/clusters/work/machine.toml: its first line is torn or was changed, so there is no telling who signed it (until it is fetched again, everything is denied in this cluster; `malai daemon` fetches it)
+        error: [HOME]/clusters/work/machine.toml cannot be used: its first line is torn or was changed, so there is no telling who signed it; this cluster denies everything until the manager or a member has sent it again, which the daemon asks for
 
-        error: the folder [HOME]/clusters/Old Stuff cannot be a cluster: "Old Stuff" cannot be a cluster alias: only a-z, 0-9 and "-" may be in it, not "O"; rename it, or move it out of clusters/
+        warning: the folder [HOME]/clusters/Old Stuff cannot be a cluster: "Old Stuff" cannot be a cluster alias: only a-z, 0-9 and "-" may be in it, not "O"; rename it, or move it out of clusters/
 
         ✅ company: 0 machines, no problems
         ❌ work: 1 error
-        ❌ Old Stuff: 1 error
+        ⚠️  Old Stuff: not a cluster, 1 warning
     "#]].assert_eq(&world.picture(&["rescan", "--check"]));
 }
 
@@ -294,8 +294,8 @@ members = ""
             assert!(problem[key].as_u64().unwrap() > 0, "{key} of {problem}");
         }
     }
-    // A daemon says the same and does not start.
-    let daemon = world.output(&["daemon"]);
+    // A daemon that is to be strict says the same and does not start.
+    let daemon = world.output(&["daemon", "--strict"]);
     assert_eq!(daemon.status.code(), Some(1));
     let said = String::from_utf8(daemon.stderr).unwrap();
     assert_eq!(said.matches("error: ").count(), problems.len(), "{said}");

@@ -120,7 +120,7 @@ fn configuration_record_and_clock() {
 
     let hostile = "ev\u{1b}[2Jil $(touch x)";
     fs::create_dir(world.cluster_file(hostile)).unwrap();
-    let check = remedy(&world, "configuration", "error", "ev\\x1b");
+    let check = remedy(&world, "configuration", "warning", "ev\\x1b");
     assert_eq!(check, "malai rescan --check $'ev\\x1b[2Jil $(touch x)'");
     fs::remove_dir(world.cluster_file(hostile)).unwrap();
 

@@ -126,7 +126,7 @@ fn an_invalid_configuration_is_said_by_every_command_that_needs_it() {
          20 | username = ""
             |            ^^
             = help: write the user that things run as, or leave the key out
-        the daemon does not start while configuration is invalid; `malai rescan --check` shows this list again
+        the daemon does not start: what this computer accepts is not known while malai.toml has errors; `malai rescan --check` shows this list again
     "#]].assert_eq(&world.picture(&["daemon"]));
     let output = world.output(&["daemon", "--foreground"]);
     let said = world.show(&output);

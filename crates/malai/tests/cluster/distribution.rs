@@ -250,7 +250,7 @@ fn an_invalid_file_changes_nothing() {
     assert_eq!(manager.revision(), revision);
     let status = manager.status();
     assert!(status.contains("❌ 3 errors"), "{status}");
-    assert!(status.contains("are not in order"), "{status}");
+    assert!(status.contains("its files have errors"), "{status}");
     let answer = manager.run(&["web01.company", "echo", "on"]);
     assert_eq!(answer.clean(), "on\n");
     // Mended, it goes on.
@@ -259,7 +259,7 @@ fn an_invalid_file_changes_nothing() {
             .replace("\n[machine.bad]\nid52 = \"nonsense\"\n", "")
     });
     cluster.rescan_everywhere();
-    assert!(!manager.status().contains("are not in order"));
+    assert!(!manager.status().contains("its files have errors"));
 }
 
 /// A machine of two clusters, and the manager of the other one.

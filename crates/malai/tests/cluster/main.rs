@@ -40,9 +40,9 @@ mod shells_end;
 mod shells_refused;
 mod signals;
 mod ssh;
+mod start;
 mod stopped;
 mod streams;
-mod strict_start;
 mod supervised;
 #[path = "../common/terminal.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]

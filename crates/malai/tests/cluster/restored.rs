@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
-use crate::harness::{ALIAS, Cluster, until};
+use malai_cluster::SecretSeed;
+use rustix::process::Signal;
+
+use crate::harness::{ALIAS, Cluster, signal, until};
 
 fn copy(from: &std::path::Path, to: &std::path::Path) {
     let done = Command::new("cp").arg("-a").arg(from).arg(to).status();
@@ -34,14 +37,45 @@ fn restored(edited_before_the_start: bool) {
     until("the manager to notice", || {
         manager.status().contains(&notice)
     });
-    assert!(
-        manager
-            .status()
-            .contains("nothing is published until `malai rescan company` is typed")
-    );
     assert!(manager.revision() < newest);
-    // Nothing by itself, not even when it starts again with another file.
+    assert_eq!(manager.run(&["status"]).code, 1, "something has to be done");
+    // Whoever asks is told what would change, and nothing is published, not even when it starts again with
+    // another file.
     cluster.edit(|text| mark(&text, "again"));
+    let refused = |args: &[&str]| {
+        let output = manager.run(args);
+        assert_eq!(output.code, 1, "{}", output.shown());
+        let said = format!("{}{}", output.out(), output.stderr);
+        for line in [
+            &notice[..],
+            "- [group.later-was-here] members = [\"boss\"]",
+            "+ [group.again-was-here] members = [\"boss\"]",
+            "malai rescan company --publish-older",
+        ] {
+            assert!(said.contains(line), "no {line:?} in {}", output.shown());
+        }
+    };
+    let before = manager.read("cluster.toml");
+    refused(&["rescan"]);
+    refused(&["rescan", "company"]);
+    refused(&["rescan", "--check", "company"]);
+    refused(&[
+        "cluster",
+        "add",
+        ALIAS,
+        "new",
+        &SecretSeed::from_bytes([5; 32]).id().to_string(),
+    ]);
+    refused(&["cluster", "remove", ALIAS, "laptop"]);
+    assert_eq!(
+        manager.read("cluster.toml"),
+        before,
+        "an edit that cannot be published"
+    );
+    signal(manager.pid(), Signal::HUP);
+    until("the reload to be refused", || {
+        manager.log().matches("nothing was published").count() >= 3
+    });
     manager.stop();
     manager.start();
     assert!(manager.status().contains(&notice), "{}", manager.status());
@@ -54,7 +88,8 @@ fn restored(edited_before_the_start: bool) {
         kept.into_iter().any(|text| text.contains("later-was-here")),
         "not kept for comparison"
     );
-    // A person says so: that file is what holds from now on.
+    // The administrator says so: that file is what holds from now on.
+    manager.succeed(&["rescan", ALIAS, "--publish-older"]);
     cluster.rescan_everywhere();
     assert!(manager.revision() > newest);
     for name in ["web01", "laptop"] {
@@ -76,6 +111,46 @@ fn restored(edited_before_the_start: bool) {
         manager.run(&["web01.company", "echo", "on"]).clean(),
         "on\n"
     );
+}
+
+/// What members have is put in force again by what the refusal says to type.
+#[test]
+fn the_newer_revision_can_be_kept() {
+    let cluster = Cluster::running(&["web01"]);
+    let manager = &cluster.manager;
+    let clusters = manager.path.join("clusters");
+    let backup = cluster.folder().join("backup");
+    copy(&clusters, &backup);
+    cluster.edit(|text| mark(&text, "later"));
+    cluster.rescan_everywhere();
+    let newest = manager.revision();
+    // Restored under the running daemon, which knows what it had published.
+    std::fs::remove_dir_all(clusters.join(ALIAS)).unwrap();
+    copy(&backup.join(ALIAS), &clusters);
+    let output = manager.run(&["rescan", ALIAS]);
+    assert_eq!(output.code, 1, "{}", output.shown());
+    assert!(
+        output.out().contains("- [group.later-was-here]"),
+        "{}",
+        output.shown()
+    );
+    assert_eq!(manager.revision(), newest);
+    let hint = output
+        .out()
+        .lines()
+        .find_map(|line| line.split_once("tail -n +2 "));
+    let (from, to) = hint.expect("a hint").1.split_once(" > ").unwrap();
+    let to = to.split_once(" && ").unwrap().0;
+    let kept = std::fs::read_to_string(from).unwrap();
+    std::fs::write(to, kept.split_once('\n').unwrap().1).unwrap();
+    manager.succeed(&["rescan", ALIAS]);
+    assert_eq!(manager.revision(), newest);
+    let status = manager.run(&["status"]);
+    assert_eq!(status.code, 0, "{}", status.shown());
+    // It publishes as before.
+    cluster.edit(|text| mark(&text, "next"));
+    cluster.rescan_everywhere();
+    assert!(manager.revision() > newest);
 }
 
 #[test]

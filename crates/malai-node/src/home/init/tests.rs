@@ -144,7 +144,7 @@ fn a_replaced_manager_leaves_a_new_identity_and_the_old_folder_aside() {
         "{name}"
     );
     assert_eq!((mode(&aside), mode(&made.dir.path)), (0o700, 0o700));
-    assert_eq!(home.cluster_dirs().unwrap().len(), 2);
+    assert_eq!(home.survey().unwrap().dirs.len(), 2);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn what_a_killed_init_left_is_removed_and_never_listed() {
     let leftover = home.clusters().join(".malai-init-company");
     std::fs::create_dir(&leftover).unwrap();
     std::fs::write(leftover.join("cluster.private-key"), "half").unwrap();
-    assert!(home.cluster_dirs().unwrap().is_empty());
+    assert!(home.survey().unwrap().dirs.is_empty());
     init_cluster(&home, &alias("company")).unwrap();
     assert!(!leftover.exists());
 }

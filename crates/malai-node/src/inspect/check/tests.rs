@@ -1,7 +1,6 @@
 //! What the check of a home finds, on homes made for it.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 
 use malai_cluster::{MachineName, SecretSeed, initial_document, machine_section};
 use tempfile::{TempDir, tempdir};
@@ -45,7 +44,7 @@ fn joined(home: &Home) -> (ClusterDir, SecretSeed) {
 fn snapshot(seed: &SecretSeed, machine: &MachineId) -> Snapshot {
     let name = MachineName::parse("web01").unwrap();
     let text = initial_document(&seed.id(), "work") + &machine_section(&name, machine);
-    let checked = check("cluster.toml", &text);
+    let checked = malai_cluster::check("cluster.toml", &text);
     Snapshot::seal(seed, 5, &checked.cluster.unwrap())
 }
 
@@ -57,66 +56,7 @@ fn a_fresh_cluster_is_sound() {
     assert_eq!(report.condition, Condition::Sound, "{}", messages(&report));
     assert_eq!(report.id, Some(made.id));
     assert_eq!(report.machines, Some(0));
-    assert!(report.cluster.is_some() && report.is_sound());
-}
-
-#[test]
-fn a_mistake_in_the_configuration_breaks_it_and_machines_are_counted_nonetheless() {
-    let (_folder, home) = home();
-    let made = managed(&home);
-    let path = made.dir.cluster_toml();
-    let text = fs::read_to_string(&path).unwrap() + "[machine.a]\nid52 = \"x\"\n[machine.b]\n";
-    fs::write(&path, text).unwrap();
-    let report = only(&home);
-    assert_eq!(report.condition, Condition::Broken);
-    assert_eq!(report.machines, Some(2));
-    assert!(report.count(Severity::Error) >= 2);
-    assert!(report.cluster.is_none() && report.prevents_start());
-    let place = format!("{}:", path.display());
-    assert!(messages(&report).contains(&place), "{}", messages(&report));
-}
-
-#[test]
-fn the_key_must_be_the_configurations() {
-    let (_folder, home) = home();
-    let made = managed(&home);
-    fs::remove_file(made.dir.cluster_key()).unwrap();
-    let new_id = keystore::create(&made.dir.cluster_key()).unwrap().id();
-    let report = only(&home);
-    assert_eq!(report.condition, Condition::Broken);
-    let [Problem::InFile(problem)] = &report.problems[..] else {
-        panic!("{:#?}", report.problems);
-    };
-    assert!(problem.source_line.starts_with("id52 ="), "{problem}");
-    assert_eq!(problem.column, 8);
-    assert!(problem.help.as_ref().unwrap().contains(&new_id.to_string()));
-}
-
-#[test]
-fn keys_that_are_missing_or_exposed_break_a_cluster() {
-    let (_folder, home) = home();
-    let made = managed(&home);
-    let key = made.dir.cluster_key();
-    fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
-    let report = only(&home);
-    assert_eq!(report.condition, Condition::Broken);
-    assert!(
-        messages(&report).contains("chmod 600"),
-        "{}",
-        messages(&report)
-    );
-    fs::remove_file(&key).unwrap();
-    let report = only(&home);
-    assert!(
-        messages(&report).contains("is missing"),
-        "{}",
-        messages(&report)
-    );
-
-    let (dir, _) = joined(&home);
-    fs::remove_file(dir.machine_key()).unwrap();
-    let report = verify_cluster(&dir);
-    assert_eq!(report.condition, Condition::Broken);
+    assert!(report.cluster().is_some() && report.is_sound());
 }
 
 #[test]
@@ -135,27 +75,6 @@ fn a_machine_waits_then_has_its_configuration() {
 }
 
 #[test]
-fn a_damaged_snapshot_is_reported_and_keeps_no_daemon_from_starting() {
-    let (_folder, home) = home();
-    let (dir, seed) = joined(&home);
-    let snapshot = snapshot(&seed, &seed.id());
-    let edited = snapshot.to_file().replace("web01", "web02");
-    for text in ["", "torn", &edited] {
-        fs::write(dir.machine_toml(), text).unwrap();
-        let report = only(&home);
-        assert_eq!(report.condition, Condition::Damaged, "{text:?}");
-        assert!(!report.prevents_start() && !report.is_sound());
-        assert!(
-            messages(&report).contains("machine.toml"),
-            "{}",
-            messages(&report)
-        );
-    }
-    fs::write(dir.manager_file(), "nobody\n").unwrap();
-    assert_eq!(only(&home).condition, Condition::Broken);
-}
-
-#[test]
 fn folders_that_are_no_clusters_are_problems_too() {
     let (_folder, home) = home();
     let made = managed(&home);
@@ -163,26 +82,51 @@ fn folders_that_are_no_clusters_are_problems_too() {
     fs::create_dir(home.clusters().join("empty")).unwrap();
     fs::write(made.dir.manager_file(), "x").unwrap();
     let reports = verify_home(&home, None).unwrap();
-    let names: Vec<_> = reports.iter().map(|report| report.alias.as_str()).collect();
-    assert_eq!(names, ["company", "empty", "Bad Name"]);
-    assert!(reports.iter().all(ClusterReport::prevents_start));
+    let found: Vec<_> = reports
+        .iter()
+        .map(|report| (report.alias.as_str(), report.condition, report.is_sound()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("company", Condition::Broken, false),
+            ("empty", Condition::Stray, true),
+            ("Bad Name", Condition::Stray, true),
+        ]
+    );
+    assert!(reports.iter().all(|report| !report.servable));
     assert!(messages(&reports[0]).contains("cluster.toml, which makes it a manager's"));
 }
 
 #[test]
-fn a_copied_folder_is_the_same_cluster_twice() {
+fn of_a_cluster_in_two_folders_one_is_served() {
     let (_folder, home) = home();
     let made = managed(&home);
+    let seed = crate::home::keystore::load(&made.dir.cluster_key()).unwrap();
     let copy = home.cluster_dir(&alias("copy"));
     fs::create_dir(&copy.path).unwrap();
     fs::copy(made.dir.cluster_toml(), copy.cluster_toml()).unwrap();
     fs::copy(made.dir.cluster_key(), copy.cluster_key()).unwrap();
+    let servable = |served: &[ClusterAlias]| {
+        let reports = verify_home_serving(&home, None, served).unwrap();
+        let servable = reports.into_iter().filter(|report| report.servable);
+        servable.map(|report| report.alias).collect::<Vec<_>>()
+    };
+    assert_eq!(servable(&[]), ["company"], "the first");
+    assert_eq!(
+        servable(&[alias("copy")]),
+        ["copy"],
+        "the one that is served"
+    );
     let reports = verify_home(&home, Some("copy")).unwrap();
     assert!(
         messages(&reports[0]).contains("copy and company are the same cluster"),
         "{}",
         messages(&reports[0])
     );
+    let snapshot = snapshot(&seed, &seed.id());
+    fs::write(copy.published(), snapshot.to_file()).unwrap();
+    assert_eq!(servable(&[]), ["copy"], "the one with the newest revision");
 }
 
 #[test]

@@ -6,43 +6,46 @@ use malai_cluster::{
 };
 
 use crate::home::{Home, Role};
-use crate::inspect::check::{ClusterReport, MAX_MACHINE_TOML, Problem};
-use crate::os::{fs, user};
+use crate::inspect::check::{ClusterReport, Problem};
+use crate::os::user;
 use crate::settings::Settings;
 
 /// Adds to each sound cluster what it means that commands run as the daemon's user: most loudly where
 /// that user holds the cluster's key, or is root.
 pub fn note_users(home: &Home, reports: &mut [ClusterReport]) {
+    let notes = user_notes(home, reports);
+    for (report, note) in reports.iter_mut().zip(notes) {
+        report.problems.extend(note);
+    }
+}
+
+/// For each of these clusters, in their order, what [`note_users`] adds.
+pub(crate) fn user_notes(home: &Home, reports: &[ClusterReport]) -> Vec<Option<Problem>> {
     // A malai.toml with errors is reported as such, and does not count here.
     let settings = Settings::load(home).unwrap_or_default();
     let own = Own {
         name: user::own_name().unwrap_or_default(),
         is_root: uzers::get_effective_uid() == 0,
     };
-    add(&settings, &own, reports);
+    let notes = reports.iter().map(|report| note(&settings, &own, report));
+    notes.collect()
 }
 
-fn add(settings: &Settings, own: &Own, reports: &mut [ClusterReport]) {
-    for report in reports {
-        let Some(cluster) = &report.cluster else {
-            continue;
-        };
-        let accept = ClusterAlias::parse(&report.alias)
-            .ok()
-            .and_then(|alias| settings.accept.all.get(&alias))
-            .map(|section| section.accept.clone().of_daemon(Some(&own.name)));
-        let here = report.own_id.and_then(|id| cluster.machine(&id));
-        let here = here.filter(|machine| runs_as_daemon(machine, own, accept.as_ref()));
-        let note = match (report.role, here) {
-            (Some(Role::Manager), Some(here)) => Some(own.on_the_manager(here)),
-            (Some(Role::Manager), None) => elsewhere(cluster, report.own_id),
-            (Some(Role::Machine), Some(here)) => Some(own.on_a_machine(here, &report.alias)),
-            _ => None,
-        };
-        if let Some(note) = note {
-            report.problems.push(note.problem(report));
-        }
-    }
+fn note(settings: &Settings, own: &Own, report: &ClusterReport) -> Option<Problem> {
+    let cluster = report.cluster()?;
+    let accept = ClusterAlias::parse(&report.alias)
+        .ok()
+        .and_then(|alias| settings.accept.all.get(&alias))
+        .map(|section| section.accept.clone().of_daemon(Some(&own.name)));
+    let here = report.own_id.and_then(|id| cluster.machine(&id));
+    let here = here.filter(|machine| runs_as_daemon(machine, own, accept.as_ref()));
+    let note = match (report.role, here) {
+        (Some(Role::Manager), Some(here)) => Some(own.on_the_manager(here)),
+        (Some(Role::Manager), None) => elsewhere(cluster, report.own_id),
+        (Some(Role::Machine), Some(here)) => Some(own.on_a_machine(here, &report.alias)),
+        _ => None,
+    };
+    Some(note?.problem(report))
 }
 
 /// The user whom the daemon runs as, which is taken to be the one who checks.
@@ -133,11 +136,10 @@ fn elsewhere(cluster: &Cluster, own: Option<MachineId>) -> Option<Note> {
 impl Note {
     fn problem(self, report: &ClusterReport) -> Problem {
         let file = report.path.join("cluster.toml");
-        let source = match self.key.as_str() {
-            "" => None,
-            _ => fs::read_text(&file, MAX_MACHINE_TOML).ok().flatten(),
-        };
-        let place = source.as_ref().and_then(|source| {
+        // A machine has no cluster.toml that a place could be shown in.
+        let files = report.files.as_ref().filter(|_| !self.key.is_empty());
+        let source = files.and_then(|files| files.source.as_ref());
+        let place = source.and_then(|source| {
             let allowed = locate_span(source, &format!("{}.allow_from", self.key));
             let span = allowed.or_else(|| locate_span(source, &self.key))?;
             Some((source, span))

@@ -111,7 +111,10 @@ fn each_place_has_its_own_kind_of_names() {
         ("man resc", &["rescan"]),
         ("man cluster a", &["add", "approve"]),
         ("status --j", &["--json"]),
-        ("rescan --", &["--check", "--json", "--help"]),
+        (
+            "rescan --",
+            &["--check", "--json", "--publish-older", "--help"],
+        ),
         ("stop ", &[]),
     ] {
         assert_eq!(fits(line), expected, "{line}");

@@ -159,7 +159,7 @@ pub(super) fn rename_alias(
     for alias in [&old, &new] {
         let request = Request::Rescan(Rescan {
             cluster: Some(alias.to_string()),
-            typed: false,
+            publish_older: false,
         });
         match control::ask(home, &request) {
             Ok(None) => return Ok(Exit::OK),

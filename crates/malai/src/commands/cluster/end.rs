@@ -120,7 +120,7 @@ fn end(
 fn tell(home: &Home, alias: &ClusterAlias, printer: &Printer) -> anyhow::Result<Exit> {
     let request = Request::Rescan(Rescan {
         cluster: Some(alias.to_string()),
-        typed: false,
+        publish_older: false,
     });
     match control::ask(home, &request) {
         Ok(None) => Ok(Exit::OK),

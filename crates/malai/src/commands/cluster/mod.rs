@@ -86,7 +86,7 @@ fn show_changes(changes: &[Change], printer: &Printer) {
 fn publish(home: &Home, alias: &ClusterAlias, printer: &Printer) -> anyhow::Result<Exit> {
     let request = Request::Rescan(Rescan {
         cluster: Some(alias.to_string()),
-        typed: true,
+        publish_older: false,
     });
     match control::ask(home, &request) {
         Ok(None) => {

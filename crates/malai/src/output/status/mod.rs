@@ -118,7 +118,7 @@ fn clusters(out: &mut String, facts: &Facts) {
         .filter(|c| c.role == Some(Role::Machine));
     section(out, facts, "🖥️  Machine Configurations:", joined);
     let unclear = facts.clusters.iter().filter(|c| c.role.is_none());
-    section(out, facts, "❓ Unclear folders in clusters/:", unclear);
+    section(out, facts, "❓ Unrecognized folders in clusters/:", unclear);
     if facts.clusters.is_empty() {
         line(
             out,
@@ -150,11 +150,15 @@ fn section<'a>(
         local_lines(out, cluster, served);
         if let Some(served) = served {
             served_lines(out, cluster, served);
-        } else if facts.daemon.is_some() && cluster.condition != Condition::Broken {
-            line(
-                out,
-                &format!("{INDENT}⚠️  The daemon does not serve it yet: malai rescan"),
-            );
+        } else if facts.daemon.is_some() {
+            match cluster.condition {
+                Condition::Stray => {}
+                Condition::Broken => line(out, &format!("{INDENT}❌ The daemon does not serve it")),
+                _ => line(
+                    out,
+                    &format!("{INDENT}⚠️  The daemon does not serve it yet: malai rescan"),
+                ),
+            }
         }
     }
 }

@@ -360,7 +360,7 @@ fn no_daemon_and_everything_that_can_be_wrong() {
                   🔑 This machine: e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80
                   ⏳ Waiting for the first configuration: the manager has to add this machine
 
-            ❓ Unclear folders in clusters/:
+            ❓ Unrecognized folders in clusters/:
                ❓ Bad\nName
                   📁 Folder: /Users/admin/.malai/clusters/Bad\nName
                   ❌ 1 error: malai rescan --check
