@@ -21,6 +21,8 @@ pub struct DaemonFacts {
     pub tasks: usize,
     /// Its clusters, by alias.
     pub clusters: Vec<ClusterFacts>,
+    /// What keeps the audit record from being written, in whole sentences.
+    pub audit: Option<String>,
     /// What its owner should know of the daemon as a whole, in whole sentences.
     pub notices: Vec<String>,
 }

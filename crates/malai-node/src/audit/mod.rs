@@ -6,6 +6,7 @@
 //! the file becomes `audit.jsonl.1`, that one `audit.jsonl.2`, and so on up to [`KEPT`].
 
 pub(crate) mod appender;
+mod gap;
 pub(crate) mod reader;
 pub(crate) mod session;
 
@@ -26,6 +27,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use appender::Appender;
+use gap::Gap;
 
 use crate::home::Home;
 use crate::os::fs::display_path;
@@ -108,6 +110,7 @@ pub struct Audit {
     instance: String,
     settings: Mutex<AuditSettings>,
     state: Mutex<State>,
+    gap: Gap,
     strangers: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -138,6 +141,7 @@ impl Audit {
                 trouble: None,
                 removed: None,
             }),
+            gap: Gap::beside(&path),
             path,
             instance: instance.iter().map(|byte| format!("{byte:02x}")).collect(),
             settings: Mutex::new(settings),
@@ -155,11 +159,21 @@ impl Audit {
         std::mem::replace(&mut *self.settings.lock(), settings) != settings
     }
 
-    /// Opens the record, so that it is known from the start whether it can be written.
+    /// Opens the record, so that it is known from the start whether it can be written, and says in it what an
+    /// earlier process could not.
     pub fn open(&self) {
+        self.gap.prepare();
         let mut state = self.state.lock();
         if let Err(error) = state.appender.open() {
             self.failed(&mut state, 0, &error.to_string());
+        } else if let Some(lost) = self.gap.known() {
+            state.trouble = Some(Trouble {
+                since: lost.since,
+                why: lost.why,
+                lost: 0,
+                said: Instant::now(),
+            });
+            self.recovered(&mut state);
         }
     }
 
@@ -286,7 +300,14 @@ impl Audit {
             lost: 0,
             said: Instant::now(),
         });
-        trouble.lost += lost;
+        if lost > 0 {
+            trouble.lost += lost;
+            self.gap.add(&Lost {
+                records: lost,
+                since: now(),
+                why: why.to_owned(),
+            });
+        }
         let again = trouble.said.elapsed() > SAY_AGAIN;
         if trouble.why != why || again {
             trouble.why = why.to_owned();
@@ -300,26 +321,35 @@ impl Audit {
         let Some(trouble) = state.trouble.take() else {
             return;
         };
-        let lost = Event::Lost(Lost {
-            records: trouble.lost,
-            since: trouble.since,
-            why: trouble.why.clone(),
-        });
-        if trouble.lost > 0 && state.appender.append(&self.line(lost)).is_err() {
+        let lost = match self.gap.is_there() {
+            // All that is missing, of this process and of others; none if one of them has said it already.
+            true => self.gap.take(),
+            false => (trouble.lost > 0).then(|| Lost {
+                records: trouble.lost,
+                since: trouble.since,
+                why: trouble.why.clone(),
+            }),
+        };
+        if let Some(lost) = &lost
+            && state
+                .appender
+                .append(&self.line(Event::Lost(lost.clone())))
+                .is_err()
+        {
+            self.gap.add(lost);
             state.trouble = Some(trouble);
             return;
         }
         tracing::warn!(
             "the audit record {} can be written again; missing in it since {}: {}",
             display_path(&self.path),
-            trouble.since,
-            trouble.lost
+            lost.as_ref().map_or(trouble.since, |lost| lost.since),
+            lost.map_or(0, |lost| lost.records)
         );
     }
 
-    /// What the owner should know of the record now, in whole sentences. Where it could not be written,
-    /// it is tried again first.
-    pub fn notices(&self) -> Vec<String> {
+    /// What keeps the record from being written now, in whole sentences. It is tried again first.
+    pub fn trouble(&self) -> Option<String> {
         let mut state = self.state.lock();
         if state.trouble.is_some() && state.appender.open().is_ok() {
             // Opening does not show whether there is room: only a written record does.
@@ -330,14 +360,22 @@ impl Audit {
                 self.recovered(&mut state);
             }
         }
-        let trouble = state.trouble.as_ref().map(|trouble| self.words(trouble));
-        let removed = state.removed.map(|at| {
+        state.trouble.as_ref().map(|trouble| self.words(trouble))
+    }
+
+    /// That the record was removed while malai ran, in a whole sentence.
+    pub fn removal(&self) -> Option<String> {
+        self.state.lock().removed.map(|at| {
             format!(
-                "the audit record {} was removed while malai ran (noticed at {at}); what it held is gone, and it was begun anew",
+                "the audit record {} was removed while malai ran (noticed at {at}); what it held is gone, and it was begun again",
                 display_path(&self.path)
             )
-        });
-        trouble.into_iter().chain(removed).collect()
+        })
+    }
+
+    /// What the owner should know of the record now, in whole sentences.
+    pub fn notices(&self) -> Vec<String> {
+        self.trouble().into_iter().chain(self.removal()).collect()
     }
 
     fn words(&self, trouble: &Trouble) -> String {

@@ -1,5 +1,6 @@
 //! A session in the audit record: its start before anything runs, its end whatever way it takes.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -36,6 +37,20 @@ pub(crate) enum EndReason<'a> {
     Ended(&'a str),
     /// Running it failed.
     Failed(&'a str),
+}
+
+impl fmt::Display for EndReason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndReason::Exited(_) => f.write_str("the command ended"),
+            EndReason::ReaderGone(_) => {
+                f.write_str("the command ended; the reader of its output had gone")
+            }
+            EndReason::ClientGone => f.write_str("the client went before the end"),
+            EndReason::Ended(reason) => f.write_str(reason),
+            EndReason::Failed(why) => write!(f, "failed: {why}"),
+        }
+    }
 }
 
 /// A session whose start is recorded; its end is recorded at the latest when this is dropped.
@@ -98,13 +113,7 @@ impl Running {
                 EndReason::Exited(_) if !self.counts.started.load(Ordering::Relaxed) => {
                     "the command could not be started".to_owned()
                 }
-                EndReason::Exited(_) => "the command ended".to_owned(),
-                EndReason::ReaderGone(_) => {
-                    "the command ended; the reader of its output had gone".to_owned()
-                }
-                EndReason::ClientGone => "the client went before the end".to_owned(),
-                EndReason::Ended(reason) => reason.to_owned(),
-                EndReason::Failed(why) => format!("failed: {why}"),
+                reason => reason.to_string(),
             };
         }
     }

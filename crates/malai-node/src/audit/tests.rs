@@ -196,3 +196,48 @@ fn a_pipe_in_its_place_stops_nobody_and_a_wide_mode_is_tightened() {
     audit.record(strangers(2)).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
 }
+
+/// A full disk takes nothing more, but what was allocated before can be written over.
+#[test]
+fn a_gap_outlives_the_processes_that_noticed_it() {
+    let (folder, path) = place();
+    let first = audit(&folder, false);
+    first.open();
+    first.record(strangers(1)).unwrap();
+    // A folder in the record's place, as where nothing can be written.
+    let kept = folder.path().join("kept");
+    fs::rename(&path, &kept).unwrap();
+    fs::create_dir(&path).unwrap();
+    first.record(strangers(2)).unwrap();
+    first.record(strangers(3)).unwrap();
+    drop(first);
+    // A command without a daemon adds what it cannot write.
+    audit(&folder, false).record(strangers(4)).unwrap();
+    // Nor can the next daemon.
+    let second = audit(&folder, false);
+    second.open();
+    assert_eq!(second.notices().len(), 1);
+    drop(second);
+    fs::remove_dir(&path).unwrap();
+    fs::rename(&kept, &path).unwrap();
+    let third = audit(&folder, false);
+    third.open();
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    let record = Record::from_line(lines[1].as_bytes()).unwrap();
+    let Event::Lost(lost) = record.event else {
+        panic!("{text}")
+    };
+    assert_eq!(lost.records, 3);
+    assert!(
+        lost.why.contains("ordinary file") || lost.why.contains("directory"),
+        "{lost:?}"
+    );
+    // It is said once.
+    drop(third);
+    audit(&folder, false).open();
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    let mode = fs::metadata(path.with_extension("gap")).unwrap().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}

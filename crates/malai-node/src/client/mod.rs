@@ -74,6 +74,9 @@ pub(crate) enum ExecError {
     /// The caller's own streams failed.
     #[error("{0}")]
     Local(FlowError),
+    /// What ran here could not write to one of the caller's own streams.
+    #[error("{0}")]
+    Output(String),
     /// The reader of the output has gone.
     #[error("the reader of the output has gone")]
     ReaderGone,

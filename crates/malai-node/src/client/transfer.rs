@@ -47,8 +47,14 @@ impl Session {
         let exit = {
             let feeding = feed(&connection, streams.session(), stdin, &counts.stdin);
             let received = [&counts.stdout, &counts.stderr].map(Received::new);
-            let out = pass(stdout, out_sink, gate, &received[0]);
-            let err = pass(stderr, err_sink, &mut err_gate, &received[1]);
+            let out = pass(stdout, "standard output", out_sink, gate, &received[0]);
+            let err = pass(
+                stderr,
+                "standard error",
+                err_sink,
+                &mut err_gate,
+                &received[1],
+            );
             let answer = answered(&mut answers, &mut control, events);
             tokio::pin!(feeding, out, err, answer);
             let (mut fed, mut out_done, mut err_done) = (false, false, false);
@@ -233,6 +239,7 @@ pub(super) fn miscounted(machine: &str, received: u64, sent: u64) -> String {
 /// Passes one stream through to its end.
 async fn pass(
     stream: oneshot::Receiver<RecvStream>,
+    name: &'static str,
     sink: &mut Sink,
     gate: &mut PauseGate,
     mut moved: &Received<'_>,
@@ -242,5 +249,6 @@ async fn pass(
         let why = "the stream never began".to_owned();
         return Err(FlowError::Broken(why));
     };
-    io::copy(&mut Source::Stream(stream), sink, gate, &mut moved).await
+    let passed = io::copy(&mut Source::Stream(stream), sink, gate, &mut moved).await;
+    passed.map_err(|error| error.on(name))
 }

@@ -322,7 +322,7 @@ pub(crate) fn compare(
 
 /// An argument list for the log: escaped, and bounded; only its first word if the owner keeps
 /// arguments out of the record.
-fn shown(cluster_state: &ClusterState, action: &Action) -> String {
+pub(crate) fn shown(cluster_state: &ClusterState, action: &Action) -> String {
     const MOST: usize = 200;
     let argv = match action {
         Action::Exec(argv) => argv,

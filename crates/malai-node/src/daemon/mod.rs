@@ -341,7 +341,8 @@ impl Daemon {
                 .iter()
                 .map(|service| status::cluster_facts(service))
                 .collect(),
-            notices: self.node.audit.notices(),
+            audit: self.node.audit.trouble(),
+            notices: self.node.audit.removal().into_iter().collect(),
         };
         serde_json::to_string(&facts).unwrap_or_default()
     }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use super::{Context, Finding};
 
@@ -13,6 +14,13 @@ const CHECK: &str = "audit";
 pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     let path = patient.home.audit();
     let shown = display_path(&path);
+    let root = quoted(patient.home.root());
+    let full = || {
+        (
+            "no space is left".to_owned(),
+            format!("df -h {root}; df -i {root}"),
+        )
+    };
     let problem = match fs::symlink_metadata(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => Some((error.to_string(), format!("ls -l {}", quoted(&path)))),
@@ -24,7 +32,7 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
                 .custom_flags(flags.bits() as i32)
                 .open(&path);
             match opened.and_then(|file| file.metadata()) {
-                Ok(metadata) if metadata.is_file() => None,
+                Ok(metadata) if metadata.is_file() => (!has_room(&path)).then(full),
                 Ok(_) => Some((
                     "it is not an ordinary file".to_owned(),
                     format!("mv {0} {0}.away", quoted(&path)),
@@ -40,14 +48,30 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
             }
         }
     };
-    let Some((problem, remedy)) = problem else {
+    // The daemon has tried to write, which says more than any look at the file.
+    let trouble = patient.answered().and_then(|facts| facts.audit.clone());
+    let Some((problem, remedy)) = problem.or_else(|| trouble.is_some().then(full)) else {
         return vec![Finding::fine(CHECK, format!("{shown} can be written"))];
     };
-    let what = format!("{shown} cannot be written: {problem}");
-    let finding = match patient.settings.audit.required {
+    let what = trouble.unwrap_or_else(|| format!("{shown} cannot be written: {problem}"));
+    vec![unwritable(patient, what).fix(remedy)]
+}
+
+fn unwritable(patient: &Context<'_>, what: String) -> Finding {
+    match patient.settings.audit.required {
         true => Finding::error(CHECK, what)
             .because("malai.toml says audit = \"required\": every command is refused"),
         false => Finding::warning(CHECK, what).because("what runs here leaves no trace"),
-    };
-    vec![finding.fix(remedy)]
+    }
+}
+
+/// Whether there is room for a record where the file is. What cannot be told does not count against it.
+fn has_room(path: &Path) -> bool {
+    const BLOCK: u64 = 4096;
+    let is_root = rustix::process::geteuid().is_root();
+    rustix::fs::statvfs(path).map_or(true, |disk| {
+        // What is kept back for root is root's to fill.
+        let free = if is_root { disk.f_bfree } else { disk.f_bavail };
+        free.saturating_mul(disk.f_frsize) >= BLOCK
+    })
 }

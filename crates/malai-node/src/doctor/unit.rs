@@ -1,120 +1,133 @@
-//! The systemd unit, where there is one: whether it serves this home, and lets the daemon do its work.
+//! The systemd unit, if there is one: whether it serves this home, and lets the daemon do its work.
+//!
+//! systemd is asked for the values in force, so drop-ins count.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Context, Finding};
+use malai_cluster::{escape, split_command};
 
+use super::{Context, Finding};
 use crate::home::keystore::quoted;
-use crate::os::fs::{self, display_path};
+use crate::os::fs::display_path;
 
 const CHECK: &str = "systemd";
-
-/// Where units are, the administrator's own first.
-const FOLDERS: [&str; 3] = [
-    "/etc/systemd/system",
-    "/usr/lib/systemd/system",
-    "/lib/systemd/system",
-];
 
 /// The unit's name.
 const NAME: &str = "malai.service";
 
-/// The largest unit that is read, in bytes.
-const MAX_UNIT: u64 = 64 * 1024;
+/// What systemd is asked for.
+const PROPERTIES: &str = "LoadState,ActiveState,ExecStart,User,Environment,NoNewPrivileges,ProtectSystem,\
+    ProtectHome,ReadWritePaths,StateDirectory";
 
-pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
-    let units = FOLDERS.iter().map(|folder| Path::new(folder).join(NAME));
-    let Some((path, text)) = units
-        .filter_map(|path| Some((path.clone(), fs::read_text(&path, MAX_UNIT).ok()??)))
-        .next()
-    else {
+/// How the unit is changed: in a drop-in, which an upgrade of the package leaves alone.
+const EDIT: &str = "sudo systemctl edit malai";
+
+pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
+    let home = context.home.root();
+    let Some(unit) = ask().filter(|unit| unit.is_loaded) else {
         return Vec::new();
     };
-    let unit = Unit::parse(&text);
-    let mut found = judge(&unit, &path, patient.home.root(), |program| {
-        program.exists()
-    });
-    if Path::new("/run/systemd/system").is_dir() && unit.serves(patient.home.root()) {
-        found.extend(state(patient));
+    let mut found = judge(&unit, home, Path::exists);
+    if unit.serves(home) {
+        found.push(state(&unit, context.is_held()));
     }
     found
 }
 
-/// What systemd says of the unit.
-fn state(patient: &Context<'_>) -> Option<Finding> {
+/// Asks systemd; `None` where it does not run.
+fn ask() -> Option<Unit> {
+    if !Path::new("/run/systemd/system").is_dir() {
+        return None;
+    }
     let output = Command::new("systemctl")
-        .args(["is-active", NAME])
+        .args(["show", "--no-pager", "--property", PROPERTIES, NAME])
+        // Names of states are translated nowhere, but messages are.
+        .env("LC_ALL", "C")
         .output()
         .ok()?;
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Some(match (said.as_str(), patient.is_held()) {
-        ("active", _) => Finding::fine(CHECK, "the unit is active"),
-        (_, true) => Finding::warning(CHECK, format!("the unit is {}, though a daemon runs", malai_cluster::escape(&said)))
-            .because("it was started by hand: nobody starts it again after a crash or a restart of the computer")
+    let text = String::from_utf8_lossy(&output.stdout);
+    output.status.success().then(|| Unit::parse(&text))
+}
+
+/// Whether the unit runs, next to whether a daemon does.
+fn state(unit: &Unit, is_held: bool) -> Finding {
+    let state = escape(&unit.active);
+    match (unit.active.as_str(), is_held) {
+        ("active" | "reloading", _) => Finding::fine(CHECK, "the unit is active"),
+        (_, true) => Finding::warning(CHECK, format!("the unit is {state}, although a daemon runs"))
+            .because("it was started by hand: after a crash or a restart of the computer it is not started again")
             .fix("malai stop; sudo systemctl enable --now malai"),
-        _ => Finding::warning(CHECK, format!("the unit is {}", malai_cluster::escape(&said)))
-            .because("nobody can run commands on this computer")
+        (_, false) => Finding::warning(CHECK, format!("the unit is {state}"))
+            .because("commands cannot be run on this computer")
             .fix("sudo systemctl enable --now malai; journalctl -u malai -n 50"),
-    })
+    }
 }
 
 /// What of a unit concerns malai.
 #[derive(Debug, Default)]
 struct Unit {
+    is_loaded: bool,
+    active: String,
     program: Option<PathBuf>,
+    is_foreground: bool,
     home: Option<PathBuf>,
     user: Option<String>,
     writable: Vec<PathBuf>,
     is_strict: bool,
     hides_homes: bool,
-    foreground: bool,
     no_new_privileges: bool,
 }
 
 impl Unit {
-    fn parse(text: &str) -> Self {
+    /// Reads what `systemctl show` prints: a property on each line, as `User=malai`.
+    fn parse(shown: &str) -> Self {
         let mut unit = Self::default();
-        let joined = text.replace("\\\n", " ");
-        for line in joined.lines().map(str::trim) {
-            let Some((key, value)) = line.split_once('=') else {
+        for line in shown.lines() {
+            let Some((property, value)) = line.split_once('=') else {
                 continue;
             };
-            let is_yes = ["yes", "true", "on", "1"].contains(&value);
-            match key.trim() {
-                "ExecStart" => {
-                    let mut words = value
-                        .trim_start_matches(['-', '@', ':', '+', '!'])
-                        .split_whitespace();
-                    unit.program = words.next().map(PathBuf::from);
-                    unit.foreground = words.any(|word| word == "--foreground");
-                }
-                "User" => unit.user = Some(value.to_owned()),
+            match property {
+                "LoadState" => unit.is_loaded = value == "loaded",
+                "ActiveState" => unit.active = value.to_owned(),
+                "ExecStart" => unit.read_command(value),
+                "User" => unit.user = Some(value.to_owned()).filter(|user| !user.is_empty()),
                 "Environment" => {
-                    let homes = value.split_whitespace().map(|word| word.trim_matches('"'));
-                    let home = homes
-                        .filter_map(|word| word.strip_prefix("MALAI_HOME="))
-                        .next_back();
-                    unit.home = home.map(PathBuf::from).or(unit.home);
+                    let home = words(value)
+                        .into_iter()
+                        .filter_map(|word| word.strip_prefix("MALAI_HOME=").map(PathBuf::from));
+                    unit.home = home.last();
                 }
+                "NoNewPrivileges" => unit.no_new_privileges = value == "yes",
+                "ProtectSystem" => unit.is_strict = value == "strict",
+                "ProtectHome" => unit.hides_homes = ["yes", "tmpfs"].contains(&value),
                 "ReadWritePaths" => {
-                    let paths = value.split_whitespace();
-                    unit.writable.extend(
-                        paths.map(|path| PathBuf::from(path.trim_start_matches(['-', '+']))),
-                    );
+                    let paths = words(value).into_iter();
+                    // A path that may be missing has a `-`, one that is within a RootDirectory= a `+`.
+                    let paths = paths.map(|path| path.trim_start_matches(['-', '+']).into());
+                    unit.writable.extend(paths);
                 }
                 "StateDirectory" => {
-                    let names = value.split_whitespace();
-                    unit.writable
-                        .extend(names.map(|name| Path::new("/var/lib").join(name)));
+                    let names = words(value).into_iter();
+                    let folders = names.map(|name| Path::new("/var/lib").join(name));
+                    unit.writable.extend(folders);
                 }
-                "ProtectSystem" => unit.is_strict = value == "strict",
-                "ProtectHome" => unit.hides_homes = is_yes || value == "tmpfs",
-                "NoNewPrivileges" => unit.no_new_privileges = is_yes,
                 _ => {}
             }
         }
         unit
+    }
+
+    /// Reads `{ path=/usr/bin/malai ; argv[]=/usr/bin/malai daemon --foreground ; ignore_errors=no ; … }`.
+    fn read_command(&mut self, value: &str) {
+        let inner = value.trim().trim_start_matches('{').trim_end_matches('}');
+        for field in inner.split(" ; ").map(str::trim) {
+            if let Some(path) = field.strip_prefix("path=") {
+                self.program = Some(path.into());
+            } else if let Some(arguments) = field.strip_prefix("argv[]=") {
+                self.is_foreground = words(arguments).iter().any(|word| word == "--foreground");
+            }
+        }
     }
 
     fn serves(&self, home: &Path) -> bool {
@@ -122,9 +135,12 @@ impl Unit {
     }
 }
 
-fn judge(unit: &Unit, path: &Path, home: &Path, exists: impl Fn(&Path) -> bool) -> Vec<Finding> {
-    let shown = display_path(path);
-    let edit = "sudo systemctl edit --full malai";
+/// The words of a value. Those with blanks are quoted as in a shell.
+fn words(value: &str) -> Vec<String> {
+    split_command(value).unwrap_or_else(|_| value.split_whitespace().map(str::to_owned).collect())
+}
+
+fn judge(unit: &Unit, home: &Path, exists: impl Fn(&Path) -> bool) -> Vec<Finding> {
     let mut found = Vec::new();
     match &unit.program {
         Some(program) if exists(program) => {}
@@ -135,56 +151,46 @@ fn judge(unit: &Unit, path: &Path, home: &Path, exists: impl Fn(&Path) -> bool) 
             found.push(
                 Finding::error(
                     CHECK,
-                    format!("{shown} starts {program}, which is not there"),
+                    format!("{NAME} starts {program}, which is not there"),
                 )
                 .because("the service cannot start")
-                .fix(edit),
+                .fix(EDIT),
             );
         }
     }
-    if !unit.foreground {
+    if !unit.is_foreground {
         found.push(
-            Finding::error(
-                CHECK,
-                format!("{shown} does not start it with --foreground"),
-            )
-            .because("systemd takes the end of the starting process for the end of the service")
-            .fix(edit),
+            Finding::error(CHECK, format!("{NAME} does not start it with --foreground"))
+                .because("systemd takes the end of the starting process for the end of the service")
+                .fix(EDIT),
         );
     }
     let of_unit = match &unit.home {
         Some(of_unit) if of_unit != home => {
+            let (theirs, ours) = (display_path(of_unit), display_path(home));
             found.push(
-                Finding::note(
-                    CHECK,
+                Finding::note(CHECK, format!("{NAME} serves {theirs}, and this is {ours}")).fix(
                     format!(
-                        "{shown} serves {}, and this is {}",
-                        display_path(of_unit),
-                        display_path(home)
+                        "sudo -u {} env MALAI_HOME={} malai doctor",
+                        unit.user.as_deref().unwrap_or("root"),
+                        quoted(of_unit)
                     ),
-                )
-                .fix(format!(
-                    "sudo -u {} env MALAI_HOME={} malai doctor",
-                    unit.user.as_deref().unwrap_or("root"),
-                    quoted(of_unit)
-                )),
+                ),
             );
             return found;
         }
         Some(of_unit) => of_unit,
         None => return found,
     };
+    let shown = display_path(of_unit);
     if unit.is_strict && !unit.writable.iter().any(|path| of_unit.starts_with(path)) {
         found.push(
             Finding::error(
                 CHECK,
-                format!(
-                    "{shown} makes {} read-only (ProtectSystem=strict)",
-                    display_path(of_unit)
-                ),
+                format!("{NAME} makes {shown} read-only (ProtectSystem=strict)"),
             )
             .because("the daemon cannot take its lock there, nor write anything")
-            .fix(format!("{edit}   # ReadWritePaths={}", quoted(of_unit))),
+            .fix(format!("{EDIT}   # ReadWritePaths={}", quoted(of_unit))),
         );
     }
     let homes = ["/home", "/root", "/run/user"];
@@ -192,26 +198,23 @@ fn judge(unit: &Unit, path: &Path, home: &Path, exists: impl Fn(&Path) -> bool) 
         found.push(
             Finding::error(
                 CHECK,
-                format!(
-                    "{shown} hides {} from the daemon (ProtectHome)",
-                    display_path(of_unit)
-                ),
+                format!("{NAME} hides {shown} from the daemon (ProtectHome)"),
             )
             .because("the daemon finds an empty home, or none")
-            .fix(format!("{edit}   # another MALAI_HOME, as /opt/malai")),
+            .fix(format!("{EDIT}   # another MALAI_HOME, as /opt/malai")),
         );
     }
     if unit.no_new_privileges {
         found.push(
             Finding::note(
                 CHECK,
-                format!("{shown} has NoNewPrivileges: commands cannot use sudo"),
+                format!("{NAME} has NoNewPrivileges: commands cannot use sudo"),
             )
             .because("a command entry as `sudo systemctl restart nginx` fails under it"),
         );
     }
     if found.is_empty() {
-        found.push(Finding::fine(CHECK, format!("{shown} serves this home")));
+        found.push(Finding::fine(CHECK, format!("{NAME} serves this home")));
     }
     found
 }
@@ -221,18 +224,22 @@ mod tests {
     use super::*;
     use crate::doctor::State;
 
-    /// The tutorial's.
-    const UNIT: &str = "[Service]\nType=simple\nUser=malai\nEnvironment=MALAI_HOME=/opt/malai\n\
-        Environment=RUST_LOG=malai=info\nExecStart=/usr/local/bin/malai daemon --foreground\n\
-        NoNewPrivileges=true\nProtectSystem=strict\nProtectHome=true\nReadWritePaths=/opt/malai\n";
+    /// What systemd 257 shows of the tutorial's unit.
+    const SHOWN: &str = "\
+ExecStart={ path=/usr/local/bin/malai ; argv[]=/usr/local/bin/malai daemon --foreground ; ignore_errors=no ; start_time=[n/a] ; stop_time=[n/a] ; pid=0 ; code=(null) ; status=0/0 }
+Environment=MALAI_HOME=/opt/malai RUST_LOG=malai=info
+ReadWritePaths=/opt/malai
+StateDirectory=
+User=malai
+ProtectHome=yes
+ProtectSystem=strict
+NoNewPrivileges=yes
+LoadState=loaded
+ActiveState=active
+";
 
-    fn states(unit: &str, home: &str) -> Vec<(State, String)> {
-        let found = judge(
-            &Unit::parse(unit),
-            Path::new("/u/malai.service"),
-            Path::new(home),
-            |_| true,
-        );
+    fn states(shown: &str, home: &str) -> Vec<(State, String)> {
+        let found = judge(&Unit::parse(shown), Path::new(home), |_| true);
         found
             .into_iter()
             .map(|finding| (finding.state, finding.what))
@@ -240,62 +247,102 @@ mod tests {
     }
 
     #[test]
-    fn the_tutorials_unit_is_in_order_but_for_what_it_takes_away() {
-        let found = states(UNIT, "/opt/malai");
+    fn the_tutorials_unit_works_but_for_what_it_takes_away() {
+        let found = states(SHOWN, "/opt/malai");
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(
             found[0].0 == State::Note && found[0].1.contains("sudo"),
             "{found:?}"
         );
-        let lax = UNIT.replace("NoNewPrivileges=true\n", "");
-        assert_eq!(states(&lax, "/opt/malai")[0].0, State::Fine);
+        assert_eq!(Unit::parse(SHOWN).user.as_deref(), Some("malai"));
+    }
+
+    /// As packaging/systemd/sudo.conf changes it: systemd shows what a drop-in has given back.
+    #[test]
+    fn a_drop_in_counts() {
+        let shown = SHOWN.replace("NoNewPrivileges=yes", "NoNewPrivileges=no");
+        assert_eq!(states(&shown, "/opt/malai")[0].0, State::Fine);
     }
 
     #[test]
     fn what_keeps_a_daemon_from_its_work_is_an_error() {
-        for (change, to, words) in [
-            ("ReadWritePaths=/opt/malai\n", "", "read-only"),
-            ("--foreground", "", "--foreground"),
+        for (old, new, words) in [
+            ("ReadWritePaths=/opt/malai", "ReadWritePaths=", "read-only"),
+            (
+                "ReadWritePaths=/opt/malai",
+                "ReadWritePaths=/opt/malai2",
+                "read-only",
+            ),
+            (" --foreground", "", "--foreground"),
             ("/opt/malai", "/home/malai", "hides"),
             (
-                "ExecStart=/usr/local/bin/malai",
-                "ExecStart=",
+                "path=/usr/local/bin/malai",
+                "path=/nowhere",
                 "which is not there",
             ),
+            ("ExecStart=", "Exec=", "nothing, which is not there"),
         ] {
-            let unit = UNIT.replace(change, to);
-            let home = if to.is_empty() || words.contains("there") {
-                "/opt/malai"
+            let shown = SHOWN.replace(old, new);
+            let home = if new == "/home/malai" {
+                new
             } else {
-                to
+                "/opt/malai"
             };
-            let judged = judge(
-                &Unit::parse(&unit),
-                Path::new("/u"),
-                Path::new(home),
-                |program| program == Path::new("/usr/local/bin/malai"),
-            );
-            let errors: Vec<_> = judged
-                .iter()
-                .filter(|finding| finding.state == State::Error)
-                .collect();
-            assert!(
-                errors.iter().any(|error| error.what.contains(words)),
-                "{words}: {judged:?}"
-            );
-            assert!(errors.iter().all(|error| error.remedy.is_some()));
+            let found = judge(&Unit::parse(&shown), Path::new(home), |program| {
+                program == Path::new("/usr/local/bin/malai")
+            });
+            let finding = found.iter().find(|finding| finding.what.contains(words));
+            let finding = finding.unwrap_or_else(|| panic!("no {words:?} in {found:?}"));
+            assert_eq!(finding.state, State::Error, "{finding:?}");
+            assert!(finding.remedy.is_some());
         }
-        let other = states(UNIT, "/root/.malai");
-        assert!(
-            other[0].0 == State::Note && other[0].1.contains("serves /opt/malai"),
-            "{other:?}"
+    }
+
+    #[test]
+    fn another_home_is_named_with_the_user_who_may_look_at_it() {
+        let found = judge(&Unit::parse(SHOWN), Path::new("/root/.malai"), |_| true);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].state, State::Note);
+        assert_eq!(
+            found[0].remedy.as_deref(),
+            Some("sudo -u malai env MALAI_HOME=/opt/malai malai doctor")
         );
-        let state = Unit::parse(
-            "StateDirectory=malai\nProtectSystem=strict\nEnvironment=\"MALAI_HOME=/var/lib/malai\"\nExecStart=/x daemon --foreground",
-        );
-        let found = judge(&state, Path::new("/u"), Path::new("/var/lib/malai"), |_| {
-            true
-        });
-        assert_eq!(found[0].state, State::Fine, "{found:?}");
+    }
+
+    #[test]
+    fn values_with_blanks_prefixes_and_state_folders() {
+        let shown = SHOWN
+            .replace("MALAI_HOME=/opt/malai", "\"MALAI_HOME=/srv/my home\" A=b")
+            .replace(
+                "ReadWritePaths=/opt/malai",
+                "ReadWritePaths=-/tmp \"+/srv/my home\"",
+            );
+        let unit = Unit::parse(&shown);
+        assert!(unit.serves(Path::new("/srv/my home")), "{unit:?}");
+        assert_eq!(states(&shown, "/srv/my home")[0].0, State::Note);
+        let shown = SHOWN
+            .replace("ReadWritePaths=/opt/malai", "ReadWritePaths=")
+            .replace("StateDirectory=", "StateDirectory=malai")
+            .replace("/opt/malai", "/var/lib/malai");
+        assert_eq!(states(&shown, "/var/lib/malai").len(), 1);
+    }
+
+    #[test]
+    fn a_unit_that_is_not_there_is_not_loaded() {
+        let shown = "LoadState=not-found\nActiveState=inactive\nUser=\n";
+        let unit = Unit::parse(shown);
+        assert!(!unit.is_loaded && unit.user.is_none());
+    }
+
+    #[test]
+    fn the_state_of_the_unit_next_to_the_daemons() {
+        for (active, is_held, expected) in [
+            ("active", true, State::Fine),
+            ("inactive", true, State::Warning),
+            ("failed", false, State::Warning),
+        ] {
+            let shown = SHOWN.replace("ActiveState=active", &format!("ActiveState={active}"));
+            assert_eq!(state(&Unit::parse(&shown), is_held).state, expected);
+        }
     }
 }

@@ -53,6 +53,11 @@ impl Process {
         Ok((process, ends))
     }
 
+    /// Its process id, until it was waited for.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Whether it has a terminal, and with it a session.
     pub(super) fn has_terminal(&self) -> bool {
         matches!(self.group, Group::Session(..))

@@ -85,12 +85,30 @@ pub enum FlowError {
     /// The sink cannot be written.
     #[error("writing failed: {0}")]
     Write(io::Error),
+    /// The same of one of the caller's own streams.
+    #[error("cannot write to {stream}: {source}")]
+    Output {
+        /// Which one, for people.
+        stream: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// Whoever read the sink has gone: a pipe without readers, a peer that does not want more.
     #[error("the reader has gone")]
     ReaderGone,
     /// The stream or its connection broke off.
     #[error("the connection broke off: {0}")]
     Broken(String),
+}
+
+impl FlowError {
+    /// The same, with the name of the caller's stream that cannot be written.
+    pub(crate) fn on(self, stream: &'static str) -> Self {
+        match self {
+            Self::Write(source) => Self::Output { stream, source },
+            other => other,
+        }
+    }
 }
 
 impl Source {

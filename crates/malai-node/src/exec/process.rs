@@ -35,6 +35,8 @@ pub(crate) enum Outcome {
     /// The session was ended from this side, for the reason. The client is told before what is left
     /// of the command is waited for.
     Ended(Refusal, PendingCleanup),
+    /// It ended, and its output could not be written where it was to go on this computer.
+    Unwritable(String),
     /// Passing its output on failed.
     Failed(String),
 }
@@ -46,7 +48,7 @@ impl Outcome {
             Outcome::ReaderGone(exit) => EndReason::ReaderGone(exit),
             Outcome::ClientGone => EndReason::ClientGone,
             Outcome::Ended(reason, _) => EndReason::Ended(&reason.message),
-            Outcome::Failed(why) => EndReason::Failed(why),
+            Outcome::Unwritable(why) | Outcome::Failed(why) => EndReason::Failed(why),
         }
     }
 }
@@ -82,9 +84,12 @@ pub(crate) async fn run(
         let (cluster, machine) = (cluster_state.alias(), cluster_state.name_of(from));
         tracing::info_span!(parent: None, "session", %cluster, peer = %from.short(), machine, session)
     };
-    let outcome = run_counted(cluster_state, command, streams, events, gone, counts)
-        .instrument(span)
-        .await;
+    let running_command = async {
+        let outcome = run_counted(cluster_state, command, streams, events, gone, counts).await;
+        tracing::debug!("ended: {}", outcome.end_reason());
+        outcome
+    };
+    let outcome = running_command.instrument(span).await;
     running.end(outcome.end_reason());
     outcome
 }
@@ -108,6 +113,7 @@ async fn run_counted(
         Ok(started) => started,
         Err(error) => return not_started(&argv, &error, &mut streams).await,
     };
+    tracing::debug!(pid = process.id(), "started");
     counts.started.store(true, Ordering::Relaxed);
     match IoTasks::start(ends, streams, counts) {
         Ok(tasks) => attend(process, tasks, events, &gone, listed.ended()).await,
@@ -167,8 +173,11 @@ fn report(status: ExitStatus, moved: Result<[Moved; 2], JoinError>) -> Outcome {
         stdout,
         stderr,
     };
+    let out = out.map_err(|error| error.on("standard output"));
+    let err = err.map_err(|error| error.on("standard error"));
     match out.and(err) {
         Ok(()) => Outcome::Exit(exit),
+        Err(error @ FlowError::Output { .. }) => Outcome::Unwritable(error.to_string()),
         Err(FlowError::ReaderGone) => Outcome::ReaderGone(exit),
         Err(error) => Outcome::Failed(error.to_string()),
     }

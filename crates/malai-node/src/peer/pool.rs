@@ -301,14 +301,26 @@ impl PeerPool {
             return Err(error.clone());
         }
         let began = Instant::now();
+        let cluster = self.cluster_state().alias();
+        let name = self.cluster_state().name_of(&peer);
+        let name = name.unwrap_or_else(|| peer.short());
+        tracing::debug!(%cluster, machine = name, "dialing");
         let dialled = self.dialer.dial(peer, asked).await;
         let result = dialled.map(|dialled| {
             let connection = self.adopt(dialled, peer);
             self.watch(&connection);
             connection
         });
-        if let Err(error) = &result {
-            self.cluster_state().record_failure(peer, error.what());
+        let took_ms = began.elapsed().as_millis() as u64;
+        match &result {
+            Ok(connection) => {
+                let address = connection.address().map(tracing::field::display);
+                tracing::debug!(%cluster, machine = name, address, took_ms, "connected");
+            }
+            Err(error) => {
+                tracing::debug!(%cluster, machine = name, took_ms, "{error}");
+                self.cluster_state().record_failure(peer, error.what());
+            }
         }
         *last = result.as_ref().err().map(|error| (began, error.clone()));
         drop(last);

@@ -168,7 +168,7 @@ async fn execute(
             (None, None)
         }
         Outcome::Ended(reason, cleanup) => (Some(FromServer::Refused(reason)), Some(cleanup)),
-        Outcome::Failed(why) => {
+        Outcome::Unwritable(why) | Outcome::Failed(why) => {
             let refusal = Refusal::new(RefusalCode::Failed, why);
             (Some(FromServer::Refused(refusal)), None)
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use malai_cluster::{
     Cluster, ClusterRef, MachineId, MachineRef, Resolved, Target, Targets, escape, resolve_target,
@@ -11,6 +12,7 @@ use malai_wire::status::MembershipState;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{self, Caller, ExecError};
+use crate::cluster::authorize;
 use crate::exec::child::PendingCleanup;
 use crate::os::fs::display_path;
 use crate::service::{Service, local};
@@ -58,9 +60,17 @@ pub async fn execute(
 ) -> (CommandResult, Option<PendingCleanup>) {
     let (target, service, machine) = match find(&services, &aliases, target) {
         Ok(found) => found,
-        Err(message) => return (CommandResult::failed(message), None),
+        Err(message) => {
+            tracing::debug!(target = %escape(target), "a command is for no machine: {message}");
+            return (CommandResult::failed(message), None);
+        }
     };
     let name = target.to_string();
+    let (cluster, begun) = (service.cluster_state.alias(), Instant::now());
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let shown = authorize::shown(&service.cluster_state, &caller.request.action);
+        tracing::debug!(%cluster, target = name, "a command: {shown}");
+    }
     let mut cleanup = None;
     let ended = if machine == service.cluster_state.local_id {
         let (ended, left) = local::run(&service.cluster_state, &name, caller, gone, started).await;
@@ -84,6 +94,9 @@ pub async fn execute(
         },
         Err(error) => CommandResult::failed(error.to_string()),
     };
+    let took_ms = begun.elapsed().as_millis() as u64;
+    let message = ending.message.as_deref().unwrap_or("it ended");
+    tracing::debug!(%cluster, target = name, code = ending.code, took_ms, "{message}");
     (ending, cleanup)
 }
 

@@ -66,6 +66,7 @@ pub(crate) async fn run(
             why: "the daemon of this computer is stopping; the command was ended".into(),
         }),
         Outcome::Ended(reason, cleanup) => return (Err(refused(reason)), Some(cleanup)),
+        Outcome::Unwritable(why) => Err(ExecError::Output(why)),
         Outcome::Failed(why) => Err(refused(Refusal::new(RefusalCode::Failed, why))),
     };
     (ended, None)

@@ -22,7 +22,7 @@ use crate::output::exit::Exit;
 const READY: &str = "ready\n";
 
 /// Starts the daemon in the background and waits until it is ready, or says why it is not.
-pub fn run_background(home: &Home, args: &DaemonArgs, printer: &Printer) -> anyhow::Result<Exit> {
+pub fn run_background(home: &Home, policy: StartPolicy, printer: &Printer) -> anyhow::Result<Exit> {
     if container_init::is_first_process() {
         anyhow::bail!(
             "this is the first process of a container, and the kernel would end the daemon with it; use `malai daemon --foreground`"
@@ -34,7 +34,7 @@ pub fn run_background(home: &Home, args: &DaemonArgs, printer: &Printer) -> anyh
     let program = std::env::current_exe().context("cannot find malai's own program")?;
     let mut child = Command::new(program)
         .args(["daemon", "--foreground", "--in-background"])
-        .args(args.strict.then_some("--strict"))
+        .args((policy == StartPolicy::Strict).then_some("--strict"))
         .env("MALAI_HOME", home.root())
         // What waits for a service is told by the service, not by what it starts and leaves.
         .env_remove(systemd::VARIABLES[0])
@@ -73,16 +73,21 @@ pub fn run_background(home: &Home, args: &DaemonArgs, printer: &Printer) -> anyh
     }
 }
 
+/// What is to be done about clusters whose files have errors.
+pub fn policy(args: &DaemonArgs) -> StartPolicy {
+    match args.strict {
+        true => StartPolicy::Strict,
+        false => StartPolicy::Serve,
+    }
+}
+
 /// Serves in this process until it is told to stop.
 pub fn run_foreground(home: &Home, args: &DaemonArgs, printer: &Printer) -> anyhow::Result<Exit> {
     let in_background = args.in_background;
     if container_init::is_first_process() {
         return container_init::run();
     }
-    let policy = match args.strict {
-        true => StartPolicy::Strict,
-        false => StartPolicy::Serve,
-    };
+    let policy = policy(args);
     let mut starter = None;
     let log;
     if in_background {
@@ -157,7 +162,9 @@ pub fn run_foreground(home: &Home, args: &DaemonArgs, printer: &Printer) -> anyh
     match (outcome, starter) {
         (Ok(()), _) => Ok(Exit::OK),
         (Err(error), Some(mut starter)) => {
-            tracing::error!("not started: {error:#}");
+            // What is wrong with files is shown to the starter in full, and in the log by its last line.
+            let text = format!("{error:#}");
+            tracing::error!("not started: {}", text.lines().last().unwrap_or_default());
             let _ = starter.write_all(format!("{error:#}").as_bytes());
             Ok(Exit::FAILED)
         }

@@ -70,7 +70,7 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
             replace,
         }) => machine::run(home, [&manager_id52, &alias], replace, printer),
         Command::Daemon(args) if args.foreground => daemon::run_foreground(home, &args, printer),
-        Command::Daemon(args) => daemon::run_background(home, &args, printer),
+        Command::Daemon(args) => daemon::run_background(home, daemon::policy(&args), printer),
         Command::Stop => stop::run(home, printer),
         Command::Restart => restart::run(home, printer),
         Command::Status(args) => status::run(home, &args, printer),

@@ -1,6 +1,6 @@
 //! `malai restart`: stops the daemon and starts it again, if it could be started.
 
-use malai_node::{Home, LockState, check_start, lock};
+use malai_node::{Home, LockState, StartPolicy, check_start, lock};
 
 use crate::commands::{daemon, stop};
 use crate::output::Printer;
@@ -20,7 +20,7 @@ pub fn run(home: &Home, printer: &Printer) -> anyhow::Result<Exit> {
             return Ok(stopped);
         }
     }
-    daemon::run_background(home, printer)
+    daemon::run_background(home, StartPolicy::Serve, printer)
 }
 
 /// Whether `malai daemon` put it into the background: its command line says so.

@@ -143,6 +143,18 @@ struct Said<'a> {
     fields: Map<String, Value>,
 }
 
+/// A message in one line. Indented lines are explanations of malai's own, which follow each other; any other line
+/// break is somebody else's and stays visible.
+fn one_line(message: &str) -> String {
+    let mut lines = message.split('\n');
+    let mut text = escape(lines.next().unwrap_or_default());
+    for line in lines {
+        text.push_str(if line.starts_with(' ') { "; " } else { "\\n" });
+        text.push_str(&escape(line.trim()));
+    }
+    text
+}
+
 impl Said<'_> {
     fn as_text(&self, is_styled: bool) -> String {
         let level = format!("{:>5}", self.level.as_str());
@@ -159,7 +171,7 @@ impl Said<'_> {
         if !self.spans.is_empty() {
             let _ = write!(line, "{}: ", self.spans.join(":"));
         }
-        line.push_str(&escape(self.message));
+        line.push_str(&one_line(self.message));
         for (name, value) in &self.fields {
             let _ = write!(line, " {name}={}", shown(value));
         }
@@ -171,7 +183,7 @@ impl Said<'_> {
         let mut object = Map::new();
         object.insert("time".into(), self.time.to_string().into());
         object.insert("level".into(), self.level.as_str().into());
-        object.insert("message".into(), escape(self.message).into());
+        object.insert("message".into(), one_line(self.message).into());
         object.insert("target".into(), self.target.into());
         if !self.spans.is_empty() {
             object.insert("spans".into(), self.spans.join(":").into());
@@ -230,6 +242,17 @@ mod tests {
     }
 
     const FORGED: &str = "ls\n2026-01-01T00:00:00.000Z  INFO allowed: rm \x1b[2J\u{202e}";
+
+    #[test]
+    fn an_explanation_follows_its_message() {
+        let text = written(false, || {
+            tracing::debug!("cannot reach web: no answer\n  tried: here\n  is it on?\nforged");
+        });
+        assert!(
+            text.ends_with("cannot reach web: no answer; tried: here; is it on?\\nforged\n"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn an_event_is_one_line_with_the_fields_of_its_spans() {

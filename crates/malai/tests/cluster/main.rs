@@ -18,6 +18,7 @@ mod hostile;
 mod hostile_manager;
 mod hostile_server;
 mod limits;
+mod logged;
 mod manage;
 #[path = "../common/measure.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]

@@ -24,14 +24,12 @@ pub(super) fn run(home: &Home, json: bool, printer: &Printer) -> anyhow::Result<
     let reports = verify_home(home, None)?;
     let listed: Vec<Listed> = reports
         .into_iter()
+        .filter(|report| report.condition != Condition::Stray)
         .map(|report| Listed {
             role: report.role,
             id: report.id.map(|id| id.to_string()),
             own_id: report.own_id.map(|id| id.to_string()),
-            name: report
-                .cluster
-                .as_ref()
-                .map(|cluster| cluster.name().to_owned()),
+            name: report.cluster().map(|cluster| cluster.name().to_owned()),
             machines: report.machines,
             condition: report.condition,
             alias: report.alias,
@@ -58,6 +56,8 @@ pub(super) fn run(home: &Home, json: bool, printer: &Printer) -> anyhow::Result<
         let state = match cluster.condition {
             Condition::Sound => "ok",
             Condition::Waiting => "waiting for its first configuration",
+            Condition::Behind => "behind its members: malai rescan --check",
+            Condition::Stray => "not a cluster",
             Condition::Damaged => "damaged: malai rescan --check",
             Condition::Broken => "broken: malai rescan --check",
         };

@@ -25,7 +25,7 @@ pub(super) fn run(
     let Some(report) = report else {
         anyhow::bail!("there is no cluster {alias} here");
     };
-    let Some(cluster) = &report.cluster else {
+    let Some(cluster) = report.cluster() else {
         anyhow::bail!(match report.role {
             Some(Role::Machine) if report.problems.is_empty() => format!(
                 "{alias} has sent no configuration yet: its manager adds this machine ({})",

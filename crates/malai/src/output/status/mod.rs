@@ -101,7 +101,7 @@ fn daemon(out: &mut String, facts: &Facts) {
             ),
         );
     }
-    for notice in &daemon.notices {
+    for notice in daemon.audit.iter().chain(&daemon.notices) {
         line(out, &format!("⚠️  {}", escape(notice)));
     }
 }

@@ -161,7 +161,8 @@ fn a_manager_and_its_machines() {
         pid: 7,
         tasks: 20,
         clusters: vec![company, production],
-        notices: vec!["the audit record cannot be written".to_owned()],
+        audit: Some("the audit record cannot be written".to_owned()),
+        notices: Vec::new(),
     }));
     assert!(facts.is_healthy());
     check(

@@ -1,0 +1,142 @@
+//! How many records are missing, kept where a full disk does not matter: in a small file that was written
+//! in advance and is only ever written over.
+//!
+//! Every process that takes part in the record adds what it could not write; the next one that can write
+//! says so in the record. So a gap outlives the processes that noticed it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use malai_wire::audit::Lost;
+
+/// Bytes of the file: more than its content takes.
+const SIZE: usize = 512;
+
+/// The longest reason that is kept, in bytes.
+const MAX_REASON: usize = 200;
+
+/// How often it is tried to have the file for this process alone, a millisecond apart.
+const TRIES: usize = 50;
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct Gap {
+    path: PathBuf,
+}
+
+impl Gap {
+    /// The file beside this record. Nothing is opened yet.
+    pub(super) fn beside(record: &Path) -> Self {
+        Self {
+            path: record.with_extension("gap"),
+        }
+    }
+
+    /// Allocates the file if it is not there yet. Where there is no room, a gap is known only as long as
+    /// the process lives.
+    pub(super) fn prepare(&self) {
+        let made = || {
+            let file = options().create_new(true).mode(0o600).open(&self.path)?;
+            file.write_all_at(&[b' '; SIZE], 0)
+        };
+        match made() {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                let _ = std::fs::remove_file(&self.path);
+                tracing::debug!("a gap in the audit record would not outlive the daemon: {error}");
+            }
+        }
+    }
+
+    /// Adds records that could not be written.
+    pub(super) fn add(&self, lost: &Lost) {
+        // Where that fails, the process that noticed them knows of them.
+        if let Err(error) = self.change(|known| Some(merged(known, lost))) {
+            tracing::debug!("a gap in the audit record is not kept: {error}");
+        }
+    }
+
+    /// Whether there is such a file.
+    pub(super) fn is_there(&self) -> bool {
+        self.path.is_file()
+    }
+
+    /// What is missing, if anything.
+    pub(super) fn known(&self) -> Option<Lost> {
+        read(&options().open(&self.path).ok()?)
+    }
+
+    /// Takes what is missing, to be said in the record.
+    pub(super) fn take(&self) -> Option<Lost> {
+        let mut taken = None;
+        let cleared = self.change(|known| {
+            taken = known;
+            None
+        });
+        taken.filter(|_| cleared.is_ok())
+    }
+
+    /// Changes the file, one process at a time.
+    fn change(&self, change: impl FnOnce(Option<Lost>) -> Option<Lost>) -> io::Result<()> {
+        let file = options().open(&self.path)?;
+        lock(&file)?;
+        let changed = change(read(&file));
+        let mut bytes = match &changed {
+            Some(lost) => serde_json::to_vec(lost)?,
+            None => Vec::new(),
+        };
+        if bytes.len() > SIZE {
+            return Err(io::Error::other("too long"));
+        }
+        bytes.resize(SIZE, b' ');
+        file.write_all_at(&bytes, 0)
+    }
+}
+
+/// Takes the file's lock, which others hold for one read and one write. A process that was stopped in between
+/// must not hold up a daemon.
+fn lock(file: &File) -> io::Result<()> {
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::Error::from(io::ErrorKind::WouldBlock))
+}
+
+fn options() -> OpenOptions {
+    let mut options = File::options();
+    // Without O_NONBLOCK the open of a pipe that has the file's name would wait forever.
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    options
+        .read(true)
+        .write(true)
+        .custom_flags(flags.bits() as i32);
+    options
+}
+
+fn read(file: &File) -> Option<Lost> {
+    let mut bytes = [0; SIZE];
+    let length = file.read_at(&mut bytes, 0).ok()?;
+    let lost: Lost = serde_json::from_slice(&bytes[..length]).ok()?;
+    (lost.records > 0).then_some(lost)
+}
+
+/// Both gaps as one: since the first of them, for the reason of the last.
+fn merged(known: Option<Lost>, lost: &Lost) -> Lost {
+    let mut merged = lost.clone();
+    if let Some(known) = known {
+        merged.records = merged.records.saturating_add(known.records);
+        merged.since = merged.since.min(known.since);
+    }
+    while merged.why.len() > MAX_REASON {
+        merged.why.pop();
+    }
+    merged
+}
