@@ -194,12 +194,35 @@ pub struct Named {
 }
 
 /// The end of a command, as the command line passes it on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exited {
     /// The code to exit with.
     pub code: u8,
-    /// malai's own words for standard error.
+    /// malai's own message for standard error.
     pub message: Option<String>,
+    /// Why malai itself failed, for a summary of many machines.
+    pub reason: Option<Reason>,
+}
+
+/// Why malai failed to run a command, without the machine's name: the same for all machines that have the same
+/// problem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// What kind of failure.
+    pub kind: ReasonKind,
+    /// The reason, as part of a line.
+    pub text: String,
+}
+
+/// A kind of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReasonKind {
+    /// The machine was not reached; nothing was run.
+    Unreachable,
+    /// The machine refused.
+    Refused,
+    /// Anything else.
+    Other,
 }
 
 crate::tagged!(Reply {

@@ -6,9 +6,6 @@
 use malai_cluster::MachineId;
 use serde::{Deserialize, Serialize};
 
-/// How a notice begins that says that one key lives in two homes. `malai doctor` knows it by this.
-pub const TWIN: &str = "another daemon has this identity's key";
-
 /// A daemon's account of itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -23,8 +20,8 @@ pub struct DaemonFacts {
     pub clusters: Vec<ClusterFacts>,
     /// What keeps the audit record from being written, in whole sentences.
     pub audit: Option<String>,
-    /// What its owner should know of the daemon as a whole, in whole sentences.
-    pub notices: Vec<String>,
+    /// What its owner should know of the daemon as a whole.
+    pub notices: Vec<Notice>,
 }
 
 /// One cluster as the daemon serves it.
@@ -45,8 +42,48 @@ pub struct ClusterFacts {
     pub membership: MembershipState,
     /// What its owner should know and do about that, in whole sentences; none of a member.
     pub membership_notice: Option<String>,
-    /// What the owner should know of this cluster, in whole sentences.
-    pub notices: Vec<String>,
+    /// What the owner should know of this cluster.
+    pub notices: Vec<Notice>,
+}
+
+/// Something that the owner of a home should know.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Notice {
+    /// What it is about.
+    pub kind: NoticeKind,
+    /// A whole sentence.
+    pub text: String,
+}
+
+impl Notice {
+    /// A notice of this kind.
+    pub fn new(kind: NoticeKind, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+        }
+    }
+}
+
+/// What a notice is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoticeKind {
+    /// The files of the cluster cannot be used.
+    Configuration,
+    /// The manager has signed two configurations with one revision.
+    Fork,
+    /// A member has a newer revision than this manager.
+    NewerRevision,
+    /// Another daemon has the key of this identity.
+    DuplicateIdentity,
+    /// The audit record has a gap or cannot be written.
+    Audit,
+    /// Anything else, or a kind that this version does not know.
+    #[default]
+    #[serde(other)]
+    Other,
 }
 
 /// One peer.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 
 use malai_cluster::MachineId;
 use malai_wire::Refusal;
+use malai_wire::control::{Reason, ReasonKind};
 use malai_wire::peer::exec::{ExecRequest, Exit, Terminal};
 use tokio::sync::mpsc;
 
@@ -88,6 +89,32 @@ pub(crate) enum ExecError {
         /// By whom.
         why: String,
     },
+}
+
+impl ExecError {
+    /// Why, without the machine's name; `None` where the message has none.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        let (kind, text) = match self {
+            ExecError::Reach(error) => (ReasonKind::Unreachable, error.what().to_owned()),
+            ExecError::Refused { refusal, .. } => {
+                let kind = match refusal.is_end() {
+                    true => ReasonKind::Other,
+                    false => ReasonKind::Refused,
+                };
+                (kind, malai_cluster::escape(&refusal.message))
+            }
+            ExecError::Lost { why, .. } => (
+                ReasonKind::Other,
+                format!("the connection broke while the command may have been running: {why}"),
+            ),
+            ExecError::Cut { .. } => (ReasonKind::Other, "output was lost".to_owned()),
+            ExecError::Ended { why, .. } => (ReasonKind::Other, why.clone()),
+            ExecError::Local(_) | ExecError::Output(_) | ExecError::ReaderGone => {
+                return None;
+            }
+        };
+        Some(Reason { kind, text })
+    }
 }
 
 /// Runs a command on a machine and passes its streams through.

@@ -301,8 +301,8 @@ async fn run(
             return write
                 .write_all(
                     &Reply::Exited(Exited {
-                        code: 141,
-                        message: None,
+                        code: dispatch::EXIT_READER_GONE,
+                        ..Exited::default()
                     })
                     .to_frame(),
                 )
@@ -343,10 +343,7 @@ async fn run(
     };
     let mut told = Ok(());
     if listens {
-        let exited = Reply::Exited(Exited {
-            code: ending.code,
-            message: ending.message,
-        });
+        let exited = Reply::Exited(ending.into());
         told = write.write_all(&exited.to_frame()).await;
     }
     // Its end is the client's to see, whatever is left here.

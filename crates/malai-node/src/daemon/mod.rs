@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use malai_cluster::{ClusterAlias, Targets};
-use malai_wire::status::DaemonFacts;
+use malai_wire::status::{DaemonFacts, Notice, NoticeKind};
 use malai_wire::{Refusal, RefusalCode};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -342,7 +342,13 @@ impl Daemon {
                 .map(|service| status::cluster_facts(service))
                 .collect(),
             audit: self.node.audit.trouble(),
-            notices: self.node.audit.removal().into_iter().collect(),
+            notices: self
+                .node
+                .audit
+                .removal()
+                .map(|text| Notice::new(NoticeKind::Audit, text))
+                .into_iter()
+                .collect(),
         };
         serde_json::to_string(&facts).unwrap_or_default()
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use malai_cluster::MachineId;
 use malai_wire::status::{
-    ClusterFacts, MachineFacts, MachineState, NetworkPath, TWIN, WaitingFacts,
+    ClusterFacts, MachineFacts, MachineState, NetworkPath, Notice, NoticeKind, WaitingFacts,
 };
 
 use crate::home::Role;
@@ -77,15 +77,24 @@ pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
                 failure: failure.map(|failure| failure.why),
             }
         });
-    let mut notices: Vec<String> = state.problem.into_iter().chain(state.fork).collect();
+    let mut notices = Vec::new();
+    let mut add = |kind, text| notices.push(Notice::new(kind, text));
+    if let Some(problem) = state.problem {
+        add(NoticeKind::Configuration, problem);
+    }
+    if let Some(fork) = state.fork {
+        add(NoticeKind::Fork, fork);
+    }
     if let Some(newer) = state.newer {
-        notices.push(crate::sync::newer_notice(cluster_state, newer.revision()));
+        let text = crate::sync::newer_notice(cluster_state, newer.revision());
+        add(NoticeKind::NewerRevision, text);
     }
     if let Some(duplicate) = cluster_state.duplicate() {
-        notices.push(format!(
-            "{TWIN} (met at {}): a restored backup beside the original? Stop one of them",
+        let text = format!(
+            "another daemon has this identity's key (seen at {}): is it a restored backup beside the original? Stop one of them",
             duplicate.seen_at
-        ));
+        );
+        add(NoticeKind::DuplicateIdentity, text);
     }
     let (membership, membership_notice) = cluster_state.standing();
     ClusterFacts {

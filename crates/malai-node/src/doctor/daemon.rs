@@ -34,12 +34,9 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
                 format!("it runs (pid {}) and answers", facts.pid),
             )];
             line.extend(version(&facts.version));
-            line.extend(
-                facts
-                    .notices
-                    .iter()
-                    .map(|notice| Finding::warning(CHECK, notice.clone()).fix("malai logs -n 50")),
-            );
+            line.extend(facts.notices.iter().map(|notice| {
+                Finding::warning(CHECK, notice.text.clone()).fix("malai logs -n 50")
+            }));
             line
         }
         (Some(pid), answer) => {

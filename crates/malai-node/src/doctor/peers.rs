@@ -7,7 +7,7 @@ use malai_cluster::MachineId;
 use malai_wire::control::{Ping, Reply, Request};
 use malai_wire::ping::{PingAnswer, Pinged};
 use malai_wire::status::{
-    ClusterFacts, MachineFacts, MachineState, MembershipState, NetworkPath, TWIN,
+    ClusterFacts, MachineFacts, MachineState, MembershipState, NetworkPath, NoticeKind,
 };
 use tokio::task::JoinSet;
 
@@ -111,11 +111,12 @@ fn by_daemon(cluster: &ClusterFacts, role: Option<Role>, asked: &Asked) -> Vec<F
         .notices
         .iter()
         .map(|notice| {
-            match notice.starts_with(TWIN) {
-                true => Finding::error(CHECK, format!("{alias}: {notice}"))
-                    .because("each takes the other's answers; peers reach now this one, now that")
+            let text = format!("{alias}: {}", notice.text);
+            match notice.kind {
+                NoticeKind::DuplicateIdentity => Finding::error(CHECK, text)
+                    .because("each receives the other's answers; peers reach sometimes one, sometimes the other")
                     .fix("malai stop   # in one of the two homes, and then: malai machine init --replace, or remove it"),
-                false => Finding::warning(CHECK, format!("{alias}: {notice}")).fix("malai status"),
+                _ => Finding::warning(CHECK, text).fix("malai status"),
             }
         })
         .collect();
@@ -399,8 +400,8 @@ mod tests {
 
     #[test]
     fn one_key_in_two_homes_is_an_error() {
-        let notice = format!("{TWIN} (met at x)");
-        let duplicate = facts(&format!(r#"{{"alias": "c", "notices": ["{notice}"]}}"#));
+        let notice = r#"{"kind": "duplicate-identity", "text": "x"}"#;
+        let duplicate = facts(&format!(r#"{{"alias": "c", "notices": [{notice}]}}"#));
         let found = by_daemon(&duplicate, None, &Asked::new());
         assert_eq!(found[0].state, State::Error);
         assert!(found[0].remedy.is_some());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use iroh::endpoint::{Connection, ConnectionError, Incoming};
 use malai_wire::RefusalCode;
-use malai_wire::peer::probe::PROBE_TWIN;
+use malai_wire::peer::probe::PROBE_DUPLICATE;
 use malai_wire::version::PROBE_ALPN;
 
 use crate::net::endpoint::machine_id;
@@ -101,7 +101,7 @@ impl Service {
         };
         match tokio::time::timeout(PROBE_TIMEOUT, serve).await {
             Ok(ConnectionError::ApplicationClosed(close))
-                if close.error_code == PROBE_TWIN.into() =>
+                if close.error_code == PROBE_DUPLICATE.into() =>
             {
                 self.probed_by_duplicate.notify_one();
             }

@@ -8,6 +8,7 @@ use malai_cluster::{
     Cluster, ClusterRef, MachineId, MachineRef, Resolved, Target, Targets, escape, resolve_target,
     unknown_cluster,
 };
+use malai_wire::control::{Exited, Reason};
 use malai_wire::status::MembershipState;
 use tokio_util::sync::CancellationToken;
 
@@ -34,8 +35,40 @@ const STOPPED: &str = "the daemon of this computer is stopping; the command was 
 pub struct CommandResult {
     /// The code to exit with.
     pub code: u8,
-    /// What malai itself has to say.
+    /// malai's own message.
     pub message: Option<String>,
+    /// Why malai itself failed, without the machine's name.
+    pub reason: Option<Reason>,
+}
+
+impl From<Exited> for CommandResult {
+    fn from(exited: Exited) -> Self {
+        let Exited {
+            code,
+            message,
+            reason,
+        } = exited;
+        Self {
+            code,
+            message,
+            reason,
+        }
+    }
+}
+
+impl From<CommandResult> for Exited {
+    fn from(result: CommandResult) -> Self {
+        let CommandResult {
+            code,
+            message,
+            reason,
+        } = result;
+        Self {
+            code,
+            message,
+            reason,
+        }
+    }
 }
 
 impl CommandResult {
@@ -44,6 +77,16 @@ impl CommandResult {
         Self {
             code: EXIT_MALAI_FAILURE,
             message: Some(message.into()),
+            reason: None,
+        }
+    }
+
+    /// An exit with this code, without a message.
+    pub fn exit(code: u8) -> Self {
+        Self {
+            code,
+            message: None,
+            reason: None,
         }
     }
 }
@@ -84,15 +127,12 @@ pub async fn execute(
         }
     };
     let ending = match ended {
-        Ok(exit) => CommandResult {
-            code: exit.status.exit_code(),
-            message: None,
+        Ok(exit) => CommandResult::exit(exit.status.exit_code()),
+        Err(ExecError::ReaderGone) => CommandResult::exit(EXIT_READER_GONE),
+        Err(error) => CommandResult {
+            reason: error.reason(),
+            ..CommandResult::failed(error.to_string())
         },
-        Err(ExecError::ReaderGone) => CommandResult {
-            code: EXIT_READER_GONE,
-            message: None,
-        },
-        Err(error) => CommandResult::failed(error.to_string()),
     };
     let took_ms = begun.elapsed().as_millis() as u64;
     let message = ending.message.as_deref().unwrap_or("it ended");

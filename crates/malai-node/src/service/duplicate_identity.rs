@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use malai_wire::status::TWIN;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -24,11 +23,11 @@ const NOT_BEFORE: Duration = Duration::from_secs(5);
 /// often than this.
 const LISTEN: Duration = Duration::from_secs(12);
 
-/// A twin that was not met again in as many looks has gone.
+/// A duplicate that this many checks in a row did not find has gone.
 const GONE_AFTER: u32 = 3;
 
-/// Looks for a twin until the service stops: at the start, every minute or so, and when somebody
-/// with this key has probed this daemon.
+/// Looks for a duplicate until the service stops: at the start, about every minute, and when a process with
+/// this key has probed this daemon.
 pub(crate) async fn watch(service: Arc<Service>) {
     let mut missed = 0;
     // At the start the network is asked, once.
@@ -42,7 +41,7 @@ pub(crate) async fn watch(service: Arc<Service>) {
                 missed = 0;
                 if duplicate.as_ref().map(|duplicate| duplicate.instance) != Some(seen_at.instance)
                 {
-                    tracing::error!(cluster = %service.cluster_state.alias(), "{TWIN}, met at {}", seen_at.seen_at);
+                    tracing::error!(cluster = %service.cluster_state.alias(), "another daemon has this identity's key, seen at {}", seen_at.seen_at);
                 }
                 duplicate = Some(seen_at);
             }

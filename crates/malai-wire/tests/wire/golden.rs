@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use expect_test::{Expect, expect};
 use malai_cluster::signed_bytes;
 use malai_wire::control::{
-    self, ClientMessage, Exec, Exited, Named, Ping, Reply, Request, Rescan, RescanReport, Resolved,
-    Stdin,
+    self, ClientMessage, Exec, Exited, Named, Ping, Reason, ReasonKind, Reply, Request, Rescan,
+    RescanReport, Resolved, Stdin,
 };
 use malai_wire::frame::{HEAD, Tagged};
 use malai_wire::peer::exec::{
@@ -366,10 +366,14 @@ fn the_control_socket() {
         lines: vec!["ok".to_owned()],
         ok: true,
     };
-    let exited = |message: Option<&str>| {
+    let exited = |reason: Option<ReasonKind>| {
         Reply::Exited(Exited {
             code: 255,
-            message: message.map(str::to_owned),
+            message: reason.map(|_| "web01: no".to_owned()),
+            reason: reason.map(|kind| Reason {
+                kind,
+                text: "no".to_owned(),
+            }),
         })
     };
     check(
@@ -381,7 +385,7 @@ fn the_control_socket() {
             ("answer More", Reply::More),
             ("answer Started", Reply::Started),
             ("answer Exited", exited(None)),
-            ("answer Exited, why", exited(Some("no"))),
+            ("answer Exited, why", exited(Some(ReasonKind::Refused))),
             ("answer Resolved", Reply::Resolved(resolved)),
             ("answer Sessions", Reply::Sessions("{}".to_owned())),
             ("answer Pinged", Reply::Pinged("{}".to_owned())),
@@ -393,8 +397,8 @@ fn the_control_socket() {
             answer Failed      00000004 04 026e6f
             answer More        00000001 05
             answer Started     00000001 06
-            answer Exited      00000003 07 ff00
-            answer Exited, why 00000006 07 ff01026e6f
+            answer Exited      00000004 07 ff0000
+            answer Exited, why 00000012 07 ff010977656230313a206e6f0101026e6f
             answer Resolved    00000011 08 010577656230310464656d6f01026e6f
             answer Sessions    00000004 09 027b7d
             answer Pinged      00000004 0a 027b7d

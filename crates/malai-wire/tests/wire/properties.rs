@@ -2,8 +2,8 @@
 
 use malai_cluster::{ClusterId, Header, MachineId, SecretSeed};
 use malai_wire::control::{
-    self, ClientMessage, Exec, Exited, Named, Ping, Reply, Request, Rescan, RescanReport, Resolved,
-    Stdin,
+    self, ClientMessage, Exec, Exited, Named, Ping, Reason, ReasonKind, Reply, Request, Rescan,
+    RescanReport, Resolved, Stdin,
 };
 use malai_wire::frame::{CONTENT, HEAD, Tagged, parse_head};
 use malai_wire::peer::exec::{
@@ -219,8 +219,17 @@ fn reply() -> impl Strategy<Value = Reply> {
         any::<String>().prop_map(Reply::Failed),
         Just(Reply::More),
         Just(Reply::Started),
-        any::<(u8, Option<String>)>()
-            .prop_map(|(code, message)| Reply::Exited(Exited { code, message })),
+        any::<(u8, Option<String>)>().prop_map(|(code, message)| {
+            let reason = message.clone().map(|text| Reason {
+                kind: ReasonKind::Other,
+                text,
+            });
+            Reply::Exited(Exited {
+                code,
+                message,
+                reason,
+            })
+        }),
     ]
 }
 

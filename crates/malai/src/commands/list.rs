@@ -68,7 +68,13 @@ fn listed(
         managed: report.role == Some(Role::Manager),
         revision: served.and_then(|served| served.revision),
         notices: served
-            .map(|served| served.notices.clone())
+            .map(|served| {
+                served
+                    .notices
+                    .iter()
+                    .map(|notice| notice.text.clone())
+                    .collect()
+            })
             .unwrap_or_default(),
         machines: Vec::new(),
     };

@@ -64,10 +64,7 @@ pub fn run(
         let (caller, session) = match caller {
             Ok(caller) => caller,
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                return Ok(CommandResult {
-                    code: EXIT_READER_GONE,
-                    message: None,
-                });
+                return Ok(CommandResult::exit(EXIT_READER_GONE));
             }
             Err(error) => return Err(error).context("the command's own streams cannot be used"),
         };

@@ -135,10 +135,7 @@ impl Inner {
             _ if !self.started.is_set() => std::process::exit(128 + number),
             SIGTERM | SIGHUP => {
                 let code = u8::try_from(128 + number).unwrap_or(EXIT_MALAI_FAILURE);
-                return self.leave(CommandResult {
-                    code,
-                    message: None,
-                });
+                return self.leave(CommandResult::exit(code));
             }
             number => match signals::forwarded(number) {
                 Some(signal) => signal,
@@ -176,13 +173,10 @@ impl Inner {
                     Invocation::Help => show(HELP),
                     Invocation::End => {
                         show("~.");
-                        return self.leave(CommandResult {
-                            code: EXIT_MALAI_FAILURE,
-                            message: Some(format!(
-                                "the session on {} was ended (~.)",
-                                malai_cluster::escape(&self.target)
-                            )),
-                        });
+                        return self.leave(CommandResult::failed(format!(
+                            "the session on {} was ended (~.)",
+                            malai_cluster::escape(&self.target)
+                        )));
                     }
                 }
             }

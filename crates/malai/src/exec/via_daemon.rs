@@ -94,10 +94,7 @@ fn run_on_terminal(mut control: Control, exec: Exec) -> Result<CommandResult, Co
                 session.started().map_err(|error| control.unusable(error))?
             }
             (Ok(Reply::Exited(exited)), None) => {
-                return Ok(session.ends(CommandResult {
-                    code: exited.code,
-                    message: exited.message,
-                }));
+                return Ok(session.ends(exited.into()));
             }
             (Ok(_), None) => {}
             (Err(ControlError::Gone), None) => {
@@ -156,10 +153,7 @@ fn run_plain(
                     }
                 }
                 Ok(Reply::Exited(exited)) => {
-                    return Ok(CommandResult {
-                        code: exited.code,
-                        message: exited.message,
-                    });
+                    return Ok(exited.into());
                 }
                 Ok(_) => {}
                 Err(ControlError::Gone) => {

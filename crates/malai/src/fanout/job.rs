@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use malai_node::{CommandResult, ControlEvent};
+use malai_node::{CommandResult, ControlEvent, EXIT_MALAI_FAILURE};
 use malai_wire::control::Named;
 use malai_wire::peer::exec::{ExecRequest, Signal};
 use tokio::net::unix::pipe;
@@ -16,7 +16,7 @@ use crate::fanout::json::{self, CappedBuffer};
 use crate::fanout::lines::Lines;
 use crate::fanout::route::{Backend, Command};
 use crate::fanout::stdin::Input;
-use crate::fanout::summary::End;
+use crate::fanout::summary::{End, Failure};
 use crate::fanout::writer::{Piece, To};
 
 /// Bytes read at once from a pipe.
@@ -91,7 +91,11 @@ pub async fn run(common: &Common, machine: &Named, label: &Label) -> End {
 }
 
 fn no_pipes(error: &io::Error) -> End {
-    End::Failed(255, format!("no pipes for the command: {error}"))
+    End::Failed(Failure {
+        code: EXIT_MALAI_FAILURE,
+        message: format!("cannot create pipes for the command: {error}"),
+        reason: None,
+    })
 }
 
 async fn command(
@@ -172,7 +176,12 @@ async fn command(
         Some(CommandResult {
             code,
             message: Some(message),
-        }) => End::Failed(code, message),
+            reason,
+        }) => End::Failed(Failure {
+            code,
+            message,
+            reason,
+        }),
         Some(CommandResult { code, .. }) => End::Exit(code),
     })
 }

@@ -189,7 +189,7 @@ async fn through(
             answer = answers.next() => match answer {
                 Ok(Reply::Started) => begun.store(true, Ordering::Relaxed),
                 Ok(Reply::Exited(exited)) => {
-                    return Ok(CommandResult { code: exited.code, message: exited.message });
+                    return Ok(exited.into());
                 }
                 Ok(_) => {}
                 Err(ControlError::Gone) => return Ok(CommandResult::failed(dispatch::DAEMON_GONE)),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use malai_cluster::{compress_names, escape};
+use malai_wire::control::{Reason, ReasonKind};
 
 use crate::output::duration;
 
@@ -11,8 +12,8 @@ use crate::output::duration;
 pub enum End {
     /// By itself, with this code.
     Exit(u8),
-    /// malai itself failed or was refused, with this code and for this reason.
-    Failed(u8, String),
+    /// malai itself failed or was refused.
+    Failed(Failure),
     /// It was given up after this long.
     TimedOut(Duration),
     /// A signal (its number) came before it had begun.
@@ -21,11 +22,22 @@ pub enum End {
     TooMuch(u8),
 }
 
+/// How malai itself failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The code that it counts as.
+    pub code: u8,
+    /// The whole message, which names the machine.
+    pub message: String,
+    /// Why, without the machine's name.
+    pub reason: Option<Reason>,
+}
+
 impl End {
     /// The code that it counts as.
     pub fn code(&self) -> u8 {
         match self {
-            End::Exit(code) | End::Failed(code, _) => *code,
+            End::Exit(code) | End::Failed(Failure { code, .. }) => *code,
             End::TimedOut(_) | End::TooMuch(_) => malai_node::EXIT_MALAI_FAILURE,
             End::Interrupted(signal) => 128u8.saturating_add(*signal),
         }
@@ -35,7 +47,7 @@ impl End {
     pub fn error(&self) -> Option<String> {
         match self {
             End::Exit(_) => None,
-            End::Failed(_, message) => Some(message.clone()),
+            End::Failed(failure) => Some(failure.message.clone()),
             End::TimedOut(time) => Some(format!("timed out after {}", duration::format(*time))),
             End::Interrupted(_) => Some("interrupted before it began".to_owned()),
             End::TooMuch(code) => Some(format!(
@@ -101,27 +113,32 @@ pub fn summary(all: &[Ended<'_>]) -> Option<String> {
     Some(text)
 }
 
-/// Why it failed, in words that are the same for machines with the same trouble.
+/// Why it failed, in words that are the same for machines with the same problem.
 fn reason(ended: &Ended<'_>) -> String {
-    let message = match ended.end {
+    let failure = match ended.end {
         End::Exit(code) => return format!("exit {code}"),
-        End::Failed(_, message) => message,
+        End::Failed(failure) => failure,
         other => return other.error().unwrap_or_default(),
     };
-    let Ended { target, .. } = ended;
-    let name = target.split('.').next().unwrap_or(target);
-    // What follows the first line is what to do about it; one machine's own command shows that.
-    let line = message.lines().next().unwrap_or_default();
-    let line = line.replace(&format!("machine.{name}."), "machine.*.");
-    let line = match (
-        line.strip_prefix(&format!("cannot reach {name}: ")),
-        line.strip_prefix(&format!("{target} refused: ")),
-    ) {
-        (Some(why), _) => format!("unreachable: {why}"),
-        (_, Some(why)) => format!("refused: {why}"),
-        _ => line.replace(*target, "the machine"),
+    let text = match &failure.reason {
+        // The lines after the first say what to do; a command on that one machine shows them.
+        None => first_line(&failure.message).to_owned(),
+        Some(Reason { kind, text }) => {
+            let text = first_line(text);
+            match kind {
+                ReasonKind::Unreachable => format!("unreachable: {text}"),
+                ReasonKind::Refused => format!("refused: {text}"),
+                ReasonKind::Other => text.to_owned(),
+            }
+        }
     };
-    escape(&line)
+    // Each machine names its own section where it refuses.
+    let name = ended.target.split('.').next().unwrap_or(ended.target);
+    escape(&text.replace(&format!("machine.{name}."), "its "))
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -143,9 +160,19 @@ mod tests {
         expected.assert_eq(&summary(&all).unwrap_or_default());
     }
 
+    fn failed(kind: ReasonKind, text: &str, message: String) -> End {
+        let text = text.to_owned();
+        End::Failed(Failure {
+            code: 255,
+            message,
+            reason: Some(Reason { kind, text }),
+        })
+    }
+
     fn unreachable(name: &str) -> End {
-        End::Failed(
-            255,
+        failed(
+            ReasonKind::Unreachable,
+            "nothing answers",
             format!("cannot reach {name}: nothing answers\n  tried: this computer"),
         )
     }
@@ -160,17 +187,22 @@ mod tests {
 
     #[test]
     fn few_failures_are_told_one_by_one() {
-        let refused = "db1.company refused: machine.db1.allow_from does not allow you\nwhat to do";
+        let why = "machine.db1.allow_from does not allow you\nwhat to do";
+        let refused = failed(
+            ReasonKind::Refused,
+            why,
+            format!("db1.company refused: {why}"),
+        );
         check(
             &[
                 ("web01", End::Exit(0)),
                 ("web02", End::Exit(7)),
                 ("web03", unreachable("web03")),
-                ("db1", End::Failed(255, refused.to_owned())),
+                ("db1", refused),
                 ("db2", End::TimedOut(Duration::from_millis(2500))),
             ],
             expect![
-                "1 of 5 machines succeeded; failed: web02 (exit 7), web03 (unreachable: nothing answers), db1 (refused: machine.*.allow_from does not allow you), db2 (timed out after 2.5s)"
+                "1 of 5 machines succeeded; failed: web02 (exit 7), web03 (unreachable: nothing answers), db1 (refused: its allow_from does not allow you), db2 (timed out after 2.5s)"
             ],
         );
     }
@@ -185,9 +217,10 @@ mod tests {
                 match number {
                     3 | 5..=9 => unreachable(name),
                     11..=12 => End::Exit(1),
-                    13 => End::Failed(
-                        255,
-                        format!("the connection to {name}.company broke\u{1b}[2J"),
+                    13 => failed(
+                        ReasonKind::Other,
+                        "the connection broke\u{1b}[2J",
+                        format!("the connection to {name}.company broke"),
                     ),
                     20 => End::Interrupted(2),
                     _ => End::Exit(0),
@@ -200,7 +233,7 @@ mod tests {
             20 of 30 machines succeeded, 10 failed:
               web[03,05-09] (unreachable: nothing answers)
               web[11-12] (exit 1)
-              web13 (the connection to the machine broke\x1b[2J)
+              web13 (the connection broke\x1b[2J)
               web20 (interrupted before it began)"#]],
         );
         let codes: Vec<_> = (1..=50).map(|code| ("m", End::Exit(code))).collect();

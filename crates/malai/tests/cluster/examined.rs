@@ -71,7 +71,7 @@ fn one_key_in_two_homes_is_found_in_both() {
     has(&restored, "ports", "warning", "a malai has UDP port");
     restored.start();
     for home in [web01, &restored] {
-        until("word of the twin", || {
+        until("notice of the duplicate identity", || {
             let (ok, all) = findings(home);
             !ok && all.iter().any(|finding| {
                 finding["what"]

@@ -9,7 +9,7 @@ use iroh::endpoint::{ConnectError, ConnectingError, Connection, ConnectionError}
 use iroh::{Endpoint, EndpointAddr};
 use malai_cluster::MachineId;
 use malai_wire::peer::hello::InstanceId;
-use malai_wire::peer::probe::{PROBE_DONE, PROBE_TWIN};
+use malai_wire::peer::probe::{PROBE_DONE, PROBE_DUPLICATE};
 use malai_wire::version::PROBE_ALPN;
 
 use crate::net::discovery::probe_pool::{PROBE_TIMEOUT, ProbeEndpoint, ProbePool};
@@ -75,7 +75,7 @@ pub(crate) async fn instance(local_id: &MachineId, address: SocketAddr) -> Optio
             stream.read_exact(&mut instance).await.ok()
         };
         let answered = tokio::time::timeout(PROBE_TIMEOUT, answer).await;
-        connection.close(PROBE_TWIN.into(), b"");
+        connection.close(PROBE_DUPLICATE.into(), b"");
         answered.ok().flatten().map(|()| instance)
     };
     tokio::time::timeout(2 * PROBE_TIMEOUT, ask)

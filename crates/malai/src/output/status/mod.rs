@@ -101,8 +101,11 @@ fn daemon(out: &mut String, facts: &Facts) {
             ),
         );
     }
-    for notice in daemon.audit.iter().chain(&daemon.notices) {
-        line(out, &format!("⚠️  {}", escape(notice)));
+    if let Some(trouble) = &daemon.audit {
+        line(out, &format!("⚠️  {}", escape(trouble)));
+    }
+    for notice in &daemon.notices {
+        line(out, &format!("⚠️  {}", escape(&notice.text)));
     }
 }
 
@@ -253,7 +256,7 @@ fn served_lines(out: &mut String, cluster: &LocalCluster, served: &ClusterFacts)
         item(&format!("⚠️  {}", escape(notice)));
     }
     for notice in &served.notices {
-        item(&format!("⚠️  {}", escape(notice)));
+        item(&format!("⚠️  {}", escape(&notice.text)));
     }
 }
 

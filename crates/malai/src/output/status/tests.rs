@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use expect_test::{Expect, expect};
 use malai_cluster::{ClusterId, MachineId};
 use malai_node::Sign;
-use malai_wire::status::{DaemonFacts, WaitingFacts};
+use malai_wire::status::{DaemonFacts, Notice, NoticeKind, WaitingFacts};
 
 use super::*;
 
@@ -146,7 +146,10 @@ fn a_manager_and_its_machines() {
             id: id(STRANGER),
             address: "192.0.2.7:28772".to_owned(),
         }],
-        notices: vec!["Somebody\u{1b}[2J shows a newer revision".to_owned()],
+        notices: vec![Notice::new(
+            NoticeKind::NewerRevision,
+            "web\u{1b}[2J shows a newer revision",
+        )],
         ..ClusterFacts::default()
     };
     let production = ClusterFacts {
@@ -188,7 +191,7 @@ fn a_manager_and_its_machines() {
                   ⚠️  db        mlk9ubnv…  revision 1731000000 (behind) · heard 2h 1m ago · not answering · relayed 81 ms
                   ⚠️  (manager) i66fo538…  revision unknown · never heard from · unreachable
                   ⏳ mlk9ubnvu8r1sk06j4tjb98njra0od5d2dglpm8gubbvg4glthng asks to join, from 192.0.2.7:28772 (compare with what machine init printed)
-                  ⚠️  Somebody\x1b[2J shows a newer revision
+                  ⚠️  web\x1b[2J shows a newer revision
 
             🖥️  Machine Configurations:
                💻 production (Machine)
