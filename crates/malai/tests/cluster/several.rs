@@ -229,7 +229,7 @@ fn time_is_up_for_one_and_for_several() {
             "web01: half\nweb01: there\nweb02: half\nweb02: there"
         );
         assert!(
-            output.stderr.contains("web01 (timed out after 3 s)"),
+            output.stderr.contains("web01 (timed out after 3s)"),
             "{}",
             output.stderr
         );
@@ -237,7 +237,7 @@ fn time_is_up_for_one_and_for_several() {
         assert_eq!((one.code, one.out()), (255, "there\nhalf"));
         assert_eq!(
             one.stderr,
-            "malai: web01.company timed out after 3 s; the command was ended\n"
+            "malai: web01.company timed out after 3s; the command was ended\n"
         );
         nothing_hangs();
         let in_time = home.run(&["--timeout", "30s", "@web.company", "true"]);
