@@ -12,7 +12,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::take_message;
 
-use crate::control::{ControlError, PATIENCE};
+use crate::control::{ControlError, REPLY_TIMEOUT};
 
 /// A connection on which nothing was asked yet.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl AsyncClient {
     ) -> Result<(ReplyStream, MessageSink), ControlError> {
         let mut preamble = [0; PREAMBLE];
         let greeting = self.stream.read_exact(&mut preamble);
-        match tokio::time::timeout(PATIENCE, greeting).await {
+        match tokio::time::timeout(REPLY_TIMEOUT, greeting).await {
             Ok(heard) => heard.map_err(|error| failed(&self.home, error))?,
             Err(_) => {
                 return Err(ControlError::NoAnswer {

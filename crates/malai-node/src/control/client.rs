@@ -19,13 +19,13 @@ use crate::home::lock::{self, LockState};
 use crate::os::trust;
 
 /// How long a daemon that holds the lock may take to answer.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The daemon cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// The lock is held and the socket does not answer.
-    #[error("a daemon holds {home} (pid {pid}) and its socket did not answer within {} s; `malai doctor` says what to do", PATIENCE.as_secs())]
+    #[error("a daemon holds {home} (pid {pid}) and its socket did not answer within {} s; `malai doctor` says what to do", REPLY_TIMEOUT.as_secs())]
     NoAnswer {
         /// The home.
         home: String,
@@ -128,7 +128,7 @@ pub fn connect(home: &Home) -> Result<Option<Control>, ControlError> {
             source,
         })? {
             LockState::Free => return Ok(None),
-            LockState::Held { pid } if started.elapsed() > PATIENCE => {
+            LockState::Held { pid } if started.elapsed() > REPLY_TIMEOUT => {
                 return Err(ControlError::NoAnswer {
                     home: shown,
                     pid: pid.map_or_else(|| "unknown".into(), |pid| pid.to_string()),
@@ -212,7 +212,7 @@ impl Control {
     }
 
     /// Waits for the daemon's first sign of life, then for its next answer. A daemon that holds its
-    /// lock and does not even greet within [`PATIENCE`] is an error.
+    /// lock and does not even greet within [`REPLY_TIMEOUT`] is an error.
     ///
     /// # Errors
     ///
@@ -242,7 +242,7 @@ impl Control {
             return Ok(());
         }
         self.stream
-            .set_read_timeout(Some(PATIENCE))
+            .set_read_timeout(Some(REPLY_TIMEOUT))
             .map_err(|error| self.io(error))?;
         let mut preamble = [0; PREAMBLE];
         self.read(&mut preamble)?;
@@ -281,7 +281,7 @@ impl Control {
         }
     }
 
-    /// The error for a daemon that has not greeted within [`PATIENCE`].
+    /// The error for a daemon that has not greeted within [`REPLY_TIMEOUT`].
     pub fn no_answer(&self) -> ControlError {
         let holder = lock::probe(&Home::at(PathBuf::from(&self.home)));
         let pid = match holder {

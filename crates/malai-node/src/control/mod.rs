@@ -16,7 +16,7 @@ use crate::home::Home;
 use crate::os::trust;
 
 pub use async_client::{AsyncClient, MessageSink, ReplyStream};
-pub use client::{Control, ControlError, PATIENCE, ask, connect, facts};
+pub use client::{Control, ControlError, REPLY_TIMEOUT, ask, connect, facts};
 
 /// Whether the other end of the socket is closed.
 fn is_closed(error: &io::Error) -> bool {

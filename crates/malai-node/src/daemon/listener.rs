@@ -33,8 +33,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// than a command line waits for the greeting.
 const SLOT_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// How often the daemon looks whether its socket is still there.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often the daemon checks that its socket is still there.
+const SOCKET_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Pieces of terminal input that are waiting to be sent.
 const PIECES: usize = 16;
@@ -81,7 +81,7 @@ impl Socket {
 
     /// Serves command lines until `stop`. A socket that somebody removed is made again.
     pub(crate) async fn serve(mut self, daemon: Arc<Daemon>, stop: CancellationToken) {
-        let mut look = tokio::time::interval(LOOK);
+        let mut look = tokio::time::interval(SOCKET_CHECK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -101,7 +101,7 @@ impl Socket {
                     Ok(_) => tracing::warn!("another user tried the control socket and was turned away"),
                     Err(error) => {
                         tracing::error!("the control socket: {error}");
-                        tokio::time::sleep(LOOK).await;
+                        tokio::time::sleep(SOCKET_CHECK_INTERVAL).await;
                     }
                 },
                 _ = look.tick() => self.look(&daemon),

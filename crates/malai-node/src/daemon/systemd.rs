@@ -19,7 +19,7 @@ use crate::home::Home;
 pub const VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// How soon it is tried again when the daemon has not answered itself.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whoever wants to know how the daemon is.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +82,7 @@ async fn watch(home: &Home, every: Duration, tell: impl Fn()) {
             }
             Ok(Err(error)) => {
                 tracing::warn!("the daemon does not answer itself: {error}");
-                next += AGAIN.min(every / 4);
+                next += RETRY_INTERVAL.min(every / 4);
             }
             Err(_) => tracing::warn!("the daemon does not answer itself in time"),
         }

@@ -28,7 +28,7 @@ const MISSED: u64 = 180;
 const ASK: Duration = Duration::from_secs(4);
 
 /// How long a peer is looked for where no daemon runs.
-const LOOK: Duration = Duration::from_secs(5);
+const REACH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// So many are looked for at most in each cluster; more would take long and say little.
 const MOST: usize = 32;
@@ -288,7 +288,7 @@ async fn look(service: &Service) -> Vec<Finding> {
     for id in wanted {
         let peers = service.peers.clone();
         looking.spawn(async move {
-            let connection = tokio::time::timeout(LOOK, peers.connection(id)).await;
+            let connection = tokio::time::timeout(REACH_TIMEOUT, peers.connection(id)).await;
             (id, matches!(connection, Ok(Ok(_))))
         });
     }
@@ -320,7 +320,7 @@ async fn look(service: &Service) -> Vec<Finding> {
                 CHECK,
                 format!(
                     "{alias}: not reached within {} s: {}",
-                    LOOK.as_secs(),
+                    REACH_TIMEOUT.as_secs(),
                     some_of(&missed)
                 ),
             )

@@ -12,11 +12,11 @@ use tokio::process::Child;
 use crate::node::reaper::{GRACE, groups_of_session};
 use crate::os::pty::Pty;
 
-/// How often it is looked whether what was told to end has ended.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often it is checked whether what was told to end has ended.
+const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How often a session that cannot be ended at once is tried.
-const KILLS: usize = 20;
+const MAX_KILLS: usize = 20;
 
 /// Who is signalled and ended with a command.
 #[derive(Debug)]
@@ -97,10 +97,10 @@ pub(super) async fn end_group(child: &mut Child, group: &mut Group) {
         if group.living().is_empty() {
             return;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(EXIT_POLL_INTERVAL).await;
     }
     // Again for what was started between the look and the signal.
-    for _ in 0..KILLS {
+    for _ in 0..MAX_KILLS {
         if !group.signal(rustix::process::Signal::KILL) {
             return;
         }
@@ -108,7 +108,7 @@ pub(super) async fn end_group(child: &mut Child, group: &mut Group) {
         if !matches!(group, Group::Session(..)) || group.living().is_empty() {
             return;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(EXIT_POLL_INTERVAL).await;
     }
 }
 

@@ -15,7 +15,7 @@ use crate::os::pty::Pty;
 /// How soon the end of the input is said again to a command that goes on, at first; then twice that, and
 /// so on. Every read at the end of an input ends, and on a terminal each needs an end of its own; one
 /// that falls into a change of the terminal's modes is lost, too.
-const AGAIN: Duration = Duration::from_millis(500);
+const END_OF_INPUT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How late at the latest.
 const AGAIN_AT_MOST: Duration = Duration::from_secs(30);
@@ -37,7 +37,7 @@ pub(super) async fn feed(mut source: Source, mut writer: Fd, pty: Arc<Pty>, coun
         unfinished = !bytes.ends_with(b"\n") && !bytes.ends_with(b"\r");
         (&mut &counts.stdin).add(bytes.len() as u64);
     }
-    let mut pause = AGAIN;
+    let mut pause = END_OF_INPUT_INTERVAL;
     loop {
         if writer
             .write_all(&pty.end_of_input(unfinished))

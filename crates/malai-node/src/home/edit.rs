@@ -17,7 +17,7 @@ use crate::home::{ClusterDir, Home, HomeError, Role};
 use crate::os::fs::{self, StoreError, display_path};
 
 /// How long another edit of the same cluster may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The pause between two looks whether the other edit is done.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -92,7 +92,7 @@ pub enum EditFailure {
     /// Another edit takes too long.
     #[error(
         "another edit of `{alias}` has been under way for {} s; nothing was changed, try again",
-        PATIENCE.as_secs()
+        LOCK_TIMEOUT.as_secs()
     )]
     Busy {
         /// The cluster.
@@ -282,7 +282,7 @@ pub(crate) fn known_clusters(known: &[ClusterAlias]) -> String {
 /// One edit of a cluster at a time: the lock on its folder, until dropped.
 fn lock(dir: &ClusterDir) -> Result<File, EditFailure> {
     let folder = File::open(&dir.path).map_err(StoreError::io("open", &dir.path))?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match folder.try_lock() {
             Ok(()) => return Ok(folder),

@@ -13,7 +13,7 @@ use crate::home::Home;
 use crate::os::fs::{self, StoreError, display_path};
 
 /// How long [`HomeLock::acquire`] tries: clients that look whether a daemon lives hold a shared lock for a moment.
-const PATIENCE: Duration = Duration::from_millis(300);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -84,7 +84,7 @@ impl HomeLock {
             source,
         };
         let folder = File::open(home.root()).map_err(io)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             match folder.try_lock() {
                 Ok(()) => break,
@@ -230,7 +230,7 @@ mod tests {
         let probing = File::open(home.root()).unwrap();
         probing.lock_shared().unwrap();
         let release = thread::spawn(move || {
-            thread::sleep(PATIENCE / 4);
+            thread::sleep(LOCK_TIMEOUT / 4);
             drop(probing);
         });
         HomeLock::acquire(&home).unwrap();

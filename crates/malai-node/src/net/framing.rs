@@ -6,7 +6,7 @@ use iroh::endpoint::{ReadExactError, RecvStream, SendStream};
 use malai_wire::frame::{self, FrameError, Tagged};
 
 /// How long a peer may take to send what opens a stream.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A frame could not be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::cluster::authorize;
 use crate::cluster::state::DuplicateIdentity;
-use crate::net::framing::{PATIENCE, StreamError};
+use crate::net::framing::{MESSAGE_TIMEOUT, StreamError};
 use crate::peer::connection::PeerConnection;
 use crate::peer::pool::{ConnectionHandler, ConnectionTask};
 use crate::server::Server;
@@ -113,7 +113,7 @@ fn note_duplicate(connection: &PeerConnection, hello: &Hello) {
 
 /// Fetches the peer's configuration if it is newer.
 async fn reconcile(connection: &Arc<PeerConnection>, header: &Header) {
-    let compared = tokio::time::timeout(PATIENCE, sync::reconcile(connection, header)).await;
+    let compared = tokio::time::timeout(MESSAGE_TIMEOUT, sync::reconcile(connection, header)).await;
     if let Ok(Err(error)) = compared {
         let cluster_state = &connection.cluster_state;
         let (peer, cluster) = (connection.peer.short(), cluster_state.alias());

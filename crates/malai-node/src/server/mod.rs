@@ -72,5 +72,5 @@ pub(crate) async fn turn_away(
             let _ = send.stopped().await;
         }
     };
-    let _ = tokio::time::timeout(framing::PATIENCE, answer).await;
+    let _ = tokio::time::timeout(framing::MESSAGE_TIMEOUT, answer).await;
 }

@@ -13,13 +13,13 @@ use crate::service::Service;
 use crate::sync::{self, SyncError};
 
 /// How often a machine asks the manager, before jitter.
-const ASK_EVERY: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How often a machine without a configuration asks at first; then ever more slowly.
-const ASK_AT_FIRST: Duration = Duration::from_secs(5);
+const FIRST_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Members that a starting manager asks at once whether they have seen newer.
-const ASK_AT_ONCE: usize = 64;
+const MAX_PARALLEL_POLLS: usize = 64;
 
 /// What became of a push to one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,22 +108,22 @@ pub(crate) async fn poll_loop(service: Arc<Service>) {
     if service.cluster_state.role == Role::Manager {
         return;
     }
-    let mut waiting = ASK_AT_FIRST;
+    let mut waiting = FIRST_POLL_INTERVAL;
     loop {
         let answered = ask(&service).await;
         let pause = if answered {
-            waiting = ASK_AT_FIRST;
-            jittered(ASK_EVERY)
+            waiting = FIRST_POLL_INTERVAL;
+            jittered(POLL_INTERVAL)
         } else {
             let pause = jittered(waiting);
-            waiting = (waiting * 3 / 2).min(ASK_EVERY);
+            waiting = (waiting * 3 / 2).min(POLL_INTERVAL);
             pause
         };
         let mut news = service.cluster_state.config.watch();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             // Somebody has pushed: the next question can wait its full time.
-            _ = news.changed() => waiting = ASK_AT_FIRST,
+            _ = news.changed() => waiting = FIRST_POLL_INTERVAL,
         }
     }
 }
@@ -191,7 +191,7 @@ pub(crate) async fn ask_members_for_newer(
     let mut asked = JoinSet::new();
     for member in members
         .filter(|id| *id != service.cluster_state.local_id)
-        .take(ASK_AT_ONCE)
+        .take(MAX_PARALLEL_POLLS)
     {
         let service = service.clone();
         asked.spawn(async move { ask_one(&service, member).await });

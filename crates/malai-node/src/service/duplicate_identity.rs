@@ -14,14 +14,14 @@ use crate::net::discovery::{self, probe};
 use crate::service::Service;
 
 /// How often a daemon looks whether there is another with its key, before jitter.
-const EVERY: Duration = Duration::from_secs(60);
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The least time between two looks, whoever asks for one.
-const NOT_BEFORE: Duration = Duration::from_secs(5);
+const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long the local network is listened to. Nothing is asked: daemons announce themselves more
 /// often than this.
-const LISTEN: Duration = Duration::from_secs(12);
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// A duplicate that this many checks in a row did not find has gone.
 const GONE_AFTER: u32 = 3;
@@ -53,9 +53,9 @@ pub(crate) async fn watch(service: Arc<Service>) {
             }
         }
         service.cluster_state.set_duplicate(duplicate);
-        tokio::time::sleep_until(begun + NOT_BEFORE).await;
+        tokio::time::sleep_until(begun + MIN_CHECK_INTERVAL).await;
         asks = tokio::select! {
-            () = tokio::time::sleep(EVERY.mul_f64(rand::random_range(0.9..1.1))) => false,
+            () = tokio::time::sleep(CHECK_INTERVAL.mul_f64(rand::random_range(0.9..1.1))) => false,
             () = service.probed_by_duplicate.notified() => true,
         };
     }
@@ -82,8 +82,11 @@ async fn look(service: &Arc<Service>, asks: bool) -> Option<DuplicateIdentity> {
         if asks {
             peers.dialer().mdns.find(&local_id, hint).await;
         } else {
-            let _ =
-                tokio::time::timeout(LISTEN, peers.dialer().mdns.overhear(&local_id, hint)).await;
+            let _ = tokio::time::timeout(
+                LISTEN_TIMEOUT,
+                peers.dialer().mdns.overhear(&local_id, hint),
+            )
+            .await;
         }
     };
     let probing = async {

@@ -14,7 +14,7 @@ use malai_wire::{Refusal, frame};
 use crate::cluster::state::ClusterState;
 use crate::home::Role;
 use crate::home::cluster_files::behind_in_short;
-use crate::net::framing::{self, PATIENCE, StreamError};
+use crate::net::framing::{self, MESSAGE_TIMEOUT, StreamError};
 use crate::os::fs::{self, StoreError};
 use crate::peer::connection::PeerConnection;
 
@@ -229,7 +229,7 @@ pub(crate) async fn compare(connection: &Arc<PeerConnection>) -> Result<Option<H
     .await?;
     let _ = send.finish();
     // The peer may have to fetch from here first.
-    let theirs = match framing::expect(&mut recv, frame::SMALL, FETCH + PATIENCE).await? {
+    let theirs = match framing::expect(&mut recv, frame::SMALL, FETCH + MESSAGE_TIMEOUT).await? {
         Compare::Header(header) => header,
         Compare::Refused(refusal) => return Err(SyncError::Refused(refusal)),
     };

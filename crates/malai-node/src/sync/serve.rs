@@ -7,7 +7,7 @@ use malai_wire::peer::sync::{Compare, Fetch, Fetched};
 use malai_wire::{Refusal, RefusalCode, frame};
 
 use crate::cluster::authorize::{self, Granted};
-use crate::net::framing::{self, PATIENCE};
+use crate::net::framing::{self, MESSAGE_TIMEOUT};
 use crate::peer::connection::PeerConnection;
 use crate::sync;
 
@@ -18,7 +18,8 @@ pub(crate) async fn give(
     mut recv: RecvStream,
 ) {
     // The revision asked for is what the peer has seen announced; it gets what is in force now.
-    let Ok(Fetch::Revision(_)) = framing::expect(&mut recv, frame::SMALL, PATIENCE).await else {
+    let Ok(Fetch::Revision(_)) = framing::expect(&mut recv, frame::SMALL, MESSAGE_TIMEOUT).await
+    else {
         return;
     };
     let written = match authorize::fetch(&connection.cluster_state, &connection.peer) {
@@ -41,7 +42,8 @@ pub(crate) async fn compare(
     mut send: SendStream,
     mut recv: RecvStream,
 ) {
-    let Ok(Compare::Header(theirs)) = framing::expect(&mut recv, frame::SMALL, PATIENCE).await
+    let Ok(Compare::Header(theirs)) =
+        framing::expect(&mut recv, frame::SMALL, MESSAGE_TIMEOUT).await
     else {
         return;
     };

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use malai_node::control::{Control, ControlError, PATIENCE};
+use malai_node::control::{Control, ControlError, REPLY_TIMEOUT};
 use malai_node::{CommandResult, dispatch};
 use malai_wire::control::{ClientMessage, Exec, Reply, Request, Stdin};
 use malai_wire::frame::Tagged;
@@ -189,7 +189,7 @@ fn run_plain(
 
 /// Waits until there is a greeting to be read. Nothing was asked yet: a signal ends this process at once.
 fn await_greeting(control: &Control, signals: &mut Signals) -> Result<(), ControlError> {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + REPLY_TIMEOUT;
     loop {
         let ready = wait(control, signals, Some(until)).map_err(|error| control.unusable(error))?;
         for number in signals.pending() {

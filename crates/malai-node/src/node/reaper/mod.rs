@@ -30,11 +30,11 @@ pub use watch::{Orphans, watch};
 /// How long a command whose client has gone may take to clean up after SIGHUP, before SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// How soon a keeper that died is replaced, at first; then twice that, and so on.
-const SOON: Duration = Duration::from_millis(10);
+/// How soon a reaper that died is replaced at first; then twice that, and so on.
+const MIN_RESTART_BACKOFF: Duration = Duration::from_millis(10);
 
-/// How late at the latest.
-const LATE: Duration = Duration::from_secs(60);
+/// The longest wait before a reaper is replaced.
+const MAX_RESTART_BACKOFF: Duration = Duration::from_secs(60);
 
 /// How the keeper's process is started.
 #[derive(Debug, Clone)]
@@ -115,7 +115,7 @@ impl Reaper {
     /// Replaces a keeper that dies, until `stop`.
     pub async fn replace(self: Arc<Self>, stop: CancellationToken) {
         let Some(inner) = &self.0 else { return };
-        let mut pause = SOON;
+        let mut pause = MIN_RESTART_BACKOFF;
         loop {
             let process = inner.state.lock().process.take();
             if let Some(mut process) = process {
@@ -128,8 +128,8 @@ impl Reaper {
                     let mut state = inner.state.lock();
                     (state.id, state.told) = (None, false);
                 }
-                if begun.elapsed() > LATE {
-                    pause = SOON;
+                if begun.elapsed() > MAX_RESTART_BACKOFF {
+                    pause = MIN_RESTART_BACKOFF;
                 }
                 let status = status.map_or_else(|error| error.to_string(), |end| end.to_string());
                 tracing::error!(
@@ -137,7 +137,7 @@ impl Reaper {
                 );
             }
             tokio::select! {
-                () = tokio::time::sleep(pause) => pause = LATE.min(pause * 2),
+                () = tokio::time::sleep(pause) => pause = MAX_RESTART_BACKOFF.min(pause * 2),
                 () = stop.cancelled() => return,
             }
             inner.start(&mut inner.state.lock());

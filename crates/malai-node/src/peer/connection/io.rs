@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::PeerConnection;
 
-use crate::net::framing::{self, PATIENCE, StreamError};
+use crate::net::framing::{self, MESSAGE_TIMEOUT, StreamError};
 use crate::os::clock::BoundedInstant;
 use crate::peer::phase::RemoteHello;
 use crate::peer::streams::SessionStreams;
@@ -166,7 +166,7 @@ async fn read_head(stream: &mut RecvStream) -> Option<Head> {
     stream.read_exact(&mut kind).await.ok()?;
     let kind = StreamKind::from_byte(kind[0])?;
     if kind == StreamKind::Hello {
-        let hello = framing::expect(stream, frame::SMALL, PATIENCE).await;
+        let hello = framing::expect(stream, frame::SMALL, MESSAGE_TIMEOUT).await;
         let Greeting::Hello(hello) = hello.ok()?;
         return Some(Head::Hello(hello));
     }

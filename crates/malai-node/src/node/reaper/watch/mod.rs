@@ -12,8 +12,8 @@ use rustix::process::{Pid, Signal};
 use crate::node::reaper::GRACE;
 use crate::node::reaper::record::{Kind, Record, SIZE};
 
-/// How often it is looked whether what was told to end has ended.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often it is checked whether what was told to end has ended.
+const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long what cannot be caught may take to work.
 const KILLED: Duration = Duration::from_secs(2);
@@ -161,7 +161,7 @@ impl Orphans {
             if self.is_empty() || left.is_zero() {
                 return;
             }
-            std::thread::sleep(LOOK.min(left));
+            std::thread::sleep(EXIT_POLL_INTERVAL.min(left));
         }
     }
 }
