@@ -256,6 +256,11 @@ mod tests {
 
     fn start(script: &str) -> Client {
         let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        // As malai's own ends are.
+        let nonblocking = |fd: OwnedFd| {
+            rustix::fs::fcntl_setfl(&fd, rustix::fs::OFlags::NONBLOCK).unwrap();
+            fd
+        };
         let [stdin, stdout, stderr] = [pipe(), pipe(), pipe()];
         let child = tokio::process::Command::new("/bin/sh")
             .args(["-c", script])
@@ -267,12 +272,12 @@ mod tests {
             .unwrap();
         let group = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
         let ends = ParentStdio::Pipes {
-            stdin: stdin.1,
-            stdout: stdout.0,
-            stderr: Some(stderr.0),
+            stdin: nonblocking(stdin.1),
+            stdout: nonblocking(stdout.0),
+            stderr: Some(nonblocking(stderr.0)),
         };
         let [(stdout, out), (stderr, err)] = [pipe(), pipe()];
-        let sink = |fd| Sink::Fd(Fd::own(fd, Direction::Write).unwrap());
+        let sink = |fd| Sink::Fd(Fd::own(nonblocking(fd), Direction::Write).unwrap());
         let streams = Stdio {
             stdin: Source::Empty,
             stdout: sink(out),
