@@ -62,8 +62,8 @@ pub enum StartError {
     /// MALAI_NETWORK names no reach.
     #[error(transparent)]
     Environment(#[from] BadEnvironment),
-    /// There is no pipe to the keeper.
-    #[error("cannot make a pipe to the keeper: {0}")]
+    /// There is no pipe to the reaper.
+    #[error("cannot make a pipe to the reaper: {0}")]
     Reaper(std::io::Error),
     /// The control socket cannot be made.
     #[error("cannot make the control socket: {0}")]
@@ -167,7 +167,7 @@ impl Daemon {
         let giving_back = crate::os::malloc::trim_periodically(daemon.stopped.clone());
         daemon.own("giving memory back", giving_back);
         let replaced = daemon.node.reaper.clone().replace(daemon.stopped.clone());
-        daemon.own("replacing the keeper", replaced);
+        daemon.own("replacing the reaper", replaced);
         Ok(Started { daemon, problems })
     }
 

@@ -1,4 +1,4 @@
-//! What a killed daemon ran is ended by its keeper; a killed keeper is replaced; neither stays.
+//! What a killed daemon ran is ended by its reaper; a killed reaper is replaced; neither stays.
 
 use std::fs;
 use std::path::Path;
@@ -12,8 +12,8 @@ use crate::signals::{MEEK, STUBBORN, line, started};
 /// Above the grace period, for a busy computer.
 const ENDED: Duration = Duration::from_secs(20);
 
-/// The keepers of a process.
-fn keepers(parent: u32) -> Vec<u32> {
+/// The reapers of a process.
+fn reapers(parent: u32) -> Vec<u32> {
     let is_one = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let (name, rest) = stat.rsplit_once(") ").unwrap_or_default();
@@ -25,10 +25,10 @@ fn keepers(parent: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The keeper of a process, once it is there.
-fn keeper(parent: u32) -> u32 {
-    until("a keeper", || keepers(parent).len() == 1);
-    keepers(parent)[0]
+/// The reaper of a process, once it is there.
+fn reaper(parent: u32) -> u32 {
+    until("a reaper", || reapers(parent).len() == 1);
+    reapers(parent)[0]
 }
 
 /// Commands whose malai is killed: their groups get HUP, then KILL after the grace period.
@@ -59,12 +59,12 @@ fn a_killed_daemon_leaves_nothing_running() {
     let web01 = cluster.machine("web01");
     let [daemon, _, here, _] = cluster.routes();
     for route in [daemon, here] {
-        let keeper = keeper(web01.pid());
+        let reaper = reaper(web01.pid());
         let again = || {
             web01.start();
         };
         killed(&route, cluster.folder(), |_| web01.kill(), again);
-        until("the keeper's end", || !lives(keeper));
+        until("the reaper's end", || !lives(reaper));
         let log = web01.log();
         assert!(log.contains("the daemon ended and could not end"), "{log}");
         assert_eq!(route.run(&["echo", "on"]).clean(), "on\n");
@@ -102,17 +102,17 @@ fn what_is_nobodys_to_end_is_left_alone() {
 }
 
 #[test]
-fn a_killed_keeper_is_replaced_and_told_everything() {
+fn a_killed_reaper_is_replaced_and_told_everything() {
     let cluster = Cluster::with_routes();
     let (web01, marker) = (cluster.machine("web01"), cluster.folder().join("marker"));
     let route = cluster.routes()[0];
     let (before, first) = started(&route, MEEK, &marker);
-    let old = keeper(web01.pid());
+    let old = reaper(web01.pid());
     signal(old, Signal::KILL);
-    until("another keeper", || {
-        keepers(web01.pid()).iter().any(|id| *id != old)
+    until("another reaper", || {
+        reapers(web01.pid()).iter().any(|id| *id != old)
     });
-    until("a word of it", || web01.log().contains("the keeper, which"));
+    until("a word of it", || web01.log().contains("the reaper, which"));
     let (after, second) = started(&route, MEEK, &marker);
     web01.kill();
     for (child, ids) in [(before, first), (after, second)] {
@@ -126,12 +126,12 @@ fn a_killed_keeper_is_replaced_and_told_everything() {
 
 /// No descriptor but its pipe and the log, no terminal, little memory; and it goes with the daemon.
 #[test]
-fn a_keeper_holds_nothing_and_does_not_stay() {
+fn a_reaper_holds_nothing_and_does_not_stay() {
     let cluster = Cluster::with_routes();
     let web01 = cluster.machine("web01");
     assert_eq!(web01.run(&["web01.company", "true"]).clean(), "");
-    let id = keeper(web01.pid());
-    // What is meant for daemon and keeper at once must not end the keeper before the daemon.
+    let id = reaper(web01.pid());
+    // What is meant for daemon and reaper at once must not end the reaper before the daemon.
     signal(id, Signal::TERM);
     let mut open: Vec<String> = fs::read_dir(format!("/proc/{id}/fd"))
         .unwrap()
@@ -152,6 +152,6 @@ fn a_keeper_holds_nothing_and_does_not_stay() {
     let own: u64 = field("RssAnon:").parse().unwrap();
     assert!(own < 2048, "{own} kB");
     web01.stop();
-    until("the keeper's end", || !lives(id));
+    until("the reaper's end", || !lives(id));
     assert!(!web01.log().contains("could not end"), "{}", web01.log());
 }

@@ -78,7 +78,7 @@ fn a_command_whose_far_daemon_crashes_fails() {
         let output = finish(child, Vec::new());
         assert_eq!(output.code, 255, "{}: {}", route.name, output.shown());
         assert!(output.stderr.starts_with("malai: "), "{}", output.shown());
-        // A daemon that was killed could not end its command; its keeper has.
+        // A daemon that was killed could not end its command; its reaper has.
         until("the command's end", || !lives(pid));
     }
 }

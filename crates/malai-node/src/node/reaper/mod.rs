@@ -1,8 +1,8 @@
-//! The keeper: a small process that ends the commands of a daemon that was killed, and cannot any more.
+//! The reaper: a small process that ends the commands of a daemon that was killed, and cannot any more.
 //!
 //! It reads from a pipe which process groups begin and end. The end of the pipe is the end of the daemon,
 //! whatever brought that about: what is registered then is ended as the daemon would have ended it.
-//! The pipe belongs to the daemon for as long as it lives, and outlives any one keeper: one that dies
+//! The pipe belongs to the daemon for as long as it lives, and outlives any one reaper: one that dies
 //! is replaced by another, which is told everything that is live.
 
 pub mod record;
@@ -36,7 +36,7 @@ const MIN_RESTART_BACKOFF: Duration = Duration::from_millis(10);
 /// The longest wait before a reaper is replaced.
 const MAX_RESTART_BACKOFF: Duration = Duration::from_secs(60);
 
-/// How the keeper's process is started.
+/// How the reaper's process is started.
 #[derive(Debug, Clone)]
 pub struct Program {
     /// The program that calls [`watch`] on its standard input.
@@ -47,14 +47,14 @@ pub struct Program {
     pub keeps_stderr: bool,
 }
 
-/// This process's side of its keeper.
+/// This process's side of its reaper.
 #[derive(Debug, Default)]
 pub struct Reaper(Option<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     program: Program,
-    /// Held here too: writing to it must not fail while there is no keeper.
+    /// Held here too: writing to it must not fail while there is no reaper.
     read: OwnedFd,
     write: Arc<OwnedFd>,
     started: Once,
@@ -75,7 +75,7 @@ struct State {
 #[derive(Debug)]
 pub struct SelfRegistration(Option<(Arc<OwnedFd>, Kind)>);
 
-/// A process group that is registered. Until [`Registration::ended`] the keeper ends it if this process dies.
+/// A process group that is registered. Until [`Registration::ended`] the reaper ends it if this process dies.
 #[derive(Debug)]
 #[must_use]
 pub struct Registration {
@@ -84,14 +84,14 @@ pub struct Registration {
 }
 
 impl Reaper {
-    /// A keeper whose process is started when it is needed: by [`Reaper::start`] or the first command.
+    /// A reaper whose process is started when it is needed: by [`Reaper::start`] or the first command.
     ///
     /// # Errors
     ///
     /// There is no pipe.
     pub fn new(program: Program) -> io::Result<Arc<Self>> {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        // A keeper that reads no more must not hold this process up.
+        // A reaper that reads no more must not hold this process up.
         rustix::fs::fcntl_setfl(&write, rustix::fs::OFlags::NONBLOCK)?;
         Ok(Arc::new(Self(Some(Inner {
             program,
@@ -102,7 +102,7 @@ impl Reaper {
         }))))
     }
 
-    /// Starts the keeper's process, if that was not done before. A keeper that cannot be started is no
+    /// Starts the reaper's process, if that was not done before. A reaper that cannot be started is no
     /// reason not to run a command; it is logged. Within a runtime.
     pub fn start(&self) {
         if let Some(inner) = &self.0 {
@@ -112,7 +112,7 @@ impl Reaper {
         }
     }
 
-    /// Replaces a keeper that dies, until `stop`.
+    /// Replaces a reaper that dies, until `stop`.
     pub async fn replace(self: Arc<Self>, stop: CancellationToken) {
         let Some(inner) = &self.0 else { return };
         let mut pause = MIN_RESTART_BACKOFF;
@@ -133,7 +133,7 @@ impl Reaper {
                 }
                 let status = status.map_or_else(|error| error.to_string(), |end| end.to_string());
                 tracing::error!(
-                    "the keeper, which ends commands of a daemon that was killed, has ended ({status}); another one is started"
+                    "the reaper, which ends commands of a daemon that was killed, has ended ({status}); another one is started"
                 );
             }
             tokio::select! {
@@ -153,7 +153,7 @@ impl Reaper {
     /// Registers a process that leads a group or session.
     ///
     /// Between the return of `posix_spawn` and this (some ten microseconds) a process that did not
-    /// announce itself is unknown to the keeper. To announce itself it would have to be forked, which
+    /// announce itself is unknown to the reaper. To announce itself it would have to be forked, which
     /// costs more than the whole rest of a short command.
     pub fn begun(self: &Arc<Self>, id: u32, kind: Kind) -> Registration {
         if let Some(inner) = &self.0 {
@@ -167,7 +167,7 @@ impl Reaper {
         }
     }
 
-    /// The keeper's process id, while one runs.
+    /// The reaper's process id, while one runs.
     pub fn id(&self) -> Option<u32> {
         let id = self.0.as_ref()?.state.lock().id?;
         Some(id.as_raw_nonzero().get().cast_unsigned())
@@ -211,7 +211,7 @@ impl Inner {
                 }
             }
             Err(error) => tracing::error!(
-                "the keeper cannot be started: {error}; if this process is killed, its commands run on"
+                "the reaper cannot be started: {error}; if this process is killed, its commands run on"
             ),
         }
     }
@@ -232,7 +232,7 @@ impl Inner {
         spawn.spawn()
     }
 
-    /// Empties the pipe, while there is no keeper that reads it.
+    /// Empties the pipe, while there is no reaper that reads it.
     fn drain(&self) {
         while rustix::io::ioctl_fionread(&self.read).is_ok_and(|unread| unread > 0) {
             let mut buffer = [0; 512 * SIZE];
@@ -246,10 +246,10 @@ impl Inner {
         if !state.told {
             return;
         }
-        // The pipe may be full of what a keeper that hangs does not read. It is ended before it can
+        // The pipe may be full of what a reaper that hangs does not read. It is ended before it can
         // take this process for dead, and the next one is told everything.
         if let Err(error) = rustix::io::write(&self.write, &record.to_bytes()) {
-            tracing::error!("the keeper does not read: {error}; it is replaced");
+            tracing::error!("the reaper does not read: {error}; it is replaced");
             state.told = false;
             if let Some(id) = state.id {
                 let _ = rustix::process::kill_process(id, Signal::KILL);
@@ -264,7 +264,7 @@ mod tests {
 
     /// One that never reads fills the pipe and must not hold anything up.
     #[tokio::test]
-    async fn a_keeper_that_hangs_is_replaced() {
+    async fn a_reaper_that_hangs_is_replaced() {
         let reaper = Reaper::new(Program {
             path: "sleep".into(),
             arguments: vec!["1000".into()],

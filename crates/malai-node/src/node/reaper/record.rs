@@ -1,4 +1,4 @@
-//! What a keeper is told: one record of a fixed size a change, each written at once (far below PIPE_BUF).
+//! What a reaper is told: one record of a fixed size a change, each written at once (far below PIPE_BUF).
 
 /// Bytes of a record.
 pub const SIZE: usize = 8;

@@ -1,4 +1,4 @@
-//! The keeper's own process: reads what begins and ends until the daemon is gone, then ends what is left.
+//! The reaper's own process: reads what begins and ends until the daemon is gone, then ends what is left.
 //!
 //! No runtime, no threads, nothing open but the pipe.
 
