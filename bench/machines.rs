@@ -29,7 +29,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 fn main() {
     malai_node::keep_descriptors();
-    malai_node::raise_limit();
+    malai_node::raise_limit(u64::MAX);
     let mut args = std::env::args().skip(1);
     let (Some(folder), Some(count), Some(manager)) = (args.next(), args.next(), args.next()) else {
         panic!("{USAGE}");

@@ -18,6 +18,7 @@ use crate::output::exit::Exit;
 
 fn main() -> ExitCode {
     malai_node::keep_descriptors();
+    malai_node::surroundings::hear_signals();
     let printer = Printer::default();
     let exit = match cli::parse() {
         Ok(invocation) => {

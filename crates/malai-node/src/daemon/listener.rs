@@ -23,6 +23,7 @@ use crate::exec::io::{PauseGate, Sink, Source};
 use crate::exec::stdio::ControlEvent;
 use crate::home::Home;
 use crate::node::limits::{Limiter, NoSlot, Slot};
+use crate::os::fd;
 use crate::service::dispatch::{self, CommandResult};
 use crate::service::ping;
 
@@ -87,6 +88,7 @@ impl Socket {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) if permitted(&stream) => {
+                        fd::make_room(&stream);
                         // Others wait in the socket's queue meanwhile.
                         let slot = tokio::select! {
                             slot = self.slot(daemon.limiter()) => slot,

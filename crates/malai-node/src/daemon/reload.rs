@@ -321,6 +321,9 @@ impl Daemon {
             if self.node.limiter.replace(settings.limits.clone()) {
                 tracing::info!("other limits hold from now on");
             }
+            if self.node.environment.replace(&settings.environment) {
+                tracing::info!("other variables hold for commands from now on");
+            }
             if self.node.audit.configure(settings.audit) {
                 let (required, arguments) = (settings.audit.required, settings.audit.arguments);
                 tracing::info!(required, arguments, "other audit settings hold from now on");

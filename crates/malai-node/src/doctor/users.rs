@@ -55,6 +55,7 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
         }
     }
     found.dedup();
+    found.extend(groups(patient));
     if found.is_empty() {
         let whom = if own.is_empty() {
             "a user without a name".to_owned()
@@ -64,4 +65,36 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
         found.push(Finding::fine(CHECK, format!("malai runs as {whom}")));
     }
     found
+}
+
+/// Groups that a login as the daemon's user has, and commands of the daemon do not: whoever is added to a group gets
+/// it at the next login, and a daemon at its next start. One that is root gives its commands those of a login.
+fn groups(patient: &Context<'_>) -> Option<Finding> {
+    let pid = patient.answered()?.pid;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let numbers = |name: &str| -> Vec<u32> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let words = line.unwrap_or_default().split_whitespace();
+        words.filter_map(|word| word.parse().ok()).collect()
+    };
+    // Real and effective numbers come first and second.
+    let uid = *numbers("Uid:").get(1)?;
+    let mut groups = numbers("Groups:");
+    groups.extend(numbers("Gid:").get(1));
+    if uid == 0 {
+        return None;
+    }
+    let lacking = user::groups_lacking(uid, &groups);
+    (!lacking.is_empty()).then(|| {
+        let finding = Finding::warning(
+            CHECK,
+            format!(
+                "commands lack groups that a login has: {}",
+                lacking.join(", ")
+            ),
+        );
+        finding
+            .because("the daemon was started before its user was added to them, or without them")
+            .fix("malai stop && malai daemon   # from a new login; under systemd: sudo systemctl restart malai")
+    })
 }

@@ -8,4 +8,5 @@ pub(crate) mod process;
 pub(crate) mod spawn;
 pub(crate) mod ssh_env;
 pub(crate) mod stdio;
+pub mod surroundings;
 pub(crate) mod terminal;

@@ -1,7 +1,10 @@
 //! Commands on this machine: recorded, listed, started, and served to their client until their exit.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -21,6 +24,7 @@ use crate::exec::child::{PendingCleanup, Process};
 use crate::exec::io::FlowError;
 use crate::exec::spawn;
 use crate::exec::stdio::{ControlEvent, IoTasks, Moved, Stdio};
+use crate::exec::surroundings;
 use crate::node::sessions::PathInfo;
 
 /// How running a command ended.
@@ -111,7 +115,10 @@ async fn run_counted(
     let terminal = streams.terminal.as_ref();
     let (process, ends) = match Process::start(cluster_state, command.inner(), &argv, terminal) {
         Ok(started) => started,
-        Err(error) => return not_started(&argv, &error, &mut streams).await,
+        Err(error) => {
+            let path = surroundings::path(cluster_state);
+            return not_started(&argv, &path, &error, &mut streams).await;
+        }
     };
     tracing::debug!(pid = process.id(), "started");
     counts.started.store(true, Ordering::Relaxed);
@@ -184,10 +191,15 @@ fn report(status: ExitStatus, moved: Result<[Moved; 2], JoinError>) -> Outcome {
 }
 
 /// What a shell says and returns for a command that cannot be started.
-async fn not_started(argv: &[Vec<u8>], error: &io::Error, streams: &mut Stdio) -> Outcome {
+async fn not_started(
+    argv: &[Vec<u8>],
+    path: &str,
+    error: &io::Error,
+    streams: &mut Stdio,
+) -> Outcome {
     let name = malai_cluster::escape_bytes(argv.first().map_or(&[][..], Vec::as_slice));
     let (code, text) = match error.kind() {
-        io::ErrorKind::NotFound => (127, format!("malai: {name}: command not found")),
+        io::ErrorKind::NotFound => (127, format!("malai: {name}: {}", why_not_found(argv, path))),
         io::ErrorKind::ArgumentListTooLong => {
             let bytes: usize = argv.iter().map(|argument| argument.len() + 1).sum();
             let text = format!(
@@ -214,6 +226,18 @@ async fn not_started(argv: &[Vec<u8>], error: &io::Error, streams: &mut Stdio) -
         stdout,
         stderr,
     })
+}
+
+/// Where a program was looked for that was not found.
+fn why_not_found(argv: &[Vec<u8>], path: &str) -> String {
+    let name = OsStr::from_bytes(argv.first().map_or(&[][..], Vec::as_slice));
+    match spawn::found(name, path) {
+        Ok(file) if file.as_bytes().contains(&b'/') && Path::new(&file).exists() => {
+            "what its first line names, or its dynamic linker, is not there".to_owned()
+        }
+        Ok(_) => "no such file".to_owned(),
+        Err(_) => format!("command not found in {}", malai_cluster::escape(path)),
+    }
 }
 
 fn to_status(status: ExitStatus) -> Status {

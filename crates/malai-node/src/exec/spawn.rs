@@ -1,4 +1,4 @@
-//! How a command starts: a clean environment, the right user, a process group of its own.
+//! How a command starts: in its surroundings, as the right user, with a process group of its own.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -16,13 +16,11 @@ use tokio::process::Child;
 
 use crate::cluster::authorize::Command;
 use crate::cluster::state::ClusterState;
-use crate::exec::ssh_env;
+use crate::exec::surroundings::{self, Remaining};
 use crate::node::reaper::Kind;
+use crate::os::fd;
 use crate::os::pty::Pty;
 use crate::os::user::PrivilegeDrop;
-
-/// Where commands are looked for: what a login gives on Debian, root or not.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Keeps descriptors that this process was started with to itself: a file that was open where somebody
 /// typed `malai daemon` is no business of the commands that run here. To be called before any other
@@ -86,7 +84,7 @@ pub(super) fn spawn(
     // With the path of its program a command is started by vfork. Without, the standard library forks, which
     // copies this process's page tables. Another user may find another file under the same path.
     if command.run_as.switch.is_none() {
-        program = found(&program)?;
+        program = found(&program, &surroundings::path(cluster_state))?;
     }
     match spawn_as(
         cluster_state,
@@ -110,12 +108,12 @@ pub(super) fn spawn(
 }
 
 /// The file that a program's name leads to, as execvp(3) finds it.
-fn found(name: &OsStr) -> io::Result<OsString> {
+pub(super) fn found(name: &OsStr, path: &str) -> io::Result<OsString> {
     if name.as_bytes().contains(&b'/') {
         return Ok(name.to_owned());
     }
     let mut refused = io::ErrorKind::NotFound;
-    for folder in PATH.split(':').filter(|_| !name.is_empty()) {
+    for folder in path.split(':').filter(|_| !name.is_empty()) {
         let path = Path::new(folder).join(name);
         match rustix::fs::access(&path, Access::EXEC_OK) {
             Ok(()) if path.is_file() => return Ok(path.into_os_string()),
@@ -148,33 +146,18 @@ fn spawn_as(
     spawn
         .args(script)
         .args(arguments.map(|argument| OsStr::from_bytes(argument)))
-        .env_clear()
-        .env("PATH", PATH);
-    for registration in ["LANG", "TERM"] {
-        spawn.envs(std::env::var_os(registration).map(|value| (registration, value)));
-    }
-    if let Some(name) = &run_as.name {
-        spawn.env("USER", name).env("LOGNAME", name);
-    }
-    for (name, value) in &command.env {
-        spawn.env(name, OsStr::from_bytes(value));
-    }
-    spawn.envs(run_as.shell.iter().map(|shell| ("SHELL", shell)));
-    spawn.env("HOME", &run_as.home);
-    spawn
-        .env("MALAI_CLIENT_ID52", command.from.to_string())
-        .env("MALAI_CLUSTER", cluster_state.alias().as_str());
-    if let Some(machine) = command.cluster.machine(&command.from) {
-        spawn.env("MALAI_CLIENT_MACHINE", machine.name().as_str());
-    }
+        .env_clear();
     let ends = match terminal {
         Some(terminal) => {
             let owner = run_as.switch.is_some().then_some(run_as.uid);
             let pty = Pty::open(terminal, owner).map_err(|error| {
                 io::Error::other(format!("it cannot be given a terminal: {error}"))
             })?;
-            spawn.env("TERM", terminal.term.as_str());
-            spawn.envs(ssh_env::variables(cluster_state, command, Some(&pty)));
+            spawn.envs(surroundings::variables(
+                cluster_state,
+                command,
+                Some((terminal, &pty)),
+            ));
             spawn.stdin(pty.side_of_command()?);
             spawn.stdout(pty.side_of_command()?);
             spawn.stderr(pty.side_of_command()?);
@@ -193,7 +176,8 @@ fn spawn_as(
                     (Some(stderr), its_stderr)
                 }
             };
-            spawn.envs(ssh_env::variables(cluster_state, command, None));
+            fd::make_room(&stdout);
+            spawn.envs(surroundings::variables(cluster_state, command, None));
             for ours in [Some(&stdin), Some(&stdout), stderr.as_ref()]
                 .into_iter()
                 .flatten()
@@ -210,15 +194,17 @@ fn spawn_as(
         }
     };
     let kind = ends.kind();
+    let remaining = Remaining::of(run_as);
+    let announcement = cluster_state.node.reaper.announcement(kind);
     match &run_as.switch {
         Some(switch) => {
             let change = PrivilegeDrop::new(switch, &run_as.home);
-            let announcement = cluster_state.node.reaper.announcement(kind);
             // SAFETY: the closure only makes system calls with what was made before the fork: it
             // allocates nothing, takes no lock and panics nowhere.
             #[allow(unsafe_code)]
             unsafe {
                 spawn.pre_exec(move || {
+                    remaining.set()?;
                     change.apply()?;
                     announcement.make();
                     Ok(())
@@ -229,14 +215,19 @@ fn spawn_as(
             let home = run_as.home.as_path();
             let root = Path::new("/");
             spawn.current_dir(if home.is_dir() { home } else { root });
-            if kind == Kind::Session || has_terminal() {
-                let announcement = cluster_state.node.reaper.announcement(kind);
-                // A session of its own, so that it has no hold on the terminal of this process.
-                // SAFETY: system calls only; nothing is allocated or locked.
+            // A session of its own, so that it has no hold on the terminal of this process.
+            let leads_session = kind == Kind::Session || has_terminal();
+            if leads_session || !remaining.is_empty() {
+                // SAFETY: system calls only, with what was made before the fork; nothing is allocated or locked.
                 #[allow(unsafe_code)]
                 unsafe {
                     spawn.pre_exec(move || {
-                        rustix::process::setsid()?;
+                        remaining.set()?;
+                        if leads_session {
+                            rustix::process::setsid()?;
+                        } else {
+                            rustix::process::setpgid(None, None)?;
+                        }
                         announcement.make();
                         Ok(())
                     })

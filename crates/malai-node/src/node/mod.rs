@@ -1,6 +1,7 @@
 //! What one process has once, for all its clusters.
 
 pub(crate) mod accept;
+pub(crate) mod environment;
 pub(crate) mod limits;
 pub mod reaper;
 pub(crate) mod sessions;
@@ -13,6 +14,7 @@ use crate::audit::Audit;
 use crate::home::Home;
 use crate::net::discovery::probe_pool::ProbePool;
 use crate::node::accept::AcceptPolicies;
+use crate::node::environment::CommandEnvironment;
 use crate::node::limits::Limiter;
 use crate::node::reaper::Reaper;
 use crate::node::sessions::Sessions;
@@ -33,6 +35,8 @@ pub struct Node {
     pub started_at: BoundedInstant,
     /// What this computer's owner accepts.
     pub(crate) accept_policies: AcceptPolicies,
+    /// Which variables every command here finds.
+    pub(crate) environment: CommandEnvironment,
     /// What runs here now, and on other machines for this computer's command lines.
     pub(crate) sessions: Sessions,
     /// Where that is recorded.
@@ -64,6 +68,7 @@ impl Node {
             instance,
             started_at: BoundedInstant::now(),
             accept_policies: AcceptPolicies::new(&settings.accept),
+            environment: CommandEnvironment::new(&settings.environment),
             sessions: Sessions::default(),
             limiter: Arc::new(Limiter::new(settings.limits.clone())),
             audit: Arc::new(Audit::new(home, &instance, settings.audit)),

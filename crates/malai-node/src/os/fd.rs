@@ -181,11 +181,28 @@ impl Fd {
     }
 }
 
-/// Raises this process's limit of open files, and that of what it starts from now on, as far as it may
-/// go. For processes that need many at once.
-pub fn raise_limit() {
+/// The limit of open files that programs expect: those that use select(2) cannot cope with more.
+pub(crate) const USUAL_OPEN_FILES: u64 = 1024;
+
+/// Raises this process's limit of open files when it may be reached soon. Until then commands are started faster:
+/// they inherit a limit that is to be theirs. `newest` is a descriptor that was just made: the system gives out the
+/// lowest number that is free, so it tells how many there are.
+pub(crate) fn make_room(newest: &impl AsFd) {
+    use std::os::fd::AsRawFd;
+    let number = u64::try_from(newest.as_fd().as_raw_fd()).unwrap_or(0);
+    if number > USUAL_OPEN_FILES / 2 {
+        raise_limit(u64::MAX);
+    }
+}
+
+/// Raises this process's limit of open files as far as it may go, if it is below `wanted`. For processes that need
+/// many at once.
+pub fn raise_limit(wanted: u64) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
     limit.current = limit.maximum;
     // Where it is refused, there are as many as before.
     let _ = setrlimit(Resource::Nofile, limit);

@@ -34,6 +34,87 @@ pub struct Credentials {
     uid: u32,
 }
 
+impl Credentials {
+    /// What a login as this user gives: the groups as initgroups(3) would set them.
+    fn of_login(user: &uzers::User) -> Self {
+        let groups = user.groups().unwrap_or_default();
+        let mut groups: Vec<u32> = groups.iter().map(uzers::Group::gid).collect();
+        groups.push(user.primary_group_id());
+        groups.sort_unstable();
+        groups.dedup();
+        Self {
+            groups,
+            gid: user.primary_group_id(),
+            uid: user.uid(),
+        }
+    }
+}
+
+/// The groups of a process: its own and the supplementary ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Groups {
+    gid: Gid,
+    groups: Vec<Gid>,
+}
+
+impl Groups {
+    /// Those of a fresh login as the user of this process, if this process has others and may take them on. It keeps
+    /// its own: they are for a child, between fork and exec.
+    pub(crate) fn missing() -> Option<Self> {
+        if !may_switch() {
+            return None;
+        }
+        let login = Credentials::of_login(&uzers::get_user_by_uid(uzers::get_effective_uid())?);
+        let gid = rustix::process::getegid().as_raw();
+        let mut now = rustix::process::getgroups().ok()?;
+        now.push(Gid::from_raw(gid));
+        let mut now: Vec<u32> = now.into_iter().map(Gid::as_raw).collect();
+        now.sort_unstable();
+        now.dedup();
+        (gid != login.gid || now != login.groups).then(|| Self {
+            gid: Gid::from_raw(login.gid),
+            groups: login.groups.iter().copied().map(Gid::from_raw).collect(),
+        })
+    }
+
+    /// Takes them on. System calls only.
+    ///
+    /// # Errors
+    ///
+    /// The system's refusal. Then nothing may be run.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn set(&self) -> io::Result<()> {
+        rustix::thread::set_thread_groups(&self.groups)?;
+        Ok(rustix::thread::set_thread_res_gid(
+            self.gid, self.gid, self.gid,
+        )?)
+    }
+
+    /// On this system that is not in this version.
+    ///
+    /// # Errors
+    ///
+    /// Always.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn set(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Names of groups that a fresh login as this user has, and which are not among these.
+pub(crate) fn groups_lacking(uid: u32, groups: &[u32]) -> Vec<String> {
+    let Some(user) = uzers::get_user_by_uid(uid) else {
+        return Vec::new();
+    };
+    let login = Credentials::of_login(&user).groups;
+    let lacking = login.into_iter().filter(|group| !groups.contains(group));
+    let name = |group| match uzers::get_group_by_gid(group) {
+        Some(found) => malai_cluster::escape(&found.name().to_string_lossy()),
+        None => group.to_string(),
+    };
+    lacking.map(name).collect()
+}
+
 /// Why a command cannot run as a user.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccountError {
@@ -144,17 +225,8 @@ impl RunAs {
         let switch = if user.uid() == uzers::get_effective_uid() {
             None
         } else if may_switch() {
-            // All groups of the user and none of the daemon's, as initgroups(3) would set them.
-            let groups = user.groups().unwrap_or_default();
-            let mut groups: Vec<u32> = groups.iter().map(uzers::Group::gid).collect();
-            groups.push(user.primary_group_id());
-            groups.sort_unstable();
-            groups.dedup();
-            Some(Credentials {
-                groups,
-                gid: user.primary_group_id(),
-                uid: user.uid(),
-            })
+            // All groups of the user and none of the daemon's.
+            Some(Credentials::of_login(&user))
         } else {
             return Err(AccountError::MayNot(name.clone()));
         };
@@ -187,6 +259,20 @@ pub(crate) fn may_switch() -> bool {
     let held = || rustix::thread::capabilities(None);
     // Capabilities alone would not do: of them only root's are lost with the change of the user.
     uzers::get_effective_uid() == 0 && held().is_ok_and(|held| held.effective.contains(needed))
+}
+
+/// Whether this process may make itself, or a child, less nice.
+#[cfg(target_os = "linux")]
+pub(crate) fn may_schedule() -> bool {
+    use rustix::thread::CapabilitySet;
+    rustix::thread::capabilities(None)
+        .is_ok_and(|held| held.effective.contains(CapabilitySet::SYS_NICE))
+}
+
+/// Whether this process may make itself, or a child, less nice: on this system it is not known.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn may_schedule() -> bool {
+    false
 }
 
 /// Whether this process may become other users: on this system that is not in this version.
@@ -247,5 +333,22 @@ impl PrivilegeDrop {
     #[cfg(not(target_os = "linux"))]
     pub fn apply(&self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_groups_of_a_login_that_a_process_has_not_are_named() {
+        let Some(user) = uzers::get_user_by_uid(uzers::get_effective_uid()) else {
+            return;
+        };
+        let login = Credentials::of_login(&user);
+        let none: Vec<String> = Vec::new();
+        assert_eq!(groups_lacking(login.uid, &login.groups), none);
+        let without = groups_lacking(login.uid, &[]);
+        assert_eq!(without.len(), login.groups.len(), "{without:?}");
     }
 }

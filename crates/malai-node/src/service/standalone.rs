@@ -5,6 +5,7 @@ use std::sync::Arc;
 use malai_cluster::{ClusterRef, MachineRef, unknown_cluster};
 use malai_wire::{Refusal, RefusalCode};
 
+use crate::exec::surroundings;
 use crate::home::{Home, HomeError, manager_file};
 use crate::node::Node;
 use crate::node::reaper::Reaper;
@@ -50,6 +51,7 @@ impl Standalone {
         targets: impl IntoIterator<Item = (&'a ClusterRef, Option<&'a MachineRef>)>,
         reaper: Arc<Reaper>,
     ) -> Result<Self, StandaloneError> {
+        surroundings::adopt();
         let mut standalone = Self::empty(home, settings, reaper)?;
         let dirs = home.survey()?.dirs;
         let mut wanted = Vec::new();

@@ -2,6 +2,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod audit;
+pub(crate) mod environment;
 pub(crate) mod limits;
 pub(crate) mod log;
 
@@ -29,7 +30,14 @@ pub(crate) const REACH_VARIABLE: &str = "MALAI_NETWORK";
 const MAX_SETTINGS: u64 = 1024 * 1024;
 
 /// What may stand in brackets.
-const SECTIONS: [&str; 5] = ["network", "aliases", "accept", "limits", "log"];
+const SECTIONS: [&str; 6] = [
+    "network",
+    "aliases",
+    "accept",
+    "environment",
+    "limits",
+    "log",
+];
 
 /// How far malai looks for peers, and lets itself be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -94,6 +102,8 @@ pub struct Settings {
     pub audit: AuditSettings,
     /// `[accept.<alias>]`: what this computer accepts in each cluster.
     pub accept: accept::Sections,
+    /// `[environment]`: variables of every command here.
+    pub environment: environment::Environment,
     /// `[limits]`.
     pub limits: limits::Limits,
     /// `[log]`.
@@ -186,6 +196,7 @@ impl Reader<'_> {
                 "network" => settings.reach = self.network(value),
                 "aliases" => settings.aliases = self.aliases(value),
                 "accept" => settings.accept = self.accept(value),
+                "environment" => settings.environment = self.environment(value),
                 "limits" => settings.limits = self.limits(value),
                 "log" => settings.log = self.log(value),
                 "audit" => settings.audit.required = self.audit(value).unwrap_or_default(),
@@ -340,7 +351,7 @@ mod tests {
     #[test]
     fn the_page_about_malai_toml_is_true() {
         let page = include_str!("../../../../docs/malai-toml.md");
-        let keys = ["reach", "from", "users", "format", "level"];
+        let keys = ["reach", "from", "users", "PATH", "format", "level"];
         for key in SECTIONS.iter().chain(&audit::KEYS).chain(&keys) {
             assert!(
                 page.contains(&format!("`{key}`")) || page.contains(&format!("`[{key}")),

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::Context;
-use malai_node::{Daemon, Home, StartPolicy, Started, Supervisor, systemd};
+use malai_node::{Daemon, Home, StartPolicy, Started, Supervisor, surroundings, systemd};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::DaemonArgs;
@@ -88,6 +88,7 @@ pub fn run_foreground(home: &Home, args: &DaemonArgs, printer: &Printer) -> anyh
         return container_init::run();
     }
     let policy = policy(args);
+    surroundings::adopt_in_daemon();
     let mut starter = None;
     let log;
     if in_background {
@@ -106,13 +107,12 @@ pub fn run_foreground(home: &Home, args: &DaemonArgs, printer: &Printer) -> anyh
             signal(SignalKind::interrupt())?,
             signal(SignalKind::hangup())?,
         );
-        // Whatever the starter ignored: a signal that is caught here is at its default in commands.
-        let _for_commands = (
+        // They mean nothing here, and are not to end it.
+        let _without_meaning = (
             signal(SignalKind::quit())?,
             signal(SignalKind::user_defined1())?,
             signal(SignalKind::user_defined2())?,
         );
-        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let reaper = match in_background {
             true => reaper::of_daemon(),
             false => reaper::of_foreground_daemon(),

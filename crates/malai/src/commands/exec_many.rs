@@ -11,6 +11,13 @@ use crate::fanout::{self, GivenUp, PARALLEL, Work};
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
+/// How many descriptors a command takes here that runs on one of many machines: three pipes, both ends of them for a
+/// short time, and a connection.
+const DESCRIPTORS_EACH: usize = 7;
+
+/// How many everything else takes.
+const DESCRIPTORS: usize = 64;
+
 /// Runs the command on all that are meant.
 pub fn run(
     home: &Home,
@@ -19,8 +26,6 @@ pub fn run(
     on: &TargetOptions,
     printer: &Printer,
 ) -> anyhow::Result<Exit> {
-    // Each machine takes up to four descriptors here.
-    fd::raise_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -30,10 +35,13 @@ pub fn run(
         for note in &resolved.notes {
             printer.say(note);
         }
+        let parallel = on.parallel.map_or(PARALLEL, usize::from);
+        let at_once = parallel.min(resolved.machines.len());
+        fd::raise_limit((DESCRIPTORS + at_once * DESCRIPTORS_EACH) as u64);
         let work = Work {
             machines: resolved.machines,
             request,
-            parallel: on.parallel.map_or(PARALLEL, usize::from),
+            parallel,
             timeout: on.timeout,
             no_input: on.no_input,
             json: on.json,

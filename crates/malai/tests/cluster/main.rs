@@ -45,6 +45,7 @@ mod start;
 mod stopped;
 mod streams;
 mod supervised;
+mod surroundings;
 #[path = "../common/terminal.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod terminal;

@@ -59,7 +59,7 @@ fn without_a_terminal_here_there_is_none_there_unless_one_insists() {
         assert_eq!(missing.code, 127);
         assert_eq!(
             missing.out(),
-            "malai: no-such-command: command not found\r\n"
+            "malai: no-such-command: command not found in /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\r\n"
         );
         // Whoever read it has gone.
         let yes = run(
