@@ -1,7 +1,8 @@
 //! A command without a daemon: the same session, on a connection of its own.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,11 +12,12 @@ use malai_node::{
 };
 use malai_wire::control::ClientMessage;
 use malai_wire::peer::exec::{ExecRequest, Terminal};
+use signal_hook::consts::SIGINT;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::timed_out;
+use super::{interrupted_twice, timed_out};
 
 use crate::cli::TargetOptions;
 use crate::exec::interactive::{Interactive, SessionBackend};
@@ -23,6 +25,11 @@ use crate::exec::reaper;
 use crate::signals::FORWARDED;
 use crate::signals::ignored::Ignored;
 use crate::signals::started::Started;
+use crate::terminal::input;
+use crate::terminal::output::Output;
+
+/// How long a command of this very computer may take to end when the user does not want to wait.
+const LEAVE: Duration = Duration::from_millis(250);
 
 /// Runs a command and waits for its end. Nothing in the home is changed by it. Its frame, which holds all of the
 /// session's state, is not for the stack of a command through a daemon.
@@ -55,11 +62,15 @@ pub fn run(
             Err(error) => return Err(error.into()),
         };
         let (started, gone) = (Started::default(), CancellationToken::new());
+        let left = CancellationToken::new();
         let caller = match terminal {
             Some(terminal) if crate::terminal::is_here() && !on.no_input => {
                 on_terminal(target, request, terminal, &gone).map(|(caller, on)| (caller, Some(on)))
             }
-            terminal => caller(request, terminal, on, started.clone()).map(|caller| (caller, None)),
+            terminal => {
+                let caller = caller(request, terminal, on, &started, &left);
+                caller.map(|caller| (caller, None))
+            }
         };
         let (caller, session) = match caller {
             Ok(caller) => caller,
@@ -88,12 +99,18 @@ pub fn run(
                 },
             );
             tokio::pin!(execution);
-            match tokio::time::timeout(patience, &mut execution).await {
-                Ok(ended) => ended,
-                Err(_) => {
+            tokio::select! {
+                ended = &mut execution => ended,
+                () = tokio::time::sleep(patience) => {
                     gone.cancel();
                     let (_, cleanup) = execution.await;
                     (CommandResult::failed(timed_out(target, on)), cleanup)
+                }
+                () = left.cancelled() => {
+                    gone.cancel();
+                    // What takes longer to end on this computer is the reaper's.
+                    let _ = tokio::time::timeout(LEAVE, execution).await;
+                    (interrupted_twice(target), None)
                 }
             }
         };
@@ -171,12 +188,17 @@ fn on_terminal(
         held: hold,
         gone: gone.clone(),
     };
-    let session = Interactive::begin(target, own)?;
+    let (output, end) = Output::to_terminal()?.unzip();
+    let session = Interactive::begin(target, own, output)?;
+    let stdout = match end {
+        Some(end) => end,
+        None => io::stdout().as_fd().try_clone_to_owned()?,
+    };
     let caller = Caller {
         request,
         terminal: Some(terminal),
         stdin: Source::Chunks(piece_receiver),
-        stdout: Sink::adopt(io::stdout().as_fd().try_clone_to_owned()?)?,
+        stdout: Sink::adopt(stdout)?,
         stderr: Sink::adopt(io::stderr().as_fd().try_clone_to_owned()?)?,
         gate: PauseGate::new(held),
         events: nudge_receiver,
@@ -188,15 +210,17 @@ fn caller(
     request: ExecRequest,
     terminal: Option<Terminal>,
     on: &TargetOptions,
-    started: Started,
+    started: &Started,
+    left: &CancellationToken,
 ) -> io::Result<Caller> {
     let (events, receiver) = mpsc::channel(16);
-    pass_signals(&events, &started)?;
+    pass_signals(&events, started, left)?;
     Ok(Caller {
         request,
         terminal,
         stdin: match on.no_input {
             true => Source::Empty,
+            false if crate::terminal::is_here() => Source::Chunks(typed()),
             false => Source::adopt(io::stdin().as_fd().try_clone_to_owned()?)?,
         },
         stdout: Sink::adopt(io::stdout().as_fd().try_clone_to_owned()?)?,
@@ -206,23 +230,53 @@ fn caller(
     })
 }
 
-/// Passes signals on from the moment the command runs; before that they end this process.
-fn pass_signals(sender: &mpsc::Sender<ControlEvent>, started: &Started) -> io::Result<()> {
+/// What is typed on the terminal, to the end of it.
+fn typed() -> mpsc::Receiver<Vec<u8>> {
+    let (chunks, receiver) = mpsc::channel(1);
+    // Ends with the process: a read from a terminal cannot be called back.
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while input::wait(|| chunks.is_closed(), || {}) {
+            let count = match io::stdin().lock().read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Ok(0) | Err(_) => return,
+                Ok(count) => count,
+            };
+            if chunks.blocking_send(buffer[..count].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Passes signals on from the moment the command runs; before that they end this process. A second SIGINT means that
+/// the user has `left`.
+fn pass_signals(
+    sender: &mpsc::Sender<ControlEvent>,
+    started: &Started,
+    left: &CancellationToken,
+) -> io::Result<()> {
     let ignored = Ignored::at_start();
     for (number, name) in FORWARDED {
         if ignored.contains(number) {
             continue;
         }
         let mut arrivals = signal(SignalKind::from_raw(number))?;
-        let (sender, started) = (sender.clone(), started.clone());
+        let (sender, started, left) = (sender.clone(), started.clone(), left.clone());
         // Ends with the runtime.
         tokio::spawn(async move {
+            let mut count = 0;
             while arrivals.recv().await.is_some() {
                 let waiting = started.clone();
                 // Aside, since this thread is the one that would hear of it.
                 let set = tokio::task::spawn_blocking(move || waiting.is_set());
                 if !set.await.unwrap_or(false) {
                     std::process::exit(128 + number);
+                }
+                count += 1;
+                if number == SIGINT && count > 1 {
+                    left.cancel();
                 }
                 let _ = sender.send(ControlEvent::Signal(name)).await;
             }

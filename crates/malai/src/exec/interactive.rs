@@ -10,21 +10,21 @@ use std::time::Duration;
 
 use malai_node::{CommandResult, EXIT_MALAI_FAILURE, GRACE};
 use malai_wire::control::ClientMessage;
-use rustix::event::{PollFd, PollFlags};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::Signals;
 
 use crate::signals;
 use crate::signals::started::Started;
+use crate::terminal::output::Output;
 use crate::terminal::tilde::{Escapes, HELP, Invocation};
-use crate::terminal::{self, Raw};
+use crate::terminal::{self, Raw, input};
 
 /// How long the end of a session may take that the user has left: what runs on this computer has its
 /// grace period.
 const AT_MOST: Duration = Duration::from_secs(GRACE.as_secs() + 3);
 
-/// How often a session in the background looks whether it is in the foreground.
-const BACKGROUND: Duration = Duration::from_millis(100);
+/// Exit codes above this say which signal ended a command.
+const SIGNALLED: u8 = 128;
 
 /// The other side, as a session on a terminal needs it.
 pub trait SessionBackend: Send + Sync + 'static {
@@ -41,12 +41,17 @@ pub struct Interactive(Arc<Inner>);
 struct Inner {
     target: String,
     other: Box<dyn SessionBackend>,
+    /// What it shows, if that goes to a terminal.
+    output: Option<Arc<Output>>,
     started: Started,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    /// The session has started.
+    began: bool,
+    /// Whether the terminal is in the session's hands; none before it was in the foreground.
     raw: Option<Raw>,
     /// How the user has left.
     left: Option<CommandResult>,
@@ -55,11 +60,16 @@ struct State {
 
 impl Interactive {
     /// Begins to listen to signals.
-    pub fn begin(target: &str, other: impl SessionBackend) -> io::Result<Self> {
+    pub fn begin(
+        target: &str,
+        other: impl SessionBackend,
+        output: Option<Arc<Output>>,
+    ) -> io::Result<Self> {
         let mut signals = Signals::new(signals::caught().chain([SIGWINCH]))?;
         let inner = Arc::new(Inner {
             target: target.to_owned(),
             other: Box::new(other),
+            output,
             started: Started::default(),
             state: Mutex::default(),
         });
@@ -75,19 +85,22 @@ impl Interactive {
 
     /// Holds output back until the session has started, so that nothing is shown in the wrong modes.
     pub fn hold(&self) {
-        self.0.other.tell(ClientMessage::Pause);
+        self.0.hold();
     }
 
-    /// The session has started: the terminal becomes raw, what is typed is sent, output is let through.
+    /// The session has started: the terminal becomes raw, what is typed is sent, output is let through. In the
+    /// background, where `timeout` puts it, the terminal is left alone until it comes to the foreground.
+    ///
+    /// # Errors
+    ///
+    /// The terminal has hung up.
     pub fn started(&self) -> io::Result<()> {
         let inner = &self.0;
-        if inner.state().raw.is_some() {
+        if std::mem::replace(&mut inner.state().began, true) {
             return Ok(());
         }
-        let raw = Raw::enter(io::stdin().as_fd())?;
-        inner.state().raw = Some(raw);
         inner.started.set();
-        inner.go_on();
+        inner.go_on()?;
         let typing = inner.clone();
         // Ends with the process: a read from a terminal cannot be called back.
         thread::spawn(move || typing.invocation());
@@ -96,6 +109,11 @@ impl Interactive {
 
     /// The session ends with this: malai's words about it begin on a line of their own.
     pub fn ends(&self, ending: CommandResult) -> CommandResult {
+        if let Some(output) = &self.0.output {
+            // A program that a signal ended had no time to tidy up either.
+            let by_itself = ending.message.is_none() && ending.code <= SIGNALLED;
+            output.finish(by_itself);
+        }
         if ending.message.is_some() && self.0.state().raw.is_some() {
             show("\r\n");
         }
@@ -131,7 +149,7 @@ impl Inner {
         let signal = match number {
             SIGWINCH => return self.resize(),
             SIGTSTP => return self.suspend(),
-            SIGCONT => return self.go_on(),
+            SIGCONT => return drop(self.go_on()),
             _ if !self.started.is_set() => std::process::exit(128 + number),
             SIGTERM | SIGHUP => {
                 let code = u8::try_from(128 + number).unwrap_or(EXIT_MALAI_FAILURE);
@@ -150,7 +168,8 @@ impl Inner {
         let mut escapes = Escapes::default();
         let mut buffer = [0; 4096];
         loop {
-            if !self.wait_for_input() {
+            let is_over = || self.state().left.is_some();
+            if !input::wait(is_over, || drop(self.go_on())) {
                 return;
             }
             let count = match io::stdin().lock().read(&mut buffer) {
@@ -187,34 +206,6 @@ impl Inner {
         }
     }
 
-    /// Waits until something is typed here; false once the user has left. Who reads from a terminal in the
-    /// background is stopped, and would not hear any more that it is to end: so that waits for the
-    /// foreground, which is no event that a process is told of.
-    fn wait_for_input(&self) -> bool {
-        let input = io::stdin();
-        let mut in_background = false;
-        loop {
-            if self.state().left.is_some() {
-                return false;
-            }
-            if terminal::is_foreground(input.as_fd()) {
-                if std::mem::take(&mut in_background) {
-                    self.go_on();
-                }
-                let mut invocation = [PollFd::new(&input, PollFlags::IN)];
-                // Looked at again then: it may have gone to the background meanwhile.
-                if rustix::event::poll(&mut invocation, None).is_ok()
-                    && terminal::is_foreground(input.as_fd())
-                {
-                    return true;
-                }
-            } else {
-                in_background = true;
-                thread::sleep(BACKGROUND);
-            }
-        }
-    }
-
     fn resize(&self) {
         if let Some(size) = terminal::size() {
             self.other.tell(ClientMessage::Resize(size));
@@ -223,26 +214,64 @@ impl Inner {
 
     /// Stops this process, with the terminal as the user's shell wants it. It goes on by SIGCONT.
     fn suspend(&self) {
-        self.other.tell(ClientMessage::Pause);
+        self.hold();
         terminal::restore();
         let _ = signal_hook::low_level::emulate_default_handler(SIGTSTP);
     }
 
-    /// Goes on after having been stopped, whichever way; or for the first time.
-    fn go_on(&self) {
-        // In the background the terminal is somebody else's, and nothing is shown in it.
-        let is_foreground = terminal::is_foreground(io::stdin().as_fd());
-        if self.state().raw.is_none() || !is_foreground || terminal::again().is_err() {
-            return;
+    /// Holds output back.
+    fn hold(&self) {
+        self.other.tell(ClientMessage::Pause);
+        if let Some(output) = &self.output {
+            output.hold();
         }
+    }
+
+    /// Lets output through.
+    fn release(&self) {
         self.other.tell(ClientMessage::Resume);
+        if let Some(output) = &self.output {
+            output.release();
+        }
+    }
+
+    /// Goes on after having been stopped, whichever way; or for the first time.
+    ///
+    /// # Errors
+    ///
+    /// The terminal has hung up.
+    fn go_on(&self) -> io::Result<()> {
+        let terminal = io::stdin();
+        let mut state = self.state();
+        if !state.began {
+            return Ok(());
+        }
+        if !terminal::is_foreground(terminal.as_fd()) {
+            // The terminal is somebody else's, and is not read or changed. A session that was never in the foreground
+            // shows what it has to show, as whatever else runs in the background does.
+            if state.raw.is_none() && !terminal::stops_writers(terminal.as_fd()) {
+                drop(state);
+                self.release();
+            }
+            return Ok(());
+        }
+        match state.raw {
+            Some(_) => terminal::again()?,
+            None => state.raw = Some(Raw::enter(terminal.as_fd())?),
+        }
+        drop(state);
+        self.release();
         self.resize();
+        Ok(())
     }
 
     /// Ends the session for the user, who does not wait for what runs in it.
     fn leave(&self, ending: CommandResult) {
         let code = ending.code;
         self.state().left.get_or_insert(ending);
+        if let Some(output) = &self.output {
+            output.cut();
+        }
         terminal::restore();
         self.other.leave();
         // The rest of this process does what is to be done and exits; unless something hangs in it.

@@ -7,8 +7,24 @@ pub mod request;
 pub mod route;
 pub mod via_daemon;
 
+use malai_node::CommandResult;
+use signal_hook::consts::SIGINT;
+
 use crate::cli::TargetOptions;
 use crate::output::duration;
+
+/// How a command ends that went on after SIGINT, when a second one comes: whoever types Ctrl-C twice does not want to
+/// wait.
+fn interrupted_twice(target: &str) -> CommandResult {
+    let target = malai_cluster::escape(target);
+    CommandResult {
+        code: 128 + SIGINT as u8,
+        message: Some(format!(
+            "{target} was interrupted twice; the command was ended"
+        )),
+        reason: None,
+    }
+}
 
 /// What is said of a command that was given up after its time.
 fn timed_out(target: &str, on: &TargetOptions) -> String {

@@ -15,16 +15,18 @@ use malai_wire::frame::Tagged;
 use malai_wire::peer::exec::{ExecRequest, Terminal};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use signal_hook::consts::{SIGCONT, SIGTSTP};
+use signal_hook::consts::{SIGCONT, SIGINT, SIGTSTP};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
-use super::timed_out;
+use super::{interrupted_twice, timed_out};
 
 use crate::cli::TargetOptions;
 use crate::exec::interactive::{Interactive, SessionBackend};
 use crate::signals;
 use crate::signals::started::START_GRACE;
+use crate::terminal::input;
+use crate::terminal::output::Output;
 
 /// Runs a command and waits for its end.
 pub fn run(
@@ -72,8 +74,13 @@ impl SessionBackend for DaemonBackend {
 /// Runs it on the terminal that is here.
 fn run_on_terminal(mut control: Control, exec: Exec) -> Result<CommandResult, ControlError> {
     let target = exec.target.clone();
-    let (output, complaints) = (io::stdout(), io::stderr());
-    control.send(&Request::Exec(exec), &[output.as_fd(), complaints.as_fd()])?;
+    let output = Output::to_terminal().map_err(|error| control.unusable(error))?;
+    let (stdout, complaints) = (io::stdout(), io::stderr());
+    let (output, end) = output.unzip();
+    let written = end.as_ref().map_or(stdout.as_fd(), AsFd::as_fd);
+    control.send(&Request::Exec(exec), &[written, complaints.as_fd()])?;
+    // The daemon's is the only one: its end is the end of what is shown.
+    drop(end);
     // From now on: a size or a signal must not be said before the request. Until then a signal ends this
     // process as if it were not caught.
     let again = || control.stream().try_clone();
@@ -82,7 +89,7 @@ fn run_on_terminal(mut control: Control, exec: Exec) -> Result<CommandResult, Co
             voice: Mutex::new(voice),
             line: again()?,
         };
-        Interactive::begin(&target, daemon)
+        Interactive::begin(&target, daemon, output)
     });
     let session = session.map_err(|error| control.unusable(error))?;
     session.hold();
@@ -140,6 +147,7 @@ fn run_plain(
     }
     let given_up = on.timeout.map(|timeout| Instant::now() + timeout);
     let (mut started, mut early) = (false, None::<EarlySignals>);
+    let mut interrupts = 0;
     loop {
         let until = early.as_ref().map(|early| early.until);
         let until = until.into_iter().chain(given_up).min();
@@ -149,6 +157,7 @@ fn run_plain(
                 Ok(Reply::Started) => {
                     started = true;
                     for number in early.take().into_iter().flat_map(|early| early.numbers) {
+                        interrupts += usize::from(number == SIGINT);
                         pass(number, &voice);
                     }
                 }
@@ -165,6 +174,7 @@ fn run_plain(
         if ready.signal {
             for number in signals.pending() {
                 if started || matches!(number, SIGTSTP | SIGCONT) {
+                    interrupts += usize::from(number == SIGINT);
                     pass(number, &voice);
                 } else {
                     let early = early.get_or_insert_with(EarlySignals::now);
@@ -178,6 +188,10 @@ fn run_plain(
         {
             // Its connection ends with this process, and with that the attempt.
             std::process::exit(128 + first);
+        }
+        if interrupts > 1 {
+            let _ = control.stream().shutdown(Shutdown::Both);
+            return Ok(interrupted_twice(&target));
         }
         if given_up.is_some_and(|given_up| given_up <= Instant::now()) {
             // To the daemon this command line has gone then.
@@ -263,7 +277,7 @@ fn say(voice: &Mutex<UnixStream>, message: &ClientMessage) -> io::Result<()> {
 /// Passes what is typed to the daemon until the end of it.
 fn pass_input(voice: &Mutex<UnixStream>) {
     let mut buffer = [0; 4096];
-    loop {
+    while input::wait(|| false, || {}) {
         match io::stdin().lock().read(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Ok(0) | Err(_) => {

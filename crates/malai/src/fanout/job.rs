@@ -54,7 +54,9 @@ pub struct Label {
 }
 
 /// Runs the command on a machine and passes its output on.
-pub async fn run(common: &Common, machine: &Named, label: &Label) -> End {
+///
+/// `began` is set when the command is known to run.
+pub async fn run(common: &Common, machine: &Named, label: &Label, began: Arc<AtomicBool>) -> End {
     let begun = Instant::now();
     let [out, err] = &label.prefixes;
     let mut streams = match (
@@ -64,7 +66,7 @@ pub async fn run(common: &Common, machine: &Named, label: &Label) -> End {
         (Ok(out), Ok(err)) => (out, err),
         (Err(error), _) | (_, Err(error)) => return no_pipes(&error),
     };
-    let mut end = match command(common, machine, [&mut streams.0, &mut streams.1]).await {
+    let mut end = match command(common, machine, [&mut streams.0, &mut streams.1], began).await {
         Ok(end) => end,
         Err(error) => no_pipes(&error),
     };
@@ -102,6 +104,7 @@ async fn command(
     common: &Common,
     machine: &Named,
     [out, err]: [&mut Stream; 2],
+    began: Arc<AtomicBool>,
 ) -> io::Result<End> {
     let (stdin, feed) = common.input.of_machine()?;
     let command = Command {
@@ -111,12 +114,11 @@ async fn command(
         stdout: out.writer()?,
         stderr: err.writer()?,
     };
-    let accepted = Arc::new(AtomicBool::new(false));
     let (events, receiver) = mpsc::channel(16);
     let mut signals = common.signals.subscribe();
     let mut ending: Option<CommandResult> = None;
     {
-        let running = common.backend.run(command, receiver, accepted.clone());
+        let running = common.backend.run(command, receiver, began.clone());
         let feeding = async {
             match feed {
                 Some(feed) => feed.run().await,
@@ -134,8 +136,12 @@ async fn command(
         // A signal that came before the command was known to run, its number, and how long it waits.
         let mut held: Option<(Signal, u8, Instant)> = None;
         while ending.is_none() || !out.ended || !err.ended {
-            let begun = accepted.load(Ordering::Relaxed) || out.said || err.said;
-            if begun && let Some((signal, ..)) = held.take() {
+            if out.said || err.said {
+                began.store(true, Ordering::Relaxed);
+            }
+            if began.load(Ordering::Relaxed)
+                && let Some((signal, ..)) = held.take()
+            {
                 // Where so many wait already, one more makes no difference.
                 let _ = events.try_send(ControlEvent::Signal(signal));
             }
@@ -154,7 +160,7 @@ async fn command(
                 () = out.pass(&common.output), if !out.ended => {}
                 () = err.pass(&common.output), if !err.ended => {}
                 () = &mut patience => break,
-                number = under_way => if !accepted.load(Ordering::Relaxed) {
+                number = under_way => if !began.load(Ordering::Relaxed) {
                     return Ok(End::Interrupted(number));
                 },
                 Ok((signal, number)) = signals.recv() => {

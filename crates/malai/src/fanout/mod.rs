@@ -12,6 +12,7 @@ pub mod writer;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use malai_node::EXIT_READER_GONE;
@@ -125,6 +126,7 @@ pub async fn run(backend: Backend, work: Work) -> io::Result<Outcome> {
         json,
     });
     let mut ends: Vec<Option<End>> = vec![None; machines.len()];
+    let began: Vec<Arc<AtomicBool>> = machines.iter().map(|_| Arc::default()).collect();
     let mut waiting: VecDeque<usize> = (0..machines.len()).collect();
     let mut running = JoinSet::new();
     let (mut interrupted, mut given_up) = (None, None);
@@ -139,10 +141,10 @@ pub async fn run(backend: Backend, work: Work) -> io::Result<Outcome> {
             && let Some(index) = waiting.pop_front()
         {
             let (machine, label) = (machines[index].clone(), labels[index].clone());
-            let (common, live) = (common.clone(), live.clone());
+            let (common, live, began) = (common.clone(), live.clone(), began[index].clone());
             live.begun(&label.text);
             running.spawn(async move {
-                let end = job::run(&common, &machine, &label).await;
+                let end = job::run(&common, &machine, &label, began).await;
                 live.ended(&label.text, end.code() == 0);
                 (index, end)
             });
@@ -192,10 +194,16 @@ pub async fn run(backend: Backend, work: Work) -> io::Result<Outcome> {
         }
     }
     // Those that are cut off by a second signal, and those whose turn did not come after the first.
-    let unknown = |end: Option<End>| end.or(interrupted.map(End::Interrupted));
-    let ends = machines.into_iter().zip(labels).zip(ends);
-    let ends =
-        ends.filter_map(|((machine, label), end)| Some((machine, label.text, unknown(end)?)));
+    let unknown = |began: &AtomicBool| {
+        interrupted.map(|signal| match began.load(Ordering::Relaxed) {
+            true => End::CutOff(signal),
+            false => End::Interrupted(signal),
+        })
+    };
+    let ends = machines.into_iter().zip(labels).zip(ends).zip(began);
+    let ends = ends.filter_map(|(((machine, label), end), began)| {
+        Some((machine, label.text, end.or_else(|| unknown(&began))?))
+    });
     Ok(Outcome {
         ends: ends.collect(),
         given_up,

@@ -1,15 +1,18 @@
 //! What a person at a terminal sees meanwhile: who is still running, and how many are done.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::fs::FileType;
 
 use crate::output::duration;
 
-/// How often it is drawn anew.
+/// What takes the lines away: the cursor stays where they begin, so that whatever the terminal echoes (`^C`) stands
+/// in them and goes with them.
+const ERASE: &str = "\r\x1b[J";
+
+/// How often it is drawn.
 pub const EVERY: Duration = Duration::from_millis(100);
 
 /// What is over before this is not worth showing.
@@ -18,7 +21,7 @@ const SOON: Duration = Duration::from_millis(400);
 /// The live lines; hidden unless a person sees them.
 #[derive(Debug)]
 pub struct Progress {
-    bar: Option<ProgressBar>,
+    is_shown: bool,
     state: Mutex<State>,
 }
 
@@ -31,19 +34,15 @@ struct State {
     /// In the order in which they began.
     running: Vec<(String, Instant)>,
     turn: usize,
+    /// What stands on the screen.
+    drawn: Option<String>,
+    /// Nothing is drawn any more.
+    over: bool,
 }
 
 impl Progress {
     /// Nothing done of `total` yet.
     pub fn new(total: usize) -> Self {
-        let bar = watched().then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            bar.set_style(
-                ProgressStyle::with_template("{msg}")
-                    .unwrap_or_else(|_| ProgressStyle::default_spinner()),
-            );
-            bar
-        });
         let state = Mutex::new(State {
             total,
             done: 0,
@@ -51,21 +50,30 @@ impl Progress {
             begun: Instant::now(),
             running: Vec::new(),
             turn: 0,
+            drawn: None,
+            over: false,
         });
-        Self { bar, state }
+        Self {
+            is_shown: watched(),
+            state,
+        }
     }
 
     /// Whether a person may see something.
     pub fn is_shown(&self) -> bool {
-        self.bar.is_some()
+        self.is_shown
     }
 
     /// Writes something else to the terminal.
     pub fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
-        match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+        let mut state = self.state();
+        let drawn = state.drawn.clone();
+        state.erase();
+        let result = write();
+        if let Some(drawn) = drawn {
+            state.put(drawn);
         }
+        result
     }
 
     /// A machine's turn has come.
@@ -85,22 +93,22 @@ impl Progress {
 
     /// Draws it anew.
     pub fn draw(&self) {
-        let Some(bar) = &self.bar else { return };
         let mut state = self.state();
-        if state.begun.elapsed() < SOON {
+        if !self.is_shown || state.over || state.begun.elapsed() < SOON {
             return;
         }
         state.turn += 1;
         let size = rustix::termios::tcgetwinsize(io::stderr());
         let (rows, columns) = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
-        bar.set_message(state.shown(Instant::now(), rows.into(), columns.into()));
+        let lines = state.shown(Instant::now(), rows.into(), columns.into());
+        state.put(lines);
     }
 
-    /// Takes it away.
+    /// Takes it away, for good.
     pub fn clear(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        let mut state = self.state();
+        state.erase();
+        state.over = true;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -128,6 +136,25 @@ fn running_for(now: Instant, begun: Instant) -> String {
 }
 
 impl State {
+    /// Takes away what stands on the screen, if anything does.
+    fn erase(&mut self) {
+        if self.drawn.take().is_some() {
+            // Where it cannot be written nobody looks.
+            let _ = io::stderr().write_all(ERASE.as_bytes());
+        }
+    }
+
+    /// Puts lines on the screen in place of those that stand there.
+    fn put(&mut self, lines: String) {
+        let mut text = ERASE.to_owned() + &lines.replace('\n', "\r\n") + "\r";
+        let below = lines.matches('\n').count();
+        if below > 0 {
+            text += &format!("\x1b[{below}A");
+        }
+        let _ = io::stderr().write_all(text.as_bytes());
+        self.drawn = Some(lines);
+    }
+
     /// A line for each machine that has been running for a while, as far as there is room, and one for
     /// all of them.
     fn shown(&self, now: Instant, rows: usize, columns: usize) -> String {
@@ -184,6 +211,8 @@ mod tests {
             begun,
             running: running(2),
             turn: 1,
+            drawn: None,
+            over: false,
         };
         let now = begun + Duration::from_secs(9);
         assert_eq!(

@@ -18,6 +18,8 @@ pub enum End {
     TimedOut(Duration),
     /// A signal (its number) came before it had begun.
     Interrupted(u8),
+    /// It was running when a second signal (the number of the first) ended everything.
+    CutOff(u8),
     /// More output than is kept for one JSON object.
     TooMuch(u8),
 }
@@ -39,7 +41,7 @@ impl End {
         match self {
             End::Exit(code) | End::Failed(Failure { code, .. }) => *code,
             End::TimedOut(_) | End::TooMuch(_) => malai_node::EXIT_MALAI_FAILURE,
-            End::Interrupted(signal) => 128u8.saturating_add(*signal),
+            End::Interrupted(signal) | End::CutOff(signal) => 128u8.saturating_add(*signal),
         }
     }
 
@@ -50,6 +52,7 @@ impl End {
             End::Failed(failure) => Some(failure.message.clone()),
             End::TimedOut(time) => Some(format!("timed out after {}", duration::format(*time))),
             End::Interrupted(_) => Some("interrupted before it began".to_owned()),
+            End::CutOff(_) => Some("interrupted; the command was ended".to_owned()),
             End::TooMuch(code) => Some(format!(
                 "exit {code}, and more output than the {} MiB that are kept for JSON",
                 crate::fanout::JSON_OUTPUT_MAX >> 20

@@ -1,5 +1,8 @@
 //! The terminal in front of the user: its kind, its size, and raw mode with a way back from everywhere.
 
+pub mod input;
+mod modes;
+pub mod output;
 pub mod tilde;
 
 use std::io;
@@ -9,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use malai_node::own_group;
 use malai_wire::peer::exec::{Size, Term, Terminal};
 use rustix::io::Errno;
-use rustix::termios::{OptionalActions, Termios};
+use rustix::termios::{LocalModes, OptionalActions, Termios};
 
 /// The one place that knows how the terminal was before, while it is raw.
 static BEFORE: Mutex<Option<Before>> = Mutex::new(None);
@@ -98,7 +101,8 @@ impl Drop for Raw {
     }
 }
 
-/// Makes it raw again after [`restore`], if a session is still on.
+/// Makes it raw again after [`restore`], if a session is still on. To be called in the foreground: whoever changes
+/// a terminal in the background is stopped (SIGTTOU).
 ///
 /// # Errors
 ///
@@ -131,6 +135,13 @@ pub fn is_foreground(terminal: BorrowedFd<'_>) -> bool {
     rustix::termios::tcgetpgrp(terminal).map_or(true, |foreground| own_group() == Some(foreground))
 }
 
+/// Whether a process is stopped that writes to the terminal now: it is in the background, and the terminal has
+/// `stty tostop`.
+pub fn stops_writers(terminal: BorrowedFd<'_>) -> bool {
+    let stops = |modes: Termios| modes.local_modes.contains(LocalModes::TOSTOP);
+    rustix::termios::tcgetattr(terminal).is_ok_and(stops) && !is_foreground(terminal)
+}
+
 /// At once: to wait until what was written is shown could take for ever, where nobody looks.
 fn set(terminal: &OwnedFd, modes: &Termios) -> io::Result<()> {
     loop {
@@ -148,7 +159,7 @@ fn lock() -> MutexGuard<'static, Option<Before>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::termios::{LocalModes, tcgetattr};
+    use rustix::termios::tcgetattr;
 
     /// One test: there is one terminal in front of a user, and one place that knows it.
     #[test]

@@ -49,5 +49,6 @@ mod surroundings;
 #[path = "../common/terminal.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod terminal;
+mod terminal_left;
 mod terminal_options;
 mod username;

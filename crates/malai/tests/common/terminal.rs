@@ -190,6 +190,16 @@ impl Terminal {
         shown.screen.screen().alternate_screen()
     }
 
+    /// Whether nothing is switched on that a session might have switched on.
+    pub fn is_at_rest(&self) -> bool {
+        let shown = self.shown.lock().unwrap();
+        let screen = shown.screen.screen();
+        let mouse = screen.mouse_protocol_mode() != vt100::MouseProtocolMode::None;
+        let keys = screen.application_keypad() || screen.application_cursor();
+        let paste = screen.bracketed_paste();
+        !(screen.alternate_screen() || screen.hide_cursor() || mouse || keys || paste)
+    }
+
     #[track_caller]
     pub fn until_taken(&self, taken: bool) {
         let ok = crate::harness::becomes(|| self.is_taken() == taken);
