@@ -12,7 +12,7 @@ use malai_cluster::ClusterAlias;
 use malai_node::{Home, Node, Reach, Service, Settings, init_cluster, init_machine};
 
 /// How long all machines may take before this gives up.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn main() {
     let mut args = std::env::args().skip(1);
@@ -169,7 +169,7 @@ async fn reached(machines: &[Arc<Service>], wanted: u64, begun: Instant) -> f64 
             return took.as_secs_f64();
         }
         assert!(
-            took < PATIENCE,
+            took < TEST_TIMEOUT,
             "{missing} machines do not have it after {took:?}"
         );
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -126,8 +126,8 @@ def trouble(admin, laptop):
     check(wait_for(lambda: admin.type("malai-healthcheck", silent=True)[0] == 0), "it serves what was published")
     typed(admin, AS_MALAI + "malai status", "and status says that something is wrong", 1, "rescan --check production")
     typed(laptop, "malai web01.production echo still", "commands go on", 0, "still")
-    with open(file, "w") as mended:
-        mended.write(good)
+    with open(file, "w") as fixed:
+        fixed.write(good)
     typed(admin, AS_MALAI + "malai rescan production", "the corrected file is in force again")
     typed(admin, f"sudo rm {HOME}/malai.lock {HOME}/malai.socket", "the page's `rm` lines on a live daemon …")
     check(wait_for(lambda: admin.type("malai-healthcheck", silent=True)[0] == 0), "… do no harm")

@@ -18,6 +18,7 @@ use crate::identity::{ClusterId, MachineId};
 use crate::machine::Machine;
 use crate::name::MachineName;
 
+pub use self::check::without_consequences;
 pub use changes::{Change, changes};
 pub use edit::{
     EditError, ListChange, MachineChange, UserChange, add_machine, change_machine, follow_alias,

@@ -33,7 +33,7 @@ pub use cluster::{
     MAX_COMMAND_LINE, MAX_COMMANDS, MAX_CONTENT, MAX_ENTRIES, MAX_FOREIGN_IDS, MAX_GROUP_DEPTH,
     MAX_GROUPS, MAX_MACHINES, MachineChange, UserChange, add_machine, change_machine, changes,
     check, follow_alias, forget_alias, initial_document, locate, locate_in_content, locate_span,
-    machine_section, read_content, remove_machine, rename_machine,
+    machine_section, read_content, remove_machine, rename_machine, without_consequences,
 };
 pub use command::Command;
 pub use diagnostic::{Diagnostic, SHOWN_LINE, Severity, nearest};

@@ -12,6 +12,8 @@ mod terminal;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
+
 use output::Printer;
 
 use crate::output::exit::Exit;
@@ -24,9 +26,14 @@ fn main() -> ExitCode {
         Ok(invocation) => {
             let failure = invocation.command.failure();
             commands::run(invocation, &printer).unwrap_or_else(|error| {
-                printer.say(&format!("{error:#}"));
+                printer.say(&output::error::text(&error));
                 failure
             })
+        }
+        // Asked for nothing: the help is the answer, and the exit code tells a script that nothing was done.
+        Err(answer) if answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            printer.out(&answer.to_string());
+            Exit::USAGE
         }
         Err(answer) if answer.use_stderr() => {
             let typed: Vec<_> = std::env::args_os().skip(1).collect();

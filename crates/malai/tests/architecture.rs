@@ -380,3 +380,47 @@ fn an_import_the_wrong_way_round_is_found() {
     );
     assert_eq!(circles(&sources), ["home/mod.rs <-> os/fs.rs"]);
 }
+
+/// Words that a reader would have to learn, or that another language shines through.
+const BANNED: [&str; 12] = [
+    "PATIENCE",
+    "LOOK",
+    "twin",
+    "anew",
+    "take up",
+    "takes up",
+    "taken up",
+    "mend",
+    "mends",
+    "mended",
+    "complain",
+    "complaints",
+];
+
+#[test]
+fn sources_and_pages_are_in_plain_words() {
+    let own = Path::new("tests").join("architecture.rs");
+    let mut texts = files();
+    texts.retain(|path| !path.ends_with(&own));
+    for folder in ["", "docs"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                texts.push(path);
+            }
+        }
+    }
+    for path in texts {
+        let text = fs::read_to_string(&path).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            // Words of names count as well: `old_twin` is two.
+            let line = line.replace('_', " ");
+            let words: Vec<&str> = line.split(|c: char| !c.is_ascii_alphabetic()).collect();
+            let line = format!(" {} ", words.join(" "));
+            for word in BANNED {
+                let found = line.contains(&format!(" {word} "));
+                assert!(!found, "{}:{}: {word}", path.display(), number + 1);
+            }
+        }
+    }
+}

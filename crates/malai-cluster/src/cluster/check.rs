@@ -32,7 +32,8 @@ pub(super) fn file(file: &str, source: &str) -> Checked {
         check_format(&document, &mut report);
         Checker::new(&document, &mut report).cluster()
     } else {
-        only_what_is_certain(&mut report, &errors);
+        let errors = without_consequences(source, errors);
+        only_what_is_certain(&mut report, source, &errors);
         for error in errors {
             let span = error.span().unwrap_or_default();
             if error.message() == "duplicate key" {
@@ -122,7 +123,15 @@ fn check_format(document: &Document<'_>, report: &mut Report<'_>) {
 
 /// Beside syntax errors, drops what may only follow from them: what was read between the line of
 /// one and the next section, and what is said to be missing.
-fn only_what_is_certain(report: &mut Report<'_>, errors: &[toml::de::Error]) {
+fn only_what_is_certain(report: &mut Report<'_>, source: &str, errors: &[toml::de::Error]) {
+    // An array that is not closed swallows what follows, from the section that it begins in.
+    if let Some(error) = errors.last().filter(|error| is_unclosed(source, error)) {
+        let start = error.span().unwrap_or_default().start;
+        let before = source.get(..start).unwrap_or_default();
+        let section = before.trim_end().rfind("\n[").unwrap_or_default();
+        let first = report.lines().index_of(section);
+        report.retain(|is_missing, line| !is_missing && line <= first);
+    }
     let lines = report.lines();
     let mut doubtful = HashSet::new();
     for error in errors {
@@ -137,6 +146,33 @@ fn only_what_is_certain(report: &mut Report<'_>, errors: &[toml::de::Error]) {
         }
     }
     report.retain(|is_missing, line| !is_missing && !doubtful.contains(&line));
+}
+
+/// Syntax errors without those that only follow from an array that is not closed: it swallows the rest of the
+/// file, and each of its lines would be an error.
+pub fn without_consequences(
+    source: &str,
+    mut errors: Vec<toml::de::Error>,
+) -> Vec<toml::de::Error> {
+    errors.sort_by_key(|error| error.span().unwrap_or(source.len()..source.len()).start);
+    if let Some(first) = errors.iter().position(|error| is_unclosed(source, error)) {
+        errors.truncate(first + 1);
+    }
+    errors
+}
+
+/// Whether an error comes from an array without its `]`: then the next line is taken for an element.
+fn is_unclosed(source: &str, error: &toml::de::Error) -> bool {
+    let start = error.span().unwrap_or(source.len()..source.len()).start;
+    let line = source
+        .get(..start)
+        .and_then(|before| before.rsplit('\n').next());
+    let begins_line = line.is_some_and(|line| line.trim().is_empty());
+    error.message().contains("unclosed array")
+        || begins_line
+            && error
+                .message()
+                .contains("missing comma between array elements")
 }
 
 /// A name that a list may hold.

@@ -154,7 +154,7 @@ impl Audit {
         *self.settings.lock()
     }
 
-    /// Takes up what `malai.toml` says now; whether that is something else than before.
+    /// Loads what `malai.toml` says now; whether that is something else than before.
     pub fn configure(&self, settings: AuditSettings) -> bool {
         std::mem::replace(&mut *self.settings.lock(), settings) != settings
     }
@@ -239,7 +239,7 @@ impl Audit {
     /// Records the counts that have changed since they were last recorded.
     pub fn counted(&self) {
         for (cluster, refused) in std::mem::take(&mut *self.strangers.lock()) {
-            // Where that fails it has been said, and these are not to be refused anew.
+            // Where that fails it has been said, and these are not to be refused again.
             let _ = self.record(Event::Strangers(Strangers { cluster, refused }));
         }
     }
@@ -287,7 +287,7 @@ impl Audit {
         if state.appender.was_removed() {
             state.removed = Some(now());
             tracing::error!(
-                "the audit record {} was removed while malai ran; it is begun anew",
+                "the audit record {} was removed while malai ran; it is started again",
                 display_path(&self.path)
             );
         }

@@ -18,7 +18,7 @@ pub(crate) struct Counts {
     pub stdin: AtomicU64,
     /// Bytes of its output that were passed on.
     pub stdout: AtomicU64,
-    /// Bytes of its complaints that were passed on.
+    /// Bytes of its standard error that were passed on.
     pub stderr: AtomicU64,
     /// Whether it was started at all.
     pub started: AtomicBool,

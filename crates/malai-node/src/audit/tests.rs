@@ -116,7 +116,7 @@ fn a_torn_end_gets_a_line_of_its_own() {
 }
 
 #[test]
-fn a_removed_file_is_noticed_and_begun_anew() {
+fn a_removed_file_is_noticed_and_started_again() {
     let (folder, path) = place();
     let audit = audit(&folder, false);
     audit.record(strangers(1)).unwrap();

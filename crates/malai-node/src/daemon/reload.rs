@@ -279,7 +279,7 @@ impl Daemon {
         Ok(applied)
     }
 
-    /// Takes up `malai.toml`: all of it, or only what it accepts in one cluster. Where it is invalid,
+    /// Loads `malai.toml`: all of it, or only what it accepts in one cluster. Where it is invalid,
     /// what was in force stays.
     fn apply_settings(&self, survey: &Survey, only: Option<&str>) -> Option<Applied> {
         let failed = |problems: Vec<Problem>| Applied {
@@ -339,7 +339,7 @@ impl Daemon {
             match settings.effective_reach() {
                 Ok(reach) if reach == self.node.reach => {}
                 Ok(reach) => lines.push(format!(
-                    "reach `{reach}` takes effect when the daemon is started anew; it serves with `{}`",
+                    "reach `{reach}` takes effect when the daemon is restarted; it serves with `{}`",
                     self.node.reach
                 )),
                 Err(error) => return Some(failed(vec![Problem::error(error)])),

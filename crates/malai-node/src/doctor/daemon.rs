@@ -105,7 +105,7 @@ fn version(theirs: &str) -> Option<Finding> {
             CHECK,
             format!("it is malai {theirs}, and this is malai {ours}"),
         )
-        .because("an upgrade takes effect when the daemon is started anew")
+        .because("an upgrade takes effect when the daemon is restarted")
         .fix("malai stop && malai daemon   # under systemd: sudo systemctl restart malai")
     })
 }

@@ -1,5 +1,5 @@
 //! `malai doctor`: everything about a home and its daemon that can be looked at, what is wrong with it, why that
-//! matters, and the command that mends it. Looks and changes nothing.
+//! matters, and the command that fixes it. Looks and changes nothing.
 
 pub(crate) mod clock;
 pub(crate) mod configuration;
@@ -49,7 +49,7 @@ pub struct Finding {
     pub what: String,
     /// Why that matters.
     pub why: Option<String>,
-    /// A command line that mends it.
+    /// A command line that fixes it.
     pub remedy: Option<String>,
 }
 

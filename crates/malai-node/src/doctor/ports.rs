@@ -43,7 +43,7 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
                 CHECK,
                 format!("{alias} is served at none of its UDP ports {}", ports.map(|port| port.to_string()).join(", ")),
             )
-            .because("its address changes when the daemon is started anew, and peers have to look for it again")
+            .because("its address changes when the daemon is restarted, and peers have to look for it again")
             .fix("malai stop && malai daemon"),
             None if holders.is_empty() => Finding::fine(CHECK, format!("{alias}: all of its UDP ports are free")),
             None if holders.iter().any(|(_, holder)| holder.is_some_and(Holder::is_malai)) => Finding::warning(

@@ -210,7 +210,7 @@ async fn not_started(
         _ => (126, format!("malai: {name}: {error}")),
     };
     let (mut stdout, mut stderr) = (0, 0);
-    // Whoever looks at a terminal has it in raw mode by now, where a line has to be begun anew.
+    // Whoever looks at a terminal has it in raw mode by now, where a line has to be started again.
     let (end, sink, count) = match streams.terminal {
         Some(_) => ("\r\n", &mut streams.stdout, &mut stdout),
         None => ("\n", &mut streams.stderr, &mut stderr),

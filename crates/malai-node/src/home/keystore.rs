@@ -29,7 +29,7 @@ pub enum KeyError {
     },
     /// Others can read the key, or change it.
     #[error(
-        "the private key {} has mode {mode:04o}, so that other users can get at it; if it is still yours alone, mend it with: chmod 600 {}",
+        "the private key {} has mode {mode:04o}, so that other users can get at it; if it is still yours alone, fix it with: chmod 600 {}",
         display_path(path),
         quoted(path)
     )]
@@ -160,15 +160,15 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_can_reach_is_refused_with_the_command_that_mends_it() {
+    fn a_key_that_others_can_reach_is_refused_with_the_command_that_fixes_it() {
         let folder = tempdir().unwrap();
         let path = folder.path().join("my key");
         create(&path).unwrap();
         for mode in [0o644, 0o640, 0o604, 0o620, 0o601] {
             set_mode(&path, mode);
             let message = load(&path).unwrap_err().to_string();
-            let mend = format!("chmod 600 '{}'", path.display());
-            assert!(message.ends_with(&mend), "{message}");
+            let fix = format!("chmod 600 '{}'", path.display());
+            assert!(message.ends_with(&fix), "{message}");
         }
         let connection = folder.path().join("link");
         symlink(&path, &connection).unwrap();

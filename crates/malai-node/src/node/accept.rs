@@ -27,7 +27,7 @@ impl AcceptPolicies {
         self.0.lock().get(alias).cloned()
     }
 
-    /// Takes up what these sections say, of one cluster or of all. Returns where that has changed
+    /// Loads what these sections say, of one cluster or of all. Returns where that has changed
     /// anything: sessions there have to be judged again.
     pub(crate) fn replace(&self, sections: &Sections, only: Option<&str>) -> Vec<ClusterAlias> {
         let own = user::own_name();

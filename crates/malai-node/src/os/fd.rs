@@ -1,7 +1,7 @@
 //! Descriptors that belong to somebody else: read and written without touching their flags.
 //!
 //! O_NONBLOCK is a flag of the open file, which the caller shares. So pipes and terminals are opened
-//! anew through `/proc/self/fd`, sockets are used with MSG_DONTWAIT, and what can be neither is asked
+//! again through `/proc/self/fd`, sockets are used with MSG_DONTWAIT, and what can be neither is asked
 //! with `poll` before each read or write. Regular files cannot be polled and never block for long:
 //! they are read and written on a thread.
 
@@ -228,7 +228,7 @@ pub fn is_null(fd: &OwnedFd) -> bool {
         })
 }
 
-/// Opens the same file anew, with flags of its own. A terminal does not become ours by that.
+/// Opens the same file again, with flags of its own. A terminal does not become ours by that.
 fn reopen(fd: &OwnedFd, way: Direction) -> Result<OwnedFd, Errno> {
     use std::os::fd::AsRawFd;
     let access = match way {

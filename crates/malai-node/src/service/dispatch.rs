@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use malai_cluster::{
@@ -27,8 +28,11 @@ pub const EXIT_READER_GONE: u8 = 141;
 /// What a command line says whose daemon has gone.
 pub const DAEMON_GONE: &str = "the daemon of this computer ended while the command was running; whether the command came to its end is not known";
 
-/// What is said where the daemon ends a session. (A command line that has gone does not hear it.)
+/// What is said where the daemon ends a session. (A command line that has gone does not receive it.)
 const STOPPED: &str = "the daemon of this computer is stopping; the command was ended";
+
+/// The same where the machine had not accepted the command yet.
+const STOPPED_EARLY: &str = "the daemon of this computer is stopping; the command had not started";
 
 /// How a command ended, for the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +119,11 @@ pub async fn execute(
         tracing::debug!(%cluster, target = name, "a command: {shown}");
     }
     let mut cleanup = None;
+    let has_started = AtomicBool::new(false);
+    let started = || {
+        has_started.store(true, Ordering::Relaxed);
+        started();
+    };
     let ended = if machine == service.cluster_state.local_id {
         let (ended, left) = local::run(&service.cluster_state, &name, caller, gone, started).await;
         cleanup = left;
@@ -123,7 +132,10 @@ pub async fn execute(
         tokio::select! {
             ended = client::run(&service.peers, machine, &name, caller, started) => ended,
             // Dropping the session ends its streams, and with them the command there.
-            () = gone.cancelled() => return (CommandResult::failed(STOPPED), None),
+            () = gone.cancelled() => {
+                let why = if has_started.load(Ordering::Relaxed) { STOPPED } else { STOPPED_EARLY };
+                return (CommandResult::failed(why), None);
+            }
         }
     };
     let ending = match ended {

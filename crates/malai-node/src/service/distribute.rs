@@ -167,7 +167,7 @@ async fn ask_one(service: &Arc<Service>, id: MachineId) -> Result<(), String> {
     let before = service.cluster_state.header();
     let mut compared = sync::compare(&connection).await;
     if compared.is_ok() && service.cluster_state.header() != before {
-        // What was taken up just now is news for the one who gave it.
+        // What was loaded just now is news for the one who gave it.
         compared = sync::compare(&connection).await;
     }
     match compared {

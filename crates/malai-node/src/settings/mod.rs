@@ -149,7 +149,7 @@ impl Settings {
             problems: Vec::new(),
         };
         let (document, errors) = DeTable::parse_recoverable(source);
-        for error in errors {
+        for error in malai_cluster::without_consequences(source, errors) {
             let span = error.span().unwrap_or(source.len()..source.len());
             reader.problem(span, error.message().to_owned(), None);
         }

@@ -21,7 +21,7 @@ use crate::peer::connection::PeerConnection;
 /// How long fetching a whole configuration (16 MiB at most) may take.
 const FETCH: Duration = Duration::from_secs(60);
 
-/// Why what a peer announced was not taken up.
+/// Why what a peer announced was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SyncError {
     /// Its signature, cluster, hash or content is wrong.
@@ -213,12 +213,12 @@ async fn fetch(connection: &Arc<PeerConnection>, header: &Header) -> Result<Snap
     }
 }
 
-/// Tells a peer what is in force here and learns what it has, after either side has taken up what
+/// Tells a peer what is in force here and learns what it has, after either side has loaded what
 /// the other had newer. Returns the peer's header.
 ///
 /// # Errors
 ///
-/// The peer did not answer or refused, or what it has was not taken up.
+/// The peer did not answer or refused, or what it has was not loaded.
 pub(crate) async fn compare(connection: &Arc<PeerConnection>) -> Result<Option<Header>, SyncError> {
     let _occupied = connection.occupied();
     let (mut send, mut recv) = connection.open(RequestKind::Compare).await?;

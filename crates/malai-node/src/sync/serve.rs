@@ -36,7 +36,7 @@ pub(crate) async fn give(
     }
 }
 
-/// Takes up what a member announces, if it is newer, and answers with what is in force then.
+/// Loads what a member announces, if it is newer, and answers with what is in force then.
 pub(crate) async fn compare(
     connection: &Arc<PeerConnection>,
     mut send: SendStream,
@@ -67,7 +67,7 @@ async fn answer(
     if let Some(header) = &theirs
         && let Err(error) = sync::reconcile(connection, header).await
     {
-        tracing::warn!(cluster = %cluster_state.alias(), peer = %connection.peer.short(), "configuration of a peer not taken up: {error}");
+        tracing::warn!(cluster = %cluster_state.alias(), peer = %connection.peer.short(), "configuration of a peer not loaded: {error}");
         return Compare::Refused(Refusal::new(RefusalCode::Snapshot, error.to_string()));
     }
     Compare::Header(cluster_state.header())

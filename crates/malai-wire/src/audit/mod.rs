@@ -130,7 +130,7 @@ pub struct End {
     pub bytes_in: u64,
     /// Bytes of its output that were passed on.
     pub bytes_out: u64,
-    /// Bytes of its complaints that were passed on.
+    /// Bytes of its standard error that were passed on.
     pub bytes_err: u64,
     /// How long it took, in milliseconds.
     pub duration_ms: u64,

@@ -8,10 +8,10 @@ use crate::refusal::Refusal;
 /// One side's header, if it has any configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Compare {
-    /// The header. In the answer it is what the answering side has after it has taken up, where
+    /// The header. In the answer it is what the answering side has after it has loaded, where
     /// it wanted to, what the asking side announced.
     Header(Option<Header>),
-    /// The answering side did not take up what was announced, and why.
+    /// The answering side did not load what was announced, and why.
     Refused(Refusal),
 }
 

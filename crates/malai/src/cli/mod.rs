@@ -84,7 +84,7 @@ pub enum Command {
     Why(WhyArgs),
     /// Show the log of the daemon that runs in the background
     Logs(LogsArgs),
-    /// Find what is wrong with this home and its daemon, and say how to mend it
+    /// Find what is wrong with this home and its daemon, and say how to fix it
     Doctor(DoctorArgs),
     /// Print what a shell needs to complete commands, targets and names
     Completions(CompletionsArgs),

@@ -53,9 +53,15 @@ pub fn run(home: &Home, args: &AuditArgs, printer: &Printer) -> anyhow::Result<E
         shown.pieces.flush();
     }
     trail.finish();
+    if shown.count == 0 && !printer.has_failed() && (args.from.is_some() || args.cluster.is_some())
+    {
+        printer.say(
+            "no record matches; --from takes a machine's name or id52, --cluster an alias or id52",
+        );
+    }
     if trail.unreadable() > 0 && !printer.has_failed() {
         printer.say(&format!(
-            "lines that are no whole records and were left out: {} (torn by a crash or a full disk, or not malai's)",
+            "skipped {} damaged lines (cut off by a crash or a full disk, or not written by malai)",
             trail.unreadable()
         ));
     }
@@ -119,6 +125,7 @@ impl Wanted<'_> {
 /// What is to be printed, in the way that was asked for.
 struct Shown<'a> {
     json: bool,
+    count: usize,
     pieces: BufferedPrinter<'a>,
 }
 
@@ -126,11 +133,13 @@ impl<'a> Shown<'a> {
     fn new(json: bool, printer: &'a Printer) -> Self {
         Self {
             json,
+            count: 0,
             pieces: BufferedPrinter::new(printer),
         }
     }
 
     fn add(&mut self, entry: &Entry) {
+        self.count += 1;
         match self.json {
             true => self.pieces.add(&String::from_utf8_lossy(&entry.line)),
             false => self.pieces.add(&output::audit::line(&entry.record)),

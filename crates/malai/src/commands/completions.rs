@@ -12,8 +12,14 @@ pub fn run(home: &Home, args: &CompletionsArgs, printer: &Printer) -> anyhow::Re
     if args.candidates {
         let words = args.words.iter().map(|word| word.to_string_lossy());
         let words: Vec<String> = words.map(String::from).collect();
-        for candidate in complete::candidates(&cli::declaration(), &Names::of(home), &words) {
+        let declaration = cli::declaration();
+        let candidates = complete::candidates(&declaration, &Names::of(home), &words);
+        for candidate in &candidates {
             printer.out(&format!("{}\t{}\n", candidate.text, candidate.about));
+        }
+        // The scripts complete file names themselves, where this says that they fit.
+        if candidates.is_empty() && complete::wants_files(&declaration, &words) {
+            return Ok(Exit::FAILED);
         }
     }
     printer.out(match args.shell {

@@ -175,7 +175,7 @@ pub fn run_foreground(home: &Home, args: &DaemonArgs, printer: &Printer) -> anyh
     }
 }
 
-/// Applies the files anew at each SIGHUP.
+/// Applies the files again at each SIGHUP.
 async fn reload(daemon: &Arc<Daemon>, supervisor: Option<Supervisor>, hangup: &mut Signal) {
     while hangup.recv().await.is_some() {
         if let Some(supervisor) = supervisor {
@@ -198,7 +198,7 @@ async fn reload(daemon: &Arc<Daemon>, supervisor: Option<Supervisor>, hangup: &m
     std::future::pending().await
 }
 
-/// Takes up other settings of the log, and tells the service manager how things are. Never ends.
+/// Loads other settings of the log, and tells the service manager how things are. Never ends.
 async fn follow(daemon: &Daemon, log: &Log, supervisor: Option<Supervisor>) {
     let (mut settings, mut summary) = (daemon.log(), daemon.summary());
     summary.mark_unchanged();

@@ -1,4 +1,4 @@
-//! `malai doctor`: what is wrong here, why it matters, and the command that mends it. Changes nothing.
+//! `malai doctor`: what is wrong here, why it matters, and the command that fixes it. Changes nothing.
 
 use anyhow::Context;
 use malai_node::{Home, examine};

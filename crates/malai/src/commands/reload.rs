@@ -7,7 +7,7 @@ use malai_wire::control::{Reply, Request, Rescan};
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
-/// Lets a running daemon take up a new cluster, or says that none runs.
+/// Lets a running daemon load a new cluster, or says that none runs.
 pub fn notify_daemon(home: &Home, alias: &ClusterAlias, printer: &Printer) -> anyhow::Result<Exit> {
     let request = Request::Rescan(Rescan {
         cluster: Some(alias.to_string()),

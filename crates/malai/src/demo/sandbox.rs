@@ -21,7 +21,7 @@ use crate::output::{Printer, style};
 pub const COMPUTERS: [&str; 3] = ["laptop", "web01", "db01"];
 
 /// How long any one command may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Lines of output shown of one command, unless it says otherwise.
 const SHOWN: usize = 16;
@@ -237,7 +237,7 @@ impl<'a> Stage<'a> {
         let mut child = command.spawn().with_context(failed)?;
         // It holds the pipe's other end, whose end is awaited below.
         drop(command);
-        let watchdog = Watchdog::over(&child, PATIENCE);
+        let watchdog = Watchdog::over(&child, COMMAND_TIMEOUT);
         if let (Some(line), Some(mut stdin)) = (invocation.input, child.stdin.take()) {
             // A command that does not read it says so by what it answers.
             let _ = stdin.write_all(format!("{line}\n").as_bytes());
@@ -317,11 +317,11 @@ impl<'a> Stage<'a> {
         let Some(daemon) = self.daemons.borrow_mut().remove(on) else {
             return stopped.is_ok();
         };
-        if stopped.is_ok_and(|ran| ran.code == Some(0)) && daemon.ended(PATIENCE) {
+        if stopped.is_ok_and(|ran| ran.code == Some(0)) && daemon.ended(COMMAND_TIMEOUT) {
             return true;
         }
         daemon.kill();
-        daemon.ended(PATIENCE)
+        daemon.ended(COMMAND_TIMEOUT)
     }
 
     /// How to go on by hand, and how to end it.

@@ -75,10 +75,10 @@ impl SessionBackend for DaemonBackend {
 fn run_on_terminal(mut control: Control, exec: Exec) -> Result<CommandResult, ControlError> {
     let target = exec.target.clone();
     let output = Output::to_terminal().map_err(|error| control.unusable(error))?;
-    let (stdout, complaints) = (io::stdout(), io::stderr());
+    let (stdout, errors) = (io::stdout(), io::stderr());
     let (output, end) = output.unzip();
     let written = end.as_ref().map_or(stdout.as_fd(), AsFd::as_fd);
-    control.send(&Request::Exec(exec), &[written, complaints.as_fd()])?;
+    control.send(&Request::Exec(exec), &[written, errors.as_fd()])?;
     // The daemon's is the only one: its end is the end of what is shown.
     drop(end);
     // From now on: a size or a signal must not be said before the request. Until then a signal ends this
@@ -118,7 +118,7 @@ fn run_plain(
     exec: Exec,
     on: &TargetOptions,
 ) -> Result<CommandResult, ControlError> {
-    let (input, output, complaints) = (io::stdin(), io::stdout(), io::stderr());
+    let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
     let (target, stdin) = (exec.target.clone(), exec.stdin);
     let request = Request::Exec(exec);
     let voice = Arc::new(Mutex::new(
@@ -132,12 +132,9 @@ fn run_plain(
     let mut signals = catch().map_err(|error| control.unusable(error))?;
     await_greeting(&control, &mut signals)?;
     match stdin {
-        Stdin::Fd => control.send(
-            &request,
-            &[input.as_fd(), output.as_fd(), complaints.as_fd()],
-        )?,
+        Stdin::Fd => control.send(&request, &[input.as_fd(), output.as_fd(), errors.as_fd()])?,
         Stdin::Streamed | Stdin::Empty => {
-            control.send(&request, &[output.as_fd(), complaints.as_fd()])?
+            control.send(&request, &[output.as_fd(), errors.as_fd()])?
         }
     }
     if stdin == Stdin::Streamed {

@@ -91,7 +91,7 @@ impl Progress {
         state.failed += usize::from(!succeeded);
     }
 
-    /// Draws it anew.
+    /// Redraws it.
     pub fn draw(&self) {
         let mut state = self.state();
         if !self.is_shown || state.over || state.begun.elapsed() < SOON {

@@ -53,7 +53,7 @@ pub struct Command {
     pub stdin: Option<OwnedFd>,
     /// Where its output goes: a pipe.
     pub stdout: OwnedFd,
-    /// Where its complaints go: a pipe.
+    /// Where its standard error goes: a pipe.
     pub stderr: OwnedFd,
 }
 

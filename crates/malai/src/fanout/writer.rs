@@ -54,7 +54,7 @@ pub async fn write(mut chunks: mpsc::Receiver<Piece>, live: Arc<Progress>) -> io
                 (true, To::Err) => drop(live.aside(|| io::stderr().write_all(&bytes))),
                 (false, To::Out) => out.write_all(&bytes).await?,
                 (false, To::Err) => {
-                    // Where complaints cannot be written there is nobody to tell.
+                    // If standard error cannot be written, there is no other place to report it.
                     if let Some(err) = &mut err {
                         let _ = err.write_all(&bytes).await;
                     }

@@ -22,7 +22,7 @@ use tracing_subscriber::{Registry, reload};
 
 use crate::output::style;
 
-/// The log file is started anew at this size, in bytes.
+/// The log file is started again at this size, in bytes.
 const SIZE: usize = 10 * 1024 * 1024;
 
 /// Older log files kept.
@@ -120,7 +120,7 @@ impl Log {
         Self::start(home, io::stderr(), is_styled)
     }
 
-    /// Logs to `malai.log`, which is started anew when it has grown.
+    /// Logs to `malai.log`, which is started again when it has grown.
     pub fn to_file(home: &Home) -> anyhow::Result<Self> {
         // Made first, with its mode: it names machines and commands.
         drop(open_appending(home)?);
@@ -163,7 +163,7 @@ impl Log {
         })
     }
 
-    /// Takes up other settings, as far as the environment leaves them a say.
+    /// Loads other settings, as far as the environment leaves them a say.
     pub fn apply(&self, settings: LogSettings) {
         let json = self.environment.is_json(settings);
         self.json.store(json, Ordering::Relaxed);

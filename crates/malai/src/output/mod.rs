@@ -4,6 +4,7 @@ pub mod audit;
 pub mod check;
 pub mod doctor;
 pub mod duration;
+pub mod error;
 pub mod exit;
 pub mod explain;
 pub mod init;
@@ -52,7 +53,8 @@ impl Printer {
 
     /// Writes a message to standard error, with malai's name before it and a newline after it.
     pub fn say(&self, message: &str) {
-        // Where even this cannot be written there is nobody left to tell.
+        let message = error::without_numbers(message);
+        // If this fails, there is no other place to report it.
         let _ = io::stderr().write_all(format!("{NAME}{message}\n").as_bytes());
     }
 

@@ -45,8 +45,8 @@ pub fn like_here() -> Terminal {
 
 /// The size of the terminal, by whichever of the standard streams is one.
 pub fn size() -> Option<Size> {
-    let (input, output, complaints) = (io::stdin(), io::stdout(), io::stderr());
-    let all = [input.as_fd(), output.as_fd(), complaints.as_fd()];
+    let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
+    let all = [input.as_fd(), output.as_fd(), errors.as_fd()];
     let size = all
         .into_iter()
         .find_map(|stream| rustix::termios::tcgetwinsize(stream).ok())?;

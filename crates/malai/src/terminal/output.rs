@@ -23,7 +23,7 @@ const BUFFER: usize = 16 * 1024;
 const STUCK: Duration = Duration::from_millis(250);
 
 /// How often it looks.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The output of a session, on a terminal.
 #[derive(Debug)]
@@ -106,7 +106,9 @@ impl Output {
             match self.shown.try_lock() {
                 Ok(shown) => break shown,
                 Err(TryLockError::Poisoned(shown)) => break shown.into_inner(),
-                Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOOK),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    thread::sleep(POLL_INTERVAL)
+                }
                 Err(TryLockError::WouldBlock) => return,
             }
         };

@@ -263,7 +263,7 @@ fn machines_and_clusters_get_other_names() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: [HOME]/clusters/corp/cluster.toml: there is a machine `db` already: remove it first, or take another name; nothing was changed: there is a machine `db` already: remove it first, or take another name
+        malai: [HOME]/clusters/corp/cluster.toml: there is a machine `db` already: remove it first, or take another name; nothing was changed
     "#]].assert_eq(&world.picture(&["cluster", "rename", "corp", "www", "db"]));
 }
 

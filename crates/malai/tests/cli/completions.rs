@@ -79,7 +79,7 @@ fn bash_completes_machines_commands_groups_and_verbs() {
     let expected = "\
 malai we -> web01.company
 malai web01.company rest -> restart-nginx
-malai @ad -> admins.company
+malai @ad -> @admins.company
 malai statu -> status
 malai exec web -> web01.company
 malai cluster remove company  -> web01

@@ -1,4 +1,4 @@
-//! `malai doctor`: each thing that can be wrong is found, with the command that mends it.
+//! `malai doctor`: each thing that can be wrong is found, with the command that fixes it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -115,7 +115,7 @@ fn a_reader_that_went_away_is_no_error_and_a_full_disk_is() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: cannot write to standard output: No space left on device (os error 28)
+        malai: cannot write to standard output: No space left on device
     "#]]
     .assert_eq(&world.show(&output));
 }
@@ -131,7 +131,7 @@ fn mistyped_commands_are_told_from_targets() {
     expect![[r#"
         exit code: 2
         ----- stderr -----
-        malai: no such command: frobnicate; see: malai --help (a target is written <machine>.<cluster>)
+        malai: no such command: frobnicate; see: malai --help; the home [HOME] is in no cluster yet (a target is written <machine>.<cluster>)
     "#]].assert_eq(&world.picture(&["frobnicate", "--help"]));
     expect![[r#"
         exit code: 255

@@ -105,7 +105,7 @@ fn every_way_of_a_command_is_recorded_where_it_runs() {
         let grown: usize = after.iter().sum::<usize>() - before.iter().sum::<usize>();
         assert_eq!(grown, 3, "{}: recorded once, where it ran", route.name);
     }
-    // Each run of malai counts its sessions anew, and says which run it was.
+    // Each run of malai counts its sessions from zero, and says which run it was.
     let runs: std::collections::BTreeSet<_> = records(web01)
         .into_iter()
         .map(|record| record.instance)
@@ -361,7 +361,7 @@ fn arguments_can_be_kept_out() {
 }
 
 #[test]
-fn a_removed_record_is_said_and_begun_anew() {
+fn a_removed_record_is_reported_and_started_again() {
     let cluster = Cluster::running(&["web01"]);
     let web01 = cluster.machine("web01");
     cluster.manager.succeed(&["web01.company", "true"]);

@@ -28,7 +28,7 @@ fn machines_command_each_other_while_the_manager_is_away() {
     for _ in 0..2 {
         assert_eq!(laptop.run(&["web01.company", "echo", "on"]).clean(), "on\n");
         assert_eq!(web01.run(&["laptop.company", "echo", "on"]).clean(), "on\n");
-        // The same once both have started anew, with no manager to ask.
+        // The same once both have restarted, with no manager to ask.
         for home in [web01, laptop] {
             home.stop();
             home.start();
@@ -253,7 +253,7 @@ fn an_invalid_file_changes_nothing() {
     assert!(status.contains("its files have errors"), "{status}");
     let answer = manager.run(&["web01.company", "echo", "on"]);
     assert_eq!(answer.clean(), "on\n");
-    // Mended, it goes on.
+    // Fixed, it goes on.
     cluster.edit(|text| {
         text.replace("alow_from", "allow_from")
             .replace("\n[machine.bad]\nid52 = \"nonsense\"\n", "")

@@ -7,12 +7,12 @@ use malai_cluster::MachineId;
 use malai_node::{Node, Reach, Service, Settings};
 use malai_wire::{Refusal, RefusalCode};
 
-use crate::harness::{Cluster, PATIENCE};
+use crate::harness::{Cluster, TEST_TIMEOUT};
 use crate::peer;
 
 /// Waits until this is so.
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !is_so() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -88,7 +88,7 @@ fn input_that_ends_first_and_input_that_is_not_wanted() {
     }
 }
 
-/// The producer's count of bytes stands still, and no process on the way has taken up much.
+/// The producer's count of bytes stands still, and no process on the way uses much memory.
 #[test]
 fn a_reader_that_stops_stops_the_producer_in_bounded_memory() {
     let _alone = alone();
@@ -183,7 +183,7 @@ fn both_outputs_are_complete_and_no_byte_is_touched() {
         let mut err = child.stderr.take().unwrap();
         let sent = input.clone();
         let feeding = std::thread::spawn(move || stdin.write_all(&sent).unwrap());
-        let complaints = std::thread::spawn(move || {
+        let errors = std::thread::spawn(move || {
             let mut bytes = Vec::new();
             err.read_to_end(&mut bytes).unwrap();
             bytes
@@ -193,7 +193,7 @@ fn both_outputs_are_complete_and_no_byte_is_touched() {
         assert_eq!(output.code, 0, "{}", route.name);
         assert!(output.stdout == input, "{}: standard output", route.name);
         assert!(
-            complaints.join().unwrap() == input,
+            errors.join().unwrap() == input,
             "{}: standard error",
             route.name
         );

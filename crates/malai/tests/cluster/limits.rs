@@ -83,7 +83,7 @@ fn refusal(answer: Result<FromServer, String>, limit: &str) -> bool {
 }
 
 async fn until_async(mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + crate::harness::PATIENCE;
+    let deadline = Instant::now() + crate::harness::TEST_TIMEOUT;
     while !is_so().await {
         assert!(Instant::now() < deadline, "waited in vain");
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -160,7 +160,7 @@ fn a_stranger_gets_a_refusal_whatever_it_sends() {
                         peer.greet(Some(forged.header)).await;
                     }
                     let attack = attack(name, &peer, &marker);
-                    let answer = tokio::time::timeout(crate::harness::PATIENCE, attack).await;
+                    let answer = tokio::time::timeout(crate::harness::TEST_TIMEOUT, attack).await;
                     let refusal = peer.turned_away().await;
                     (name, answer.expect(name), refusal, peer.fetched())
                 });

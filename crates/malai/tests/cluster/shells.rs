@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
-use crate::harness::{Cluster, PATIENCE, until};
+use crate::harness::{Cluster, TEST_TIMEOUT, until};
 use crate::terminal::{COLUMNS, ROWS, Terminal};
 
 #[test]
@@ -71,7 +71,7 @@ fn a_size_that_changes_while_a_session_begins_does_no_harm() {
             // All the while: what goes wrong does so between two system calls.
             let begun = Instant::now();
             while terminal.screen().is_empty() {
-                assert!(begun.elapsed() < PATIENCE, "nothing is shown");
+                assert!(begun.elapsed() < TEST_TIMEOUT, "nothing is shown");
                 columns = COLUMNS + (columns + 1) % 50;
                 terminal.resize(ROWS, columns);
             }
@@ -79,7 +79,11 @@ fn a_size_that_changes_while_a_session_begins_does_no_harm() {
             // What is typed may overtake the last of the sizes, but that one must arrive.
             let (asked, size) = (Instant::now(), format!("{ROWS} {columns}"));
             while terminal.says("stty size") != size {
-                assert!(asked.elapsed() < PATIENCE, "never {size}: {}", route.name);
+                assert!(
+                    asked.elapsed() < TEST_TIMEOUT,
+                    "never {size}: {}",
+                    route.name
+                );
             }
             terminal.types("exit\r");
             assert_eq!(terminal.code(), 0, "{}", route.name);

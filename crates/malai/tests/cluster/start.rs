@@ -82,7 +82,7 @@ fn where_nothing_can_be_served_every_problem_of_every_file_is_listed() {
         "{}",
         status.shown()
     );
-    // Mended, it is served without another start.
+    // Fixed, it is served without another start.
     fs::write(&other, &other_text).unwrap();
     manager.succeed(&["rescan", "other"]);
     assert_eq!(manager.run(&["status"]).code, 0);

@@ -30,7 +30,7 @@ fn five_random_megabytes_there_and_back() {
 }
 
 #[test]
-fn output_and_complaints_are_kept_apart() {
+fn output_and_standard_error_are_kept_apart() {
     let cluster = Cluster::with_routes();
     for route in cluster.routes() {
         let script = "echo out; echo err >&2; echo more; echo worse >&2";
@@ -145,7 +145,7 @@ fn closed_input() {
 }
 
 #[test]
-fn ten_thousand_lines_of_complaints() {
+fn ten_thousand_lines_of_standard_error() {
     let cluster = Cluster::with_routes();
     for route in cluster.routes() {
         let script = "i=0; while [ $i -lt 10000 ]; do echo line $i >&2; i=$((i+1)); done; exit 3";

@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 
 use rustix::process::Signal;
 
-use crate::harness::{Cluster, Home, PATIENCE, finish, signal, until};
+use crate::harness::{Cluster, Home, TEST_TIMEOUT, finish, signal, until};
 
 /// A service manager's socket.
 struct Manager {
@@ -17,7 +17,7 @@ impl Manager {
     fn new(cluster: &Cluster) -> Manager {
         let path = cluster.folder().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         Manager { socket, path }
     }
 

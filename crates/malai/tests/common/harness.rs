@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 /// How long anything may take here before it counts as hanging: far above what it takes on a busy
 /// computer, since only what hangs gets that far.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The alias of every test's cluster.
 pub const ALIAS: &str = "company";
@@ -232,7 +232,7 @@ impl Drop for Home {
             signal(*pid, Signal::KILL);
         }
         // A process that is being killed may still write a file, and the folder is removed next.
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while running.iter().any(|pid| lives(*pid)) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
@@ -450,9 +450,9 @@ pub fn finish(mut child: Child, stdin: Vec<u8>) -> Output {
         let status = child.wait();
         let _ = sender.send((status, out.join(), err.join()));
     });
-    let Ok((status, out, err)) = receiver.recv_timeout(PATIENCE) else {
+    let Ok((status, out, err)) = receiver.recv_timeout(TEST_TIMEOUT) else {
         signal(id, Signal::KILL);
-        panic!("not ended within {PATIENCE:?}");
+        panic!("not ended within {TEST_TIMEOUT:?}");
     };
     let status = status.expect("a status");
     use std::os::unix::process::ExitStatusExt;
@@ -478,7 +478,7 @@ fn all_of(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<
 
 /// Whether something becomes so while one has patience.
 pub fn becomes(mut is_so: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !is_so() {
         if Instant::now() >= deadline {
             return false;
@@ -491,7 +491,7 @@ pub fn becomes(mut is_so: impl FnMut() -> bool) -> bool {
 /// Waits until something is so, and fails if it does not become so.
 #[track_caller]
 pub fn until(what: &str, is_so: impl FnMut() -> bool) {
-    within(PATIENCE, what, is_so);
+    within(TEST_TIMEOUT, what, is_so);
 }
 
 /// The same within a given time.

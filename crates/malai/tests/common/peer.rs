@@ -17,7 +17,7 @@ use malai_wire::peer::sync::{Compare, Content, Fetch, Fetched};
 use malai_wire::peer::{RequestKind, StreamKind};
 use malai_wire::version::{ALPN, Versions};
 
-use crate::harness::PATIENCE;
+use crate::harness::TEST_TIMEOUT;
 
 /// A connection to a daemon.
 pub struct Peer {
@@ -35,7 +35,7 @@ impl Peer {
         for port in endpoint::derived_ports(to) {
             address = address.with_ip_addr(SocketAddr::from(([127, 0, 0, 1], port)));
         }
-        let dial = tokio::time::timeout(PATIENCE, endpoint.connect(address, ALPN));
+        let dial = tokio::time::timeout(TEST_TIMEOUT, endpoint.connect(address, ALPN));
         let connection = dial.await.expect("an answer").expect("a connection");
         Peer {
             endpoint,
@@ -110,7 +110,7 @@ impl Peer {
     pub async fn exec(&self, argv: &[&str]) -> Result<FromServer, String> {
         let request = [vec![RequestKind::Exec as u8], open(argv)].concat();
         let (send, mut recv) = self.ask(&request).await.ok_or("no stream")?;
-        let answer = framing::expect(&mut recv, frame::SMALL, PATIENCE).await;
+        let answer = framing::expect(&mut recv, frame::SMALL, TEST_TIMEOUT).await;
         // Its end would be the end of the command.
         drop(send);
         answer.map_err(|error| error.to_string())
@@ -122,7 +122,7 @@ impl Peer {
         let request = [vec![RequestKind::Compare as u8], request].concat();
         let (mut send, mut recv) = self.ask(&request).await.expect("a stream");
         let _ = send.finish();
-        let answer = framing::expect(&mut recv, frame::SMALL, PATIENCE).await;
+        let answer = framing::expect(&mut recv, frame::SMALL, TEST_TIMEOUT).await;
         answer.expect("an answer")
     }
 
@@ -137,7 +137,7 @@ impl Peer {
                     continue;
                 }
                 fetched.fetch_add(1, Ordering::SeqCst);
-                let _ = framing::expect::<Fetch>(&mut recv, frame::SMALL, PATIENCE).await;
+                let _ = framing::expect::<Fetch>(&mut recv, frame::SMALL, TEST_TIMEOUT).await;
                 let _ = framing::write(&mut send, &Fetched::Content(content.clone())).await;
                 let _ = send.finish();
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Cluster, Home, PATIENCE, alone, finish, lives, signal, until};
+use crate::harness::{Cluster, Home, TEST_TIMEOUT, alone, finish, lives, signal, until};
 
 fn crashed(home: &Home) {
     let status = home.run(&["status"]);
@@ -170,7 +170,7 @@ fn a_far_daemon_that_hangs_for_a_while() {
     signal(web01.pid(), Signal::CONT);
     let output = finish(child, Vec::new());
     assert_eq!(output.clean(), "on\n");
-    assert!(output.took < PATIENCE / 4, "{}", output.shown());
+    assert!(output.took < TEST_TIMEOUT / 4, "{}", output.shown());
     assert_eq!(works().clean(), "on\n");
 }
 

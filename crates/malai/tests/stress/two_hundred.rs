@@ -24,7 +24,7 @@ const LINES: usize = 20;
 fn script(name: &str, exit: usize) -> String {
     format!(
         "n={name}; i=0; while [ $i -lt {LINES} ]; do printf \"$n says \"; printf \"%03000d $i\\n\" 0; \
-         printf \"$n comp\" >&2; echo \"lains $i\" >&2; i=$((i+1)); done; exit {exit}"
+         printf \"$n wa\" >&2; echo \"rns $i\" >&2; i=$((i+1)); done; exit {exit}"
     )
 }
 
@@ -101,11 +101,11 @@ fn check(output: &Output) {
         assert_eq!(text, format!("{name} says {} {next}", "0".repeat(3000)));
         *next += 1;
     }
-    let (complaints, summary) = output.stderr.split_once("malai: ").expect("a summary");
-    for line in complaints.lines() {
+    let (errors, summary) = output.stderr.split_once("malai: ").expect("a summary");
+    for line in errors.lines() {
         let (name, text) = line.split_once(": ").expect("a name");
         let next: &mut usize = err.entry(name.to_owned()).or_default();
-        assert_eq!(text, format!("{name} complains {next}"));
+        assert_eq!(text, format!("{name} warns {next}"));
         *next += 1;
     }
     let answering = (HANGING + 1..=ALL - DEAD).map(|number| (format!("m{number:03}"), LINES));

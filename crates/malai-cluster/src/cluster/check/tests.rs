@@ -349,19 +349,19 @@ members = "laptop"
 "#
         ),
         expect![[r#"
-            warning: this keeps nobody from a shell: whoever is in the machine's `allow_from` can run `sh`
+            warning: this does not prevent shells: everyone in the machine's `allow_from` can run `sh`
               --> cluster.toml:6:1
                |
              6 | allow_shell = "laptop"
                | ^^^^^^^^^^^
                = help: narrow the machine's `allow_from`, and grant single commands by `command` sections
 
-            warning: this protects nothing: whoever is in the allow_from of machine `web01` can run the same by its own name
+            warning: this restricts nothing: everyone in the allow_from of machine `web01` can run the same program
               --> cluster.toml:8:1
                |
              8 | allow_from = "admins"
                | ^^^^^^^^^^
-               = help: narrow the machine's `allow_from`: a command's grants, it does not protect
+               = help: narrow the machine's `allow_from`: a command's `allow_from` only adds to it
 
             warning: this allows nobody
                --> cluster.toml:14:1
@@ -519,4 +519,34 @@ fn one(source: &str, expected: Expect) {
         first.line, first.column, first.width, first.message
     );
     expected.assert_eq(&line);
+}
+
+#[test]
+fn an_array_without_its_end_is_one_error() {
+    let machines = "[machine.web01]\nid52 = \"x\"\nallow_from = [\"a\", \"b\"]\n\n".repeat(9);
+    let source = format!("[group.admins]\nmembers = [\"laptop\"\n\n{machines}");
+    let checked = crate::check("cluster.toml", &source);
+    assert_eq!(checked.diagnostics.len(), 1, "{:?}", checked.diagnostics);
+    assert_eq!(checked.diagnostics[0].line, 4);
+}
+
+#[test]
+fn a_grant_to_others_is_no_reason_for_a_warning() {
+    problems(
+        &format!(
+            r#"
+[cluster_manager]
+id52 = "{MANAGER}"
+cluster_name = "company"
+[machine.web01]
+id52 = "{WEB01}"
+allow_from = "{STRANGER}"
+[machine.web01.command.restart]
+allow_from = "laptop"
+[machine.laptop]
+id52 = "{LAPTOP}"
+"#
+        ),
+        expect![""],
+    );
 }

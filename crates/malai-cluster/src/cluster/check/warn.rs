@@ -42,7 +42,7 @@ pub(super) fn warn(
         {
             report.warning(
                 list.key.clone(),
-                "this keeps nobody from a shell: whoever is in the machine's `allow_from` can run `sh`".to_owned(),
+                "this does not prevent shells: everyone in the machine's `allow_from` can run `sh`".to_owned(),
                 Some("narrow the machine's `allow_from`, and grant single commands by `command` sections".to_owned()),
             );
         }
@@ -65,14 +65,16 @@ pub(super) fn warn(
                 command.allow_from(),
                 other_user,
             ) && !protection.covers(narrow, wide)
+                // One that adds somebody is meant as a grant, and works as one.
+                && protection.covers(wide, narrow)
             {
                 report.warning(
                     list.key.clone(),
                     format!(
-                        "this protects nothing: whoever is in the allow_from of machine `{}` can run the same by its own name",
+                        "this restricts nothing: everyone in the allow_from of machine `{}` can run the same program",
                         machine.name()
                     ),
-                    Some("narrow the machine's `allow_from`: a command's grants, it does not protect".to_owned()),
+                    Some("narrow the machine's `allow_from`: a command's `allow_from` only adds to it".to_owned()),
                 );
             }
         }

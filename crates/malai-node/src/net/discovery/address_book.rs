@@ -29,7 +29,7 @@ struct Inner {
 }
 
 impl AddressBook {
-    /// Reads the file. It holds hints and nothing else: one that cannot be read is started anew.
+    /// Reads the file. It holds hints and nothing else: one that cannot be read is started again.
     pub(crate) fn load(file: &Path) -> Self {
         let known = match fs::read_text(file, CAP) {
             Ok(Some(text)) => serde_json::from_str(&text).unwrap_or_else(|error| {

@@ -56,7 +56,7 @@ impl Mdns {
         }
     }
 
-    /// Announces the endpoint's addresses as long as it is open. Whenever they change it begins anew:
+    /// Announces the endpoint's addresses as long as it is open. Whenever they change it starts again:
     /// sockets joined the groups of the networks that were there when they were made.
     pub(crate) async fn announce(&self, endpoint: Endpoint) {
         if self.reach == Reach::Loopback {

@@ -25,8 +25,7 @@ pub fn candidates(declaration: &Command, names: &Names, words: &[String]) -> Vec
         return Vec::new();
     };
     let Some(given) = after_options(declaration, before) else {
-        // The value of an option that stands before a target.
-        return Vec::new();
+        return option_before_target(declaration, names, before, current);
     };
     let mut found = match given.split_first() {
         None if current.starts_with('-') => options(declaration),
@@ -44,6 +43,43 @@ pub fn candidates(declaration: &Command, names: &Names, words: &[String]) -> Vec
     found
 }
 
+/// Whether file names fit: among a command's arguments on a target, and where `--out` wants a folder.
+pub fn wants_files(declaration: &Command, words: &[String]) -> bool {
+    let Some((_, before)) = words.split_last() else {
+        return false;
+    };
+    if before.last().is_some_and(|word| word == "--out") {
+        return true;
+    }
+    let Some([first, rest @ ..]) = after_options(declaration, before) else {
+        return false;
+    };
+    match declaration.find_subcommand(first) {
+        None => true,
+        Some(verb) if verb.get_name() == "exec" => {
+            after_options(verb, rest).is_some_and(|given| !given.is_empty())
+        }
+        Some(_) => false,
+    }
+}
+
+/// The values of an option before a target: only `--exclude` has names.
+fn option_before_target(
+    command: &Command,
+    names: &Names,
+    before: &[String],
+    current: &str,
+) -> Vec<Candidate> {
+    match before.last().and_then(|word| option(command, word)) {
+        Some(arg) if arg.get_id() == "exclude" => {
+            let mut found = targets(names, current);
+            found.retain(|candidate| candidate.text.starts_with(current));
+            found
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn after_verb(
     declaration: &Command,
     verb: &Command,
@@ -53,7 +89,7 @@ fn after_verb(
 ) -> Vec<Candidate> {
     if matches!(verb.get_name(), "exec" | "shell") && !current.starts_with('-') {
         let Some(given) = after_options(verb, before) else {
-            return Vec::new();
+            return option_before_target(verb, names, before, current);
         };
         return match (given.first(), given.get(1)) {
             (None, _) => targets(names, current),

@@ -120,3 +120,20 @@ fn each_place_has_its_own_kind_of_names() {
         assert_eq!(fits(line), expected, "{line}");
     }
 }
+
+#[test]
+fn file_names_fit_only_where_a_command_is_typed() {
+    let declaration = crate::cli::declaration();
+    for (line, expected) in [
+        ("web01.company cat /e", true),
+        ("exec web01.company cat /e", true),
+        ("man --out /u", true),
+        ("-x /e", false),
+        ("sessions end 1", false),
+        ("cluster add company web02 x", false),
+        ("web", false),
+    ] {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        assert_eq!(wants_files(&declaration, &words), expected, "{line}");
+    }
+}

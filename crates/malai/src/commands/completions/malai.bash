@@ -10,8 +10,14 @@ _malai() {
     # What stands before the last character that parts words for bash is not completed by it.
     local kept=${cur%"${cur##*[@:=]}"}
     [[ $COMP_WORDBREAKS == *"${kept: -1}"* ]] || kept=
+    # Where bash completes host names by itself, the "@" is part of the word that it replaces.
+    shopt -q hostcomplete && kept=${kept%@}
     while IFS=$'\t' read -r text about; do
         [[ $text == "$cur"* ]] && COMPREPLY+=("${text#"$kept"}")
     done < <("$1" completions --candidates -- "${words[@]:1}" 2>/dev/null)
+    # Exit code 1: file names fit.
+    if [[ ${#COMPREPLY[@]} == 0 ]] && ! "$1" completions --candidates -- "${words[@]:1}" &>/dev/null; then
+        compopt -o default 2>/dev/null
+    fi
 }
-complete -o default -F _malai malai
+complete -F _malai malai

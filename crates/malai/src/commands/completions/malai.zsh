@@ -9,7 +9,8 @@ _malai() {
     done
     if (( $#fitting )); then
         _describe 'malai' fitting
-    else
+    elif ! ${words[1]} completions --candidates -- "${(@Q)words[2,CURRENT]}" &>/dev/null; then
+        # Exit code 1: file names fit.
         _files
     fi
 }
