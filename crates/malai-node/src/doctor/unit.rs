@@ -93,10 +93,10 @@ impl Unit {
                 "ExecStart" => unit.read_command(value),
                 "User" => unit.user = Some(value.to_owned()).filter(|user| !user.is_empty()),
                 "Environment" => {
-                    let home = words(value)
+                    let mut home = words(value)
                         .into_iter()
                         .filter_map(|word| word.strip_prefix("MALAI_HOME=").map(PathBuf::from));
-                    unit.home = home.last();
+                    unit.home = home.next_back();
                 }
                 "NoNewPrivileges" => unit.no_new_privileges = value == "yes",
                 "ProtectSystem" => unit.is_strict = value == "strict",
