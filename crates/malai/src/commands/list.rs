@@ -56,6 +56,13 @@ pub fn run(home: &Home, args: &ListArgs, printer: &Printer) -> anyhow::Result<Ex
     Ok(Exit::OK)
 }
 
+/// What the daemon says of a cluster, whether this computer is a member first.
+fn notices(served: &ClusterFacts) -> Vec<String> {
+    let notices = served.notices.iter().map(|notice| &notice.text);
+    let all = served.membership_notice.iter().chain(notices);
+    all.cloned().collect()
+}
+
 fn listed(
     report: &ClusterReport,
     served: Option<&ClusterFacts>,
@@ -67,15 +74,7 @@ fn listed(
         alias: report.alias.clone(),
         managed: report.role == Some(Role::Manager),
         revision: served.and_then(|served| served.revision),
-        notices: served
-            .map(|served| {
-                served
-                    .notices
-                    .iter()
-                    .map(|notice| notice.text.clone())
-                    .collect()
-            })
-            .unwrap_or_default(),
+        notices: served.map(notices).unwrap_or_default(),
         machines: Vec::new(),
     };
     let (Some(cluster), Some(own)) = (report.cluster(), report.own_id) else {

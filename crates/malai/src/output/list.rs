@@ -109,6 +109,10 @@ impl ListedMachine {
     }
 
     fn may(&self) -> String {
+        // What the configuration here says is not what holds there.
+        if self.presence() == Presence::Refuses {
+            return "nothing: it refuses this computer".to_owned();
+        }
         let mut may = Vec::new();
         if let Some(forced) = &self.forced {
             may.push(format!("only {}", escape(forced)));
