@@ -4,12 +4,17 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use malai_cluster::{Change, Cluster, ClusterAlias, Diagnostic, MAX_CONTENT, MachineId, changes};
+use malai_cluster::{
+    Change, Cluster, ClusterAlias, ClusterId, Diagnostic, MAX_CONTENT, MachineId, Snapshot, changes,
+};
 
 use super::cluster_files::check_cluster_toml;
 use super::edit::{EditFailure, errors_first, managed, read, replace};
 use crate::home::{ClusterDir, Home, keystore};
 use crate::os::fs::{self, StoreError};
+
+/// Largest `published` that is read, in bytes: the content and its comment line.
+const MAX_PUBLISHED: u64 = MAX_CONTENT as u64 + 4096;
 
 /// What the copy is called. Hidden, and never read as a configuration.
 const COPY: &str = ".cluster.toml.edit";
@@ -39,8 +44,9 @@ pub enum Examined {
     Valid {
         /// Its text.
         text: String,
-        /// What it would change; none if only comments and layout differ.
-        changes: Vec<Change>,
+        /// What it would change; nothing if only comments and layout differ. `None` if there is nothing to compare
+        /// it with: the file was not valid, and nothing was published.
+        changes: Option<Vec<Change>>,
         /// What the check warns of.
         warnings: Vec<Diagnostic>,
     },
@@ -114,18 +120,22 @@ impl Draft {
             return Ok(Examined::Unchanged);
         }
         Ok(Examined::Valid {
-            changes: match self.cluster_before() {
-                Some(before) => changes(&before, &cluster),
-                None => Vec::new(),
-            },
+            changes: self
+                .cluster_before()
+                .map(|before| changes(&before, &cluster)),
             text,
             warnings: checked.problems,
         })
     }
 
-    /// The configuration as it was, where it was sound.
-    pub fn cluster_before(&self) -> Option<Cluster> {
-        check_cluster_toml(&self.file(), &self.original, Some(self.key)).cluster
+    /// The configuration as it was: the file's where it was sound, else what was published last.
+    fn cluster_before(&self) -> Option<Cluster> {
+        let checked = check_cluster_toml(&self.file(), &self.original, Some(self.key));
+        checked.cluster.or_else(|| {
+            let published = fs::read_text(&self.dir.published(), MAX_PUBLISHED).ok()??;
+            let snapshot = Snapshot::from_file(&ClusterId::new(self.key), &published).ok()?;
+            Some(Cluster::clone(snapshot.cluster()))
+        })
     }
 
     /// Puts the text in the file's place.
@@ -220,10 +230,21 @@ mod tests {
         let Examined::Valid { text, changes, .. } = draft.examine().unwrap() else {
             panic!("not valid");
         };
-        assert_eq!(changes.len(), 1);
+        assert_eq!(changes.map(|changes| changes.len()), Some(1));
         assert_eq!(fs::read_to_string(&file).unwrap(), before);
         draft.save(&text).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), text);
+
+        // A file that was not valid has no "before"; then all of it is new.
+        fs::write(&file, format!("{text}\n[machine.y]\n")).unwrap();
+        let (draft, _) = Draft::begin(&home, &alias).unwrap();
+        fs::write(draft.path(), &text).unwrap();
+        let examined = draft.examine().unwrap();
+        assert!(
+            matches!(examined, Examined::Valid { changes: None, .. }),
+            "{examined:?}"
+        );
+        draft.save(&text).unwrap();
 
         // Somebody else is quicker.
         let (draft, _) = Draft::begin(&home, &alias).unwrap();

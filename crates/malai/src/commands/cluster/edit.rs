@@ -9,7 +9,7 @@ use malai_cluster::Diagnostic;
 use malai_node::draft::{Draft, Examined};
 use malai_node::{Home, display_path};
 
-use super::{alias, ask, publish, show_changes, usage};
+use super::{Asked, alias, ask, publish, show_changes, usage};
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
@@ -41,11 +41,15 @@ pub(super) fn run(home: &Home, text: &str, yes: bool, printer: &Printer) -> anyh
             }
             Examined::Invalid(problems) => {
                 show_problems(&problems, printer);
-                ask("this cannot be the cluster's configuration. (e)dit again, or e(x)it without saving? [e]")
-                    .map(|answer| match answer.as_str() {
-                        "x" | "q" | "exit" => Answer::GiveUp,
-                        _ => Answer::Again,
-                    })
+                match ask(
+                    "this cannot be the cluster's configuration. (e)dit again, or e(x)it without saving? [e]",
+                ) {
+                    Asked::Line(line) if matches!(line.as_str(), "x" | "q" | "exit") => {
+                        Answer::GiveUp
+                    }
+                    Asked::Line(_) => Answer::Again,
+                    Asked::NoTerminal | Asked::End => Answer::Keep,
+                }
             }
             Examined::Valid {
                 text,
@@ -53,26 +57,34 @@ pub(super) fn run(home: &Home, text: &str, yes: bool, printer: &Printer) -> anyh
                 warnings,
             } => {
                 show_problems(&warnings, printer);
-                match changes.is_empty() {
-                    true => printer
+                let is_layout = changes.as_ref().is_some_and(Vec::is_empty);
+                match &changes {
+                    Some(_) if is_layout => printer
                         .out("Only comments or layout differ:\n   nothing is to be published\n"),
-                    false => printer.out("This would change:\n"),
+                    Some(changes) => {
+                        printer.out("This would change:\n");
+                        show_changes(changes, printer);
+                    }
+                    None => printer.out(
+                        "The file was not valid before, and nothing was published yet: all of it is new\n",
+                    ),
                 }
-                show_changes(&changes, printer);
-                let answer = match yes || changes.is_empty() {
-                    true => Some(Answer::Save),
-                    false => ask(
+                let answer = match yes || is_layout {
+                    true => Answer::Save,
+                    false => match ask(
                         "save and publish this? (y)es, (e)dit again, or e(x)it without saving? [y]",
-                    )
-                    .map(|answer| match answer.as_str() {
-                        "" | "y" | "yes" => Answer::Save,
-                        "x" | "q" | "n" | "no" | "exit" => Answer::GiveUp,
-                        _ => Answer::Again,
-                    })
-                    // An editor that is a script has nobody to ask.
-                    .or(Some(Answer::Save)),
+                    ) {
+                        // An editor that is a script leaves no terminal to ask on.
+                        Asked::NoTerminal => Answer::Save,
+                        Asked::End => Answer::Keep,
+                        Asked::Line(line) => match line.as_str() {
+                            "" | "y" | "yes" => Answer::Save,
+                            "x" | "q" | "n" | "no" | "exit" => Answer::GiveUp,
+                            _ => Answer::Again,
+                        },
+                    },
                 };
-                if matches!(answer, Some(Answer::Save)) {
+                if matches!(answer, Answer::Save) {
                     let file = draft.file();
                     draft.save(&text)?;
                     printer.out(&format!("Saved {}\n", display_path(&file)));
@@ -82,13 +94,13 @@ pub(super) fn run(home: &Home, text: &str, yes: bool, printer: &Printer) -> anyh
             }
         };
         match answer {
-            Some(Answer::Again) => {}
-            Some(Answer::GiveUp | Answer::Save) => {
+            Answer::Again => {}
+            Answer::GiveUp | Answer::Save => {
                 draft.discard();
                 printer.say("nothing was changed");
                 return Ok(Exit::FAILED);
             }
-            None => {
+            Answer::Keep => {
                 let kept = draft.keep()?;
                 printer.say(&format!(
                     "nothing was changed; the text is kept in {}",
@@ -104,6 +116,8 @@ enum Answer {
     Save,
     Again,
     GiveUp,
+    /// Nothing was said: the text is kept aside.
+    Keep,
 }
 
 fn show_problems(problems: &[Diagnostic], printer: &Printer) {

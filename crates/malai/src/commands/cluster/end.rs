@@ -5,7 +5,7 @@ use malai_cluster::ClusterAlias;
 use malai_node::{Home, Role, aside, control, display_path};
 use malai_wire::control::{Reply, Request, Rescan};
 
-use super::{alias, ask, usage};
+use super::{Asked, alias, ask, usage};
 use crate::cli::EndArgs;
 use crate::output::Printer;
 use crate::output::exit::Exit;
@@ -75,12 +75,12 @@ fn not_confirmed(
     };
     let question = format!("{consequence}. {key}. Type the cluster's name to go on:");
     match ask(&question) {
-        Some(answer) if answer == alias.as_str() => None,
-        Some(_) => {
+        Asked::Line(answer) if answer == alias.as_str() => None,
+        Asked::Line(_) | Asked::End => {
             printer.say("that is not its name; nothing was changed");
             Some(Exit::FAILED)
         }
-        None => {
+        Asked::NoTerminal => {
             printer.say(&format!(
                 "{consequence}. {key}. There is no terminal to ask on, so nothing was changed: malai cluster {verb} {alias} --yes"
             ));

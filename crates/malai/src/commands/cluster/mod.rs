@@ -109,18 +109,29 @@ fn publish(home: &Home, alias: &ClusterAlias, printer: &Printer) -> anyhow::Resu
     }
 }
 
-/// Asks a question that is answered on the terminal; `None` where there is none.
-fn ask(question: &str) -> Option<String> {
+/// What came of a question.
+enum Asked {
+    /// There is no terminal to ask on.
+    NoTerminal,
+    /// The input has ended: no answer, and no consent.
+    End,
+    /// A line, without the blanks around it.
+    Line(String),
+}
+
+/// Asks a question that is answered on the terminal.
+fn ask(question: &str) -> Asked {
     use std::io::{BufRead, Write};
     if !rustix::termios::isatty(std::io::stdin()) || !rustix::termios::isatty(std::io::stderr()) {
-        return None;
+        return Asked::NoTerminal;
     }
     let mut stderr = std::io::stderr();
-    let asked = write!(stderr, "malai: {question} ").and_then(|()| stderr.flush());
     let mut line = String::new();
-    let read = asked.and_then(|()| std::io::stdin().lock().read_line(&mut line));
-    // The end of the input is an answer, too: nothing.
-    read.ok().map(|_| line.trim().to_owned())
+    let asked = write!(stderr, "malai: {question} ").and_then(|()| stderr.flush());
+    match asked.and_then(|()| std::io::stdin().lock().read_line(&mut line)) {
+        Ok(0) | Err(_) => Asked::End,
+        Ok(_) => Asked::Line(line.trim().to_owned()),
+    }
 }
 
 /// A list as it is typed: entries with commas between them.
