@@ -19,7 +19,7 @@ use crate::peer::activity::InUse;
 use crate::peer::connection::PeerConnection;
 use crate::peer::phase::RemoteHello;
 use crate::peer::pool::PeerPool;
-use crate::peer::streams::SessionStreams;
+use crate::peer::streams::{RawStream, SessionStreams};
 
 /// How long an open may go unanswered on a healthy connection before the peer is looked for again.
 const UNANSWERED: Duration = Duration::from_millis(150);
@@ -33,8 +33,8 @@ pub(super) struct Session {
     pub(super) connection: Arc<PeerConnection>,
     pub(super) control: SendStream,
     pub(super) answers: RecvStream,
-    pub(super) stdout: oneshot::Receiver<RecvStream>,
-    pub(super) stderr: oneshot::Receiver<RecvStream>,
+    pub(super) stdout: oneshot::Receiver<RawStream>,
+    pub(super) stderr: oneshot::Receiver<RawStream>,
     pub(super) streams: SessionStreams,
     pub(super) in_use: InUse,
 }

@@ -17,6 +17,7 @@ use crate::exec::io::{self, Count, FlowError, LazySendStream, PauseGate, Sink, S
 use crate::exec::stdio::ControlEvent;
 use crate::net::framing::{self, StreamError};
 use crate::peer::connection::PeerConnection;
+use crate::peer::streams::RawStream;
 
 impl Session {
     /// Passes the streams through until the exit, and proves that nothing is missing.
@@ -238,7 +239,7 @@ pub(super) fn miscounted(machine: &str, received: u64, sent: u64) -> String {
 
 /// Passes one stream through to its end.
 async fn pass(
-    stream: oneshot::Receiver<RecvStream>,
+    stream: oneshot::Receiver<RawStream>,
     name: &'static str,
     sink: &mut Sink,
     gate: &mut PauseGate,

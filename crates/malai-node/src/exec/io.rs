@@ -4,15 +4,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
-use iroh::endpoint::{RecvStream, SendStream, WriteError};
+use iroh::endpoint::{SendStream, WriteError};
 use malai_wire::peer::StreamKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::os::fd::{self, Direction, Fd};
 use crate::peer::connection::PeerConnection;
+use crate::peer::streams::RawStream;
 
 /// Bytes moved at once. A pipe holds 64 KiB as it is made.
 const BUFFER: usize = 64 * 1024;
@@ -23,9 +23,9 @@ pub enum Source {
     /// A descriptor of the caller, or a pipe of a command.
     Fd(Fd),
     /// A raw stream of a peer.
-    Stream(RecvStream),
+    Stream(RawStream),
     /// A raw stream of a peer that begins when there is something to send.
-    Pending(oneshot::Receiver<RecvStream>),
+    Pending(oneshot::Receiver<RawStream>),
     /// Pieces, from a terminal that stays with the command line; an empty one is the end.
     Chunks(mpsc::Receiver<Vec<u8>>),
     /// Nothing: the end at once.
@@ -158,7 +158,7 @@ impl Source {
             Self::Stream(stream) => {
                 let mut buffer = Vec::with_capacity(most.min(BUFFER));
                 stream
-                    .read_buf(&mut buffer)
+                    .read(&mut buffer)
                     .await
                     .map_err(|error| FlowError::Broken(error.to_string()))?;
                 Ok(shrink(buffer))

@@ -35,7 +35,11 @@ pub const WINDOW: u32 = 1 << 18;
 
 /// Bytes that a stream may have in flight: 2 MiB are 170 Mbit/s at 100 ms. More kills the connection: of a
 /// window of 4 MiB that arrives out of order, the receiver keeps more pieces than it allows itself.
-const STREAM_WINDOW: u32 = 1 << 21;
+pub(crate) const STREAM_WINDOW: u32 = 1 << 21;
+
+/// Bytes that a connection keeps until the peer has acknowledged them: what both output streams of a session may have
+/// in flight.
+const SEND_WINDOW: u64 = 2 * STREAM_WINDOW as u64;
 
 /// Who looks up the names of iroh's public servers, for all identities: one memory of answers, and where the
 /// network is away one that asks in vain. It asks whom this computer asks. (iroh's own would go on to public
@@ -143,6 +147,7 @@ fn transport(reach: Reach) -> QuicTransportConfig {
         .max_concurrent_uni_streams(STREAMS_BEFORE_ADMISSION.into())
         .receive_window(WINDOW.into())
         .stream_receive_window(STREAM_WINDOW.into())
+        .send_window(SEND_WINDOW)
         .max_idle_timeout(GIVE_UP.try_into().ok())
         .keep_alive_interval(KEEP_ALIVE)
         .datagram_receive_buffer_size(None);

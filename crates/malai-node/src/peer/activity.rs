@@ -1,7 +1,7 @@
 //! Who uses a connection, when the peer was last heard on it, and what follows from that.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use malai_wire::{Refusal, RefusalCode};
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::net::endpoint::GIVE_UP;
+use crate::peer::windows::WindowShare;
 use crate::settings::limits::Limits;
 
 /// How long after its last use a connection counts as busy, and its peer is pinged.
@@ -33,7 +34,7 @@ pub(crate) struct Activity {
     requests: AtomicUsize,
     /// Streams that were finished and that the peer has not received to their end.
     undelivered: TaskTracker,
-    most_sessions: Mutex<u32>,
+    had_sessions: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +68,7 @@ impl Activity {
             serving: watch::Sender::new(0),
             requests: AtomicUsize::new(0),
             undelivered: TaskTracker::new(),
-            most_sessions: Mutex::new(0),
+            had_sessions: AtomicBool::new(false),
         })
     }
 
@@ -136,7 +137,7 @@ impl Activity {
 
     /// Whether a session has ever used the connection.
     pub(crate) fn had_sessions(&self) -> bool {
-        *self.most_sessions.lock() > 0
+        self.had_sessions.load(Ordering::Relaxed)
     }
 
     /// Whether a request is under way, of either side, a session uses the connection, or a stream is still to be
@@ -147,18 +148,12 @@ impl Activity {
             || !self.undelivered.is_empty()
     }
 
-    /// Counts a session. `grow` is called with the number of sessions where there were never as many, by one
-    /// caller at a time.
-    pub(crate) fn session(self: &Arc<Self>, grow: impl FnOnce(u32)) -> InUse {
+    /// Counts a session, which keeps its share of the window.
+    pub(crate) fn session(self: &Arc<Self>, share: Option<WindowShare>) -> InUse {
         self.sessions.send_modify(|sessions| *sessions += 1);
-        let sessions = u32::try_from(self.sessions()).unwrap_or(u32::MAX);
-        let mut most = self.most_sessions.lock();
-        if sessions > *most {
-            *most = sessions;
-            grow(sessions);
-        }
+        self.had_sessions.store(true, Ordering::Relaxed);
         self.used_locally();
-        InUse(self.clone())
+        InUse(self.clone(), share)
     }
 
     /// Counts a request, of either side.
@@ -202,7 +197,10 @@ async fn wait_for_zero(count: &watch::Sender<usize>) {
 
 /// A session that uses the connection.
 #[derive(Debug)]
-pub struct InUse(Arc<Activity>);
+pub struct InUse(
+    Arc<Activity>,
+    #[expect(dead_code, reason = "held")] Option<WindowShare>,
+);
 
 /// A request under way: the connection is not closed to make room for others.
 #[derive(Debug)]
@@ -300,7 +298,7 @@ mod tests {
             let verdicts =
                 [(true, false), (false, true), (false, false)].map(|(session, request)| {
                     let (activity, now) = later();
-                    let _session = session.then(|| activity.session(|_| ()));
+                    let _session = session.then(|| activity.session(None));
                     let _request = request.then(|| activity.request());
                     set_idle(&activity, now, idle, idle_locally);
                     in_a_word(activity.verdict(now, &limits, duplicate))
@@ -334,26 +332,11 @@ mod tests {
         assert!(activity.is_lost(heard + GIVE_UP + seconds(5)));
     }
 
-    #[test]
-    fn the_window_grows_only_with_more_sessions_than_ever() {
-        let activity = Activity::new(Instant::now());
-        let mut grown = Vec::new();
-        assert!(!activity.had_sessions());
-        let first = activity.session(|sessions| grown.push(sessions));
-        let second = activity.session(|sessions| grown.push(sessions));
-        drop((first, second));
-        assert_eq!((activity.sessions(), activity.had_sessions()), (0, true));
-        let _first = activity.session(|sessions| grown.push(sessions));
-        let _second = activity.session(|sessions| grown.push(sessions));
-        let _third = activity.session(|sessions| grown.push(sessions));
-        assert_eq!(grown, [1, 2, 3]);
-    }
-
     #[tokio::test]
     async fn guards_count_until_they_are_dropped() {
         let activity = Activity::new(Instant::now());
         let (session, request, serving) = (
-            activity.session(|_| ()),
+            activity.session(None),
             activity.request(),
             activity.serving(),
         );

@@ -9,3 +9,4 @@ pub(crate) mod liveness;
 pub(crate) mod phase;
 pub(crate) mod pool;
 pub(crate) mod streams;
+pub(crate) mod windows;

@@ -2,19 +2,48 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::io;
 use std::sync::Arc;
 
 use iroh::endpoint::RecvStream;
 use malai_wire::peer::StreamKind;
 use parking_lot::Mutex;
+use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
+
+use crate::peer::windows::Windows;
+
+/// A raw stream that has arrived. What is read of it makes room for more.
+#[derive(Debug)]
+pub struct RawStream {
+    stream: RecvStream,
+    windows: Arc<Windows>,
+}
+
+impl RawStream {
+    /// A stream behind its head.
+    pub(crate) fn new(stream: RecvStream, windows: Arc<Windows>) -> Self {
+        Self { stream, windows }
+    }
+
+    /// Reads what has arrived, as far as the buffer has room; nothing at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// The stream or its connection broke off.
+    pub(crate) async fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        let count = self.stream.read_buf(buffer).await?;
+        self.windows.read(count as u64);
+        Ok(())
+    }
+}
 
 /// The raw streams of one direction of a connection, by session. Dropping a stream refuses it.
 ///
 /// A session has started on the side that receives its streams before the other side sends any: a stream for another
 /// session was not asked for, and nothing is kept of it.
 #[derive(Debug)]
-pub(crate) struct StreamRouter<S = RecvStream>(Arc<Mutex<Inner<S>>>);
+pub(crate) struct StreamRouter<S = RawStream>(Arc<Mutex<Inner<S>>>);
 
 #[derive(Debug)]
 struct Inner<S> {
@@ -46,7 +75,7 @@ impl<S> Default for StreamRouter<S> {
 /// The streams of one session, as long as it lives. Those that it did not ask for are refused when this
 /// is dropped, and so are those that arrive later.
 #[derive(Debug)]
-pub(crate) struct SessionStreams<S = RecvStream> {
+pub(crate) struct SessionStreams<S = RawStream> {
     router: StreamRouter<S>,
     session: u64,
 }

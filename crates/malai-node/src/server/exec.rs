@@ -31,12 +31,13 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
     let limiter = &connection.cluster_state.node.limiter;
     let begun = match opened(connection, &mut recv).await {
         // Counted before it is judged, so that what was allowed also runs.
-        Ok((open, room)) => limiter
-            .session(connection.peer)
-            .map(|slot| (open, room, slot)),
+        Ok((open, room)) => limiter.session(connection.peer).and_then(|slot| {
+            let share = connection.share_for_peer(open.stdin)?;
+            Ok((open, room, slot, share))
+        }),
         Err(refusal) => Err(refusal),
     };
-    let (open, room, _place) = match begun {
+    let (open, room, _slot, share) = match begun {
         Ok(begun) => begun,
         Err(refusal) => {
             // What is still to come of a long one is not wanted; its sender looks for the answer then.
@@ -54,6 +55,7 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
         Err(refusal) => return refuse(connection, &mut send, refusal).await,
     };
     drop(room);
+    let in_use = connection.in_use_by_peer(share);
     let serving = connection.serving();
     if framing::write(&mut send, &FromServer::Accepted)
         .await
@@ -62,6 +64,7 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
         return;
     }
     let (answer, cleanup) = execute(connection, granted, &open, recv, streams).await;
+    drop(in_use);
     if let Some(answer) = answer
         && framing::write(&mut send, &answer).await.is_ok()
     {
@@ -145,7 +148,6 @@ async fn execute(
     };
     let (nudge_sender, events) = mpsc::channel(16);
     let gone = CancellationToken::new();
-    let _in_use = connection.in_use();
     let run = process::run(
         &connection.cluster_state,
         granted,

@@ -90,6 +90,10 @@ limits! {
         "Argument lists over 16 KiB that are arriving at once: no more is kept of them than this. Further ones wait for their turn, `opening_seconds` at the most, and are then refused."
     inflight_request_bytes_per_peer: "bytes" = 8_388_608, 6_307_840 => 1_073_741_824;
         "The same, of one member."
+    receive_bytes: "bytes" = 536_870_912, 4_194_304 => 4_294_967_295;
+        "What may be on its way to commands of other machines, sent and not read by them yet: 2 MiB for the input of each. Further commands with an input are refused."
+    receive_bytes_per_peer: "bytes" = 268_435_456, 2_097_152 => 4_294_967_295;
+        "The same, of one member, on all its connections. What a connection was granted for commands that have ended counts until it is used."
     opening_seconds: "seconds" = 10, 1 => 120;
         "How long a member may take to say what a stream is for, its argument list included."
     fetches: "downloads" = 2, 1 => 64;

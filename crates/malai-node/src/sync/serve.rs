@@ -22,6 +22,8 @@ pub(crate) async fn give(
     else {
         return;
     };
+    // Nothing else is expected, and nothing is kept of it.
+    let _ = recv.stop(0u32.into());
     let written = match authorize::fetch(&connection.cluster_state, &connection.peer) {
         Ok(granted) => {
             let frame = connection.cluster_state.encoded(granted.into_inner());
@@ -47,6 +49,7 @@ pub(crate) async fn compare(
     else {
         return;
     };
+    let _ = recv.stop(0u32.into());
     let answer = match authorize::compare(&connection.cluster_state, &connection.peer) {
         Ok(granted) => answer(connection, theirs, granted).await,
         Err(refusal) => Compare::Refused(refusal),

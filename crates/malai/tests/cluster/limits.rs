@@ -6,9 +6,11 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use malai_cluster::{MachineId, SecretSeed};
+use malai_node::framing;
 use malai_wire::RefusalCode;
+use malai_wire::frame::{self, Tagged};
 use malai_wire::peer::RequestKind;
-use malai_wire::peer::exec::FromServer;
+use malai_wire::peer::exec::{Action, FromClient, FromServer, Open};
 
 use crate::harness::{Cluster, Home, finish, until};
 use crate::peer::{self, Peer, open, stranger};
@@ -67,6 +69,45 @@ fn sessions_in_all_and_of_one_member() {
     until("a free place", || {
         boss.run(&["web01.company", "true"]).code == 0
     });
+}
+
+/// What one member may have on its way here, on all its connections.
+#[test]
+fn inputs_of_one_member() {
+    let (cluster, target, rogue) = cluster_with("receive_bytes_per_peer = 4194304\n");
+    let cat = Open {
+        request: Action::Exec(vec![b"cat".to_vec()]).into(),
+        stdin: true,
+        terminal: None,
+    };
+    let cat = FromClient::Open(cat).to_frame();
+    let cat = [vec![RequestKind::Exec as u8], cat].concat();
+    // What is held keeps its command running.
+    let ask = async |peer: &Peer| {
+        let (send, mut recv) = peer.ask(&cat).await.unwrap();
+        let answer: Result<FromServer, _> =
+            framing::expect(&mut recv, frame::SMALL, crate::harness::PATIENCE).await;
+        ((send, recv), answer.map_err(|error| error.to_string()))
+    };
+    peer::run(async {
+        let (one, two) = (member(&rogue, &target).await, member(&rogue, &target).await);
+        let (held_by_one, answer) = ask(&one).await;
+        assert_eq!(answer, Ok(FromServer::Accepted));
+        let (_held_by_two, answer) = ask(&two).await;
+        assert_eq!(answer, Ok(FromServer::Accepted));
+        let (_, answer) = ask(&two).await;
+        assert!(refusal(answer, "receive_bytes_per_peer = 4194304"));
+        // Without an input nothing is kept.
+        assert_eq!(two.exec(&["true"]).await, Ok(FromServer::Accepted));
+        // The next command on the same connection has what was granted before.
+        drop(held_by_one);
+        until_async(async || ask(&one).await.1 == Ok(FromServer::Accepted)).await;
+        // With the connection it is given back.
+        one.close().await;
+        until_async(async || ask(&two).await.1 == Ok(FromServer::Accepted)).await;
+        two.close().await;
+    });
+    assert_eq!(cluster.manager.run(&["web01.company", "true"]).clean(), "");
 }
 
 /// Whether an answer is the refusal that names this limit.

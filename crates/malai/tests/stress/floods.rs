@@ -201,6 +201,39 @@ impl Flood {
                     peer.close().await;
                 }
             }
+            "streams without sessions, after sessions that have left" => {
+                let open = [&[RequestKind::Exec as u8][..], &open(&["sleep", "60"])].concat();
+                let mut all = JoinSet::new();
+                for _ in 0..8 {
+                    let peer = self.member().await;
+                    let mut sessions = Vec::new();
+                    for _ in 0..16 {
+                        let Some((send, mut recv)) = peer.ask(&open).await else {
+                            break;
+                        };
+                        let _ = recv.read_exact(&mut [0; 5]).await;
+                        sessions.push((send, recv));
+                    }
+                    drop(sessions);
+                    let flood = self.clone();
+                    all.spawn(async move {
+                        let mut streams = JoinSet::new();
+                        for session in 0..64u64 {
+                            let connection = peer.connection.clone();
+                            streams.spawn(async move {
+                                let Ok(mut send) = connection.open_uni().await else {
+                                    return;
+                                };
+                                let head = raw_head(StreamKind::Stdin, 400_000 + session * 4);
+                                let _ = send.write_all(&head).await;
+                                while send.write_all(&[7; 64 * 1024]).await.is_ok() {}
+                            });
+                        }
+                        flood.wait().await;
+                    });
+                }
+                all.join_all().await;
+            }
             "raw streams for sessions that never come" => {
                 let mut peers = Vec::new();
                 for _ in 0..20 {
@@ -387,6 +420,7 @@ fn a_daemon_under_a_flood_answers_and_stays_small() {
         "streams opened and reset",
         "unknown kinds of streams",
         "raw streams for sessions that never come",
+        "streams without sessions, after sessions that have left",
         "long argument lists",
         "configurations that nobody reads",
         "more sessions than allowed",

@@ -41,6 +41,8 @@ pub struct Limiter {
     /// Commands of this computer's own command lines.
     pub(crate) local_sessions: Arc<KeyedCounter<()>>,
     requests: Arc<KeyedCounter<MachineId>>,
+    /// Bytes that may be on their way here for members' commands.
+    receive: Arc<KeyedCounter<MachineId>>,
     inflight: Mutex<InboundBuffers>,
     /// Turns of peers that are not known to be members, and of members.
     fetches: Mutex<[Arc<Semaphore>; 2]>,
@@ -59,6 +61,7 @@ impl Limiter {
             sessions: Arc::default(),
             local_sessions: Arc::default(),
             requests: Arc::default(),
+            receive: Arc::default(),
             logged: Mutex::default(),
         }
     }
@@ -166,6 +169,26 @@ impl Limiter {
             .map_err(|full| match full {
                 Full::All => self.refused("sessions", most),
                 Full::PerKey => self.refused("sessions_per_peer", per_peer),
+            })
+    }
+
+    /// Reserves what the input of a member's command may have on its way here, unread.
+    ///
+    /// # Errors
+    ///
+    /// The limit is reached.
+    pub(crate) fn receive_buffer(
+        &self,
+        peer: MachineId,
+        bytes: u32,
+    ) -> Result<CountGuard<MachineId>, Refusal> {
+        let limits = self.limits();
+        let (most, per_peer) = (limits.receive_bytes, limits.receive_bytes_per_peer);
+        self.receive
+            .enter(peer, bytes as usize, most as usize, per_peer as usize)
+            .map_err(|full| match full {
+                Full::All => self.refused("receive_bytes", most),
+                Full::PerKey => self.refused("receive_bytes_per_peer", per_peer),
             })
     }
 

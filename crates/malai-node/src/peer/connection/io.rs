@@ -14,7 +14,7 @@ use super::PeerConnection;
 use crate::net::framing::{self, MESSAGE_TIMEOUT, StreamError};
 use crate::os::clock::BoundedInstant;
 use crate::peer::phase::RemoteHello;
-use crate::peer::streams::SessionStreams;
+use crate::peer::streams::{RawStream, SessionStreams};
 
 /// A request that the peer has opened.
 #[derive(Debug)]
@@ -26,6 +26,9 @@ pub(crate) struct IncomingRequest {
     /// The raw streams that belong to it.
     pub(crate) streams: SessionStreams,
 }
+
+/// Streams whose beginning is read at once. Further ones wait.
+const MAX_HEADS: usize = 32;
 
 impl PeerConnection {
     /// Sends this side's hello. What else is sent waits for it.
@@ -118,7 +121,7 @@ impl PeerConnection {
         let mut heads = JoinSet::new();
         loop {
             tokio::select! {
-                stream = self.connection.accept_uni() => match stream {
+                stream = self.connection.accept_uni(), if heads.len() < MAX_HEADS => match stream {
                     Ok(stream) => drop(heads.spawn(self.clone().route(stream))),
                     Err(_) => break,
                 },
@@ -136,9 +139,13 @@ impl PeerConnection {
         match tokio::time::timeout(patience, read_head(&mut stream)).await {
             Ok(Some(Head::Hello(hello))) => self.on_hello(hello),
             Ok(Some(Head::Raw(StreamKind::Stdin, session))) => {
+                let stream = RawStream::new(stream, self.windows.clone());
                 self.inbound.deliver(StreamKind::Stdin, session, stream);
             }
-            Ok(Some(Head::Raw(kind, session))) => self.outbound.deliver(kind, session, stream),
+            Ok(Some(Head::Raw(kind, session))) => {
+                let stream = RawStream::new(stream, self.windows.clone());
+                self.outbound.deliver(kind, session, stream);
+            }
             Ok(None) | Err(_) => {
                 let refusal =
                     Refusal::new(RefusalCode::Protocol, "a stream without a known beginning");

@@ -23,15 +23,12 @@ use crate::node::sessions::PathInfo;
 use crate::peer::activity::{Activity, InUse, Occupied, Serving};
 use crate::peer::phase::{Phase, RemoteHello};
 use crate::peer::streams::StreamRouter;
+use crate::peer::windows::{WindowShare, Windows};
 
 pub(crate) use io::IncomingRequest;
 
 /// Heard from within this time, a peer is taken to be there: a request is sent without asking first.
 pub(crate) const LIVENESS_WINDOW: Duration = Duration::from_millis(1_600);
-
-/// Bytes that each session adds to what a peer may have in flight: more than the windows of its
-/// streams, so that one that nobody reads does not hold up another.
-const WINDOW_OF_SESSION: u32 = 1 << 22;
 
 /// How long a peer may take to receive what was sent before the connection is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,6 +52,8 @@ pub struct PeerConnection {
     is_watched: AtomicBool,
 
     // What goes over it.
+    /// How much the peer may have on its way.
+    windows: Arc<Windows>,
     /// Streams of the requests that this side makes.
     outbound: StreamRouter,
     /// Streams of the requests that the peer makes.
@@ -79,7 +78,9 @@ impl PeerConnection {
         peer: MachineId,
         own_endpoint: Option<Endpoint>,
     ) -> Arc<Self> {
+        let limiter = cluster_state.node.limiter.clone();
         Arc::new(Self {
+            windows: Windows::new(connection.clone(), peer, limiter),
             cluster_state,
             peer,
             connection,
@@ -141,7 +142,7 @@ impl PeerConnection {
         self.connection
             .set_max_concurrent_bi_streams(requests.into());
         self.connection
-            .set_max_concurrent_uni_streams((4 * requests).into());
+            .set_max_concurrent_uni_streams((2 * requests).into());
     }
 
     /// Whether the peer is known to be a member.
@@ -197,14 +198,23 @@ impl PeerConnection {
         self.activity.serving()
     }
 
-    /// Marks the connection as used by a session, and lets the peer send as much as its sessions need. The window
-    /// is never made smaller again: QUIC cannot take back what it has granted, and would grant more each time.
+    /// Marks the connection as used by a session of this side, and lets the peer send as much as that needs.
     pub fn in_use(&self) -> InUse {
-        self.activity.session(|sessions| {
-            let window = WINDOW_OF_SESSION.saturating_mul(sessions);
-            self.connection
-                .set_receive_window(window.saturating_add(endpoint::WINDOW).into());
-        })
+        self.activity.session(Some(self.windows.outbound()))
+    }
+
+    /// Marks the connection as used by a session of the peer's, and lets it send its input.
+    pub(crate) fn in_use_by_peer(&self, share: WindowShare) -> InUse {
+        self.activity.session(Some(share))
+    }
+
+    /// The share of the window that a session of the peer's needs.
+    ///
+    /// # Errors
+    ///
+    /// The limit of what members may have on their way here is reached.
+    pub(crate) fn share_for_peer(&self, has_input: bool) -> Result<WindowShare, Refusal> {
+        self.windows.inbound(has_input)
     }
 
     /// Sessions that use the connection now.

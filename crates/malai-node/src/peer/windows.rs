@@ -1,0 +1,259 @@
+//! How much a peer may have on its way on a connection, sent and not read yet: what its sessions need now.
+
+use std::sync::Arc;
+
+use iroh::endpoint::Connection;
+use malai_cluster::MachineId;
+use malai_wire::Refusal;
+use parking_lot::Mutex;
+
+use crate::net::endpoint::{STREAM_WINDOW, WINDOW};
+use crate::node::limits::{CountGuard, Limiter};
+
+/// A grown window is announced in steps of this size at the least: each is a frame to the peer.
+const STEP: u64 = 64 * 1024;
+
+/// The receive window of one connection.
+#[derive(Debug)]
+pub(crate) struct Windows {
+    connection: Connection,
+    peer: MachineId,
+    limiter: Arc<Limiter>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    window: ReceiveWindow,
+    /// What sessions of this side need.
+    outbound: u64,
+    /// What sessions of the peer's need.
+    inbound: u64,
+    /// What is reserved for the peer's sessions, a stream's window each. It is kept until what the peer was granted
+    /// has been used up.
+    reserved: Vec<CountGuard<MachineId>>,
+}
+
+/// A session's share of the window, until dropped.
+#[derive(Debug)]
+pub(crate) struct WindowShare {
+    windows: Arc<Windows>,
+    outbound: u64,
+    inbound: u64,
+}
+
+impl Windows {
+    /// The windows of a connection that has no sessions.
+    pub(crate) fn new(connection: Connection, peer: MachineId, limiter: Arc<Limiter>) -> Arc<Self> {
+        Arc::new(Self {
+            connection,
+            peer,
+            limiter,
+            state: Mutex::new(State {
+                window: ReceiveWindow::new(WINDOW.into()),
+                outbound: 0,
+                inbound: 0,
+                reserved: Vec::new(),
+            }),
+        })
+    }
+
+    /// The share of a session that this side opens: both its output streams', so that one that is not read does not
+    /// hold up another.
+    pub(crate) fn outbound(self: &Arc<Self>) -> WindowShare {
+        let mut state = self.state.lock();
+        self.share(&mut state, 2 * u64::from(STREAM_WINDOW), 0)
+    }
+
+    /// The share of a session of the peer's: its input's, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// The limit of what members may have on their way here is reached.
+    pub(crate) fn inbound(self: &Arc<Self>, has_input: bool) -> Result<WindowShare, Refusal> {
+        let mut state = self.state.lock();
+        if !has_input {
+            return Ok(self.share(&mut state, 0, 0));
+        }
+        let stream = u64::from(STREAM_WINDOW);
+        if state.reserved_bytes() < state.inbound + stream {
+            let reserved = self.limiter.receive_buffer(self.peer, STREAM_WINDOW)?;
+            state.reserved.push(reserved);
+        }
+        Ok(self.share(&mut state, 0, stream))
+    }
+
+    fn share(self: &Arc<Self>, state: &mut State, outbound: u64, inbound: u64) -> WindowShare {
+        state.outbound += outbound;
+        state.inbound += inbound;
+        self.update(state, 0);
+        WindowShare {
+            windows: self.clone(),
+            outbound,
+            inbound,
+        }
+    }
+
+    /// So many bytes of a raw stream have been read.
+    pub(crate) fn read(&self, bytes: u64) {
+        let mut state = self.state.lock();
+        if !state.window.is_settled() {
+            self.update(&mut state, bytes);
+        }
+    }
+
+    fn update(&self, state: &mut State, read: u64) {
+        let target = u64::from(WINDOW) + state.outbound + state.inbound;
+        if let Some(window) = state.window.update(target, read) {
+            let window = u32::try_from(window).unwrap_or(u32::MAX);
+            self.connection.set_receive_window(window.into());
+        }
+        // What was granted cannot be taken back, so it stays reserved until the peer has used it.
+        let granted = state.window.allowance - u64::from(WINDOW);
+        let needed = granted.saturating_sub(state.outbound).max(state.inbound);
+        while state.reserved_bytes() >= needed + u64::from(STREAM_WINDOW) {
+            state.reserved.pop();
+        }
+    }
+}
+
+impl State {
+    fn reserved_bytes(&self) -> u64 {
+        self.reserved.len() as u64 * u64::from(STREAM_WINDOW)
+    }
+}
+
+impl Drop for WindowShare {
+    fn drop(&mut self) {
+        let mut state = self.windows.state.lock();
+        state.outbound -= self.outbound;
+        state.inbound -= self.inbound;
+        self.windows.update(&mut state, 0);
+    }
+}
+
+/// What QUIC has granted. A window that is made smaller takes nothing back: the peer's next bytes, as they are read,
+/// do not earn it new ones until the difference is paid. One that is made larger again before that would be granted
+/// twice, so it grows as the difference is paid.
+#[derive(Debug)]
+struct ReceiveWindow {
+    /// The window as QUIC has it.
+    window: u64,
+    /// The most that the peer may have unread now. Above the window by what is still to be paid.
+    allowance: u64,
+    target: u64,
+}
+
+impl ReceiveWindow {
+    fn new(window: u64) -> Self {
+        Self {
+            window,
+            allowance: window,
+            target: window,
+        }
+    }
+
+    /// Whether the window is what it should be, and nothing is to be paid.
+    fn is_settled(&self) -> bool {
+        self.window == self.target && self.allowance == self.window
+    }
+
+    /// Another target, and bytes that were read. Returns the window that QUIC is to be given, if it changes.
+    fn update(&mut self, target: u64, read: u64) -> Option<u64> {
+        self.target = target;
+        self.allowance -= read.min(self.allowance - self.window);
+        if target < self.window {
+            self.window = target;
+            return Some(target);
+        }
+        let missing = target - self.window;
+        let growth = missing.min(target.saturating_sub(self.allowance));
+        if growth < STEP.min(missing) || growth == 0 {
+            return None;
+        }
+        self.window += growth;
+        self.allowance += growth;
+        Some(self.window)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ReceiveWindow;
+
+    /// Flow control as noq does it.
+    #[derive(Debug)]
+    struct Quic {
+        window: u64,
+        /// What the peer may have sent in all, and what was read of it.
+        granted: u64,
+        read: u64,
+        debt: u64,
+    }
+
+    impl Quic {
+        fn set_window(&mut self, window: u64) {
+            if window > self.window {
+                self.granted += window - self.window;
+            } else {
+                self.debt += self.window - window;
+            }
+            self.window = window;
+        }
+
+        fn read(&mut self, bytes: u64) {
+            self.read += bytes;
+            self.granted += bytes - bytes.min(self.debt);
+            self.debt -= bytes.min(self.debt);
+        }
+    }
+
+    const MIB: u64 = 1 << 20;
+
+    /// Numbers that look random, the same in each run.
+    fn numbers() -> impl FnMut(u64) -> u64 {
+        let mut state = 7_u64;
+        move |below| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % below
+        }
+    }
+
+    #[test]
+    fn the_peer_never_gets_more_than_the_largest_target_and_in_the_end_what_is_needed() {
+        let mut number = numbers();
+        for _ in 0..1_000 {
+            let mut ours = ReceiveWindow::new(MIB);
+            let mut quic = Quic {
+                window: MIB,
+                granted: MIB,
+                read: 0,
+                debt: 0,
+            };
+            let (mut most, mut last) = (MIB, MIB);
+            let step = |quic: &mut Quic, ours: &mut ReceiveWindow, target, read| {
+                quic.read(read);
+                if let Some(window) = ours.update(target, read) {
+                    quic.set_window(window);
+                }
+                assert_eq!(ours.allowance, quic.granted - quic.read);
+            };
+            for _ in 0..=number(40) {
+                last = (1 + number(20)) * MIB;
+                most = most.max(last);
+                let read = number(8 * MIB).min(quic.granted - quic.read);
+                step(&mut quic, &mut ours, last, read);
+                assert!(quic.granted - quic.read <= most);
+            }
+            // What flows pays for the changes.
+            for _ in 0..200 {
+                let read = quic.granted - quic.read;
+                step(&mut quic, &mut ours, last, read);
+            }
+            assert_eq!((quic.window, quic.granted - quic.read), (last, last));
+            assert!(ours.is_settled());
+        }
+    }
+}
