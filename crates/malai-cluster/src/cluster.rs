@@ -25,8 +25,8 @@ pub use edit::{
     forget_alias, remove_machine, rename_machine,
 };
 pub use limits::{
-    MAX_COMMAND_LINE, MAX_COMMANDS, MAX_CONTENT, MAX_ENTRIES, MAX_FOREIGN_IDS, MAX_GROUP_DEPTH,
-    MAX_GROUPS, MAX_MACHINES,
+    MAX_COMMAND_LINE, MAX_COMMANDS, MAX_CONTENT, MAX_ENTRIES, MAX_ENV_PATTERNS, MAX_FOREIGN_IDS,
+    MAX_GROUP_DEPTH, MAX_GROUPS, MAX_MACHINES, MAX_USERS,
 };
 pub use locate::{Location, locate, locate_in_content, locate_span};
 pub(crate) use render::key;

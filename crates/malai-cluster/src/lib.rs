@@ -30,10 +30,11 @@ pub use address::{
 pub use allow::AllowList;
 pub use cluster::{
     Change, Checked, Cluster, ContentError, EditError, FORMAT, ListChange, Location,
-    MAX_COMMAND_LINE, MAX_COMMANDS, MAX_CONTENT, MAX_ENTRIES, MAX_FOREIGN_IDS, MAX_GROUP_DEPTH,
-    MAX_GROUPS, MAX_MACHINES, MachineChange, UserChange, add_machine, change_machine, changes,
-    check, follow_alias, forget_alias, initial_document, locate, locate_in_content, locate_span,
-    machine_section, read_content, remove_machine, rename_machine, without_consequences,
+    MAX_COMMAND_LINE, MAX_COMMANDS, MAX_CONTENT, MAX_ENTRIES, MAX_ENV_PATTERNS, MAX_FOREIGN_IDS,
+    MAX_GROUP_DEPTH, MAX_GROUPS, MAX_MACHINES, MAX_USERS, MachineChange, UserChange, add_machine,
+    change_machine, changes, check, follow_alias, forget_alias, initial_document, locate,
+    locate_in_content, locate_span, machine_section, read_content, remove_machine, rename_machine,
+    without_consequences,
 };
 pub use command::Command;
 pub use diagnostic::{Diagnostic, SHOWN_LINE, Severity, nearest};

@@ -68,6 +68,27 @@ fn commands(count: usize) -> String {
     ))
 }
 
+/// Forced commands of one machine, whose own list counts for each of them.
+fn forced(who: &str, groups: &str) -> String {
+    let list: Vec<String> = match who {
+        "g" => (0..8_000).map(|n| format!("\"g{n:06}\"")).collect(),
+        who => vec![format!("\"{who}\"")],
+    };
+    let id = SecretSeed::from_bytes([2; 32]).id();
+    let command = |n| format!("\n[machine.m.command.c{n:06}]\nforced = true\n");
+    let commands: String = (0..50_000).map(command).collect();
+    let list = list.join(", ");
+    content(&format!(
+        "{groups}\n[machine.m]\nallow_from = [{list}]\nid52 = \"{id}\"\n{commands}"
+    ))
+}
+
+/// Names of users, each once.
+fn users(count: usize) -> String {
+    let names: Vec<_> = (0..count).map(|n| format!("\"u{n}\"")).collect();
+    names.join(", ")
+}
+
 /// A command entry with these lines.
 fn command(name: &str, line: &str) -> String {
     machine(&format!("ID\n\n[machine.m.command.{name}]\n{line}"))
@@ -131,6 +152,31 @@ const TRIES: &[Try] = &[
         "as many commands as there may be",
         || commands(MAX_COMMANDS),
         "",
+    ),
+    (
+        "forced commands, each for everybody",
+        || forced("*", ""),
+        "are both forced",
+    ),
+    (
+        "forced commands, each for the same empty groups",
+        || forced("g", &(0..8_000).map(|n| group(n, &[])).collect::<String>()),
+        "have too many members",
+    ),
+    (
+        "users",
+        || machine(&format!("ID\nusername = [{}]\n", users(400_000))),
+        "more than 64 users",
+    ),
+    (
+        "variables",
+        || {
+            machine(&format!(
+                "accept_env = [{}]\nID\n",
+                list(MAX_ENTRIES - 1).replace('m', "M")
+            ))
+        },
+        "more than 256 variables",
     ),
     (
         "words",

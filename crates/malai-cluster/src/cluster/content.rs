@@ -11,7 +11,7 @@ use super::document::{
     CommandSection, Document, GroupSection, List, MachineSection, Spanned, command_words,
     is_cluster_name,
 };
-use super::limits::Counts;
+use super::limits::{Counts, MAX_ENV_PATTERNS, MAX_USERS};
 use super::{FORMAT, render::key};
 use crate::environment::EnvPattern;
 use crate::identity::MachineId;
@@ -171,6 +171,10 @@ impl<'t> Reader<'t> {
             let user = UserName::parse(&text).map_err(|error| problem(place, error.to_string()))?;
             return Ok(vec![user]);
         };
+        if let Some(entry) = entries.get(MAX_USERS) {
+            let what = format!("more than {MAX_USERS} users");
+            return Err(problem(entry.span.clone(), what));
+        }
         let mut users: Vec<UserName> = Vec::with_capacity(entries.len());
         for entry in entries {
             let user = UserName::parse(entry.value);
@@ -187,6 +191,10 @@ impl<'t> Reader<'t> {
         let Some(list) = self.list("accept_env")? else {
             return Ok(None);
         };
+        if let Some(entry) = list.entries.get(MAX_ENV_PATTERNS) {
+            let what = format!("more than {MAX_ENV_PATTERNS} variables");
+            return Err(problem(entry.span.clone(), what));
+        }
         let pattern = |entry: Spanned<&str>| {
             EnvPattern::parse(entry.value).map_err(|error| problem(entry.span, error.to_string()))
         };

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
-use super::limits::MAX_COMMAND_LINE;
+use super::limits::{MAX_COMMAND_LINE, MAX_ENV_PATTERNS, MAX_USERS};
 use crate::command::Words;
 use crate::diagnostic::{Report, quoted};
 use crate::environment::EnvPattern;
@@ -391,6 +391,11 @@ impl<'t> Reader<'t, '_, '_> {
                 Some(help.to_owned()),
             );
         }
+        if list.entries.len() > MAX_USERS {
+            let message = format!("`username` names more than {MAX_USERS} users");
+            self.error(value.span(), message, None);
+            return Vec::new();
+        }
         let mut users: Vec<UserName> = Vec::new();
         for entry in list.entries.iter().filter(|entry| !entry.value.is_empty()) {
             match UserName::parse(entry.value) {
@@ -415,6 +420,12 @@ impl<'t> Reader<'t, '_, '_> {
         for entry in &list.entries {
             for text in entry.value.split_ascii_whitespace() {
                 match EnvPattern::parse(text) {
+                    Ok(_) if patterns.len() == MAX_ENV_PATTERNS => {
+                        let most = MAX_ENV_PATTERNS;
+                        let message = format!("`accept_env` has more than {most} entries");
+                        self.error(entry.span.clone(), message, None);
+                        return None;
+                    }
                     Ok(pattern) => patterns.push(pattern),
                     Err(problem) => {
                         let message = format!("{}: {problem}", quoted(text));

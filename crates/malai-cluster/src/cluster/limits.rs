@@ -25,6 +25,12 @@ pub const MAX_FOREIGN_IDS: usize = 65_536;
 /// How many groups may lie in one another, the outermost counted.
 pub const MAX_GROUP_DEPTH: usize = 100;
 
+/// The most users in a `username`.
+pub const MAX_USERS: usize = 64;
+
+/// The most entries of an `accept_env`: each is compared with each variable of a request.
+pub const MAX_ENV_PATTERNS: usize = 256;
+
 /// The most bytes of a command entry's `command`.
 pub const MAX_COMMAND_LINE: usize = 16 << 10;
 
@@ -86,7 +92,11 @@ fn counted(document: &Document<'_>) -> Result<(), String> {
     }
     for machine in &document.machines {
         counts.machine()?;
-        for list in [&machine.allow_from, &machine.allow_shell] {
+        for list in [
+            &machine.allow_from,
+            &machine.allow_shell,
+            &machine.allow_files,
+        ] {
             counts.entries(list.as_ref().map_or(0, |list| list.entries.len()))?;
         }
         for command in &machine.commands {

@@ -127,12 +127,15 @@ impl Asked<'_> {
             .commands()
             .iter()
             .filter(|command| command.is_forced());
-        forced.find(|command| {
-            let list = command.allow_from().or(self.machine.allow_from());
-            list.is_some_and(|list| {
-                list.matching(self.member, self.cluster.group_table())
-                    .is_some()
-            })
+        let holds = |list: &AllowList| {
+            let groups = self.cluster.group_table();
+            list.matching(self.member, groups).is_some()
+        };
+        // The machine's own list is looked at once, however many commands have none.
+        let mut by_machine = None;
+        forced.find(|command| match command.allow_from() {
+            Some(list) => holds(list),
+            None => *by_machine.get_or_insert_with(|| self.machine.allow_from().is_some_and(holds)),
         })
     }
 

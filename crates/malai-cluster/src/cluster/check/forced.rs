@@ -1,12 +1,13 @@
 //! Forced commands: at most one may apply to a caller.
 
-use std::collections::HashSet;
-
 use super::super::document::Document;
-use crate::allow::AllowList;
 use crate::diagnostic::Report;
-use crate::group::{Group, Member};
+use crate::group::Group;
 use crate::machine::Machine;
+
+/// How many members and groups of their lists are looked at, over all machines. A file of 16 MiB could ask for
+/// any number: thousands of commands, each for the same thousands of groups.
+const MAX_STEPS: usize = 16 << 20;
 
 /// Reports machines where a member would have two forced commands.
 pub(super) fn check(
@@ -15,68 +16,70 @@ pub(super) fn check(
     groups: &[Group],
     report: &mut Report<'_>,
 ) {
+    // The number of the forced command that holds each member, counted over all machines from 1.
+    let mut holders = vec![0; machines.len() + 1];
+    let (mut number, mut steps) = (0, 0);
     for section in &document.machines {
         let found = machines.binary_search_by(|machine| machine.name.cmp(&section.name.value));
         let Ok(index) = found else { continue };
         let machine = &machines[index];
-        let forced: Vec<_> = section
-            .commands
-            .iter()
-            .filter(|command| command.forced)
-            .collect();
-        if forced.len() < 2 {
-            continue;
-        }
-        let mut seen: Vec<(&str, Members)> = Vec::new();
-        for command in forced {
-            let list = machine
-                .command(command.name.as_str().as_bytes())
-                .and_then(|command| command.allow_from().or(machine.allow_from()));
-            let members = Members::of(list, groups);
-            if let Some((other, _)) = seen.iter().find(|(_, others)| others.overlap(&members)) {
+        let of_others = number;
+        let mut names: Vec<&str> = Vec::new();
+        let (mut everyone, mut somebody): (Option<&str>, Option<&str>) = (None, None);
+        for command in section.commands.iter().filter(|command| command.forced) {
+            let name = command.name.as_str();
+            number += 1;
+            names.push(name);
+            let own = machine.command(name.as_bytes());
+            let list = own.and_then(|own| own.allow_from().or(machine.allow_from()));
+            let Some(list) = list.map(|list| list.resolved()) else {
+                continue;
+            };
+            let mut other = None;
+            if list.everyone.is_some() {
+                other = somebody;
+                everyone.get_or_insert(name);
+                somebody.get_or_insert(name);
+            } else {
+                // Each group counts as a step, an empty one too.
+                let direct = list.direct.iter().map(|(member, _)| Some(*member));
+                let inner = list.groups.iter().flat_map(|(group, _)| {
+                    let members = groups[*group as usize].all();
+                    std::iter::once(None).chain(members.map(Some))
+                });
+                for member in direct.chain(inner) {
+                    steps += 1;
+                    if steps > MAX_STEPS {
+                        report.error(
+                            command.name_span.clone(),
+                            "the lists of forced commands have too many members".to_owned(),
+                            Some("write fewer groups into them".to_owned()),
+                        );
+                        return;
+                    }
+                    let Some(member) = member else { continue };
+                    let holder = &mut holders[member as usize];
+                    let before = (*holder > of_others && *holder != number).then_some(*holder);
+                    other = everyone.or(before.map(|before: usize| names[before - of_others - 1]));
+                    if other.is_some() {
+                        break;
+                    }
+                    *holder = number;
+                    somebody.get_or_insert(name);
+                }
+            }
+            if let Some(other) = other {
                 report.error(
                     command.name_span.clone(),
                     format!(
-                        "`{}` and `{other}` are both forced, and somebody is in the allow_from of both",
-                        command.name
+                        "`{name}` and `{other}` are both forced, and somebody is in the allow_from of both"
                     ),
                     Some("which of them runs would be unclear: give them lists that share no member".to_owned()),
                 );
+                if report.is_full() {
+                    return;
+                }
             }
-            seen.push((command.name.as_str(), members));
-        }
-    }
-}
-
-/// Whom a list holds.
-enum Members {
-    Everyone,
-    These(HashSet<Member>),
-}
-
-impl Members {
-    fn of(list: Option<&AllowList>, groups: &[Group]) -> Self {
-        let Some(list) = list else {
-            return Self::These(HashSet::new());
-        };
-        let resolved = list.resolved();
-        if resolved.everyone.is_some() {
-            return Self::Everyone;
-        }
-        let mut members: HashSet<_> = resolved.direct.iter().map(|(member, _)| *member).collect();
-        for (group, _) in &resolved.groups {
-            members.extend(groups[*group as usize].all());
-        }
-        Self::These(members)
-    }
-
-    fn overlap(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Everyone, Self::Everyone) => true,
-            (Self::Everyone, Self::These(some)) | (Self::These(some), Self::Everyone) => {
-                !some.is_empty()
-            }
-            (Self::These(one), Self::These(two)) => !one.is_disjoint(two),
         }
     }
 }
