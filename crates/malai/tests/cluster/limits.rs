@@ -86,7 +86,7 @@ fn inputs_of_one_member() {
     let ask = async |peer: &Peer| {
         let (send, mut recv) = peer.ask(&cat).await.unwrap();
         let answer: Result<FromServer, _> =
-            framing::expect(&mut recv, frame::SMALL, crate::harness::PATIENCE).await;
+            framing::expect(&mut recv, frame::SMALL, crate::harness::TEST_TIMEOUT).await;
         ((send, recv), answer.map_err(|error| error.to_string()))
     };
     peer::run(async {
