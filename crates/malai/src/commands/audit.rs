@@ -9,6 +9,7 @@ use malai_wire::time::Timestamp;
 use crate::cli::AuditArgs;
 use crate::commands::follow::{BufferedPrinter, SHOWN_FIRST, parse_since, wait_for_change};
 use crate::output::exit::Exit;
+use crate::output::text::counted;
 use crate::output::{self, Printer};
 
 /// Shows what is wanted of it, and what comes, if that is wanted.
@@ -61,8 +62,11 @@ pub fn run(home: &Home, args: &AuditArgs, printer: &Printer) -> anyhow::Result<E
     }
     if trail.unreadable() > 0 && !printer.has_failed() {
         printer.say(&format!(
-            "skipped {} damaged lines (cut off by a crash or a full disk, or not written by malai)",
-            trail.unreadable()
+            "skipped {} (cut off by a crash or a full disk, or not written by malai)",
+            counted(
+                trail.unreadable().try_into().unwrap_or(usize::MAX),
+                "damaged line"
+            )
         ));
     }
     Ok(Exit::OK)
