@@ -540,7 +540,7 @@ id52 = "{MANAGER}"
 cluster_name = "company"
 [machine.web01]
 id52 = "{WEB01}"
-allow_from = "{STRANGER}"
+allow_from = "{MANAGER}"
 [machine.web01.command.restart]
 allow_from = "laptop"
 [machine.laptop]
