@@ -31,8 +31,9 @@ fn a_shell_is_as_at_a_terminal_of_its_own() {
         );
         assert_eq!(terminal.says("echo $MALAI_CLUSTER"), "company");
         // Keys: an end of input, an interrupt, a job that is stopped and goes on.
-        terminal.types("cat\r");
-        terminal.see("cat\r\n");
+        // The command runs, and with it the terminal is out of the shell's hands, before the line is typed.
+        terminal.types("echo go; cat\r");
+        terminal.see("go\r\n");
         terminal.types("a line\r");
         terminal.see("a line\r\na line\r\n");
         terminal.types("\u{4}");
