@@ -48,6 +48,7 @@ const fn case(cut: Cut, route: usize, says: Option<&'static str>, gone: u64) -> 
 }
 
 const SILENT: &str = "has been silent for 30 s";
+const KILLED: &str = "the machine's daemon has ended: nothing listens at";
 const ENDED: &str = "the daemon of this computer ended while the command was running";
 
 /// For a busy computer beside the grace period; beside silence, its 30 s.
@@ -61,8 +62,8 @@ const CASES: [Case; 9] = [
     case(Cut::Client, HERE_DIRECT, None, TOLD),
     case(Cut::ClientsDaemon, DAEMON, Some(ENDED), UNTOLD),
     case(Cut::ClientsDaemon, HERE, Some(ENDED), TOLD),
-    case(Cut::FarDaemon, DAEMON, Some(SILENT), TOLD),
-    case(Cut::FarDaemon, DIRECT, Some(SILENT), TOLD),
+    case(Cut::FarDaemon, DAEMON, Some(KILLED), TOLD),
+    case(Cut::FarDaemon, DIRECT, Some(KILLED), TOLD),
     case(Cut::Network, DAEMON, Some(SILENT), UNTOLD),
 ];
 

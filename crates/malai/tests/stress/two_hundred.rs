@@ -115,7 +115,7 @@ fn check(output: &Output) {
     let first = summary.lines().next().unwrap();
     assert_eq!(first, "179 of 200 machines succeeded, 21 failed:");
     assert!(summary.contains("m[001-010"), "{summary}");
-    assert!(summary.contains("timed out after 8 s"), "{summary}");
+    assert!(summary.contains("timed out after 8s"), "{summary}");
     assert!(summary.contains("m[191-200] (unreachable: "), "{summary}");
     assert!(summary.contains("m020 (exit 7)"), "{summary}");
 }
