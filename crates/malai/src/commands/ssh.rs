@@ -84,25 +84,6 @@ fn session(home: &Home, invocation: &SshInvocation, printer: &Printer) -> anyhow
             printer.say(&format!("without meaning here: {ignored}"));
         }
     }
-    for (wanted, what) in [
-        (
-            invocation.no_command,
-            "-N: malai does not forward ports yet, so there is nothing to keep open",
-        ),
-        (
-            invocation.background,
-            "-f: malai does not go to the background yet; a trailing & does",
-        ),
-        (
-            invocation.local_command.is_some(),
-            "LocalCommand: malai does not run local commands yet",
-        ),
-    ] {
-        if wanted {
-            printer.say(what);
-            return Ok(Exit::MALAI);
-        }
-    }
     let action = match (&invocation.line, invocation.subsystem) {
         (Some(line), true) => Action::Subsystem(String::from_utf8_lossy(line).into_owned()),
         (Some(line), false) => Action::Line(line.clone()),

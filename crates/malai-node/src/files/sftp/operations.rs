@@ -292,12 +292,7 @@ impl Session {
         }
         if let Some(mode) = given.mode {
             let mode = Mode::from_raw_mode(mode & 0o7777);
-            let changed = if follow {
-                chmodat(folder, name, mode, AtFlags::empty())
-            } else {
-                chmodat(folder, name, mode, flags)
-            };
-            result = result.and(changed);
+            result = result.and(chmodat(folder, name, mode, flags));
         }
         if let Some(times) = given.times {
             result = result.and(utimensat(folder, name, &timestamps(times), flags));

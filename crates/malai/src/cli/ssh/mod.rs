@@ -24,14 +24,8 @@ pub struct SshInvocation {
     pub subsystem: bool,
     /// Whether there is a terminal.
     pub tty: TtyMode,
-    /// Whether no command runs: `-N`.
-    pub no_command: bool,
     /// Whether standard input is left alone: `-n`, `-f`.
     pub no_input: bool,
-    /// Whether it goes to the background: `-f`.
-    pub background: bool,
-    /// Whether malai keeps its own messages to itself: `-q`.
-    pub quiet: bool,
     /// Whether malai says which options had no meaning: `-v`.
     pub verbose: bool,
     /// What else is wanted in place of a session.
@@ -40,10 +34,6 @@ pub struct SshInvocation {
     pub send_env: Vec<String>,
     /// Variables to set.
     pub set_env: Vec<(String, Vec<u8>)>,
-    /// The escape character: `Some(None)` for none.
-    pub escape: Option<Option<char>>,
-    /// What runs here once the session stands.
-    pub local_command: Option<Vec<u8>>,
     /// Options that were taken and have no meaning here, each with its reason.
     pub ignored: Vec<String>,
 }
@@ -164,8 +154,6 @@ fn explained(meaning: Meaning) -> String {
 struct Parser {
     found: SshInvocation,
     remote_command: Option<Vec<u8>>,
-    local_command: Option<Vec<u8>>,
-    permits_local_command: bool,
     tty: u8,
     no_tty: bool,
 }
@@ -276,35 +264,16 @@ impl Parser {
                 _ => self.no_tty |= self.tty == 0,
             },
             Setting::Subsystem => found.subsystem = true,
-            Setting::NoCommand => found.no_command = true,
             Setting::SessionType => match text {
-                "none" => found.no_command = true,
                 "subsystem" => found.subsystem = true,
                 "default" => {}
-                _ => return Err(wrong(name, text, "none, subsystem or default")),
+                _ => return Err(wrong(name, text, "subsystem or default")),
             },
             Setting::StdinNull if name == "-n" => found.no_input = true,
             Setting::StdinNull => found.no_input |= yes()?,
-            Setting::Background => {
-                let background = name == "-f" || yes()?;
-                found.background |= background;
-                found.no_input |= background;
-            }
-            Setting::Quiet => found.quiet = true,
             Setting::Verbose => found.verbose = true,
             Setting::Version => found.instead = Some(Instead::Version),
             Setting::PrintConfig => found.instead = Some(Instead::PrintConfig),
-            Setting::EscapeChar => {
-                found.escape = Some(match text {
-                    "none" => None,
-                    control if control.len() == 2 && control.starts_with('^') => control
-                        .as_bytes()
-                        .get(1)
-                        .map(|byte| char::from(byte & 0x1f)),
-                    one if one.chars().count() == 1 => one.chars().next(),
-                    _ => return Err(wrong(name, text, "one character, ^ and a letter, or none")),
-                });
-            }
             Setting::Control => {
                 found.instead = Some(match text {
                     "check" => Instead::Check,
@@ -338,15 +307,8 @@ impl Parser {
                     self.remote_command = Some(value.as_bytes().to_vec());
                 }
             }
-            Setting::LocalCommand => {
-                if text != "none" {
-                    self.local_command = Some(value.as_bytes().to_vec());
-                }
-            }
-            Setting::PermitLocalCommand => self.permits_local_command = yes()?,
             Setting::LogLevel => {
                 let level = text.to_ascii_uppercase();
-                found.quiet |= level == "QUIET";
                 found.verbose |= level == "VERBOSE" || level.starts_with("DEBUG");
             }
         }
@@ -383,9 +345,6 @@ impl Parser {
             (true, remote_command) => remote_command,
             (false, None) => Some(joined),
         };
-        if self.permits_local_command {
-            self.found.local_command = self.local_command;
-        }
         Ok(self.found)
     }
 

@@ -24,24 +24,16 @@ pub enum Setting {
     RequestTty,
     /// `-s`, `SessionType=subsystem`.
     Subsystem,
-    /// `-N`, `SessionType=none`.
-    NoCommand,
     /// `SessionType`: none, subsystem or default.
     SessionType,
     /// `-n`, `StdinNull`.
     StdinNull,
-    /// `-f`, `ForkAfterAuthentication`.
-    Background,
-    /// `-q`.
-    Quiet,
     /// `-v`.
     Verbose,
     /// `-V`.
     Version,
     /// `-G`.
     PrintConfig,
-    /// `-e`, `EscapeChar`.
-    EscapeChar,
     /// `-O`.
     Control,
     /// `-o`.
@@ -52,10 +44,6 @@ pub enum Setting {
     SetEnv,
     /// `RemoteCommand`.
     RemoteCommand,
-    /// `LocalCommand`.
-    LocalCommand,
-    /// `PermitLocalCommand`.
-    PermitLocalCommand,
     /// `LogLevel`.
     LogLevel,
 }
@@ -90,6 +78,10 @@ const AUTH: &str = "the configuration decides who may do what";
 const FILES: &str = "malai reads no ssh_config";
 const ALIVE: &str = "connections in use are watched";
 const AGENT: &str = "no agent is forwarded, and none is needed to reach a machine";
+const ESCAPE: &str = "an escape is ~, and read on a terminal alone";
+const BACKGROUND: &str = "malai does not go to the background yet; a trailing & does";
+const NOTHING: &str = "malai does not forward ports yet, so there is nothing to keep open";
+const LOCAL: &str = "malai runs no commands on this side";
 const FORWARDS: &str = "malai does not forward ports yet";
 
 const fn flag(letter: char, meaning: Meaning) -> Letter {
@@ -120,13 +112,7 @@ pub const LETTERS: &[Letter] = &[
     flag('A', Ignored(AGENT)),
     flag('a', Ignored(AGENT)),
     flag('C', Ignored("nothing is compressed")),
-    flag(
-        'f',
-        Obeyed(
-            Setting::Background,
-            "go to the background once the command has started",
-        ),
-    ),
+    flag('f', Refused(BACKGROUND)),
     flag(
         'G',
         Obeyed(
@@ -141,12 +127,12 @@ pub const LETTERS: &[Letter] = &[
     ),
     flag('k', Ignored("there is no GSSAPI here")),
     flag('M', Ignored(MASTER)),
-    flag('N', Obeyed(Setting::NoCommand, "run no command")),
+    flag('N', Refused(NOTHING)),
     flag(
         'n',
         Obeyed(Setting::StdinNull, "standard input is /dev/null"),
     ),
-    flag('q', Obeyed(Setting::Quiet, "say less")),
+    flag('q', Ignored("malai says what went wrong, and nothing else")),
     flag(
         's',
         Obeyed(Setting::Subsystem, "the command is the name of a subsystem"),
@@ -183,13 +169,7 @@ pub const LETTERS: &[Letter] = &[
     value('c', Ignored(CRYPTO)),
     value('D', Refused(FORWARDS)),
     value('E', Ignored("malai's own messages go to standard error")),
-    value(
-        'e',
-        Obeyed(
-            Setting::EscapeChar,
-            "the escape character of a terminal, or none",
-        ),
-    ),
+    value('e', Ignored(ESCAPE)),
     value('F', Ignored(FILES)),
     value('I', Ignored(KEYS)),
     value('i', Ignored(KEYS)),
@@ -259,19 +239,10 @@ pub const KEYWORDS: &[Keyword] = &[
         Ignored("there is no command line in an escape"),
     ),
     key("EnableSSHKeysign", Ignored(KEYS)),
-    key(
-        "EscapeChar",
-        Obeyed(
-            Setting::EscapeChar,
-            "the escape character of a terminal, or none",
-        ),
-    ),
+    key("EscapeChar", Ignored(ESCAPE)),
     key("ExitOnForwardFailure", Ignored("nothing is forwarded")),
     key("FingerprintHash", Ignored(KEYS)),
-    key(
-        "ForkAfterAuthentication",
-        Obeyed(Setting::Background, "as -f"),
-    ),
+    key("ForkAfterAuthentication", Refused(BACKGROUND)),
     key("ForwardAgent", Ignored(AGENT)),
     key(
         "ForwardX11",
@@ -315,17 +286,11 @@ pub const KEYWORDS: &[Keyword] = &[
     key("KbdInteractiveDevices", Ignored(AUTH)),
     key("KexAlgorithms", Ignored(CRYPTO)),
     key("KnownHostsCommand", Ignored(KEYS)),
-    key(
-        "LocalCommand",
-        Obeyed(
-            Setting::LocalCommand,
-            "runs here once the session stands, with PermitLocalCommand",
-        ),
-    ),
+    key("LocalCommand", Refused(LOCAL)),
     key("LocalForward", Refused(FORWARDS)),
     key(
         "LogLevel",
-        Obeyed(Setting::LogLevel, "QUIET says less, VERBOSE and DEBUG more"),
+        Obeyed(Setting::LogLevel, "VERBOSE and DEBUG as -v"),
     ),
     key("LogVerbose", Ignored("RUST_LOG says what is logged")),
     key("MACs", Ignored(CRYPTO)),
@@ -333,10 +298,7 @@ pub const KEYWORDS: &[Keyword] = &[
     key("NumberOfPasswordPrompts", Ignored(AUTH)),
     key("ObscureKeystrokeTiming", Ignored(CRYPTO)),
     key("PasswordAuthentication", Ignored(AUTH)),
-    key(
-        "PermitLocalCommand",
-        Obeyed(Setting::PermitLocalCommand, "whether LocalCommand may run"),
-    ),
+    key("PermitLocalCommand", Ignored(LOCAL)),
     key("PermitRemoteOpen", Ignored("nothing is forwarded")),
     key("PKCS11Provider", Ignored(KEYS)),
     key("Port", Ignored(PATHS)),
@@ -379,7 +341,7 @@ pub const KEYWORDS: &[Keyword] = &[
     key("ServerAliveInterval", Ignored(ALIVE)),
     key(
         "SessionType",
-        Obeyed(Setting::SessionType, "none, subsystem or default"),
+        Obeyed(Setting::SessionType, "subsystem or default"),
     ),
     key(
         "SetEnv",
