@@ -4,6 +4,7 @@
 mod change;
 mod listing;
 mod operations;
+mod paths;
 mod status;
 
 use std::io::{self, BufWriter, Read, Write};

@@ -1,12 +1,9 @@
 //! Each request, done on the file system.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use malai_wire::sftp::{
@@ -20,6 +17,7 @@ use rustix::io::Errno;
 
 use super::change::{change, timestamps, volume};
 use super::listing::{Owners, attributes};
+use super::paths::{as_path, one_name};
 use super::status::{Done, done, io_status, status};
 use crate::files::root::Root;
 
@@ -39,7 +37,7 @@ enum Handle {
 /// A client's session.
 #[derive(Debug)]
 pub(super) struct Session {
-    root: Root,
+    pub(super) root: Root,
     handles: BTreeMap<u32, Handle>,
     next: u32,
     owners: Owners,
@@ -418,63 +416,6 @@ impl Session {
         volume(&file)
     }
 
-    /// The absolute path; its last name need not be there.
-    fn realpath(&self, path: &[u8]) -> Done {
-        let path = match path {
-            b"" => as_path(b"."),
-            path => as_path(path),
-        };
-        if let Root::Below(_) = self.root {
-            return Ok(one_name(normalized(path).into_os_string().into_vec()));
-        }
-        let found = std::fs::canonicalize(path).or_else(|error| {
-            let parent = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
-            match path.file_name() {
-                Some(name)
-                    if error.kind() == std::io::ErrorKind::NotFound
-                        && path.symlink_metadata().is_err() =>
-                {
-                    std::fs::canonicalize(parent.unwrap_or(Path::new(".")))
-                        .map(|parent| parent.join(name))
-                }
-                _ => Err(error),
-            }
-        });
-        match found {
-            Ok(found) => Ok(one_name(found.into_os_string().into_vec())),
-            Err(error) => Err(io_status(&error)),
-        }
-    }
-
-    fn expand(&self, path: &[u8]) -> Done {
-        let Some(rest) = path.strip_prefix(b"~") else {
-            return self.realpath(path);
-        };
-        let end = rest
-            .iter()
-            .position(|byte| *byte == b'/')
-            .unwrap_or(rest.len());
-        let mut expanded = self.home_of(&rest[..end])?;
-        expanded.extend(&rest[end..]);
-        self.realpath(&expanded)
-    }
-
-    fn home_of(&self, user: &[u8]) -> Result<Vec<u8>, StatusCode> {
-        if let Root::Below(_) = self.root {
-            return Ok(b"/".to_vec());
-        }
-        use uzers::os::unix::UserExt;
-        let found = match user {
-            b"" => uzers::get_user_by_uid(rustix::process::getuid().as_raw()),
-            user => uzers::get_user_by_name(OsStr::from_bytes(user)),
-        };
-        found
-            .map(|user| user.home_dir().as_os_str().as_bytes().to_vec())
-            .ok_or(StatusCode::NoSuchFile)
-    }
-
     fn copy(
         &self,
         (from, from_offset): (&[u8], u64),
@@ -533,31 +474,6 @@ pub(super) fn read(file: &File, offset: u64, length: u32) -> Response {
             Err(error) => return Response::Status(io_status(&error)),
         }
     }
-}
-
-fn one_name(name: Vec<u8>) -> Response {
-    Response::Names(vec![Name {
-        long: name.clone(),
-        name,
-        attributes: Attributes::default(),
-    }])
-}
-
-/// A path below the root that is served, without `.` and `..`.
-fn normalized(path: &Path) -> PathBuf {
-    let mut out = PathBuf::from("/");
-    for component in path.components() {
-        match component {
-            std::path::Component::Normal(name) => out.push(name),
-            std::path::Component::ParentDir => drop(out.pop()),
-            _ => {}
-        }
-    }
-    out
-}
-
-fn as_path(bytes: &[u8]) -> &Path {
-    Path::new(OsStr::from_bytes(bytes))
 }
 
 fn number(handle: &[u8]) -> Result<u32, StatusCode> {
