@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Seed → id52, from product.md section 1.
+/// Seed → id52, the test vectors that PROTOCOL.md names.
 const VECTORS: [(&str, &str); 3] = [
     (
         "100d7e23f222267ba0be43855a262461b8a7718572edf58c56db912156d2bc25",

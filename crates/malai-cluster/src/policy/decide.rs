@@ -11,7 +11,7 @@ use crate::name::UserName;
 use crate::sanitize::escape;
 use crate::shell_words::{quote_exactly, split_line};
 
-/// Decides a request by the rules of product.md sections 3 and 9. What nothing allows is refused, and what
+/// Decides a request by the rules of docs/cluster-toml.md and docs/ssh.md. What nothing allows is refused, and what
 /// the owner of the computer that is asked does not accept is refused too.
 pub fn decide(cluster: &Cluster, request: &Request<'_>, accept: Option<&Accept>) -> Decision {
     let narrowed = grant(cluster, request).and_then(|grant| match accept {

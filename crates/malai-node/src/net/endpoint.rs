@@ -69,7 +69,7 @@ pub struct BindError {
     why: String,
 }
 
-/// The four candidate UDP ports of an identity (product.md, section 8): 20000 + (the first 8 bytes,
+/// The four candidate UDP ports of an identity (PROTOCOL.md): 20000 + (the first 8 bytes,
 /// big endian, of BLAKE3 of the id52's ASCII and the byte i) mod 12768.
 pub fn derived_ports(id: &MachineId) -> [u16; 4] {
     std::array::from_fn(|i| {

@@ -7,7 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use malai_cluster::{escape, nearest};
 
-use options::{KEYWORDS, LETTERS, Meaning, Setting, asks_for_nothing};
+use options::{KEYWORDS, LETTERS, Letter, Meaning, Setting, asks_for_nothing};
 
 use super::TtyMode;
 
@@ -62,23 +62,16 @@ pub struct SshError(pub String);
 /// What is unknown or cannot be done here, and what to do instead.
 pub fn parse(arguments: &[OsString]) -> Result<SshInvocation, SshError> {
     let mut parser = Parser::default();
-    let mut left = arguments.iter().map(OsString::as_os_str);
-    let mut words: Vec<&OsStr> = Vec::new();
+    let mut words = Vec::new();
     let mut has_host = false;
-    let mut options_ended = false;
-    while let Some(word) = left.next() {
-        let bytes = word.as_bytes();
-        if !options_ended && bytes == b"--" {
-            options_ended = true;
-        } else if !options_ended && bytes.len() > 1 && bytes[0] == b'-' {
-            parser.letters(word, &mut left)?;
-        } else if !has_host {
-            has_host = true;
-            parser.destination(word)?;
-        } else {
-            // The first word of the command ends the options.
-            words = std::iter::once(word).chain(left).collect();
-            break;
+    for argument in scan(arguments) {
+        match argument {
+            Argument::Letter(letter, value) => parser.letter(letter, value)?,
+            Argument::Host(host) => {
+                has_host = true;
+                parser.destination(host)?;
+            }
+            Argument::Word(word) => words.push(word),
         }
     }
     parser.finish(has_host, &words)
@@ -86,33 +79,65 @@ pub fn parse(arguments: &[OsString]) -> Result<SshInvocation, SshError> {
 
 /// The host in an argument list, whatever else is in it: without user, scheme, port and brackets.
 pub fn host(arguments: &[OsString]) -> Option<OsString> {
-    let mut left = arguments.iter();
-    while let Some(word) = left.next() {
-        match word.as_bytes() {
-            b"--" => {
-                let host = left.next()?;
-                return bare_host(host);
-            }
-            [b'-', letters @ ..] if !letters.is_empty() => {
-                // The value of the last letter may be the next word.
-                let takes_value = |letter: &u8| {
-                    LETTERS
-                        .iter()
-                        .any(|known| known.letter == char::from(*letter) && known.takes_value)
-                };
-                if letters.iter().position(takes_value) == Some(letters.len() - 1) {
-                    left.next();
-                }
-            }
-            _ => return bare_host(word),
-        }
-    }
-    None
+    let host = scan(arguments)
+        .into_iter()
+        .find_map(|argument| match argument {
+            Argument::Host(host) => Some(host),
+            _ => None,
+        });
+    let mut parser = Parser::default();
+    parser.destination(host?).ok()?;
+    Some(parser.found.host)
 }
 
-fn bare_host(word: &OsStr) -> Option<OsString> {
-    let mut parser = Parser::default();
-    parser.destination(word).ok().map(|()| parser.found.host)
+/// What one argument, or a letter of it, is.
+enum Argument<'a> {
+    /// An option; with its value, where it takes one and there is one.
+    Letter(char, Option<&'a OsStr>),
+    /// The host.
+    Host(&'a OsStr),
+    /// A word of the command.
+    Word(&'a OsStr),
+}
+
+/// Takes an argument list apart as ssh does: options before the host, and behind it up to the first word.
+fn scan(arguments: &[OsString]) -> Vec<Argument<'_>> {
+    let mut found = Vec::new();
+    let mut left = arguments.iter().map(OsString::as_os_str);
+    let (mut has_host, mut options_ended) = (false, false);
+    while let Some(word) = left.next() {
+        match word.as_bytes() {
+            b"--" if !options_ended => options_ended = true,
+            [b'-', letters @ ..] if !options_ended && !letters.is_empty() => {
+                let mut rest = letters;
+                while let [first, behind @ ..] = rest {
+                    let letter = char::from(*first);
+                    let takes_value = known(letter).is_some_and(|known| known.takes_value);
+                    let value = match (takes_value, behind) {
+                        (false, _) => None,
+                        (true, []) => left.next(),
+                        (true, behind) => Some(OsStr::from_bytes(behind)),
+                    };
+                    found.push(Argument::Letter(letter, value));
+                    rest = if takes_value { &[] } else { behind };
+                }
+            }
+            _ if !has_host => {
+                has_host = true;
+                found.push(Argument::Host(word));
+            }
+            _ => {
+                // The first word of the command ends the options.
+                found.push(Argument::Word(word));
+                found.extend(left.by_ref().map(Argument::Word));
+            }
+        }
+    }
+    found
+}
+
+fn known(letter: char) -> Option<&'static Letter> {
+    LETTERS.iter().find(|known| known.letter == letter)
 }
 
 /// The help of `malai ssh`: every option with what it means here.
@@ -159,37 +184,17 @@ struct Parser {
 }
 
 impl Parser {
-    /// A word of options: letters behind a dash, of which the last may take a value.
-    fn letters<'a>(
-        &mut self,
-        word: &'a OsStr,
-        left: &mut impl Iterator<Item = &'a OsStr>,
-    ) -> Result<(), SshError> {
-        let mut rest = &word.as_bytes()[1..];
-        while let Some((first, behind)) = rest.split_first() {
-            rest = behind;
-            let letter = char::from(*first);
-            let known = LETTERS.iter().find(|known| known.letter == letter);
-            let Some(known) = known else {
-                return Err(SshError(format!(
-                    "unknown option -{}; malai ssh takes ssh's options (malai ssh --help)",
-                    escape(&letter.to_string())
-                )));
-            };
-            let mut value = None;
-            if known.takes_value {
-                let text = match rest {
-                    [] => left
-                        .next()
-                        .ok_or_else(|| SshError(format!("option -{letter} needs a value")))?,
-                    rest => OsStr::from_bytes(rest),
-                };
-                value = Some(text);
-                rest = &[];
+    fn letter(&mut self, letter: char, value: Option<&OsStr>) -> Result<(), SshError> {
+        match known(letter) {
+            None => Err(SshError(format!(
+                "unknown option -{}; malai ssh takes ssh's options (malai ssh --help)",
+                escape(&letter.to_string())
+            ))),
+            Some(known) if known.takes_value && value.is_none() => {
+                Err(SshError(format!("option -{letter} needs a value")))
             }
-            self.apply(&format!("-{letter}"), known.meaning, value)?;
+            Some(known) => self.apply(&format!("-{letter}"), known.meaning, value),
         }
-        Ok(())
     }
 
     /// `Key=value`, `Key value`, with the value in double quotes or not.
