@@ -1,23 +1,14 @@
 //! Two machines that have found each other twice keep one connection, and go on using it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use malai_cluster::MachineId;
 use malai_node::{Node, Reach, Service, Settings};
 use malai_wire::{Refusal, RefusalCode};
 
-use crate::harness::{Cluster, TEST_TIMEOUT};
-use crate::peer;
-
-/// Waits until this is so.
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + TEST_TIMEOUT;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
+use crate::harness::Cluster;
+use crate::peer::{self, until_async};
 
 #[test]
 fn of_two_connections_the_one_that_a_machine_asks_over_stays() {
@@ -39,7 +30,7 @@ fn of_two_connections_the_one_that_a_machine_asks_over_stays() {
         let said = String::from_utf8(started.await.unwrap().stdout).unwrap();
         cluster.machine("web01").started(&said);
         // It asks for news by itself.
-        until("a link", || {
+        until_async("a link", async || {
             peers
                 .current(&web01)
                 .is_some_and(|link| link.is_admitted() && !link.is_dialled())
@@ -49,8 +40,8 @@ fn of_two_connections_the_one_that_a_machine_asks_over_stays() {
         // What is dialled beside it goes.
         let own = peers.dial_new(web01).await.unwrap();
         assert!(own.is_dialled());
-        until("the second to go", || own.is_closed()).await;
-        until("one link", || peers.all().len() == 1).await;
+        until_async("the second to go", async || own.is_closed()).await;
+        until_async("one link", async || peers.all().len() == 1).await;
         assert!(Arc::ptr_eq(
             &peers.connection(web01).await.unwrap(),
             &theirs
@@ -60,13 +51,13 @@ fn of_two_connections_the_one_that_a_machine_asks_over_stays() {
         assert!(sessions.is_dialled());
         drop(sessions.in_use());
         let third = peers.dial_new(web01).await.unwrap();
-        until("the third to go", || third.is_closed()).await;
-        until("two links", || peers.all().len() == 2).await;
+        until_async("the third to go", async || third.is_closed()).await;
+        until_async("two links", async || peers.all().len() == 2).await;
         assert!(!sessions.is_closed() && !theirs.is_closed());
         // web01 asks every second, and for a minute, whether the manager is there. That alone is no use of it:
         // two sides that asked each other for this would never stop.
         let unused = async {
-            until("a link that is unused", || {
+            until_async("a link that is unused", async || {
                 theirs.idle_for() > Duration::from_secs(4)
             })
             .await

@@ -12,8 +12,8 @@ use malai_wire::frame::{self, Tagged};
 use malai_wire::peer::RequestKind;
 use malai_wire::peer::exec::{Action, FromClient, FromServer, Open};
 
-use crate::harness::{Cluster, Home, finish, until};
-use crate::peer::{self, Peer, open, stranger};
+use crate::harness::{Cluster, Home, TEST_TIMEOUT, finish, until};
+use crate::peer::{self, Peer, open, stranger, until_async};
 
 /// A running cluster in which `web01` has these limits, and the seed of another member.
 fn cluster_with(limits: &str) -> (Cluster, MachineId, SecretSeed) {
@@ -59,7 +59,10 @@ fn sessions_in_all_and_of_one_member() {
         let peer = member(&rogue, &target).await;
         let sleep = [vec![RequestKind::Exec as u8], open(&["sleep", "60"])].concat();
         let _third = peer.ask(&sleep).await.unwrap();
-        until_async(async || refusal(peer.exec(&["true"]).await, "sessions = 3")).await;
+        until_async("the refusal", async || {
+            refusal(peer.exec(&["true"]).await, "sessions = 3")
+        })
+        .await;
         peer.close().await;
     });
     for child in [one, two] {
@@ -101,10 +104,16 @@ fn inputs_of_one_member() {
         assert_eq!(two.exec(&["true"]).await, Ok(FromServer::Accepted));
         // The next command on the same connection has what was granted before.
         drop(held_by_one);
-        until_async(async || ask(&one).await.1 == Ok(FromServer::Accepted)).await;
+        until_async("a granted input", async || {
+            ask(&one).await.1 == Ok(FromServer::Accepted)
+        })
+        .await;
         // With the connection it is given back.
         one.close().await;
-        until_async(async || ask(&two).await.1 == Ok(FromServer::Accepted)).await;
+        until_async("a granted input", async || {
+            ask(&two).await.1 == Ok(FromServer::Accepted)
+        })
+        .await;
         two.close().await;
     });
     assert_eq!(cluster.manager.run(&["web01.company", "true"]).clean(), "");
@@ -120,14 +129,6 @@ fn refusal(answer: Result<FromServer, String>, limit: &str) -> bool {
         }
         Ok(_) => false,
         Err(error) => panic!("{error}"),
-    }
-}
-
-async fn until_async(mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + crate::harness::TEST_TIMEOUT;
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "waited in vain");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -193,9 +194,13 @@ fn connections_of_members() {
             "{farewell:?}"
         );
         // Those that are in use do not.
-        let _second = second.ask(&sleep).await.unwrap();
-        let _third = third.ask(&sleep).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut held = Vec::new();
+        for peer in [&second, &third] {
+            let (send, mut recv) = peer.ask(&sleep).await.unwrap();
+            let answer = framing::expect::<FromServer>(&mut recv, frame::SMALL, TEST_TIMEOUT).await;
+            assert_eq!(answer.unwrap(), FromServer::Accepted);
+            held.push((send, recv));
+        }
         let fourth = member(&rogue, &target).await;
         let farewell = fourth.turned_away().await;
         assert!(
@@ -214,7 +219,7 @@ fn connections_of_members() {
             many.push(member(&rogue, &target).await);
         }
         let mut farewells = 0;
-        until_async(async || {
+        until_async("two farewells", async || {
             farewells = many
                 .iter()
                 .filter(|peer| peer.connection.close_reason().is_some())
