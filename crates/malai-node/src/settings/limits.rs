@@ -1,4 +1,4 @@
-//! `[limits]` in `malai.toml`: how much of this computer others may use, and how long they may take.
+//! `[limits]` in `malai.toml`: how much of this computer others may use, and for how long.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use toml::de::DeValue;
 
 use super::Reader;
 
-/// One limit, as the table of them shows it.
+/// One limit, as shown in the table of limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     /// Its key in `[limits]`.
     pub name: &'static str,
-    /// What it counts.
+    /// The unit of its value.
     pub unit: &'static str,
-    /// What holds where nothing is written.
+    /// The value if the file does not set it.
     pub default: u32,
-    /// The least that may be written.
+    /// The smallest value allowed.
     pub least: u32,
-    /// The most that may be written.
+    /// The largest value allowed.
     pub most: u32,
     /// What it bounds, and what happens when it is reached.
     pub what: &'static str,
@@ -63,68 +63,68 @@ macro_rules! limits {
 
 limits! {
     unauthenticated_connections: "connections" = 256, 8 => 65_536;
-        "Connections, of all clusters, that are in their handshake or whose peer is not known to be a member yet. When all places are taken, the oldest of the address that has most of them is closed; one younger than 100 ms is not, and a new connection is then not answered until its peer tries again."
+        "Connections, over all clusters, that are in their handshake or whose peer is not yet known to be a member. When all slots are taken, the oldest connection of the address that has the most is closed, unless it is younger than 100 ms; a new connection is then not answered until its peer retries."
     unauthenticated_connections_per_address: "connections" = 64, 4 => 65_536;
-        "The same, from one source address (IPv6: from one /64; relayed: through one relay). From half of them on an address has to prove itself first (a QUIC retry)."
+        "The same, per source address (IPv6: per /64; relayed: per relay). Once half of them are taken, an address has to prove itself first (a QUIC retry)."
     handshake_seconds: "seconds" = 5, 1 => 60;
-        "How long a handshake may take."
+        "The longest time for a handshake."
     greeting_seconds: "seconds" = 3, 1 => 60;
-        "How long the hello may take after the handshake."
+        "The longest time for the hello after the handshake."
     connections: "connections" = 2_048, 8 => 65_536;
-        "Connections with members of one cluster. When there are as many, the one that was unused for longest is closed; where all are in use, the new one is refused. A manager has up to two with each machine."
+        "Connections with members, per cluster. At the limit, the one unused for longest is closed; if all are in use, the new one is refused. A manager has up to two with each machine."
     connections_per_peer: "connections" = 64, 2 => 65_536;
-        "The same, with one member. A command without a daemon has a connection of its own."
+        "The same, per member. A command without a daemon has its own connection."
     requests_per_peer: "streams" = 256, 8 => 16_384;
-        "Requests (commands, comparisons, liveness pings) that one member may have open here, on all its connections. Further requests are refused."
+        "Requests (commands, comparisons, liveness pings) that one member may have open here, over all its connections. Further requests are refused."
     sessions: "commands" = 512, 1 => 65_536;
-        "Commands of other machines that run here, of all clusters. Further ones are refused."
+        "Commands of other machines that run here, over all clusters. Further ones are refused."
     sessions_per_peer: "commands" = 128, 1 => 65_536;
-        "The same, of one member."
+        "The same, per member."
     local_sessions: "commands" = 2_048, 1 => 65_536;
-        "Commands of this computer's own command lines that run through the daemon. Further ones are refused. `malai --parallel` starts up to 512 at once."
+        "Commands that this computer's own command lines run through the daemon. Further ones are refused. `malai --parallel` starts up to 512 at once."
     control_connections: "connections" = 1_024, 4 => 65_536;
-        "Command lines on the control socket that have no command running. When there are as many, one that has said nothing for a second is told so and closed; without such a one a new one waits, a second at the most, and is then refused."
+        "Command lines connected to the control socket without a running command. At the limit, one that has been silent for a second is closed with an error; if there is none, a new one waits for at most a second and is then refused."
     argument_bytes: "bytes" = 6_291_456, 1_024 => 6_291_456;
-        "The largest argument list that is accepted, as it travels (a few bytes an argument more than the arguments). A longer one is refused."
+        "The largest argument list that is accepted, as encoded (the arguments and a few bytes for each). A longer one is refused."
     inflight_request_bytes: "bytes" = 25_165_824, 8_388_608 => 1_073_741_824;
-        "Argument lists over 16 KiB that are arriving at once: no more is kept of them than this. Further ones wait for their turn, `opening_seconds` at the most, and are then refused."
+        "Memory for argument lists over 16 KiB that are being received. Further ones wait for at most `opening_seconds` and are then refused."
     inflight_request_bytes_per_peer: "bytes" = 8_388_608, 6_307_840 => 1_073_741_824;
-        "The same, of one member."
+        "The same, per member."
     receive_bytes: "bytes" = 536_870_912, 4_194_304 => 4_294_967_295;
-        "What may be on its way to commands of other machines, sent and not read by them yet: 2 MiB for the input of each. Further commands with an input are refused."
+        "Input in flight to commands of other machines, sent but not yet read by them: 2 MiB per command. Further commands with an input are refused."
     receive_bytes_per_peer: "bytes" = 268_435_456, 2_097_152 => 4_294_967_295;
-        "The same, of one member, on all its connections. What a connection was granted for commands that have ended counts until it is used."
+        "The same, per member, over all its connections. Credit that a connection was granted for commands that have ended counts until it is used."
     opening_seconds: "seconds" = 10, 1 => 120;
-        "How long a member may take to say what a stream is for, its argument list included."
+        "The longest time for a member to send the request on a stream, including its argument list."
     fetches: "downloads" = 2, 1 => 64;
-        "Configurations that are fetched from members at once (each up to 16 MiB); one more from peers that are not known to be members."
+        "Configurations fetched from members in parallel (each up to 16 MiB), plus one from peers that are not known to be members."
     idle_seconds: "seconds" = 600, 5 => 86_400;
-        "A connection that this side keeps for reuse is closed when it was not used for this long."
+        "A connection that this side keeps for reuse is closed after this time without use."
     pending_joins: "keys" = 32, 0 => 1_024;
-        "Keys that a manager lists as asking to join; the oldest are kept."
+        "Keys that a manager lists as asking to join. The oldest are kept."
     pending_joins_per_address: "keys" = 4, 1 => 1_024;
-        "The same, from one address."
+        "The same, per address."
     concurrent_pushes: "machines" = 64, 1 => 1_024;
         "How many machines a manager pushes a new configuration to in parallel."
 }
 
 impl Limits {
-    /// How long a handshake may take.
+    /// The longest time for a handshake.
     pub fn handshake(&self) -> Duration {
         seconds(self.handshake_seconds)
     }
 
-    /// How long the hello may take.
+    /// The longest time for a hello.
     pub fn greeting(&self) -> Duration {
         seconds(self.greeting_seconds)
     }
 
-    /// How long the beginning of a stream may take.
+    /// The longest time for the request at the start of a stream.
     pub fn opening(&self) -> Duration {
         seconds(self.opening_seconds)
     }
 
-    /// After how long an unused connection is closed.
+    /// The time after which an unused connection is closed.
     pub fn idle(&self) -> Duration {
         seconds(self.idle_seconds)
     }
@@ -132,7 +132,7 @@ impl Limits {
     /// The table of all limits, in Markdown.
     pub fn table() -> String {
         let mut table =
-            "| name | default | from | to | unit | what |\n|---|---|---|---|---|---|\n".to_owned();
+            "| name | default | min | max | unit | meaning |\n|---|---|---|---|---|---|\n".to_owned();
         for limit in Self::ALL {
             let Limit {
                 name,
@@ -155,7 +155,7 @@ fn seconds(seconds: u32) -> Duration {
     Duration::from_secs(seconds.into())
 }
 
-/// What is said where a limit is reached: its name, its value, and where it is written.
+/// The message when a limit is reached: its name, its value, and where to change it.
 pub(crate) fn reached(name: &str, value: u32) -> String {
     debug_assert!(Limits::ALL.iter().any(|limit| limit.name == name));
     format!(
@@ -163,7 +163,7 @@ pub(crate) fn reached(name: &str, value: u32) -> String {
     )
 }
 
-/// The refusal where a limit is reached.
+/// The refusal when a limit is reached.
 pub(crate) fn busy(name: &str, value: u32) -> Refusal {
     Refusal::new(RefusalCode::Busy, reached(name, value))
 }
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_shows_the_limits_that_hold() {
+    fn the_page_shows_the_limits_of_the_code() {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/limits.md");
         let text = std::fs::read_to_string(&page).unwrap_or_default();
         assert!(
