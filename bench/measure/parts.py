@@ -7,7 +7,7 @@ from .small import small
 from .report import bars_of_text, number, table
 
 #: Programs beside malai, and the crates they are examples of.
-EXAMPLES = [("malai-cluster", "bench-decisions"), ("malai-node", "bench-machines")]
+EXAMPLES = [("malai-cluster", "bench-decisions"), ("malai-testing", "bench-machines")]
 
 
 def spread_row(name, sample, of=None):

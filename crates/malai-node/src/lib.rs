@@ -80,6 +80,8 @@ pub use os::process_group::own_group;
 pub use os::rotated_log::RotatedReader;
 pub use service::dispatch::{self, CommandResult, EXIT_MALAI_FAILURE, EXIT_READER_GONE};
 pub use service::standalone::{Standalone, StandaloneError};
+#[doc(hidden)]
+pub use service::testing;
 pub use service::{Service, ping};
 pub use settings::log::FORMAT_VARIABLE;
 pub use settings::{LogFormat, LogSettings, Reach, Settings};

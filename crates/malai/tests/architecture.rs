@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which crates each crate may depend on.
-const DIRECTION: [(&str, &[&str]); 4] = [
+const DIRECTION: [(&str, &[&str]); 5] = [
     ("malai-cluster", &[]),
     ("malai-wire", &["malai-cluster"]),
     ("malai-node", &["malai-cluster", "malai-wire"]),
     ("malai", &["malai-cluster", "malai-node", "malai-wire"]),
+    (
+        "malai-testing",
+        &["malai-cluster", "malai-node", "malai-wire"],
+    ),
 ];
 
 /// "About five hundred lines": longer files are hard to find one's way in.

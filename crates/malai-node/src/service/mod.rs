@@ -8,6 +8,7 @@ pub(crate) mod duplicate_identity;
 pub(crate) mod local;
 pub mod ping;
 pub(crate) mod standalone;
+pub mod testing;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -132,7 +132,8 @@ impl Limits {
     /// The table of all limits, in Markdown.
     pub fn table() -> String {
         let mut table =
-            "| name | default | min | max | unit | meaning |\n|---|---|---|---|---|---|\n".to_owned();
+            "| name | default | min | max | unit | meaning |\n|---|---|---|---|---|---|\n"
+                .to_owned();
         for limit in Self::ALL {
             let Limit {
                 name,

@@ -11,7 +11,7 @@ use malai_wire::argument::Argument;
 use malai_wire::audit::{Decision, End, Event, Record, Request};
 
 use crate::harness::{Cluster, Home, finish, until};
-use crate::peer::{self, Peer, stranger};
+use malai_testing::peer::{Peer, stranger};
 
 fn path(home: &Home) -> PathBuf {
     home.path.join("audit.jsonl")
@@ -203,7 +203,7 @@ fn refusals_are_recorded_and_unknown_keys_counted() {
     }
     let before = records(web01).len();
     let target = id(web01);
-    peer::run(async {
+    malai_testing::run(async {
         for _ in 0..3 {
             let peer = Peer::connect(&stranger(), &target).await;
             peer.greet(None).await;

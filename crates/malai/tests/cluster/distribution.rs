@@ -1,14 +1,11 @@
 //! How configurations reach every machine, and what holds while they have not.
 
-use std::io::Read;
-use std::process::Stdio;
-
 use malai_cluster::{MachineId, SecretSeed};
 use malai_wire::RefusalCode;
 use malai_wire::peer::exec::FromServer;
 
-use crate::harness::{ALIAS, Cluster, Home, Route, finish, section, until};
-use crate::peer::{self, Peer};
+use crate::harness::{ALIAS, Cluster, Home, section, until};
+use malai_testing::peer::Peer;
 
 /// Who may command whom is what these tests change.
 fn allow_all(text: String) -> String {
@@ -120,7 +117,7 @@ fn a_machine_that_is_not_in_the_configuration_yet_waits_and_is_listed() {
     // Inbound it refuses everybody, the manager included.
     let seed = SecretSeed::parse_file(&cluster.manager.read("cluster.private-key")).unwrap();
     let target: MachineId = id.parse().unwrap();
-    peer::run(async {
+    malai_testing::run(async {
         let peer = Peer::connect(&seed, &target).await;
         peer.greet(None).await;
         match peer.exec(&["true"]).await {
@@ -142,82 +139,6 @@ fn a_machine_that_is_not_in_the_configuration_yet_waits_and_is_listed() {
     assert!(!status.contains("asks to join"), "{status}");
     // Each is shown with what it has, whoever told whom.
     assert_eq!(status.matches("(current)").count(), 2, "{status}");
-}
-
-#[test]
-fn a_machine_that_was_removed_commands_nobody_any_more() {
-    let cluster = Cluster::running(&["web01", "laptop"]);
-    let laptop = cluster.machine("laptop");
-    assert_eq!(laptop.run(&["web01.company", "echo", "on"]).clean(), "on\n");
-    cluster.remove_section("laptop");
-    let said = cluster.manager.succeed(&["rescan"]);
-    assert!(said.contains("web01: updated"), "{said}");
-    let refused = laptop.run(&["web01.company", "echo", "wrong"]);
-    assert_eq!(
-        (refused.code, refused.out()),
-        (255, ""),
-        "{}",
-        refused.shown()
-    );
-    laptop.stop();
-    let refused = laptop.run(&["web01.company", "echo", "wrong"]);
-    assert_eq!(
-        (refused.code, refused.out()),
-        (255, ""),
-        "{}",
-        refused.shown()
-    );
-    cluster
-        .manager
-        .run(&["laptop.company", "true"])
-        .refused("unknown machine `laptop`");
-}
-
-/// A session that would not get the same answer ends, with the reason; the others go on.
-#[test]
-fn a_new_configuration_judges_live_sessions_again() {
-    let cluster = Cluster::with_routes();
-    let [daemon, direct, here, _] = cluster.routes();
-    let begun = |route: &Route<'_>| {
-        let script = "echo begun; read line; echo \"went on: $line\"";
-        let mut client = route.home.command(&route.args(&["sh", "-c", script]));
-        let mut child = client.stdin(Stdio::piped()).spawn().unwrap();
-        let mut first = [0; 6];
-        child
-            .stdout
-            .as_mut()
-            .unwrap()
-            .read_exact(&mut first)
-            .unwrap();
-        assert_eq!(&first, b"begun\n");
-        child
-    };
-    let (boss, laptop, web01) = (begun(&daemon), begun(&direct), begun(&here));
-    // From now on web01 may be commanded by the manager's machine alone.
-    cluster.edit(|text| {
-        let (before, after) = text.split_once("\n[machine.web01]\n").unwrap();
-        let after = after.replacen("allow_from = \"*\"", "allow_from = \"boss\"", 1);
-        format!("{before}\n[machine.web01]\n{after}")
-    });
-    cluster.manager.succeed(&["rescan", ALIAS]);
-    for (name, mut child) in [("laptop", laptop), ("web01", web01)] {
-        // Open as long as it is waited for: it does not end by itself.
-        let _input = child.stdin.take();
-        let ended = finish(child, Vec::new());
-        assert_eq!(
-            (ended.code, ended.out()),
-            (255, ""),
-            "{name}: {}",
-            ended.shown()
-        );
-        assert!(
-            ended.stderr.contains("allow_from"),
-            "{name}: {}",
-            ended.shown()
-        );
-    }
-    let ended = finish(boss, b"on\n".to_vec());
-    assert_eq!(ended.clean(), "went on: on\n");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use malai_wire::peer::sync::Compare;
 use crate::harness::{ALIAS, Cluster};
 use crate::hostile::{contents, signed};
 use crate::measure::{highest, reset_highest};
-use crate::peer::{self, Peer};
+use malai_testing::peer::Peer;
 
 /// What a daemon's memory may be at most while it looks at a configuration of up to 16 MiB, in bytes.
 const MEMORY: usize = 100 << 20;
@@ -52,7 +52,7 @@ fn a_snapshot_that_is_too_much_is_refused_and_nothing_else_waits_for_it() {
         for content in contents(&seed) {
             next += 1;
             let content = signed(&seed, next, content);
-            peer::run(async {
+            malai_testing::run(async {
                 let peer = Peer::connect(&seed, &target).await;
                 peer.give(content.clone());
                 peer.greet(None).await;

@@ -5,7 +5,6 @@ mod administer;
 mod audit;
 mod descriptors;
 mod distribution;
-mod duplicates;
 mod exact;
 mod examined;
 mod forced;
@@ -24,9 +23,6 @@ mod manage;
 #[allow(dead_code, reason = "shared with other test programs")]
 mod measure;
 mod neighbor;
-#[path = "../common/peer.rs"]
-#[allow(dead_code, reason = "shared with other test programs")]
-mod peer;
 mod presence;
 mod purity;
 mod quick_start;

@@ -100,25 +100,6 @@ fn a_signal_before_the_command_runs_ends_the_attempt() {
     assert_eq!(route.run(&["echo", "next"]).clean(), "next\n");
 }
 
-#[test]
-fn a_command_that_a_signal_ends_says_so() {
-    let cluster = Cluster::with_routes();
-    let marker = cluster.folder().join("marker");
-    for route in cluster.routes() {
-        for (kind, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
-            let (child, _) = started(&route, "echo $$; exec sleep 322", &marker);
-            signal(child.id(), kind);
-            let output = finish(child, Vec::new());
-            assert_eq!(
-                (output.code, output.stderr.as_str()),
-                (code, ""),
-                "{}",
-                route.name
-            );
-        }
-    }
-}
-
 /// A command that HUP ends, and one that only KILL ends. Both have a second process in their group.
 pub const MEEK: &str = "sleep 323 & echo $$ $!; wait; sleep 323";
 pub const STUBBORN: &str =

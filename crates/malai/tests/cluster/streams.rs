@@ -3,13 +3,10 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-
-use crate::harness::{Cluster, Folder, finish, lives, signal, until, within};
+use crate::harness::{Cluster, finish, within};
 
 fn random_bytes(count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
@@ -26,17 +23,6 @@ fn five_random_megabytes_there_and_back() {
         let output = route.run_with(&["cat"], &bytes);
         assert_eq!((output.code, output.stderr.as_str()), (0, ""));
         assert!(output.stdout == bytes, "other bytes came back");
-    }
-}
-
-#[test]
-fn output_and_standard_error_are_kept_apart() {
-    let cluster = Cluster::with_routes();
-    for route in cluster.routes() {
-        let script = "echo out; echo err >&2; echo more; echo worse >&2";
-        let output = route.run(&["sh", "-c", script]);
-        assert_eq!(output.out(), "out\nmore\n");
-        assert_eq!(output.stderr, "err\nworse\n");
     }
 }
 
@@ -67,33 +53,6 @@ fn exit_codes_as_a_shell_gives_them() {
     }
 }
 
-/// As execvp(3) has it, which a shell and ssh use.
-#[test]
-fn a_program_is_found_as_a_shell_finds_it() {
-    let cluster = Cluster::with_routes();
-    let folder = Folder::new();
-    let file = |name: &str, text: &str, mode| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let script = file("script", "echo \"script $1\"\n", 0o755);
-    let plain = file("plain", "echo\n", 0o644);
-    for route in cluster.routes() {
-        let output = route.run(&[&script, "a b"]);
-        assert_eq!((output.code, output.out()), (0, "script a b\n"));
-        assert_eq!(route.run(&[&plain]).code, 126);
-        assert_eq!(route.run(&[folder.path().to_str().unwrap()]).code, 126);
-        // It sees the name that was typed.
-        let output = route.run(&["cat", "/proc/self/cmdline"]);
-        assert_eq!(output.out(), "cat\0/proc/self/cmdline\0");
-        for name in ["bin", "no-such-program"] {
-            assert_eq!(route.run(&[name]).code, 127, "{name:?}");
-        }
-    }
-}
-
 #[test]
 fn output_is_seen_before_the_command_ends() {
     let cluster = Cluster::with_routes();
@@ -108,18 +67,6 @@ fn output_is_seen_before_the_command_ends() {
         // Were it held back until the end, both lines would come together.
         assert!(first.elapsed() > Duration::from_secs(1), "{}", route.name);
         assert_eq!(finish(child, Vec::new()).code, 0);
-    }
-}
-
-#[test]
-fn empty_input_and_none_at_all() {
-    let cluster = Cluster::with_routes();
-    for route in cluster.routes() {
-        assert_eq!(route.run_with(&["wc", "-c"], b"").clean(), "0\n");
-        assert_eq!(route.run(&["wc", "-c"]).clean(), "0\n");
-        // A command that reads nothing of much input.
-        let unread = route.run_with(&["echo", "done"], &vec![b'x'; 1 << 20]);
-        assert_eq!(unread.clean(), "done\n");
     }
 }
 
@@ -141,18 +88,6 @@ fn closed_input() {
         let child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let output = finish(child.unwrap(), Vec::new());
         assert_eq!(output.clean(), "0\n", "{}", route.name);
-    }
-}
-
-#[test]
-fn ten_thousand_lines_of_standard_error() {
-    let cluster = Cluster::with_routes();
-    for route in cluster.routes() {
-        let script = "i=0; while [ $i -lt 10000 ]; do echo line $i >&2; i=$((i+1)); done; exit 3";
-        let output = route.run(&["sh", "-c", script]);
-        assert_eq!(output.code, 3);
-        let expected: String = (0..10_000).map(|i| format!("line {i}\n")).collect();
-        assert!(output.stderr == expected, "{} bytes", output.stderr.len());
     }
 }
 
@@ -186,18 +121,6 @@ fn arguments_arrive_as_they_were_given() {
         // The same where malai's own options could be looked for: right behind the target.
         let help = route.run(&["printf", "--help"]);
         assert!(!help.out().contains("malai"), "{}", help.shown());
-    }
-}
-
-#[test]
-fn a_megabyte_of_arguments() {
-    let cluster = Cluster::with_routes();
-    let words: Vec<String> = (0..100_000).map(|i| format!("word{i:06}")).collect();
-    let mut args: Vec<&str> = vec!["printf", "%s\n"];
-    args.extend(words.iter().map(String::as_str));
-    for route in cluster.routes() {
-        let output = route.run(&args);
-        assert!(output.clean().lines().eq(words.iter()), "{}", route.name);
     }
 }
 
@@ -257,21 +180,6 @@ fn running(command_line: &[u8]) -> Vec<u32> {
             std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == command_line)
         })
         .collect()
-}
-
-#[test]
-fn what_stays_in_the_background_does_not_hold_the_session() {
-    let cluster = Cluster::with_routes();
-    for route in cluster.routes() {
-        let output = route.run(&["sh", "-c", "sleep 444 & echo $!; echo hi"]);
-        let mut lines = output.clean().lines();
-        let pid: u32 = lines.next().unwrap().parse().unwrap();
-        assert_eq!(lines.next(), Some("hi"));
-        assert!(output.took < Duration::from_secs(20));
-        assert!(lives(pid), "what was left in the background has ended");
-        signal(pid, Signal::KILL);
-        until("its end", || !lives(pid));
-    }
 }
 
 /// What a command finds around it: nothing of the daemon's own.

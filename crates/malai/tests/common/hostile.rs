@@ -14,7 +14,7 @@ use malai_wire::peer::{RequestKind, StreamKind, raw_head};
 use malai_wire::version::PROBE_ALPN;
 use malai_wire::{Refusal, RefusalCode};
 
-use crate::peer::{self, Peer};
+use malai_testing::peer::Peer;
 
 /// Content of this text, signed as this revision.
 pub fn signed(seed: &SecretSeed, revision: u64, content: String) -> Content {
@@ -125,7 +125,7 @@ fn exit(stdout: u64) -> FromServer {
 pub fn serve(seed: SecretSeed, header: Option<Header>, lie: Arc<Mutex<Lie>>) {
     let (ready, is_ready) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        peer::run(async {
+        malai_testing::run(async {
             let endpoint = endpoint::bind(&seed, Reach::Loopback, Ports::Derived);
             let endpoint = endpoint.await.expect("an endpoint");
             ready.send(()).unwrap();

@@ -18,7 +18,7 @@ use malai_wire::peer::{RequestKind, StreamKind, raw_head};
 use crate::harness::{Cluster, Home, alone, section, until};
 use crate::hostile::{LIES, Lie, contents, serve, signed};
 use crate::measure::{Held, highest, reset_highest};
-use crate::peer::{self, Peer, open, stranger};
+use malai_testing::peer::{Peer, open, stranger};
 
 /// What each daemon's memory may be at most, in bytes.
 const MEMORY: usize = 100 << 20;
@@ -208,9 +208,9 @@ fn honest_commands_are_answered_while_everybody_attacks() {
     }
     let mut took = Vec::new();
     thread::scope(|scope| {
-        scope.spawn(|| peer::run(attack.manager()));
-        scope.spawn(|| peer::run(attack.member()));
-        scope.spawn(|| peer::run(attack.strangers()));
+        scope.spawn(|| malai_testing::run(attack.manager()));
+        scope.spawn(|| malai_testing::run(attack.member()));
+        scope.spawn(|| malai_testing::run(attack.strangers()));
         scope.spawn(|| attack.packets());
         scope.spawn(|| attack.client(laptop, &lie));
         let end = Instant::now() + Duration::from_secs(seconds);

@@ -19,7 +19,7 @@ use malai_wire::version::ALPN;
 use tokio::task::JoinSet;
 
 use crate::harness::{Cluster, Home, alone};
-use crate::peer::{self, Peer, open, stranger};
+use malai_testing::peer::{Peer, open, stranger};
 
 /// How long each flood runs.
 const LONG: Duration = Duration::from_millis(2500);
@@ -392,7 +392,7 @@ fn during(
 ) -> Vec<Duration> {
     let (over, running) = (
         flood.over.clone(),
-        thread::spawn(move || peer::run(flood.run(name))),
+        thread::spawn(move || malai_testing::run(flood.run(name))),
     );
     let times = legitimate();
     over.store(true, Ordering::Relaxed);

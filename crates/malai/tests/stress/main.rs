@@ -16,9 +16,6 @@ mod many;
 #[path = "../common/measure.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod measure;
-#[path = "../common/peer.rs"]
-#[allow(dead_code, reason = "shared with other test programs")]
-mod peer;
 #[path = "../common/terminal.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod terminal;

@@ -5,12 +5,10 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use malai_testing::machines;
+
 use crate::harness::{Cluster, Output, alone, until};
 use crate::measure::{hang, nothing_hangs};
-
-#[path = "../../../../bench/machines.rs"]
-#[allow(dead_code, reason = "its main is not called here")]
-mod machines;
 
 /// How many machines there are, of which so many are dead and so many hang.
 const ALL: usize = 200;

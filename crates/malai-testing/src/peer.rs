@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use iroh::endpoint::{Connection, ConnectionError, RecvStream, SendStream};
 use iroh::{Endpoint, EndpointAddr};
@@ -17,11 +17,12 @@ use malai_wire::peer::sync::{Compare, Content, Fetch, Fetched};
 use malai_wire::peer::{RequestKind, StreamKind};
 use malai_wire::version::{ALPN, Versions};
 
-use crate::harness::TEST_TIMEOUT;
+use crate::TEST_TIMEOUT;
 
 /// A connection to a daemon.
 pub struct Peer {
     endpoint: Endpoint,
+    /// Its connection, for what has no method here.
     pub connection: Connection,
     fetched: Arc<AtomicUsize>,
 }
@@ -193,21 +194,4 @@ fn rand_instance() -> [u8; 16] {
     let mut source = std::fs::File::open("/dev/urandom").expect("randomness");
     source.read_exact(&mut bytes).expect("randomness");
     bytes
-}
-
-/// Runs a test's asynchronous part.
-pub fn run<T>(part: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    runtime.expect("a runtime").block_on(part)
-}
-
-/// Waits until this is so, without keeping other tasks of the test from going on.
-pub async fn until_async(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + TEST_TIMEOUT;
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

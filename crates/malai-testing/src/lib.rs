@@ -1,0 +1,52 @@
+//! What tests and benchmarks of malai share: services of one cluster in this process, and a peer that says whatever a
+//! test wants it to. Nothing that is installed depends on this.
+
+pub mod cluster;
+pub mod machines;
+pub mod peer;
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take before it counts as hanging: far above what it takes on a busy computer.
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Runs a test's asynchronous code on this thread.
+pub fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(test)
+}
+
+/// Waits until something is so.
+///
+/// # Panics
+///
+/// It does not become so within [`TEST_TIMEOUT`].
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    until_async(what, async || is_so()).await;
+}
+
+/// Waits until something is so that has to be asked for.
+///
+/// # Panics
+///
+/// It does not become so within [`TEST_TIMEOUT`].
+pub async fn until_async(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    while !is_so().await {
+        assert!(
+            Instant::now() < deadline,
+            "waited {TEST_TIMEOUT:?} for {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Whether a process runs; one that has ended and was not waited for does not.
+pub fn lives(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| Some(stat.rsplit_once(") ")?.1.chars().next()? != 'Z'))
+        .unwrap_or(false)
+}
