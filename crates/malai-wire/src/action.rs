@@ -65,6 +65,14 @@ impl RecordedAction {
         }
     }
 
+    /// The action without what a caller can make long, for records that have something else to tell.
+    pub fn brief(&self) -> Self {
+        match self {
+            Self::Exec { .. } | Self::Line { .. } => Self::Other,
+            brief => brief.clone(),
+        }
+    }
+
     /// The recorded arguments; none for anything but a command.
     pub fn argv(&self) -> &[Argument] {
         match self {

@@ -55,6 +55,11 @@ impl Argument {
         (list, left_out)
     }
 
+    /// One argument, cut to this many bytes as it is encoded; what stands around it is at most 48 more.
+    pub fn bounded(bytes: &[u8], room: usize) -> Argument {
+        Argument::new(bytes, room)
+    }
+
     fn new(bytes: &[u8], room: usize) -> Argument {
         let of = bytes.len() as u64;
         match std::str::from_utf8(bytes) {

@@ -6,6 +6,7 @@
 //! the file becomes `audit.jsonl.1`, that one `audit.jsonl.2`, and so on up to [`KEPT`].
 
 pub(crate) mod appender;
+mod files;
 mod gap;
 pub(crate) mod reader;
 pub(crate) mod session;
@@ -34,6 +35,7 @@ use crate::os::fs::display_path;
 use crate::os::user::RunAs;
 use crate::settings::AuditSettings;
 
+pub(crate) use files::FileRecords;
 pub use reader::{AuditReader, Entry};
 pub(crate) use session::{Counts, EndReason, Running};
 

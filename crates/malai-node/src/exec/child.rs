@@ -1,6 +1,7 @@
 //! A command's process, from its start to its end. It knows neither its streams nor who waits for it.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 
 use malai_wire::peer::exec::Terminal;
@@ -10,7 +11,7 @@ use tokio::process::Child;
 use crate::cluster::authorize::Command;
 use crate::cluster::state::ClusterState;
 use crate::exec::kill::{Group, end_group, number};
-use crate::exec::spawn::{ParentStdio, spawn};
+use crate::exec::spawn::{ParentStdio, Spawned, spawn};
 use crate::exec::stdio::ControlEvent;
 use crate::node::reaper::Registration;
 
@@ -24,7 +25,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts a command. Returns this side's ends of its standard streams as well.
+    /// Starts a command. Returns this side's ends of its standard streams as well, and of what it reports of files.
     ///
     /// # Errors
     ///
@@ -34,8 +35,12 @@ impl Process {
         command: &Command,
         argv: &[Vec<u8>],
         terminal: Option<&Terminal>,
-    ) -> io::Result<(Self, ParentStdio)> {
-        let (child, ends) = spawn(cluster_state, command, argv, terminal)?;
+    ) -> io::Result<(Self, ParentStdio, Option<OwnedFd>)> {
+        let Spawned {
+            child,
+            stdio: ends,
+            reports,
+        } = spawn(cluster_state, command, argv, terminal)?;
         let id = child
             .id()
             .ok_or_else(|| io::Error::other("it has no process id"))?;
@@ -50,7 +55,7 @@ impl Process {
             group,
             registration: Some(registration),
         };
-        Ok((process, ends))
+        Ok((process, ends, reports))
     }
 
     /// Its process id, until it was waited for.

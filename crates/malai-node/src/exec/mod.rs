@@ -1,6 +1,7 @@
 //! A child process and its bytes.
 
 pub(crate) mod child;
+mod file_reports;
 pub(crate) mod io;
 pub(crate) mod kill;
 pub(crate) mod pipes;

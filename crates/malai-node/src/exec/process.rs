@@ -17,10 +17,11 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::audit::{Counts, EndReason, Running};
+use crate::audit::{Counts, EndReason, FileRecords, Running};
 use crate::cluster::authorize::{self, Command, Granted};
 use crate::cluster::state::ClusterState;
 use crate::exec::child::{PendingCleanup, Process};
+use crate::exec::file_reports;
 use crate::exec::io::FlowError;
 use crate::exec::spawn;
 use crate::exec::stdio::{ControlEvent, IoTasks, Moved, Stdio};
@@ -113,22 +114,42 @@ async fn run_counted(
         .map(|connection| Arc::downgrade(connection) as Weak<dyn PathInfo>);
     let listed = authorize::begin(cluster_state, command.inner(), connection, counts.clone());
     let terminal = streams.terminal.as_ref();
-    let (process, ends) = match Process::start(cluster_state, command.inner(), &argv, terminal) {
-        Ok(started) => started,
-        Err(error) => {
-            let path = surroundings::path(cluster_state);
-            return not_started(&argv, &path, &error, &mut streams).await;
-        }
-    };
+    let (process, ends, reports) =
+        match Process::start(cluster_state, command.inner(), &argv, terminal) {
+            Ok(started) => started,
+            Err(error) => {
+                let path = surroundings::path(cluster_state);
+                return not_started(&argv, &path, &error, &mut streams).await;
+            }
+        };
     tracing::debug!(pid = process.id(), "started");
     counts.started.store(true, Ordering::Relaxed);
-    match IoTasks::start(ends, streams, counts) {
+    // Ends with the process, which alone has the other end.
+    let recording = reports.map(|reports| {
+        let Command {
+            request,
+            run_as,
+            session,
+            ..
+        } = command.inner();
+        let audit = &cluster_state.node.audit;
+        let records = FileRecords::new(audit, request, run_as.to_string(), *session);
+        tokio::spawn(file_reports::record(reports, records))
+    });
+    let outcome = match IoTasks::start(ends, streams, counts) {
         Ok(tasks) => attend(process, tasks, events, &gone, listed.ended()).await,
         Err(error) => {
             process.end().await;
             Outcome::Failed(format!("the command's streams cannot be used: {error}"))
         }
+    };
+    // In the record, what was done to files stands before the end. A process that is still to be ended has time for it.
+    if let Some(recording) = recording
+        && !matches!(outcome, Outcome::Ended(..))
+    {
+        let _ = recording.await;
     }
+    outcome
 }
 
 /// Serves the client of a running command until its exit is reported. The client's end is the command's: when it is

@@ -16,6 +16,7 @@ use tokio::process::Child;
 
 use crate::cluster::authorize::Command;
 use crate::cluster::state::ClusterState;
+use crate::exec::file_reports::ReportsOut;
 use crate::exec::surroundings::{self, Remaining};
 use crate::node::reaper::Kind;
 use crate::os::fd;
@@ -70,13 +71,24 @@ pub(super) enum ParentStdio {
     Terminal(Arc<Pty>),
 }
 
+/// A process, and this side's ends of what it has open.
+#[derive(Debug)]
+pub(super) struct Spawned {
+    /// The process.
+    pub child: Child,
+    /// Its standard streams.
+    pub stdio: ParentStdio,
+    /// What it reports of files, where it serves them.
+    pub reports: Option<OwnedFd>,
+}
+
 /// Starts a command that was allowed.
 pub(super) fn spawn(
     cluster_state: &ClusterState,
     command: &Command,
     argv: &[Vec<u8>],
     terminal: Option<&Terminal>,
-) -> io::Result<(Child, ParentStdio)> {
+) -> io::Result<Spawned> {
     let mut program = match argv.first() {
         Some(program) => OsString::from_vec(program.clone()),
         None => return Err(io::ErrorKind::InvalidInput.into()),
@@ -132,7 +144,7 @@ fn spawn_as(
     argv: &[Vec<u8>],
     script: Option<&OsString>,
     terminal: Option<&Terminal>,
-) -> io::Result<(Child, ParentStdio)> {
+) -> io::Result<Spawned> {
     // Before the command, so that nobody has to wait for it after.
     cluster_state.node.reaper.start();
     let run_as = &command.run_as;
@@ -143,10 +155,17 @@ fn spawn_as(
         spawn.arg0(OsStr::from_bytes(argv.first().map_or(b"", Vec::as_slice)));
     }
     let arguments = argv.iter().skip(1);
+    let (reports_out, reports) = match command.grant.run {
+        Run::Sftp => ReportsOut::pipe().map(|(out, reports)| (Some(out), Some(reports)))?,
+        _ => (None, None),
+    };
     spawn
         .args(script)
         .args(arguments.map(|argument| OsStr::from_bytes(argument)))
         .env_clear();
+    if let Some(out) = &reports_out {
+        spawn.arg("--reports").arg(out.number());
+    }
     let ends = match terminal {
         Some(terminal) => {
             let owner = run_as.switch.is_some().then_some(run_as.uid);
@@ -245,7 +264,18 @@ fn spawn_as(
             spawn.pre_exec(|| Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?))
         };
     }
-    Ok((spawn.spawn()?, ends))
+    if let Some(out) = reports_out {
+        // SAFETY: one system call, on a descriptor that the closure owns; nothing is allocated or locked.
+        #[allow(unsafe_code)]
+        unsafe {
+            spawn.pre_exec(move || out.keep())
+        };
+    }
+    Ok(Spawned {
+        child: spawn.spawn()?,
+        stdio: ends,
+        reports,
+    })
 }
 
 impl ParentStdio {

@@ -1,4 +1,5 @@
 //! Files for members: the sftp subsystem.
 
+pub(crate) mod reports;
 pub(crate) mod root;
 pub mod sftp;

@@ -208,6 +208,21 @@ pub fn raise_limit(wanted: u64) {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
+/// A descriptor above the standard ones that this process was started with, by its number. To be called once for each.
+///
+/// # Errors
+///
+/// There is none.
+pub fn inherited(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: it is borrowed for one system call, which fails where nothing is open.
+    #[allow(unsafe_code)]
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(number.max(3)) };
+    rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC)?;
+    // SAFETY: it is open, and was before this program's first line: nothing else in it owns it.
+    #[allow(unsafe_code)]
+    Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(number.max(3)) })
+}
+
 fn pollable(fd: OwnedFd, way: Direction, manner: IoMode) -> io::Result<Fd> {
     let interest = match way {
         Direction::Read => Interest::READABLE,

@@ -5,12 +5,16 @@
 //! a record even behind the remains of one that was torn. Readers skip keys and events that they don't
 //! know.
 
+mod files;
+
 use malai_cluster::{ClusterId, MachineId};
 use serde::{Deserialize, Serialize};
 
 use crate::action::RecordedAction;
 use crate::json::{self, encode, encoded_length};
 use crate::time::Timestamp;
+
+pub use files::{Change, FileRecord, UnnamedFiles, recorded_name};
 
 /// The most bytes of a line, its newline included.
 pub const MAX_LINE: usize = 4096;
@@ -43,6 +47,10 @@ pub enum Event {
     Start(Start),
     /// A session has ended.
     End(End),
+    /// A session read or changed a file.
+    File(FileRecord),
+    /// A session read or changed more files than are recorded one by one.
+    Files(UnnamedFiles),
     /// Connections of keys that are in no configuration were turned away: counted.
     Strangers(Strangers),
     /// Records that could not be written.
@@ -179,6 +187,14 @@ impl Record {
                 bound(&mut end.user);
                 bound(&mut end.why);
             }
+            Event::File(file) => {
+                file.request.action = file.request.action.brief();
+                bound(&mut file.user);
+            }
+            Event::Files(files) => {
+                files.request.action = files.request.action.brief();
+                bound(&mut files.user);
+            }
             Event::Lost(lost) => bound(&mut lost.why),
             Event::Strangers(_) | Event::Other => {}
         }
@@ -216,6 +232,8 @@ impl Record {
             Event::Decision(decision) => Some(&decision.request),
             Event::Start(start) => Some(&start.request),
             Event::End(end) => Some(&end.request),
+            Event::File(file) => Some(&file.request),
+            Event::Files(files) => Some(&files.request),
             Event::Strangers(_) | Event::Lost(_) | Event::Other => None,
         }
     }

@@ -220,3 +220,38 @@ proptest! {
         Record::recover(&line);
     }
 }
+
+#[test]
+fn files_are_named_within_bounds() {
+    let mut asked = request(&[b"x"], true);
+    asked.action = RecordedAction::new(&Action::Subsystem("sftp".into()), true);
+    let file = |request: &Request, path: &[u8], to: Option<&[u8]>| {
+        record(Event::File(FileRecord {
+            request: request.clone(),
+            user: "web".into(),
+            session: u64::MAX,
+            change: Change::Renamed,
+            path: Some(recorded_name(path)),
+            to: to.map(recorded_name),
+            bytes: None,
+        }))
+    };
+    expect![[r#"
+        {"time":"2026-03-26T00:00:00.000Z","event":"file","cluster":"company","cluster_id":"i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60","revision":7,"peer":"i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60","machine":"laptop","from":"127.0.0.1:4000","action":"subsystem","name":"sftp","user":"web","session":18446744073709551615,"change":"renamed","path":{"hex":"61e9"},"to":"b c","instance":"00112233445566778899aabbccddeeff"}
+    "#]]
+    .assert_eq(&text(&file(&asked, b"a\xe9", Some(b"b c"))));
+    for long in [vec![b'a'; 4096], vec![0xff; 4096], vec![1; 4096]] {
+        there_and_back(&file(&asked, &long, Some(&long)));
+        // A long argument list makes room for the names.
+        let argv = request(&[&long, &long], true);
+        assert!(file(&argv, &long, Some(&long)).to_line().len() <= MAX_LINE);
+    }
+    there_and_back(&record(Event::Files(UnnamedFiles {
+        request: asked,
+        user: "web".into(),
+        session: 3,
+        left_out: 4,
+        bytes_read: 5,
+        bytes_written: 6,
+    })));
+}

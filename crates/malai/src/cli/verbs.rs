@@ -253,6 +253,9 @@ pub struct SftpServerArgs {
     /// Serve what is below this folder, and nothing else
     #[arg(long)]
     pub folder: Option<PathBuf>,
+    /// The number of a descriptor on which it reports what is done to files
+    #[arg(long)]
+    pub reports: Option<i32>,
 }
 
 const SHELL_EXAMPLES: &str = "\

@@ -97,7 +97,7 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
             exec::run(home, words, &args.on, printer)
         }
         Command::Ssh(args) => ssh::run(home, &args.arguments, args.is_shim, printer),
-        Command::SftpServer(args) => sftp_server::run(args.folder),
+        Command::SftpServer(args) => sftp_server::run(args),
         Command::Shell(args) => shell::run(home, &args, printer),
         Command::Target(_) => unreachable!("a target is no verb"),
         Command::Demo(args) => demo::run(args.keep, printer),

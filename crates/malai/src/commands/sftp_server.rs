@@ -1,13 +1,16 @@
 //! `malai sftp-server`: what a machine starts for the sftp subsystem. It speaks on its standard streams.
 
-use std::path::PathBuf;
+use malai_node::sftp::{self, Served};
 
-use malai_node::sftp;
-
+use crate::cli::SftpServerArgs;
 use crate::output::exit::Exit;
 
 /// Serves until the client goes.
-pub fn run(folder: Option<PathBuf>) -> anyhow::Result<Exit> {
-    sftp::serve(std::io::stdin().lock(), std::io::stdout(), folder)?;
+pub fn run(args: SftpServerArgs) -> anyhow::Result<Exit> {
+    let served = Served {
+        folder: args.folder,
+        reports: args.reports,
+    };
+    sftp::serve(std::io::stdin().lock(), std::io::stdout(), served)?;
     Ok(Exit::OK)
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use malai_cluster::escape;
-use malai_wire::audit::{Event, Record, Request};
+use malai_wire::argument::Argument;
+use malai_wire::audit::{Change, Event, Record, Request};
 
 use crate::output::duration;
 
@@ -48,6 +49,33 @@ pub fn line(record: &Record) -> String {
                 end.bytes_err,
             )
         }
+        Event::File(file) => {
+            let name = |name: &Option<Argument>| name.as_ref().map(Argument::shown);
+            let named = match (name(&file.path), name(&file.to)) {
+                (Some(path), Some(to)) => format!("{path} → {to}"),
+                (Some(path), None) => path,
+                (None, _) => "(a file)".to_owned(),
+            };
+            let bytes = file.bytes.map(|bytes| format!(" · {bytes} bytes"));
+            format!(
+                "{} {named}{} · as {}",
+                before(
+                    &file.request,
+                    done(file.change),
+                    &number(record, file.session)
+                ),
+                bytes.unwrap_or_default(),
+                escape(&file.user),
+            )
+        }
+        Event::Files(files) => format!(
+            "{} and {} records of files that are not named here · bytes read {}, written {} · as {}",
+            before(&files.request, "files", &number(record, files.session)),
+            files.left_out,
+            files.bytes_read,
+            files.bytes_written,
+            escape(&files.user),
+        ),
         Event::Strangers(strangers) => format!(
             "{} - {:7} {} connections of unknown keys",
             escape(&strangers.cluster),
@@ -68,15 +96,32 @@ pub fn line(record: &Record) -> String {
 
 /// Cluster, who, what happened, the session, the command.
 fn head(request: &Request, what: &str, session: &str) -> String {
+    let before = before(request, what, session);
+    format!("{before} {}", request.action.shown())
+}
+
+/// Cluster, who, what happened, the session.
+fn before(request: &Request, what: &str, session: &str) -> String {
     let who = match &request.machine {
         Some(machine) => escape(machine),
         None => request.peer.short(),
     };
-    format!(
-        "{} {who} {what:7} {session} {}",
-        escape(&request.cluster),
-        request.action.shown()
-    )
+    format!("{} {who} {what:7} {session}", escape(&request.cluster))
+}
+
+/// What was done to a file, as a word.
+fn done(change: Change) -> &'static str {
+    match change {
+        Change::Opened => "opened",
+        Change::Created => "created",
+        Change::Written => "written",
+        Change::Read => "read",
+        Change::Removed => "removed",
+        Change::Renamed => "renamed",
+        Change::Linked => "linked",
+        Change::Changed => "changed",
+        Change::Other => "unknown",
+    }
 }
 
 /// A session's number counts within one run of malai: the run's beginning is shown before it.
@@ -99,6 +144,7 @@ mod tests {
         let own = format!(
             r#""cluster":"c","cluster_id":"{id}","peer":"{id}","from":"here","action":"exec","argv":["x"]"#
         );
+        let sftp = own.replace(r#""exec","argv":["x"]"#, r#""subsystem","name":"sftp""#);
         let lines = [
             format!(
                 r#""event":"decision",{request},"allowed":true,"rule":"machine.web01.allow_from: admins → ops","user":"web","session":3"#
@@ -110,6 +156,15 @@ mod tests {
             ),
             format!(
                 r#""event":"end",{own},"user":"web","session":4,"signal":9,"why":"w","bytes_in":0,"bytes_out":0,"bytes_err":0,"duration_ms":7"#
+            ),
+            format!(
+                r#""event":"file",{sftp},"user":"web","session":5,"change":"renamed","path":{{"hex":"61e9"}},"to":"b c""#
+            ),
+            format!(
+                r#""event":"file",{sftp},"user":"web","session":5,"change":"written","path":"/x","bytes":17"#
+            ),
+            format!(
+                r#""event":"files",{sftp},"user":"web","session":5,"left_out":3,"bytes_read":1,"bytes_written":2"#
             ),
             r#""event":"strangers","cluster":"company","refused":17"#.to_owned(),
             r#""event":"lost","records":2,"since":"2026-03-25T00:00:00Z","why":"no room""#
@@ -131,6 +186,9 @@ mod tests {
             2026-03-26T00:00:00.000Z company laptop started 0011/3 ps $'\x1b[2J x' $'\xff\n' aa…(9000 bytes) …(+2 arguments) · as web
             2026-03-26T00:00:00.000Z company laptop ended   0011/3 ps $'\x1b[2J x' $'\xff\n' aa…(9000 bytes) …(+2 arguments) · exit code 0 · the command ended · 1m 1s · bytes in 1, out 2, err 3
             2026-03-26T00:00:00.000Z c i66fo538… ended   0011/4 x · signal 9 · w · 7ms · bytes in 0, out 0, err 0
+            2026-03-26T00:00:00.000Z c i66fo538… renamed 0011/5 $'a\xe9' → 'b c' · as web
+            2026-03-26T00:00:00.000Z c i66fo538… written 0011/5 /x · 17 bytes · as web
+            2026-03-26T00:00:00.000Z c i66fo538… files   0011/5 and 3 records of files that are not named here · bytes read 1, written 2 · as web
             2026-03-26T00:00:00.000Z company - refused 17 connections of unknown keys
             2026-03-26T00:00:00.000Z - - missing 2 records could not be written since 2026-03-25T00:00:00.000Z: no room
             2026-03-26T00:00:00.000Z - - unknown an event of a newer malai; --json shows it

@@ -173,3 +173,80 @@ fn a_link_named_ssh_hands_other_hosts_on() {
         version.shown()
     );
 }
+
+/// A packet of sftp: its type, a part of its body.
+fn packet(kind: u8, body: &[&[u8]]) -> Vec<u8> {
+    let body = body.concat();
+    let length = u32::try_from(body.len() + 1).unwrap();
+    [&length.to_be_bytes()[..], &[kind], &body].concat()
+}
+
+fn string(bytes: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(bytes.len()).unwrap();
+    [&length.to_be_bytes()[..], bytes].concat()
+}
+
+/// Packets that make a file and write five bytes to it, and leave it open.
+fn writes(path: &std::path::Path) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt;
+    let id = [0; 4];
+    [
+        packet(1, &[&3u32.to_be_bytes()]),
+        packet(
+            3,
+            &[
+                &id,
+                &string(path.as_os_str().as_bytes()),
+                &0x1au32.to_be_bytes(),
+                &[0; 4],
+            ],
+        ),
+        packet(6, &[&id, &string(&[0; 4]), &[0; 8], &string(b"12345")]),
+    ]
+    .concat()
+}
+
+#[test]
+fn files_are_in_the_audit_record_where_they_are() {
+    let cluster = with_rules("allow_from = \"*\"");
+    let web01 = cluster.machine("web01");
+    let path = cluster.folder().join("a b");
+    let said = cluster
+        .manager
+        .run_with(&["ssh", "-s", "web01.company", "sftp"], &writes(&path));
+    assert_eq!(said.code, 0, "{}", said.shown());
+    let shown = web01.run(&["audit"]);
+    let lines: Vec<&str> = shown.out().lines().collect();
+    let with = |what: &str| lines.iter().position(|line| line.contains(what));
+    let quoted = format!("'{}'", path.display());
+    let (start, made, written, end) = (
+        with(" started ").unwrap(),
+        with(&format!("/1 {quoted} · as ")).unwrap(),
+        with(&format!("/1 {quoted} · 5 bytes · as ")).unwrap(),
+        with(" ended ").unwrap(),
+    );
+    assert!(lines[made].contains(" created ") && lines[written].contains(" written "));
+    assert!(
+        start < made && made < written && written < end,
+        "{lines:#?}"
+    );
+    let shown = web01.run(&["audit", "--json"]);
+    assert!(
+        shown.out().contains(r#""event":"file""#) && shown.out().contains(r#""change":"written""#),
+        "{}",
+        shown.shown()
+    );
+    // Where arguments are not recorded, names are not.
+    std::fs::write(web01.path.join("malai.toml"), "audit_arguments = false\n").unwrap();
+    web01.run(&["rescan"]);
+    let said = cluster
+        .manager
+        .run_with(&["ssh", "-s", "web01.company", "sftp"], &writes(&path));
+    assert_eq!(said.code, 0, "{}", said.shown());
+    let shown = web01.run(&["audit"]);
+    assert!(
+        shown.out().contains("/2 (a file) · 5 bytes"),
+        "{}",
+        shown.shown()
+    );
+}

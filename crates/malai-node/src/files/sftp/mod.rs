@@ -3,6 +3,7 @@
 
 mod change;
 mod listing;
+mod open_file;
 mod operations;
 mod paths;
 mod status;
@@ -15,8 +16,10 @@ use std::sync::{Arc, Condvar};
 use malai_wire::sftp::{MAX_PACKET, Request, Response, StatusCode};
 use parking_lot::Mutex;
 
+use crate::files::reports::Reports;
 use crate::files::root::Root;
-use operations::{Session, read};
+use open_file::OpenFile;
+use operations::Session;
 
 /// Threads that read files beside each other.
 const READERS: usize = 4;
@@ -24,7 +27,16 @@ const READERS: usize = 4;
 /// Answers that wait to be written.
 const WAITING: usize = 64;
 
-/// Serves a client until it closes `input`: everything the user can reach, or what is below `folder`.
+/// What is served, and where changes are reported.
+#[derive(Debug, Default)]
+pub struct Served {
+    /// What is below this folder; none for everything that the user can reach.
+    pub folder: Option<PathBuf>,
+    /// The number of the descriptor to report on what is done to files, which this process was started with.
+    pub reports: Option<i32>,
+}
+
+/// Serves a client until it closes `input`.
 ///
 /// Several reads are under way at once; everything else waits for them, and happens in the order in which it was asked.
 /// All are answered in that order: OpenSSH's scp, up to version 9.2 at least, cuts a file short where a piece arrives
@@ -32,17 +44,24 @@ const WAITING: usize = 64;
 ///
 /// # Errors
 ///
-/// The client cannot be read or written any more, or sends what is not a packet; the folder cannot be opened.
-pub fn serve(
-    mut input: impl Read,
+/// The client cannot be read or written any more, or sends what is not a packet; the folder cannot be opened; there is no
+/// such descriptor.
+pub fn serve(mut input: impl Read, output: impl Write + Send, served: Served) -> io::Result<()> {
+    let reports = Reports::inherited(served.reports)?;
+    serve_reporting(&mut input, output, served.folder, reports)
+}
+
+fn serve_reporting(
+    input: &mut impl Read,
     output: impl Write + Send,
     folder: Option<PathBuf>,
+    reports: Reports,
 ) -> io::Result<()> {
     let root = match &folder {
         Some(folder) => Root::below(folder)?,
         None => Root::Everything,
     };
-    let mut session = Session::new(root);
+    let mut session = Session::new(root, reports);
     let (answers, to_write) = mpsc::sync_channel(WAITING);
     let (jobs, to_read) = mpsc::sync_channel::<Job>(WAITING);
     let to_read = Mutex::new(to_read);
@@ -56,14 +75,14 @@ pub fn serve(
                     let Ok(job) = to_read.lock().recv() else {
                         return;
                     };
-                    let answer = read(&job.file, job.offset, job.length);
+                    let answer = job.file.read(job.offset, job.length);
                     // Where the writer has gone there is nobody to answer.
                     let _ = job.answer.send(answer.encode(job.id));
                     running.done();
                 }
             });
         }
-        let result = receive(&mut input, &mut session, &answers, &jobs, &running);
+        let result = receive(input, &mut session, &answers, &jobs, &running);
         drop((jobs, answers));
         let written = writer
             .join()
@@ -75,7 +94,7 @@ pub fn serve(
 /// A read that is under way.
 struct Job {
     id: u32,
-    file: Arc<std::fs::File>,
+    file: Arc<OpenFile>,
     offset: u64,
     length: u32,
     answer: SyncSender<Vec<u8>>,

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use malai_wire::sftp::{
-    Attributes, MAX_DATA, MAX_PACKET, Name, OpenFlags, Request, Response, StatusCode,
-};
+use malai_wire::file_report::FileReport;
+use malai_wire::sftp::{Attributes, MAX_DATA, MAX_PACKET, Name, Request, Response, StatusCode};
 use rustix::fs::{
     AtFlags, Dir, Gid, Mode, OFlags, RenameFlags, Uid, chmodat, chownat, fstat, fsync, ftruncate,
     linkat, mkdirat, readlinkat, renameat, renameat_with, statat, symlinkat, unlinkat, utimensat,
@@ -17,8 +15,10 @@ use rustix::io::Errno;
 
 use super::change::{change, timestamps, volume};
 use super::listing::{Owners, attributes};
+use super::open_file::OpenFile;
 use super::paths::{as_path, one_name};
-use super::status::{Done, done, io_status, status};
+use super::status::{Done, done, status};
+use crate::files::reports::Reports;
 use crate::files::root::Root;
 
 /// Files and folders that may be open at once.
@@ -29,36 +29,38 @@ const NAMES: usize = 100;
 
 /// What a client has open.
 #[derive(Debug)]
-enum Handle {
-    File { file: Arc<File>, append: bool },
-    Folder { folder: Dir, file: Arc<File> },
+pub(super) enum Handle {
+    /// A file.
+    File(Arc<OpenFile>),
+    /// A folder that is listed.
+    Folder {
+        /// Where the listing is.
+        folder: Dir,
+        /// The folder itself.
+        file: File,
+    },
 }
 
 /// A client's session.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) root: Root,
-    handles: BTreeMap<u32, Handle>,
+    /// Where changes are recorded.
+    reports: Reports,
+    pub(super) handles: BTreeMap<u32, Handle>,
     next: u32,
     owners: Owners,
 }
 
 impl Session {
     /// A session on these files.
-    pub(super) fn new(root: Root) -> Self {
+    pub(super) fn new(root: Root, reports: Reports) -> Self {
         Self {
             root,
+            reports,
             handles: BTreeMap::new(),
             next: 0,
             owners: Owners::default(),
-        }
-    }
-
-    /// The open file of a handle.
-    pub(super) fn file(&self, handle: &[u8]) -> Result<Arc<File>, StatusCode> {
-        match self.handles.get(&number(handle)?) {
-            Some(Handle::File { file, .. }) => Ok(file.clone()),
-            _ => Err(StatusCode::Failure),
         }
     }
 
@@ -83,10 +85,7 @@ impl Session {
                 handle,
                 offset,
                 length,
-            } => (
-                id,
-                self.file(&handle).map(|file| read(&file, offset, length)),
-            ),
+            } => (id, self.file(&handle).map(|file| file.read(offset, length))),
             Request::Write {
                 id,
                 handle,
@@ -100,7 +99,13 @@ impl Session {
                 path,
                 attributes,
                 follow,
-            } => (id, self.setstat(&path, attributes, follow)),
+            } => (
+                id,
+                self.changed(
+                    || self.setstat(&path, attributes, follow),
+                    || FileReport::Changed { path: path.clone() },
+                ),
+            ),
             Request::Fsetstat {
                 id,
                 handle,
@@ -108,30 +113,62 @@ impl Session {
             } => (id, self.fsetstat(&handle, attributes)),
             Request::Opendir { id, path } => (id, self.opendir(&path)),
             Request::Readdir { id, handle } => (id, self.readdir(&handle)),
-            Request::Remove { id, path } => (id, self.unlink(&path, AtFlags::empty())),
+            Request::Remove { id, path } => (id, self.unlink(path, AtFlags::empty())),
             Request::Mkdir {
                 id,
                 path,
                 attributes,
-            } => (id, self.mkdir(&path, attributes)),
-            Request::Rmdir { id, path } => (id, self.unlink(&path, AtFlags::REMOVEDIR)),
+            } => (
+                id,
+                self.changed(
+                    || self.mkdir(&path, attributes),
+                    || FileReport::Created { path: path.clone() },
+                ),
+            ),
+            Request::Rmdir { id, path } => (id, self.unlink(path, AtFlags::REMOVEDIR)),
             Request::Realpath { id, path } => (id, self.realpath(&path)),
             Request::Rename {
                 id,
                 from,
                 to,
                 replace,
-            } => (id, self.rename(&from, &to, replace)),
+            } => (
+                id,
+                self.changed(
+                    || self.rename(&from, &to, replace),
+                    || FileReport::Renamed {
+                        path: from.clone(),
+                        to: to.clone(),
+                    },
+                ),
+            ),
             Request::Readlink { id, path } => (id, self.readlink(&path)),
-            Request::Symlink { id, target, path } => (id, self.symlink(&target, &path)),
-            Request::Hardlink { id, from, to } => (id, self.hardlink(&from, &to)),
+            Request::Symlink { id, target, path } => (
+                id,
+                self.changed(
+                    || self.symlink(&target, &path),
+                    || FileReport::Linked {
+                        path: path.clone(),
+                        to: target.clone(),
+                    },
+                ),
+            ),
+            Request::Hardlink { id, from, to } => (
+                id,
+                self.changed(
+                    || self.hardlink(&from, &to),
+                    || FileReport::Linked {
+                        path: to.clone(),
+                        to: from.clone(),
+                    },
+                ),
+            ),
             Request::Statvfs { id, path } => (id, self.statvfs(&path)),
-            Request::Fstatvfs { id, handle } => {
-                (id, self.open_file(&handle).and_then(|file| volume(&file)))
-            }
-            Request::Fsync { id, handle } => {
-                (id, self.file(&handle).and_then(|file| done(fsync(&file))))
-            }
+            Request::Fstatvfs { id, handle } => (id, self.of_handle(&handle).and_then(volume)),
+            Request::Fsync { id, handle } => (
+                id,
+                self.file(&handle).and_then(|file| done(fsync(&file.file))),
+            ),
             Request::Limits { id } => {
                 let limits = [MAX_PACKET, MAX_DATA, MAX_DATA, HANDLES].map(|limit| limit as u64);
                 (id, Ok(Response::numbers(&limits)))
@@ -164,7 +201,7 @@ impl Session {
         }
     }
 
-    fn add(&mut self, handle: Handle) -> Done {
+    pub(super) fn add(&mut self, handle: Handle) -> Done {
         if self.handles.len() >= HANDLES {
             return Err(StatusCode::Failure);
         }
@@ -177,59 +214,31 @@ impl Session {
         Ok(Response::Handle(number.to_be_bytes().to_vec()))
     }
 
-    fn open_file(&self, handle: &[u8]) -> Result<Arc<File>, StatusCode> {
+    /// What a handle stands for.
+    fn of_handle(&self, handle: &[u8]) -> Result<&File, StatusCode> {
         match self.handles.get(&number(handle)?) {
-            Some(Handle::File { file, .. } | Handle::Folder { file, .. }) => Ok(file.clone()),
+            Some(Handle::File(open)) => Ok(&open.file),
+            Some(Handle::Folder { file, .. }) => Ok(file),
             None => Err(StatusCode::Failure),
         }
     }
 
-    fn open(&mut self, path: &[u8], flags: OpenFlags, given: Attributes) -> Done {
-        let mut how = match (flags.read(), flags.write() || flags.append()) {
-            (true, true) => OFlags::RDWR,
-            (false, true) => OFlags::WRONLY,
-            _ => OFlags::RDONLY,
-        };
-        for (set, flag) in [
-            (flags.create(), OFlags::CREATE),
-            (flags.truncate(), OFlags::TRUNC),
-            (flags.exclusive(), OFlags::EXCL),
-            (flags.append(), OFlags::APPEND),
-        ] {
-            how.set(flag, set);
-        }
-        let mode = Mode::from_raw_mode(given.mode.map_or(0o666, |mode| mode & 0o7777));
-        let file = Arc::new(File::from(
-            self.root.open(as_path(path), how, mode).map_err(status)?,
-        ));
-        self.add(Handle::File {
-            file,
-            append: flags.append(),
-        })
+    /// Before something is changed: whether that can be recorded.
+    pub(super) fn may_change(&self) -> Result<(), StatusCode> {
+        self.reports.ready().map_err(|_| StatusCode::Failure)
     }
 
-    fn close(&mut self, handle: &[u8]) -> Done {
-        match self.handles.remove(&number(handle)?) {
-            Some(_) => Ok(Response::Status(StatusCode::Ok)),
-            None => Err(StatusCode::Failure),
-        }
+    /// Tells the record what was done.
+    pub(super) fn told(&self, report: &FileReport) -> Result<(), StatusCode> {
+        self.reports.tell(report).map_err(|_| StatusCode::Failure)
     }
 
-    fn write(&self, handle: &[u8], offset: u64, data: &[u8]) -> Done {
-        let written = match self.handles.get(&number(handle)?) {
-            Some(Handle::File {
-                file,
-                append: false,
-            }) => file.write_all_at(data, offset),
-            Some(Handle::File { file, append: true }) => {
-                std::io::Write::write_all(&mut &**file, data)
-            }
-            _ => return Err(StatusCode::Failure),
-        };
-        match written {
-            Ok(()) => Ok(Response::Status(StatusCode::Ok)),
-            Err(error) => Err(io_status(&error)),
-        }
+    /// Changes something, and tells the record where that was done.
+    fn changed(&self, change: impl FnOnce() -> Done, report: impl FnOnce() -> FileReport) -> Done {
+        self.may_change()?;
+        let answer = change()?;
+        self.told(&report())?;
+        Ok(answer)
     }
 
     fn stat(&self, path: &[u8], follow: bool) -> Done {
@@ -255,7 +264,7 @@ impl Session {
     }
 
     fn fstat(&self, handle: &[u8]) -> Done {
-        let stat = fstat(self.open_file(handle)?).map_err(status)?;
+        let stat = fstat(self.of_handle(handle)?).map_err(status)?;
         Ok(Response::Attributes(attributes(&stat)))
     }
 
@@ -309,7 +318,16 @@ impl Session {
     }
 
     fn fsetstat(&self, handle: &[u8], given: Attributes) -> Done {
-        change(&self.open_file(handle)?, given)
+        let set = || change(self.of_handle(handle)?, given);
+        match self.handles.get(&number(handle)?) {
+            // What is open for reading can be changed as well.
+            Some(Handle::File(open)) if !open.writable => {
+                self.changed(set, || FileReport::Changed {
+                    path: open.path.clone(),
+                })
+            }
+            _ => set(),
+        }
     }
 
     fn opendir(&mut self, path: &[u8]) -> Done {
@@ -318,7 +336,7 @@ impl Session {
             .root
             .open(as_path(path), flags, Mode::empty())
             .map_err(status)?;
-        let file = Arc::new(File::from(folder));
+        let file = File::from(folder);
         let folder = Dir::read_from(&file).map_err(status)?;
         self.add(Handle::Folder { folder, file })
     }
@@ -354,9 +372,12 @@ impl Session {
         done(mkdirat(place.folder(), &place.name, mode))
     }
 
-    fn unlink(&self, path: &[u8], flags: AtFlags) -> Done {
-        let place = self.root.place(as_path(path)).map_err(status)?;
-        done(unlinkat(place.folder(), &place.name, flags))
+    fn unlink(&self, path: Vec<u8>, flags: AtFlags) -> Done {
+        let remove = || {
+            let place = self.root.place(as_path(&path)).map_err(status)?;
+            done(unlinkat(place.folder(), &place.name, flags))
+        };
+        self.changed(remove, || FileReport::Removed { path: path.clone() })
     }
 
     fn rename(&self, from: &[u8], to: &[u8], replace: bool) -> Done {
@@ -415,68 +436,10 @@ impl Session {
             .map_err(status)?;
         volume(&file)
     }
-
-    fn copy(
-        &self,
-        (from, from_offset): (&[u8], u64),
-        (to, to_offset): (&[u8], u64),
-        length: u64,
-    ) -> Done {
-        let (source, target) = (self.file(from)?, self.file(to)?);
-        if from == to {
-            let end =
-                |offset: u64| offset.saturating_add(if length == 0 { u64::MAX } else { length });
-            if from_offset < end(to_offset) && to_offset < end(from_offset) {
-                return Err(StatusCode::Failure);
-            }
-        }
-        let mut left = if length == 0 { u64::MAX } else { length };
-        let (mut reads, mut writes) = (from_offset, to_offset);
-        let mut buffer = vec![0; MAX_DATA];
-        while left > 0 {
-            let most = usize::try_from(left)
-                .unwrap_or(usize::MAX)
-                .min(buffer.len());
-            let count = source
-                .read_at(&mut buffer[..most], reads)
-                .map_err(|error| io_status(&error))?;
-            if count == 0 {
-                // All that is there, where that was asked for.
-                return if length == 0 {
-                    Ok(Response::Status(StatusCode::Ok))
-                } else {
-                    Err(StatusCode::Eof)
-                };
-            }
-            target
-                .write_all_at(&buffer[..count], writes)
-                .map_err(|error| io_status(&error))?;
-            reads += count as u64;
-            writes += count as u64;
-            left -= count as u64;
-        }
-        Ok(Response::Status(StatusCode::Ok))
-    }
 }
 
-/// Reads a piece of a file.
-pub(super) fn read(file: &File, offset: u64, length: u32) -> Response {
-    let length = usize::try_from(length).unwrap_or(usize::MAX).min(MAX_DATA);
-    let mut data = vec![0; length];
-    loop {
-        match file.read_at(&mut data, offset) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Ok(0) if length > 0 => return Response::Status(StatusCode::Eof),
-            Ok(count) => {
-                data.truncate(count);
-                return Response::Data(data);
-            }
-            Err(error) => return Response::Status(io_status(&error)),
-        }
-    }
-}
-
-fn number(handle: &[u8]) -> Result<u32, StatusCode> {
+/// The number that a handle holds.
+pub(super) fn number(handle: &[u8]) -> Result<u32, StatusCode> {
     let bytes: [u8; 4] = handle.try_into().map_err(|_| StatusCode::Failure)?;
     Ok(u32::from_be_bytes(bytes))
 }

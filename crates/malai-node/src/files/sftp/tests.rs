@@ -2,7 +2,16 @@
 
 use std::io::Cursor;
 
+use malai_wire::file_report::FileReport;
+
 use super::*;
+
+fn below(folder: Option<PathBuf>) -> Served {
+    Served {
+        folder,
+        reports: None,
+    }
+}
 
 /// Sends packets, closes, and returns the answers in the order of their ids.
 fn answers(packets: &[Vec<u8>], folder: Option<PathBuf>) -> Vec<(u8, u32, Vec<u8>)> {
@@ -18,7 +27,7 @@ fn unsorted(packets: &[Vec<u8>], folder: Option<PathBuf>) -> Vec<(u8, u32, Vec<u
         .flat_map(|packet| [&(packet.len() as u32).to_be_bytes()[..], packet].concat())
         .collect();
     let mut output = Vec::new();
-    serve(Cursor::new(input), &mut output, folder).unwrap();
+    serve(Cursor::new(input), &mut output, below(folder)).unwrap();
     let mut found = Vec::new();
     let mut left = &output[..];
     while let Some((length, rest)) = left.split_first_chunk::<4>() {
@@ -139,6 +148,123 @@ fn a_folder_by_name_is_all_there_is() {
     assert_eq!(found[5].2[8..10], *b"/b");
 }
 
+/// Serves packets and returns what was reported of files.
+fn reported(packets: &[Vec<u8>]) -> Vec<FileReport> {
+    let (reports, out) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let input: Vec<u8> = packets
+        .iter()
+        .flat_map(|packet| [&(packet.len() as u32).to_be_bytes()[..], packet].concat())
+        .collect();
+    serve_reporting(&mut Cursor::new(input), Vec::new(), None, Reports::to(out)).unwrap();
+    let mut bytes = Vec::new();
+    std::fs::File::from(reports)
+        .read_to_end(&mut bytes)
+        .unwrap();
+    let mut left = &bytes[..];
+    let mut found = Vec::new();
+    while let Some((length, rest)) = left.split_first_chunk::<4>() {
+        let (body, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        found.push(FileReport::decode(body).unwrap());
+        left = rest;
+    }
+    found
+}
+
+#[test]
+fn what_is_done_to_files_is_reported_once_it_is_done() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).as_os_str().as_bytes().to_vec();
+    let (a, b, c) = (path("a"), path("b"), path("c"));
+    let none = [0u8; 4];
+    let handle = |number: u32| number.to_be_bytes();
+    let open = |flags: u32| [flags.to_be_bytes(), none].concat();
+    let write = [&0u64.to_be_bytes()[..], &2u32.to_be_bytes(), b"hi"].concat();
+    let read = [&0u64.to_be_bytes()[..], &100u32.to_be_bytes()].concat();
+    let found = reported(&[
+        packet(3, 0, &[&a], &open(0x1a)),
+        packet(6, 0, &[&handle(0)], &write),
+        packet(4, 0, &[&handle(0)], b""),
+        packet(3, 0, &[&a], &open(0x01)),
+        packet(5, 0, &[&handle(1)], &read),
+        packet(18, 0, &[&a, &b], b""),
+        packet(18, 0, &[&a, &b], b""),
+        packet(14, 0, &[&c], &none),
+        packet(20, 0, &[&b, &a], b""),
+        packet(
+            9,
+            0,
+            &[&b],
+            &[4u32.to_be_bytes(), 0o600u32.to_be_bytes()].concat(),
+        ),
+        packet(13, 0, &[&a], b""),
+        packet(13, 0, &[&a], b""),
+        packet(15, 0, &[&c], b""),
+        packet(3, 0, &[&b], &open(0x02)),
+    ]);
+    let opened = |number, write, created, path: &[u8]| FileReport::Opened {
+        number,
+        write,
+        created,
+        path: path.to_vec(),
+    };
+    let closed = |number, read, written| FileReport::Closed {
+        number,
+        read,
+        written,
+    };
+    assert_eq!(
+        found,
+        [
+            opened(0, true, true, &a),
+            closed(0, 0, 2),
+            opened(1, false, false, &a),
+            FileReport::Renamed {
+                path: a.clone(),
+                to: b.clone()
+            },
+            FileReport::Created { path: c.clone() },
+            FileReport::Linked {
+                path: a.clone(),
+                to: b.clone()
+            },
+            FileReport::Changed { path: b.clone() },
+            FileReport::Removed { path: a.clone() },
+            FileReport::Removed { path: c.clone() },
+            opened(2, true, false, &b),
+            // What the client leaves open.
+            closed(1, 2, 0),
+            closed(2, 0, 0),
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_be_recorded_is_not_done() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    std::fs::write(&path, "kept").unwrap();
+    let (reports, out) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    drop(reports);
+    let name = path.as_os_str().as_bytes();
+    let open = |flags: u32| [flags.to_be_bytes(), [0; 4]].concat();
+    let mut input = Vec::new();
+    for packet in [
+        packet(13, 0, &[name], b""),
+        packet(3, 0, &[name], &open(0x1a)),
+        packet(3, 0, &[name], &open(0x01)),
+    ] {
+        input.extend((packet.len() as u32).to_be_bytes());
+        input.extend(packet);
+    }
+    let mut output = Vec::new();
+    serve_reporting(&mut Cursor::new(input), &mut output, None, Reports::to(out)).unwrap();
+    let failure = Response::Status(StatusCode::Failure).encode(0);
+    assert_eq!(output, failure.repeat(3));
+    assert_eq!(std::fs::read(&path).unwrap(), b"kept");
+}
+
 #[test]
 fn what_is_not_sftp_ends_the_session() {
     for input in [
@@ -148,7 +274,7 @@ fn what_is_not_sftp_ends_the_session() {
     ] {
         let mut output = Vec::new();
         assert!(
-            serve(Cursor::new(input.to_vec()), &mut output, None).is_err(),
+            serve(Cursor::new(input.to_vec()), &mut output, below(None)).is_err(),
             "{input:?}"
         );
     }

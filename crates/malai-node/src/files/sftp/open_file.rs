@@ -1,0 +1,206 @@
+//! Files that a client has open: opened, read, written, copied and closed.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use malai_wire::file_report::FileReport;
+use malai_wire::sftp::{Attributes, MAX_DATA, OpenFlags, Response, StatusCode};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::operations::{Handle, Session, number};
+use super::paths::as_path;
+use super::status::{Done, io_status, status};
+
+/// An open file, and how much of it went where.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) file: File,
+    append: bool,
+    /// Whether it can be written.
+    pub(super) writable: bool,
+    /// Its name as the client has it.
+    pub(super) path: Vec<u8>,
+    read: AtomicU64,
+    written: AtomicU64,
+}
+
+impl OpenFile {
+    /// Reads a piece.
+    pub(super) fn read(&self, offset: u64, length: u32) -> Response {
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(MAX_DATA);
+        let mut data = vec![0; length];
+        match self.read_at(&mut data, offset) {
+            Ok(0) if length > 0 => Response::Status(StatusCode::Eof),
+            Ok(count) => {
+                data.truncate(count);
+                Response::Data(data)
+            }
+            Err(code) => Response::Status(code),
+        }
+    }
+
+    fn read_at(&self, data: &mut [u8], offset: u64) -> Result<usize, StatusCode> {
+        loop {
+            match self.file.read_at(data, offset) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Ok(count) => {
+                    self.read.fetch_add(count as u64, Ordering::Relaxed);
+                    return Ok(count);
+                }
+                Err(error) => return Err(io_status(&error)),
+            }
+        }
+    }
+
+    fn write_at(&self, data: &[u8], offset: u64) -> Result<(), StatusCode> {
+        let written = match self.append {
+            false => self.file.write_all_at(data, offset),
+            true => std::io::Write::write_all(&mut &self.file, data),
+        };
+        written.map_err(|error| io_status(&error))?;
+        self.written.fetch_add(data.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The report of its end.
+    pub(super) fn closed(&self, number: u32) -> FileReport {
+        FileReport::Closed {
+            number,
+            read: self.read.load(Ordering::Relaxed),
+            written: self.written.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Session {
+    /// The open file of a handle.
+    pub(super) fn file(&self, handle: &[u8]) -> Result<Arc<OpenFile>, StatusCode> {
+        match self.handles.get(&number(handle)?) {
+            Some(Handle::File(file)) => Ok(file.clone()),
+            _ => Err(StatusCode::Failure),
+        }
+    }
+
+    pub(super) fn open(&mut self, path: &[u8], flags: OpenFlags, given: Attributes) -> Done {
+        let writable = flags.write() || flags.append();
+        let mut how = match (flags.read(), writable) {
+            (true, true) => OFlags::RDWR,
+            (false, true) => OFlags::WRONLY,
+            _ => OFlags::RDONLY,
+        };
+        for (set, flag) in [
+            (flags.create(), OFlags::CREATE),
+            (flags.truncate(), OFlags::TRUNC),
+            (flags.exclusive(), OFlags::EXCL),
+            (flags.append(), OFlags::APPEND),
+        ] {
+            how.set(flag, set);
+        }
+        let mode = Mode::from_raw_mode(given.mode.map_or(0o666, |mode| mode & 0o7777));
+        // What truncates or creates changes something, whatever it is opened for.
+        let changes = writable || flags.create() || flags.truncate();
+        if changes {
+            self.may_change()?;
+        }
+        let was_there = |session: &Self| {
+            let found = session
+                .root
+                .open(as_path(path), OFlags::PATH, Mode::empty());
+            !matches!(found, Err(Errno::NOENT))
+        };
+        let created = flags.create() && !was_there(self);
+        let file = File::from(self.root.open(as_path(path), how, mode).map_err(status)?);
+        let answer = self.add(Handle::File(Arc::new(OpenFile {
+            file,
+            append: flags.append(),
+            writable,
+            path: path.to_vec(),
+            read: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+        })))?;
+        if let Response::Handle(handle) = &answer {
+            let number = number(handle)?;
+            let report = FileReport::Opened {
+                number,
+                write: changes,
+                created,
+                path: path.to_vec(),
+            };
+            if self.told(&report).is_err() {
+                self.handles.remove(&number);
+                return Err(StatusCode::Failure);
+            }
+        }
+        Ok(answer)
+    }
+
+    pub(super) fn close(&mut self, handle: &[u8]) -> Done {
+        let number = number(handle)?;
+        match self.handles.remove(&number) {
+            Some(Handle::File(file)) => {
+                // It is closed, whether that is recorded or not.
+                let _ = self.told(&file.closed(number));
+                Ok(Response::Status(StatusCode::Ok))
+            }
+            Some(Handle::Folder { .. }) => Ok(Response::Status(StatusCode::Ok)),
+            None => Err(StatusCode::Failure),
+        }
+    }
+
+    pub(super) fn write(&self, handle: &[u8], offset: u64, data: &[u8]) -> Done {
+        self.file(handle)?.write_at(data, offset)?;
+        Ok(Response::Status(StatusCode::Ok))
+    }
+
+    pub(super) fn copy(
+        &self,
+        (from, from_offset): (&[u8], u64),
+        (to, to_offset): (&[u8], u64),
+        length: u64,
+    ) -> Done {
+        let (source, target) = (self.file(from)?, self.file(to)?);
+        if from == to {
+            let end =
+                |offset: u64| offset.saturating_add(if length == 0 { u64::MAX } else { length });
+            if from_offset < end(to_offset) && to_offset < end(from_offset) {
+                return Err(StatusCode::Failure);
+            }
+        }
+        let mut left = if length == 0 { u64::MAX } else { length };
+        let (mut reads, mut writes) = (from_offset, to_offset);
+        let mut buffer = vec![0; MAX_DATA];
+        while left > 0 {
+            let most = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
+            let count = source.read_at(&mut buffer[..most], reads)?;
+            if count == 0 {
+                // All that is there, where that was asked for.
+                return if length == 0 {
+                    Ok(Response::Status(StatusCode::Ok))
+                } else {
+                    Err(StatusCode::Eof)
+                };
+            }
+            target.write_at(&buffer[..count], writes)?;
+            reads += count as u64;
+            writes += count as u64;
+            left -= count as u64;
+        }
+        Ok(Response::Status(StatusCode::Ok))
+    }
+}
+
+impl Drop for Session {
+    /// What the client did not close.
+    fn drop(&mut self) {
+        for (number, handle) in std::mem::take(&mut self.handles) {
+            if let Handle::File(file) = handle {
+                let _ = self.told(&file.closed(number));
+            }
+        }
+    }
+}
