@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::cluster::state::ClusterState;
+use crate::net::connect::connect;
 use crate::net::discovery::address_book::AddressBook;
 use crate::net::discovery::mdns::Mdns;
 use crate::net::discovery::{self, ProbeLog, VerifiedAddress};
@@ -147,7 +148,7 @@ impl Dialer {
         address: SocketAddr,
         patience: Duration,
     ) -> Result<Connection, String> {
-        let dialled = self.endpoint.connect(target(peer, address), ALPN);
+        let dialled = connect(&self.endpoint, target(peer, address), ALPN);
         match tokio::time::timeout(patience, dialled).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(error.to_string()),
@@ -270,7 +271,7 @@ impl Dialer {
         let endpoint = endpoint::bind(&self.cluster_state.seed, self.reach(), Ports::Any)
             .await
             .map_err(|error| error.to_string())?;
-        match endpoint.connect(target(&peer, address), ALPN).await {
+        match connect(&endpoint, target(&peer, address), ALPN).await {
             Ok(connection) => Ok(Dialled {
                 connection,
                 own_endpoint: Some(endpoint),

@@ -28,18 +28,28 @@ impl Service {
                 continue;
             }
             // Identities are free to mint, so slots are few; members need one for milliseconds.
-            let Ok(slot) = limiter.unauthenticated(origin) else {
-                // Its peer sends its first packet again within a second.
+            let slot = limiter.unauthenticated(origin.clone());
+            let queued = if slot.is_err() { limiter.queue() } else { None };
+            if slot.is_err() && queued.is_none() {
                 incoming.ignore();
                 continue;
-            };
+            }
             let service = self.clone();
             self.spawn(async move {
+                let limiter = &service.cluster_state.node.limiter;
+                let slot = match slot {
+                    Ok(slot) => Ok(slot),
+                    Err(_) => limiter.wait_unauthenticated(&origin).await,
+                };
+                drop(queued);
+                let Ok(slot) = slot else {
+                    return incoming.ignore();
+                };
                 let accepted = OnceLock::new();
                 tokio::select! {
                     () = service.accept_connection(incoming, &accepted) => {}
                     by = slot.evicted() => {
-                        let refusal = service.cluster_state.node.limiter.evicted(by);
+                        let refusal = limiter.evicted(by);
                         // One in its handshake ends by being dropped, and its peer dials again.
                         if let Some(connection) = accepted.get() {
                             connection.close(&refusal);

@@ -12,6 +12,7 @@ use malai_wire::peer::hello::InstanceId;
 use malai_wire::peer::probe::{PROBE_DONE, PROBE_DUPLICATE};
 use malai_wire::version::PROBE_ALPN;
 
+use crate::net::connect;
 use crate::net::discovery::probe_pool::{PROBE_TIMEOUT, ProbeEndpoint, ProbePool};
 use crate::net::endpoint::endpoint_id;
 
@@ -90,27 +91,23 @@ async fn dial(
     address: SocketAddr,
 ) -> Result<Connection, ConnectError> {
     let target = EndpointAddr::new(endpoint_id(target)).with_ip_addr(address);
-    endpoint.connect(target, PROBE_ALPN).await
+    connect::connect(endpoint, target, PROBE_ALPN).await
 }
 
-/// Whether a dial failed since nobody answered, not since somebody did.
+/// Whether a dial failed because nothing answered.
 fn is_silence(error: &ConnectError) -> bool {
     match error {
-        ConnectError::Connection { source, .. } => is_timeout(source),
-        ConnectError::Connecting { source, .. } => match source {
-            ConnectingError::ConnectionError { source, .. } => is_timeout(source),
-            ConnectingError::HandshakeFailure { .. } => false,
-            _ => true,
-        },
-        _ => true,
+        ConnectError::Connecting {
+            source: ConnectingError::HandshakeFailure { .. },
+            ..
+        } => false,
+        error => connect::lost(error).is_none_or(|error| {
+            matches!(
+                error,
+                ConnectionError::TimedOut | ConnectionError::LocallyClosed
+            )
+        }),
     }
-}
-
-fn is_timeout(error: &ConnectionError) -> bool {
-    matches!(
-        error,
-        ConnectionError::TimedOut | ConnectionError::LocallyClosed
-    )
 }
 
 /// Whether the system says that nobody listens at a port of this computer. One byte is sent, which

@@ -25,6 +25,9 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// round trips; without this, peers that come all at once would evict each other in the middle of theirs.
 const HANDSHAKE_MIN_AGE: Duration = Duration::from_millis(100);
 
+/// How long a connection of an unknown peer waits for a slot at the most. Its peer gives up a probe after 3 s.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(2);
+
 /// How long a command line may say nothing before it is evicted for another one.
 const CONTROL_MIN_AGE: Duration = Duration::from_secs(1);
 
@@ -34,6 +37,8 @@ pub struct Limiter {
     limits: Mutex<Arc<Limits>>,
     /// Connections whose peer is not known yet.
     pub(crate) unauthenticated: Arc<SlotPool<Origin>>,
+    /// Those that wait for a slot.
+    queued: Arc<KeyedCounter<()>>,
     /// Command lines that have no command running.
     pub(crate) control: Arc<SlotPool<()>>,
     /// Commands of other machines that run here.
@@ -57,6 +62,7 @@ impl Limiter {
             fetches: Mutex::new(fetches(&limits)),
             limits: Mutex::new(Arc::new(limits)),
             unauthenticated: Arc::default(),
+            queued: Arc::default(),
             control: Arc::default(),
             sessions: Arc::default(),
             local_sessions: Arc::default(),
@@ -100,6 +106,39 @@ impl Limiter {
             let _ = self.evicted(by);
         }
         slot
+    }
+
+    /// A place among the connections that wait for a slot; as many may wait as there are slots.
+    pub(crate) fn queue(&self) -> Option<CountGuard<()>> {
+        let most = self.limits().unauthenticated_connections as usize;
+        self.queued.enter((), 1, most, usize::MAX).ok()
+    }
+
+    /// Waits for a slot for a connection whose peer is not known. Without this, it would be ignored until its peer
+    /// sends its first packet again: a second later, then after two more.
+    ///
+    /// # Errors
+    ///
+    /// There has been none for [`HANDSHAKE_WAIT`].
+    pub(crate) async fn wait_unauthenticated(
+        &self,
+        origin: &Origin,
+    ) -> Result<Slot<Origin>, NoSlot> {
+        let deadline = Instant::now() + HANDSHAKE_WAIT;
+        loop {
+            let no_slot = match self.unauthenticated(origin.clone()) {
+                Ok(slot) => return Ok(slot),
+                Err(no_slot) => no_slot,
+            };
+            if deadline <= Instant::now() {
+                return Err(no_slot);
+            }
+            let until = no_slot.evictable_at.map_or(deadline, |at| at.min(deadline));
+            tokio::select! {
+                () = self.unauthenticated.freed() => {}
+                () = tokio::time::sleep_until(until.into()) => {}
+            }
+        }
     }
 
     /// The refusal for a connection that was evicted from its slot.

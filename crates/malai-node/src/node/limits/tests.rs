@@ -87,6 +87,37 @@ async fn a_slot_that_is_free_again_is_told_to_who_waits() {
     pool.enter((), bounds(1, 1), now).unwrap();
 }
 
+/// The second waits until the first has its least time; the third until a slot is free.
+#[tokio::test]
+async fn connections_wait_for_a_slot() {
+    let limiter = limiter(|limits| limits.unauthenticated_connections_per_address = 1);
+    let origin = Origin::Relay("one".to_owned());
+    let first = limiter.unauthenticated(origin.clone()).unwrap();
+    assert!(limiter.unauthenticated(origin.clone()).is_err());
+    let second = limiter.wait_unauthenticated(&origin).await.unwrap();
+    assert_eq!(evicted(&first), Some(Full::PerKey));
+    second.pin();
+    let third = limiter.wait_unauthenticated(&origin);
+    tokio::pin!(third);
+    assert!(at_once(third.as_mut()).await.is_none());
+    drop(second);
+    third.await.unwrap();
+}
+
+/// What a future gives at once.
+async fn at_once<F: Future>(future: F) -> Option<F::Output> {
+    tokio::time::timeout(Duration::ZERO, future).await.ok()
+}
+
+#[test]
+fn as_many_may_wait_as_there_are_slots() {
+    let limiter = limiter(|limits| limits.unauthenticated_connections = 2);
+    let waiting = (limiter.queue().unwrap(), limiter.queue().unwrap());
+    assert!(limiter.queue().is_none());
+    drop(waiting);
+    assert!(limiter.queue().is_some());
+}
+
 #[test]
 fn what_has_ended_is_counted_no_more() {
     let counted: Arc<KeyedCounter<u8>> = Arc::default();
