@@ -1,5 +1,5 @@
-//! What a computer's owner accepts in a cluster: it narrows what the cluster's rules allow, and
-//! never widens it.
+//! What a computer's owner accepts in a cluster. It narrows what the cluster's rules allow, and never
+//! widens it.
 
 use std::fmt;
 
@@ -12,21 +12,21 @@ use crate::policy::{Grant, Refusal, Rule};
 /// One `[accept.<alias>]` of a `malai.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accept {
-    /// `malai.toml accept.staging`, for refusals.
+    /// `malai.toml accept.staging`, for refusal messages.
     section: String,
     from: Option<Box<[AcceptEntry]>>,
     users: Option<Box<[UserName]>>,
     own_user: Option<Box<str>>,
 }
 
-/// One entry of `from`. Names are looked up in the cluster that is in force when somebody asks.
+/// One entry of `from`. Names are looked up in the configuration that is in force when a request is decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AcceptEntry {
     /// `*`: every member of the cluster.
     Everyone,
     /// A key by its id52.
     Id(MachineId),
-    /// A machine or a group; the cluster knows which. Machines and groups are named alike.
+    /// A machine or a group; the cluster knows which. Both have the same kind of names.
     Name(MachineName),
 }
 
@@ -35,7 +35,7 @@ impl AcceptEntry {
     ///
     /// # Errors
     ///
-    /// It is neither `*` nor an id52 nor a name.
+    /// The text is not `*`, an id52 or a name.
     pub fn parse(text: &str) -> Result<Self, AcceptEntryError> {
         if text == "*" {
             return Ok(AcceptEntry::Everyone);
@@ -49,7 +49,7 @@ impl AcceptEntry {
         name.map(AcceptEntry::Name).map_err(AcceptEntryError::Name)
     }
 
-    /// Whether the cluster has a machine, a group or a member of this name or key.
+    /// Whether the cluster has a machine, a group or a member with this name or key.
     pub fn is_known(&self, cluster: &Cluster) -> bool {
         match self {
             AcceptEntry::Everyone => true,
@@ -72,21 +72,21 @@ impl fmt::Display for AcceptEntry {
     }
 }
 
-/// Whether `from` lets a member's requests in.
+/// Whether `from` admits a member's requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admitted {
-    /// `from` is not written: the cluster's rules alone count.
+    /// `from` is not set: only the cluster's rules count.
     Unlimited,
-    /// By this entry.
+    /// Admitted by this entry.
     By(Rule),
-    /// No entry holds the member.
+    /// No entry matches the member.
     No,
 }
 
-/// Why a text is no entry of `from`.
+/// Why a text is not a valid entry of `from`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AcceptEntryError {
-    /// It has the shape of an id52 and is none.
+    /// It looks like an id52 but is not valid.
     #[error(transparent)]
     Id(IdError),
     /// It cannot be a name.
@@ -95,8 +95,8 @@ pub enum AcceptEntryError {
 }
 
 impl Accept {
-    /// What is accepted in the cluster of this alias: from whom, and as which users commands may
-    /// run. None is what the cluster's rules say.
+    /// What is accepted in the cluster with this alias: requests of which members, and commands as which users.
+    /// `None` leaves it to the cluster's rules.
     pub fn new(
         alias: &ClusterAlias,
         from: Option<Vec<AcceptEntry>>,
@@ -110,24 +110,24 @@ impl Accept {
         }
     }
 
-    /// The same on a computer whose daemon runs as this user: what has no `username` runs as it.
-    /// Without a name for it, `users` holds it never.
+    /// The same, for a computer whose daemon runs as this user: commands without a `username` run as it. If its
+    /// name is unknown (`None`), `users` never matches it.
     pub fn of_daemon(mut self, own_user: Option<&str>) -> Self {
         self.own_user = own_user.map(Into::into);
         self
     }
 
-    /// From whom; none is everybody whom the cluster's rules allow.
+    /// The members accepted; `None` means all that the cluster's rules allow.
     pub fn from(&self) -> Option<&[AcceptEntry]> {
         self.from.as_deref()
     }
 
-    /// As which users; none is any.
+    /// The users accepted; `None` means any.
     pub fn users(&self) -> Option<&[UserName]> {
         self.users.as_deref()
     }
 
-    /// Whether commands may run as this user here; none is the daemon's own.
+    /// Whether commands may run as this user here; `None` is the daemon's own user.
     pub fn accepts_user(&self, user: Option<&UserName>) -> bool {
         let user = user.map(UserName::as_str).or(self.own_user.as_deref());
         self.users.as_ref().is_none_or(|users| {
@@ -135,7 +135,7 @@ impl Accept {
         })
     }
 
-    /// Whether, and by which entry, requests of this member are accepted.
+    /// Whether requests of this member are accepted, and by which entry.
     pub fn admits(&self, cluster: &Cluster, id: &MachineId) -> Admitted {
         let Some(from) = &self.from else {
             return Admitted::Unlimited;
@@ -173,7 +173,7 @@ impl Accept {
         })
     }
 
-    /// Takes away from what the cluster's rules grant.
+    /// Narrows what the cluster's rules grant.
     pub(crate) fn narrow(
         &self,
         cluster: &Cluster,

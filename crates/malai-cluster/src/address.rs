@@ -1,4 +1,4 @@
-//! Addresses as people write them: `web01.company`, by name or by id52; and several machines at once.
+//! Addresses as people type them: `web01.company`, by name or by id52; also several machines at once.
 
 mod lookup;
 mod range;
@@ -26,7 +26,7 @@ pub struct Target {
     pub cluster: ClusterRef,
 }
 
-/// A machine as it was written.
+/// A machine as typed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum MachineRef {
     /// By its name in the cluster.
@@ -35,10 +35,10 @@ pub enum MachineRef {
     Id(MachineId),
 }
 
-/// A cluster as it was written.
+/// A cluster as typed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ClusterRef {
-    /// By the name of its folder here.
+    /// By its alias, which is the name of its folder here.
     Alias(ClusterAlias),
     /// By its manager's key.
     Id(ClusterId),
@@ -130,80 +130,80 @@ impl fmt::Display for ClusterRef {
     }
 }
 
-/// Why a text is no target.
+/// Why a text is not a valid target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Nothing was written.
+    /// It is empty.
     #[error("the target is empty: a target is <machine>.<cluster>, as in web01.company")]
     Empty,
     /// No dot, so no cluster.
     #[error("{text} has no cluster: a target is <machine>.<cluster>, as in web01.company")]
     NoDot {
-        /// What was written, escaped.
+        /// The text, escaped.
         text: String,
     },
     /// More than one dot.
     #[error("{text} has too many dots: a target is <machine>.<cluster>, as in web01.company")]
     Dots {
-        /// What was written, escaped.
+        /// The text, escaped.
         text: String,
     },
-    /// A group, a pattern or a list, where one machine is asked for.
-    #[error("{text} may mean several machines: one is asked for here, as in web01.company")]
+    /// A group, a pattern or a list, where a single machine is required.
+    #[error("{text} may match several machines: name one machine here, as in web01.company")]
     Several {
-        /// What was written, escaped.
+        /// The text, escaped.
         text: String,
     },
-    /// Nothing between two commas.
-    #[error("{text} has an empty part: targets are written with one comma between them")]
+    /// An empty entry between two commas.
+    #[error("{text} has an empty entry: separate targets with a single comma")]
     EmptyPart {
-        /// What was written, escaped.
+        /// The text, escaped.
         text: String,
     },
-    /// Only what is to be left out.
+    /// Only exclusions.
     #[error(
-        "{text} only says what is left out: write first what it is left out of, as in '@web.company,!web03.company'"
+        "{text} only excludes machines: first say which machines to select, as in '@web.company,!web03.company'"
     )]
     OnlyExcluded {
-        /// What was written, escaped.
+        /// The text, escaped.
         text: String,
     },
-    /// A pattern in the place of a cluster.
+    /// A pattern for the name of a cluster.
     #[error(
-        "{text} has a pattern for its cluster: only machines can be written so; write a target for each cluster, with commas between them"
+        "{text} has a pattern for its cluster: only machine names may be patterns; list a target for each cluster, separated by commas"
     )]
     PatternOfClusters {
-        /// What was written, escaped.
+        /// The text, escaped.
         text: String,
     },
-    /// A pattern that no name can be like.
+    /// A pattern that cannot match any name.
     #[error(
-        "{text} cannot be a pattern: only a-z, 0-9, \"-\", \"*\" and \"?\" may be in it, not \"{bad}\""
+        "{text} is not a valid pattern: use only a-z, 0-9, \"-\", \"*\" and \"?\", not \"{bad}\""
     )]
     PatternCharacter {
-        /// What was written, escaped.
+        /// The text, escaped.
         text: String,
-        /// What may not be in it, escaped.
+        /// The invalid character, escaped.
         bad: String,
     },
-    /// Brackets that are not in order.
+    /// Invalid brackets.
     #[error(
-        "{text} has brackets that cannot be read: numbers and letters are written as in web[01-20,25] and db[a-c]"
+        "{text} has invalid brackets: write numbers and letters as in web[01-20,25] and db[a-c]"
     )]
     Range {
-        /// What was written, escaped.
+        /// The text, escaped.
         text: String,
     },
-    /// Brackets that mean more than any cluster has.
-    #[error("{text} means more machines than a list may have")]
+    /// Brackets that expand to more machines than any cluster has.
+    #[error("{text} expands to more machines than a list may have")]
     RangeTooLong {
-        /// What was written, escaped.
+        /// The text, escaped.
         text: String,
     },
-    /// The machine's or the cluster's name cannot be one.
+    /// The name of the machine or the cluster is not valid.
     #[error(transparent)]
     Name(NameError),
-    /// What has the shape of an id52 is none.
+    /// It looks like an id52 but is not valid.
     #[error(transparent)]
     Id(IdError),
 }

@@ -1,4 +1,4 @@
-//! A list of who may do something: as it was written, and resolved for quick decisions.
+//! A list of who may do something: as written, and resolved for fast decisions.
 
 use crate::group::{Entry, Group, GroupIndex, Member};
 
@@ -9,7 +9,7 @@ pub struct AllowList {
     resolved: Resolved,
 }
 
-/// The members that a list names, each with the index of the entry that does.
+/// The members in a list, each with the index of the entry that matches it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Resolved {
     pub(crate) everyone: Option<u32>,
@@ -36,7 +36,7 @@ impl AllowList {
         &self.resolved
     }
 
-    /// The entry that lets this member in, and the group it names, if it names one.
+    /// The entry that matches this member, and the group that it names, if any.
     pub(crate) fn matching(
         &self,
         member: Member,
@@ -65,7 +65,7 @@ impl Resolved {
             .map(|(group, entry)| (*entry, Some(*group)))
     }
 
-    /// Whether no member at all is in the list.
+    /// Whether the list contains no member at all.
     pub(crate) fn is_nobody(&self, groups: &[Group]) -> bool {
         self.everyone.is_none()
             && self.direct.is_empty()

@@ -1,4 +1,4 @@
-//! The checked whole of a cluster's configuration.
+//! A cluster's checked configuration.
 
 mod changes;
 mod check;
@@ -37,12 +37,12 @@ pub const FORMAT: u32 = 2;
 
 /// Checks a `cluster.toml`; `file` is its name for the diagnostics.
 ///
-/// Every problem is reported, not the first only.
+/// It reports every problem, not just the first.
 pub fn check(file: &str, source: &str) -> Checked {
     check::file(file, source)
 }
 
-/// What came of checking a `cluster.toml`.
+/// The result of checking a `cluster.toml`.
 #[derive(Clone, Debug)]
 pub struct Checked {
     /// The cluster, if there are no errors.
@@ -51,15 +51,15 @@ pub struct Checked {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Reads content that a manager rendered, as [`Cluster::render`] writes it and in no other spelling.
+/// Reads content that a manager rendered, as [`Cluster::render`] writes it; other spellings are refused.
 ///
-/// Time and memory are bounded whatever the manager has signed, by the bytes of the content and by
+/// Time and memory are bounded whatever the manager has signed: by the length of the content and by
 /// [`MAX_MACHINES`], [`MAX_GROUPS`], [`MAX_COMMANDS`], [`MAX_ENTRIES`] and [`MAX_GROUP_DEPTH`].
 ///
 /// # Errors
 ///
-/// [`ContentError::TooNew`] if it is in a format that this version does not know,
-/// [`ContentError::Invalid`] with the first problems otherwise.
+/// [`ContentError::TooNew`] if this version does not know the format, otherwise [`ContentError::Invalid`] with
+/// the first problems.
 pub fn read_content(content: &str) -> Result<Cluster, ContentError> {
     check::content("machine.toml", content)
 }
@@ -67,20 +67,20 @@ pub fn read_content(content: &str) -> Result<Cluster, ContentError> {
 /// Why content cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContentError {
-    /// Written by a newer malai.
+    /// A newer malai wrote it.
     #[error(
         "the configuration is in format {format}, this malai knows up to {FORMAT}: install a newer malai here"
     )]
     TooNew {
-        /// The format it says it is in.
+        /// Its format.
         format: u32,
     },
-    /// Not a configuration.
+    /// Not a valid configuration.
     #[error("the configuration is not valid: {}", .0.first().map_or("", |first| &first.message))]
     Invalid(Vec<Diagnostic>),
 }
 
-/// A cluster's configuration, checked as a whole and immutable. Cloning it is cheap.
+/// A cluster's configuration, checked as a whole and immutable. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Cluster(Arc<ClusterInner>);
 
@@ -92,12 +92,12 @@ struct ClusterInner {
     machines: Box<[Machine]>,
     /// Sorted by name.
     groups: Box<[Group]>,
-    /// The manager is among them, at `machines.len()` if no machine has its key.
+    /// Includes the manager, at `machines.len()` if no machine has its key.
     members: HashMap<MachineId, Member>,
 }
 
 impl Cluster {
-    /// `machines` and `groups` are sorted by name, and the members' positions follow from that.
+    /// `machines` and `groups` must be sorted by name; the members' positions depend on it.
     fn new(id: ClusterId, name: &str, machines: Vec<Machine>, groups: Vec<Group>) -> Self {
         let mut members: HashMap<_, _> = machines
             .iter()
@@ -116,7 +116,7 @@ impl Cluster {
         }))
     }
 
-    /// Which cluster it is.
+    /// The identity of the cluster.
     pub fn id(&self) -> ClusterId {
         self.0.id
     }
@@ -173,8 +173,8 @@ impl Cluster {
         self.0.groups.get(index as usize)
     }
 
-    /// Everybody in a group of this cluster, through whatever groups: machines by name, then the
-    /// manager where it is none.
+    /// All members of a group, including those of groups inside it: machines by name, then the manager if it is
+    /// not a machine.
     pub fn members_of<'c>(&'c self, group: &'c Group) -> impl Iterator<Item = MachineId> + 'c {
         let machine = |member| self.0.machines.get(member as usize);
         group
@@ -182,7 +182,7 @@ impl Cluster {
             .map(move |member| machine(member).map_or(self.manager(), Machine::id))
     }
 
-    /// The machine whose name a mistyped one is probably meant to be.
+    /// The machine with the name most similar to a mistyped one.
     pub fn nearest_machine(&self, name: &str) -> Option<&MachineName> {
         let names = self.machines().map(|machine| machine.name.as_str());
         let found = nearest(name, names)?;

@@ -1,4 +1,4 @@
-//! A command entry: something that may be run by its name, by those its list names.
+//! A command entry: a command that may be run by name, by the members in its list.
 
 use crate::allow::AllowList;
 use crate::name::{CommandName, UserName};
@@ -7,7 +7,7 @@ use crate::name::{CommandName, UserName};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     pub(crate) name: CommandName,
-    /// As written.
+    /// As written in the file.
     pub(crate) line: Option<Box<str>>,
     pub(crate) words: Words,
     pub(crate) allow_from: Option<AllowList>,
@@ -17,27 +17,27 @@ pub struct Command {
 }
 
 impl Command {
-    /// The word by which it is asked for.
+    /// The name that callers use.
     pub fn name(&self) -> &CommandName {
         &self.name
     }
 
-    /// What is run: at least one word; the name alone if nothing else is written.
+    /// The words to run, at least one. By default just the name.
     pub fn words(&self) -> impl Iterator<Item = &str> {
         self.words.iter()
     }
 
-    /// Its own list of who may run it, if it has one; otherwise the machine's counts.
+    /// Its own list of who may run it; `None` if the machine's list applies.
     pub fn allow_from(&self) -> Option<&AllowList> {
         self.allow_from.as_ref()
     }
 
-    /// Its own user, if it has one; otherwise the machine's counts.
+    /// Its own user; `None` if the machine's user applies.
     pub fn username(&self) -> Option<&UserName> {
         self.usernames.first()
     }
 
-    /// The users that a caller may choose from; none are the machine's.
+    /// The users that a caller may choose from; empty if the machine's apply.
     pub fn usernames(&self) -> &[UserName] {
         &self.usernames
     }
@@ -53,12 +53,12 @@ impl Command {
     }
 }
 
-/// The words of a command line in one allocation, with a NUL between them: no word can hold one.
+/// The words of a command line in one allocation, separated by NUL, which no word can contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Words(Box<str>);
 
 impl Words {
-    /// At least one word, none of them with a NUL in it.
+    /// `words` must not be empty, and no word may contain a NUL.
     pub(crate) fn new(words: &[String]) -> Self {
         Words(words.join("\0").into())
     }

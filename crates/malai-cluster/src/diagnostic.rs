@@ -1,4 +1,4 @@
-//! A problem in a file: where it is, what it is, what to do; shown the way a good compiler does.
+//! A problem in a file: where it is, what it is and how to fix it, shown as a good compiler shows it.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,9 +13,9 @@ use crate::sanitize::escape;
 pub enum Severity {
     /// The file cannot be used.
     Error,
-    /// The file can be used, but may not mean what its writer meant.
+    /// The file can be used, but may not mean what its author intended.
     Warning,
-    /// Nothing is wrong; something is worth knowing.
+    /// Nothing is wrong, but something is worth knowing.
     Note,
 }
 
@@ -29,32 +29,32 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One problem in one file. `Display` escapes whatever the file's writer controls.
+/// One problem in one file. `Display` escapes everything that the file's author controls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
     /// How bad it is.
     pub severity: Severity,
-    /// The file as the user knows it.
+    /// The name of the file, as the user knows it.
     pub file: String,
     /// The line, counted from 1.
     pub line: usize,
     /// The column in characters, counted from 1.
     pub column: usize,
-    /// How many characters of the line are meant, at least 1.
+    /// How many characters of the line are marked, at least 1.
     pub width: usize,
-    /// The line itself; a very long one is cut after [`SHOWN_LINE`] characters.
+    /// The line itself, cut after [`SHOWN_LINE`] characters.
     pub source_line: String,
     /// What is wrong.
     pub message: String,
-    /// What to do about it.
+    /// How to fix it.
     pub help: Option<String>,
 }
 
-/// How many characters of a source line a [`Diagnostic`] keeps.
+/// How many characters of a source line a [`Diagnostic`] stores.
 pub const SHOWN_LINE: usize = 400;
 
 impl Diagnostic {
-    /// A diagnostic for the bytes `span` of `source`; for files other than cluster.toml too.
+    /// A diagnostic for the bytes `span` of `source`; also for files other than cluster.toml.
     pub fn at(
         severity: Severity,
         file: &str,
@@ -110,8 +110,8 @@ impl fmt::Display for Diagnostic {
 /// Finds lines and columns in a source.
 pub(crate) struct Lines<'s> {
     source: &'s str,
-    /// Byte offset of the start of every line, for looking in logarithmic time. A source that is looked at
-    /// once or twice needs none: a place for each line of 16 MiB may be more than the source.
+    /// Byte offset of the start of every line, for binary search. A source that is searched only once or twice
+    /// needs none: for a file of 16 MiB the index may be larger than the file.
     starts: Option<Vec<usize>>,
 }
 
@@ -128,7 +128,7 @@ impl<'s> Lines<'s> {
         }
     }
 
-    /// For a source that is looked at a few times.
+    /// For a source that is searched only a few times.
     pub(crate) fn once(source: &'s str) -> Self {
         Lines {
             source,
@@ -136,7 +136,7 @@ impl<'s> Lines<'s> {
         }
     }
 
-    /// The index of the line, from 0, that holds this byte offset.
+    /// The index of the line, from 0, that contains this byte offset.
     pub(crate) fn index_of(&self, offset: usize) -> usize {
         match &self.starts {
             Some(starts) => starts.partition_point(|start| *start <= offset) - 1,
@@ -155,20 +155,20 @@ impl<'s> Lines<'s> {
         }
     }
 
-    /// The text of the line that begins here, without its end.
+    /// The text of the line that starts here, without its line ending.
     fn text_from(&self, start: usize) -> &'s str {
         let rest = &self.source[start..];
         let line = &rest[..rest.find('\n').unwrap_or(rest.len())];
         line.strip_suffix('\r').unwrap_or(line)
     }
 
-    /// The lines after the one that holds this byte offset.
+    /// The lines after the one that contains this byte offset.
     pub(crate) fn after(&self, offset: usize) -> impl Iterator<Item = &'s str> {
         let rest = &self.source[self.clamp(offset)..];
         rest.split('\n').skip(1)
     }
 
-    /// Line and column in characters, both from 1, of a byte offset.
+    /// The line and the column in characters of a byte offset, both counted from 1.
     pub(crate) fn position(&self, offset: usize) -> (usize, usize) {
         let offset = self.clamp(offset);
         let before = &self.source[self.start_of(offset)..offset];
@@ -212,15 +212,15 @@ impl<'s> Lines<'s> {
     }
 }
 
-/// Collects problems while a file is read, and orders them at the end.
+/// Collects problems while a file is read, and sorts them at the end.
 pub(crate) struct Report<'s> {
     file: &'s str,
     lines: Lines<'s>,
     problems: Vec<Problem>,
-    /// How many problems are remembered.
+    /// How many problems are stored.
     kept: usize,
     wants_warnings: bool,
-    /// Problems beyond those.
+    /// How many more there were.
     dropped: usize,
     has_errors: bool,
 }
@@ -233,12 +233,12 @@ struct Problem {
     help: Option<String>,
 }
 
-/// How many problems are remembered, and how many of them shown: a file of 16 MiB can hold
-/// millions, and nobody reads the thousandth.
+/// How many problems are stored, and how many of them are shown: a file of 16 MiB can have millions, and no
+/// person reads the thousandth.
 const KEPT: usize = 20_000;
 const SHOWN: usize = 1_000;
 
-/// The same for content that a manager signed, of which the first problem is shown.
+/// The same for content that a manager signed: only its first problem is shown.
 const KEPT_OF_CONTENT: usize = 20;
 
 impl<'s> Report<'s> {
@@ -254,7 +254,7 @@ impl<'s> Report<'s> {
         }
     }
 
-    /// For a source that nobody edits here: the first errors, and no warnings.
+    /// For a source that is not edited here: only the first errors, without warnings.
     pub(crate) fn of_errors(file: &'s str, source: &'s str) -> Self {
         Report {
             lines: Lines::once(source),
@@ -264,7 +264,7 @@ impl<'s> Report<'s> {
         }
     }
 
-    /// Whether warnings are kept; where they are not, nothing need be looked for.
+    /// Whether warnings are stored; if not, callers need not look for any.
     pub(crate) fn wants_warnings(&self) -> bool {
         self.wants_warnings
     }
@@ -278,7 +278,7 @@ impl<'s> Report<'s> {
         self.push(Severity::Error, false, span, message, help);
     }
 
-    /// An error that says that something is not there.
+    /// An error about something that is missing.
     pub(crate) fn missing(&mut self, span: Range<usize>, message: String, help: Option<String>) {
         self.push(Severity::Error, true, span, message, help);
     }
@@ -325,8 +325,8 @@ impl<'s> Report<'s> {
         self.lines.index_of(offset) + 1
     }
 
-    /// Keeps the problems for which `keep`, given whether it says that something is missing and
-    /// the index of its line, says so.
+    /// Keeps the problems for which `keep` returns true. It gets whether the problem is about something missing, and
+    /// the index of its line.
     pub(crate) fn retain(&mut self, keep: impl Fn(bool, usize) -> bool) {
         let lines = &self.lines;
         self.problems
@@ -362,7 +362,7 @@ impl<'s> Report<'s> {
     }
 }
 
-/// A value of the user's for a message: escaped, cut, in backquotes.
+/// A value from the user for a message: escaped, cut, in backquotes.
 pub(crate) fn quoted(text: &str) -> String {
     const SHOWN_VALUE: usize = 80;
     let mut shown: String = escape(text).chars().take(SHOWN_VALUE).collect();
@@ -372,7 +372,7 @@ pub(crate) fn quoted(text: &str) -> String {
     format!("`{shown}`")
 }
 
-/// The candidate nearest to a mistyped text, if any is near enough to suggest.
+/// The candidate most similar to a mistyped text, if one is similar enough to suggest.
 pub fn nearest<'c>(text: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let length = text.chars().count();
     let far = 1 + length / 4;

@@ -1,14 +1,14 @@
-//! What each member has and needs.
+//! Which members need the current revision.
 
 use std::collections::BTreeMap;
 
 use crate::identity::MachineId;
 use crate::snapshot::Header;
 
-/// The members that need the current revision: all but this computer (`me`) and those known to
-/// have it or a later one. In the order of `members`.
+/// The members that need the current revision: all except this computer (`me`) and those known to have it or a
+/// later one, in the order of `members`.
 ///
-/// `known` holds the revision each one has; 0, like no entry, is none or unknown.
+/// `known` maps members to the revision they have; 0 or no entry means none or unknown.
 pub fn members_needing_update(
     current: &Header,
     known: &BTreeMap<MachineId, u64>,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What a machine takes where its section has no `accept_env`.
+/// The variables that a machine accepts if its section has no `accept_env`.
 pub const DEFAULT_ACCEPT_ENV: [&str; 6] = [
     "LANG",
     "LC_*",
@@ -12,8 +12,8 @@ pub const DEFAULT_ACCEPT_ENV: [&str; 6] = [
     "GIT_PROTOCOL",
 ];
 
-/// Variables by which a shell, a dynamic linker or an interpreter runs code, loads files, or reads its words
-/// differently. A pattern ends in `*`. They are never taken, whatever `accept_env` says.
+/// Variables that make a shell, a dynamic linker or an interpreter run code, load files, or parse differently. A
+/// pattern ends in `*`. They are never accepted, whatever `accept_env` says.
 const NEVER: [&str; 52] = [
     "PATH",
     "LD_*",
@@ -69,16 +69,16 @@ const NEVER: [&str; 52] = [
     "PAGER",
 ];
 
-/// A name, or the beginning of names with `*` behind it, as `accept_env` has them.
+/// A name, or a prefix of names followed by `*`: an entry of `accept_env`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnvPattern(Box<str>);
 
 impl EnvPattern {
-    /// Reads an entry of `accept_env`.
+    /// Parses an entry of `accept_env`.
     ///
     /// # Errors
     ///
-    /// It is not a variable's name, with or without a `*` behind it; or it names a variable that is never taken.
+    /// It is not the name of a variable, with or without a `*` at the end, or it names a variable that is never accepted.
     pub fn parse(text: &str) -> Result<Self, EnvPatternError> {
         let stem = text.strip_suffix('*').unwrap_or(text);
         let is_name = stem.chars().enumerate().all(|(index, c)| {
@@ -104,27 +104,25 @@ impl fmt::Display for EnvPattern {
     }
 }
 
-/// Why a text is not an entry of `accept_env`.
+/// Why a text is not a valid entry of `accept_env`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvPatternError {
-    /// Letters, digits and `_` are a name.
-    #[error(
-        "it is not the name of an environment variable, nor the beginning of one with `*` behind it"
-    )]
+    /// Names consist of letters, digits and `_`.
+    #[error("not the name of an environment variable, nor a prefix followed by `*`")]
     NotAName,
     /// See [`is_never_accepted`].
     #[error(
-        "this variable is never taken from a caller: a shell, a linker or an interpreter runs code for it"
+        "this variable is never accepted from a caller, because it can make a shell, a linker or an interpreter run code"
     )]
     Never,
 }
 
-/// Whether a variable is kept out whatever a machine's section says.
+/// Whether a variable is never accepted, whatever a machine's section says.
 pub fn is_never_accepted(name: &str) -> bool {
     NEVER.iter().any(|pattern| matches(pattern, name))
 }
 
-/// Whether a machine takes a variable of this name: `accept_env` as it is written, or the default where it is not.
+/// Whether a machine accepts a variable with this name. `None` means the default list.
 pub fn accepts_env(accept_env: Option<&[EnvPattern]>, name: &str) -> bool {
     if is_never_accepted(name) {
         return false;

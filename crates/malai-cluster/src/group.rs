@@ -22,7 +22,7 @@ pub struct Group {
     direct: Box<[Member]>,
     /// In the order of the list, each once.
     groups: Box<[GroupIndex]>,
-    /// Everybody in it, through whatever groups.
+    /// All members, including those of groups inside it.
     all: MemberSet,
 }
 
@@ -60,7 +60,7 @@ impl Group {
         &self.groups
     }
 
-    /// Everybody in it, in order.
+    /// All members, in order.
     pub(crate) fn all(&self) -> impl Iterator<Item = Member> {
         self.all.iter()
     }
@@ -74,8 +74,8 @@ impl Group {
     }
 }
 
-/// A chain of groups, each within the one before, from a list's entry to the group that names
-/// the member itself. Empty if the member is not in the group.
+/// The chain of groups, each inside the one before, from a list's entry to the group that names the member
+/// itself. Empty if the member is not in the group.
 pub(crate) fn path_to(groups: &[Group], from: GroupIndex, member: Member) -> Vec<GroupName> {
     let mut path = Vec::new();
     let mut next = Some(from).filter(|group| groups[*group as usize].holds(member));
@@ -85,7 +85,7 @@ pub(crate) fn path_to(groups: &[Group], from: GroupIndex, member: Member) -> Vec
         if group.direct.binary_search(&member).is_ok() {
             break;
         }
-        // The member is in here and not by itself, so if no other inner group holds it the last does.
+        // The member is in this group but not listed itself, so if no other inner group contains it, the last one does.
         next = group.groups.split_last().map(|(last, others)| {
             let holds = |inner: &&GroupIndex| groups[**inner as usize].holds(member);
             *others.iter().find(holds).unwrap_or(last)

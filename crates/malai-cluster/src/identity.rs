@@ -1,4 +1,4 @@
-//! Who is who: ed25519 public keys as machine and cluster identities, and the secret seed behind one.
+//! ed25519 public keys as the identities of machines and clusters, and the secret seed of an identity.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,13 +9,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::sanitize::escape;
 
-/// How many characters an id52 has: 256 bits in groups of five.
+/// The number of characters in an id52: 256 bits in groups of five.
 const ID52_LENGTH: usize = 52;
 
-/// The ed25519 public key by which a machine is known; shown as an *id52*.
+/// The ed25519 public key that identifies a machine; shown as an *id52*.
 ///
-/// A value of this type is a canonically encoded curve point that is not of small order, so no
-/// code behind it has to ask again.
+/// A value of this type is always a canonically encoded curve point that is not of small order, so no other code
+/// has to check that again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MachineId([u8; 32]);
 
@@ -24,9 +24,8 @@ impl MachineId {
     ///
     /// # Errors
     ///
-    /// [`IdError::NotAKey`] for bytes that are no point or not the point's only canonical
-    /// encoding (RFC 8032 §5.1.3), [`IdError::Weak`] for a point of small order, whose
-    /// signatures anybody can make.
+    /// [`IdError::NotAKey`] for bytes that are not a point or not its only canonical encoding (RFC 8032
+    /// §5.1.3), [`IdError::Weak`] for a point of small order, whose signatures anyone can forge.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, IdError> {
         let key = VerifyingKey::from_bytes(bytes).map_err(|_| IdError::NotAKey)?;
         if !is_reduced(bytes) {
@@ -38,7 +37,7 @@ impl MachineId {
         Ok(MachineId(*bytes))
     }
 
-    /// Reads an id52: 52 characters of RFC 4648 base32hex, lower case, no padding.
+    /// Parses an id52: 52 characters of RFC 4648 base32hex, lowercase, without padding.
     ///
     /// # Errors
     ///
@@ -73,7 +72,7 @@ impl MachineId {
         &self.0
     }
 
-    /// The first eight characters and an ellipsis, for screens; never enough to decide by.
+    /// The first eight characters and an ellipsis, for display; never enough to base a decision on.
     pub fn short(&self) -> String {
         let mut text = self.to_string();
         text.truncate(8);
@@ -81,8 +80,8 @@ impl MachineId {
         text
     }
 
-    /// Whether `signature` is this key's over `message`, by the strict rules: no malleable
-    /// signatures, no small-order components.
+    /// Whether `signature` is this key's signature of `message`, by the strict rules: no malleable signatures, no
+    /// small-order components.
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         VerifyingKey::from_bytes(&self.0).is_ok_and(|key| {
             key.verify_strict(message, &Signature::from_bytes(signature))
@@ -93,8 +92,8 @@ impl MachineId {
 
 /// Whether the y coordinate in these bytes is below the field's prime 2²⁵⁵ − 19.
 ///
-/// Cheaper than compressing the point again, which costs an inversion per key. The other
-/// non-canonical encodings, x = 0 with a sign bit, are of small order and refused as weak.
+/// This is cheaper than compressing the point again, which costs an inversion per key. The other non-canonical
+/// encodings, x = 0 with the sign bit set, are of small order and refused as weak.
 fn is_reduced(bytes: &[u8; 32]) -> bool {
     let all_ones = bytes[1..31].iter().all(|byte| *byte == 0xff) && bytes[31] & 0x7f == 0x7f;
     !(all_ones && bytes[0] >= 0xed)
@@ -142,9 +141,9 @@ impl<'de> Deserialize<'de> for MachineId {
     }
 }
 
-/// Whether the text has the shape of an id52, in any case and whether or not it is a key.
+/// Whether the text looks like an id52, in upper or lower case, even if it is not a key.
 ///
-/// Names may not have this shape, so that a name and an id52 are never mistaken for each other.
+/// Names must not look like this, so that a name and an id52 are never confused.
 pub fn looks_like_id52(text: &str) -> bool {
     text.len() == ID52_LENGTH
         && text
@@ -152,7 +151,7 @@ pub fn looks_like_id52(text: &str) -> bool {
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'v' | b'A'..=b'V'))
 }
 
-/// A cluster is known by its manager's key.
+/// The identity of a cluster: its manager's key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ClusterId(MachineId);
@@ -168,7 +167,7 @@ impl ClusterId {
         self.0
     }
 
-    /// Reads the manager's id52.
+    /// Parses the manager's id52.
     ///
     /// # Errors
     ///
@@ -208,15 +207,15 @@ impl FromStr for ClusterId {
     }
 }
 
-/// Why a text or some bytes are no identity.
+/// Why a text or some bytes are not an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// Another number of characters than 52.
+    /// It does not have 52 characters.
     #[error(
-        "an id52 has 52 characters, this has {found}: copy the whole of what `malai machine init` or `malai status` printed"
+        "an id52 has 52 characters, this has {found}: copy all of what `malai machine init` or `malai status` printed"
     )]
     Length {
-        /// How many characters there were.
+        /// How many characters it has.
         found: usize,
     },
     /// A character outside `0-9 a-v`.
@@ -227,11 +226,11 @@ pub enum IdError {
     Character {
         /// The first such character.
         character: char,
-        /// Where it is, counted from 1.
+        /// Its position, counted from 1.
         position: usize,
     },
     /// Capital letters.
-    #[error("an id52 is written in lower case: write it with small letters")]
+    #[error("an id52 is lowercase: write it in small letters")]
     UpperCase,
     /// The last character sets bits that no key has.
     #[error(
@@ -245,26 +244,26 @@ pub enum IdError {
     NotAKey,
     /// A point of small order.
     #[error(
-        "this is a weak key, for which anybody can sign: use one that `malai machine init` made"
+        "this is a weak key, whose signatures anyone can forge: use one that `malai machine init` made"
     )]
     Weak,
 }
 
-/// The secret from which an identity's keys are made. Wiped from memory when dropped.
+/// The secret that an identity's keys are derived from. Wiped from memory when dropped.
 #[derive(Clone)]
 pub struct SecretSeed(SigningKey);
 
 impl SecretSeed {
-    /// The identity made from these 32 bytes, which must come from a good source of randomness.
+    /// The identity derived from these 32 bytes, which must come from a secure source of randomness.
     pub fn from_bytes(seed: [u8; 32]) -> Self {
         SecretSeed(SigningKey::from_bytes(&seed))
     }
 
-    /// Reads a key file: 64 lower-case hex characters and at most one newline after them.
+    /// Parses a key file: 64 lowercase hex characters and at most one newline.
     ///
     /// # Errors
     ///
-    /// [`SeedError`], which shows nothing of what the file holds.
+    /// [`SeedError`], which reveals nothing about the content of the file.
     pub fn parse_file(text: &str) -> Result<Self, SeedError> {
         let hex = text.strip_suffix('\n').unwrap_or(text);
         if hex.len() != 64 {
@@ -310,12 +309,12 @@ impl fmt::Debug for SecretSeed {
 /// Why a private-key file cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SeedError {
-    /// Another length than 64 characters.
+    /// It does not have 64 characters.
     #[error(
         "a private-key file holds 64 hex characters and a newline, this one has {found} bytes: restore it from a backup"
     )]
     Length {
-        /// Bytes found, without a newline at the end.
+        /// The number of bytes found, not counting a newline at the end.
         found: usize,
     },
     /// Something other than `0-9 a-f`.

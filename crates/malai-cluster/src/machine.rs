@@ -31,7 +31,7 @@ impl Machine {
         self.id
     }
 
-    /// The user that commands and shells run as unless the caller names another; none is the daemon's own.
+    /// The user that commands and shells run as unless the caller names another; `None` is the daemon's own user.
     pub fn username(&self) -> Option<&UserName> {
         self.usernames.first()
     }
@@ -41,22 +41,22 @@ impl Machine {
         &self.usernames
     }
 
-    /// The environment variables that a caller may set; none is the default list.
+    /// The environment variables that a caller may set; `None` means the default list.
     pub fn accept_env(&self) -> Option<&[EnvPattern]> {
         self.accept_env.as_deref()
     }
 
-    /// Who may run commands; none is nobody.
+    /// Who may run commands; `None` means no one.
     pub fn allow_from(&self) -> Option<&AllowList> {
         self.allow_from.as_ref()
     }
 
-    /// Who may open a shell; none is whoever may run commands.
+    /// Who may open a shell; `None` means as `allow_from`.
     pub fn allow_shell(&self) -> Option<&AllowList> {
         self.allow_shell.as_ref()
     }
 
-    /// Who may copy files; none is whoever may open a shell.
+    /// Who may copy files; `None` means as `allow_shell`.
     pub fn allow_files(&self) -> Option<&AllowList> {
         self.allow_files.as_ref()
     }

@@ -1,4 +1,4 @@
-//! The names of clusters, machines, groups, commands and users, each a type that cannot be wrong.
+//! The names of clusters, machines, groups, commands and users, as types that are valid by construction.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::identity::looks_like_id52;
 use crate::sanitize::escape;
 
-/// malai's own commands. None of them can be the local alias of a target.
+/// malai's own commands. None of them can be an alias in `[aliases]`.
 pub const VERBS: &[&str] = &[
     "cluster",
     "machine",
@@ -37,7 +37,7 @@ pub const VERBS: &[&str] = &[
     "restart",
     "id",
     "version",
-    // Of what is specified and not in this version.
+    // Reserved for planned features.
     "browse",
     "cp",
     "forward",
@@ -46,8 +46,8 @@ pub const VERBS: &[&str] = &[
     "whois",
 ];
 
-/// Declares a name type: validated text, read and shown as itself. Shared, since every decision
-/// names the groups and the user behind it.
+/// Declares a name type: validated text. It is shared (`Arc`), because every decision names the groups and the user
+/// that it depends on.
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $check:ident) => {
         $(#[$doc])*
@@ -55,7 +55,7 @@ macro_rules! name_type {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks the text and keeps it.
+            /// Validates the text.
             ///
             /// # Errors
             ///
@@ -121,7 +121,7 @@ macro_rules! name_type {
 }
 
 name_type!(
-    /// The local name of a cluster, which is also its folder's: a DNS label.
+    /// The local name of a cluster and of its folder: a DNS label.
     ClusterAlias,
     "cluster alias",
     check_label
@@ -145,16 +145,16 @@ name_type!(
     check_command
 );
 name_type!(
-    /// A local user as useradd(8) takes one: `[a-z_][a-z0-9_.-]*$?`, at most 32 characters.
+    /// A local user name, as useradd(8) accepts it: `[a-z_][a-z0-9_.-]*$?`, at most 32 characters.
     UserName,
     "user name",
     check_user
 );
 
-/// Turns this computer's host name into a machine name to propose.
+/// Suggests a machine name from this computer's host name.
 ///
-/// Takes the first label, in lower case, with `-` for whatever a name may not hold; `machine` if
-/// nothing is left.
+/// Takes the first label in lowercase, with `-` for characters that a name cannot contain; `machine` if nothing is
+/// left.
 pub fn sanitize_host(host: &str) -> MachineName {
     let first = host.split('.').next().unwrap_or_default();
     let label: String = first
@@ -168,7 +168,7 @@ pub fn sanitize_host(host: &str) -> MachineName {
     MachineName::parse(label.trim_matches('-')).unwrap_or_else(|_| MachineName("machine".into()))
 }
 
-/// The longest DNS label (RFC 1035 §2.3.4).
+/// The maximum length of a DNS label (RFC 1035 §2.3.4).
 const LABEL_LENGTH: usize = 63;
 
 fn check_label(text: &str) -> Result<(), Problem> {
@@ -208,7 +208,7 @@ fn check_command(text: &str) -> Result<(), Problem> {
     {
         return Err(Problem::CommandCharacter(bad));
     }
-    // It is in every refusal, log line and audit record about the command. The longest file name on Linux.
+    // The name is in every refusal, log line and audit record about the command. 255 is the longest file name on Linux.
     const MOST: usize = 255;
     if text.len() > MOST {
         return Err(Problem::TooLong {
@@ -226,7 +226,7 @@ fn check_user(text: &str) -> Result<(), Problem> {
     match characters.next() {
         None => return Err(Problem::Empty),
         Some('a'..='z' | '_') => {}
-        // Also keeps out a bare number, which some tools would take for a user id.
+        // This also rules out a bare number, which some tools would take for a user id.
         Some(first) => return Err(Problem::UserStart(first)),
     }
     if let Some(bad) = characters.find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '_' | '.' | '-')) {
@@ -241,7 +241,7 @@ fn check_user(text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Why a text is not a name. Safe to show: the text in it is escaped and cut to a bounded length.
+/// Why a text is not a valid name. Safe to show: the text in it is escaped and cut.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{value}\" cannot be a {kind}: {problem}")]
 pub struct NameError {
@@ -269,24 +269,24 @@ impl NameError {
 enum Problem {
     #[error("it is empty")]
     Empty,
-    #[error("only a-z, 0-9 and \"-\" may be in it, not \"{}\"", escape(&.0.to_string()))]
+    #[error("use only a-z, 0-9 and \"-\", not \"{}\"", escape(&.0.to_string()))]
     LabelCharacter(char),
     #[error("it may not start or end with \"-\"")]
     Dash,
-    #[error("it has {found} characters, {most} are the most")]
+    #[error("it has {found} characters, the maximum is {most}")]
     TooLong { found: usize, most: usize },
-    #[error("it looks like an id52, and would be taken for one")]
+    #[error("it could be mistaken for an id52")]
     LooksLikeId,
     #[error("it must start with a letter or a digit, not \"{}\"", escape(&.0.to_string()))]
     CommandStart(char),
     #[error(
-        "only letters, digits and \"._+-\" may be in it, not \"{}\"",
+        "use only letters, digits and \"._+-\", not \"{}\"",
         escape(&.0.to_string())
     )]
     CommandCharacter(char),
     #[error("it must start with a-z or \"_\", not \"{}\"", escape(&.0.to_string()))]
     UserStart(char),
-    #[error("only a-z, 0-9 and \"_.-\" may be in it, not \"{}\"", escape(&.0.to_string()))]
+    #[error("use only a-z, 0-9 and \"_.-\", not \"{}\"", escape(&.0.to_string()))]
     UserCharacter(char),
 }
 

@@ -1,4 +1,4 @@
-//! Who may do what where: a pure function from cluster and request to a decision and its reason.
+//! Access control: a pure function from a cluster and a request to a decision and its reason.
 
 use std::fmt;
 
@@ -11,55 +11,55 @@ mod decide;
 pub use access::{Access, access};
 pub use decide::decide;
 
-/// What somebody wants to do.
+/// An action that a member asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action<'a> {
     /// Run this argument list.
     Exec(&'a [Vec<u8>]),
     /// Open a shell.
     Shell,
-    /// Run a line that was written for a shell, as ssh sends them. A line of plain words is decided as their
-    /// argument list; any other is run by the user's login shell.
+    /// Run a line written for a shell, as ssh sends it. A line of plain words is decided like their argument list; any
+    /// other line is run by the user's login shell.
     Line(&'a [u8]),
-    /// Serve a subsystem of ssh's.
+    /// Serve one of ssh's subsystems.
     Subsystem(&'a str),
 }
 
-/// Who wants to do what where.
+/// Who asks which machine for what.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The key that the connection's handshake proved.
     pub from: MachineId,
-    /// The machine that is asked.
+    /// The key of the machine that is asked.
     pub to: MachineId,
-    /// What it is asked for.
+    /// What it asks for.
     pub action: Action<'a>,
-    /// The user to run as, where the caller named one.
+    /// The user to run as, if the caller named one.
     pub user: Option<&'a str>,
 }
 
-/// What was decided, and by which rule.
+/// A decision, and the rule behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It may be done, as the grant says.
+    /// Allowed, as the grant says.
     Allow(Grant),
-    /// It may not.
+    /// Refused.
     Refuse(Refusal),
 }
 
-/// What may be done.
+/// What is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// What to run.
     pub run: Run,
-    /// As whom; none is the daemon's own user.
+    /// The user to run as; `None` is the daemon's own user.
     pub user: Option<UserName>,
-    /// By which rule.
+    /// The rule that allows it.
     pub rule: Rule,
 }
 
 impl Grant {
-    /// The argument list that runs; empty for what the login shell runs.
+    /// The argument list to run; empty if the login shell runs.
     pub fn argv(&self) -> &[Vec<u8>] {
         match &self.run {
             Run::Command(argv) | Run::Forced { argv, .. } => argv,
@@ -68,34 +68,34 @@ impl Grant {
     }
 }
 
-/// What a grant lets run.
+/// What a grant runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Run {
     /// This argument list.
     Command(Vec<Vec<u8>>),
     /// The user's login shell.
     Shell,
-    /// This line, by the user's login shell.
+    /// This line, in the user's login shell.
     Line(Vec<u8>),
     /// malai's own sftp server.
     Sftp,
-    /// This argument list, whatever was asked for: a `forced` command entry.
+    /// This argument list in place of what was asked for: a `forced` command entry.
     Forced {
-        /// What runs.
+        /// The argument list to run.
         argv: Vec<Vec<u8>>,
-        /// What was asked for, as a line; empty for a shell. It becomes `SSH_ORIGINAL_COMMAND`.
+        /// The original request as a line; empty for a shell. It becomes `SSH_ORIGINAL_COMMAND`.
         original: Vec<u8>,
     },
 }
 
-/// The rule by which something is allowed.
+/// The rule that allows something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// The list's key in the configuration, as `machine.web01.allow_from`.
     pub path: String,
     /// The entry of the list that matched, as `*` or `admins`.
     pub entry: String,
-    /// If the entry is a group: it, and the groups inside it on the way to the member.
+    /// If the entry is a group: the group, and the groups inside it that lead to the member.
     pub via: Vec<GroupName>,
 }
 
@@ -109,18 +109,17 @@ impl fmt::Display for Rule {
     }
 }
 
-/// Why something is refused. Its text is for the person who is refused: it names the rule, and
-/// not who else is in it.
+/// Why something is refused. The text is for the caller: it names the rule, but not who else it admits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The sender's key is neither the manager's nor a machine's.
     #[error("this key is not a member of the cluster")]
     NotAMember,
-    /// The target's key is not a machine's.
+    /// The target's key does not belong to a machine.
     #[error("the target is not a machine of the cluster")]
     NotAMachine,
-    /// The rule that would have to allow it is not written.
-    #[error("{rule} is not set, so nobody may do this")]
+    /// The rule that would have to allow it is not set.
+    #[error("{rule} is not set, so no one may do this")]
     NoRule {
         /// The missing list, as `machine.web01.allow_from`.
         rule: String,
@@ -131,11 +130,10 @@ pub enum Refusal {
         /// `machine.web01.allow_from`.
         rule: String,
     },
-    /// Not in the list that decides about this command entry.
+    /// Not in the list for this command entry.
     #[error("{rule} does not allow you to run this command")]
     NotInCommand {
-        /// `machine.web01.command.restart-nginx.allow_from`, or the machine's where the command
-        /// has none.
+        /// `machine.web01.command.restart-nginx.allow_from`, or the machine's if the command entry has none.
         rule: String,
     },
     /// Arguments for a command entry that takes none.
@@ -144,19 +142,19 @@ pub enum Refusal {
         /// `machine.web01.command.restart-nginx.args`.
         rule: String,
     },
-    /// Not in the list that decides about shells.
+    /// Not in the list for shells.
     #[error("{rule} does not allow you to open a shell")]
     NotInShell {
-        /// `machine.web01.allow_shell`, or its allow_from where it has none.
+        /// `machine.web01.allow_shell`, or `allow_from` if that is not set.
         rule: String,
     },
-    /// Allowed by the cluster, and not accepted by the owner of the computer.
+    /// Allowed by the cluster, but not accepted by the owner of the computer.
     #[error("{rule} on that computer does not accept you")]
     NotAccepted {
         /// `malai.toml accept.staging.from`.
         rule: String,
     },
-    /// Allowed by the cluster as a user whom the owner of the computer does not accept.
+    /// Allowed by the cluster, but as a user that the owner of the computer does not accept.
     #[error("{rule} on that computer does not accept commands that run as {user}")]
     UserNotAccepted {
         /// `malai.toml accept.staging.users`.
@@ -164,38 +162,38 @@ pub enum Refusal {
         /// "user `web`".
         user: String,
     },
-    /// Not in the list that decides about files.
+    /// Not in the list for files.
     #[error("{rule} does not allow you to copy files")]
     NotInFiles {
-        /// `machine.web01.allow_files`, or the list that counts where it has none.
+        /// `machine.web01.allow_files`, or the list that applies if it is not set.
         rule: String,
     },
-    /// There is no subsystem of this name.
+    /// There is no subsystem with this name.
     #[error("there is no subsystem `{name}` here; malai has `sftp`")]
     NoSubsystem {
         /// As asked for, made safe to show.
         name: String,
     },
-    /// The caller asked for a user whom the rule's `username` does not name.
+    /// The caller asked for a user that the rule's `username` does not list.
     #[error("{rule} does not allow you to run as user `{user}`; {allowed}")]
     NotAsUser {
         /// `machine.web01.username`.
         rule: String,
         /// As asked for, made safe to show.
         user: String,
-        /// Whom it names, in words.
+        /// The users that it lists, as text.
         allowed: String,
     },
-    /// No command, or an empty one.
+    /// The command is empty.
     #[error("the command is empty")]
     EmptyCommand,
-    /// An argument with a NUL, which no process can be given.
-    #[error("an argument has a NUL character in it")]
+    /// An argument contains a NUL, which cannot be passed to a process.
+    #[error("an argument contains a NUL character")]
     Nul,
 }
 
 impl Refusal {
-    /// The key in the configuration that refused, if it was one.
+    /// The key in the configuration that refused it, if one did.
     pub fn rule(&self) -> Option<&str> {
         match self {
             Refusal::NoRule { rule }

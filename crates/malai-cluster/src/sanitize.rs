@@ -1,12 +1,11 @@
-//! Making any text safe for a terminal and for a log.
+//! Makes any text safe for terminals and logs.
 
 use std::fmt::Write;
 
-/// Makes text safe for a terminal and for one line of a log.
+/// Makes text safe for a terminal and for a single line of a log.
 ///
-/// Control characters, newlines and escape sequences among them, and the invisible characters that
-/// reorder or hide their neighbors are written as in a C string: `\n`, `\x1b`, `\u202e`. Everything else
-/// stays.
+/// Control characters (including newlines and escape sequences) and invisible characters that reorder or hide their
+/// neighbors are written as in a C string: `\n`, `\x1b`, `\u202e`. All other characters stay.
 pub fn escape(text: &str) -> String {
     if !text.contains(is_unsafe) {
         return text.to_owned();
@@ -18,7 +17,7 @@ pub fn escape(text: &str) -> String {
     safe
 }
 
-/// As [`escape`], with `\xNN` for each byte that is not UTF-8.
+/// Like [`escape`], with `\xNN` for each byte that is not UTF-8.
 pub fn escape_bytes(bytes: &[u8]) -> String {
     let mut safe = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -32,14 +31,14 @@ pub fn escape_bytes(bytes: &[u8]) -> String {
     safe
 }
 
-/// Appends a line of a command's output to `safe`, escaped as by [`escape_bytes`]. Tabs stay, and so does a
-/// carriage return at the end.
+/// Appends a line of a command's output to `safe`, escaped as by [`escape_bytes`]. Tabs stay, and so does a carriage
+/// return at the end.
 pub fn escape_line(line: &[u8], safe: &mut Vec<u8>) {
     let (line, end) = match line {
         [line @ .., b'\r'] => (line, &b"\r"[..]),
         line => (line, &b""[..]),
     };
-    // Most lines are plain, and are not looked at character by character.
+    // Most lines are plain, and need not be checked character by character.
     if line.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
         safe.extend_from_slice(line);
     } else {
@@ -53,28 +52,28 @@ pub fn escape_line(line: &[u8], safe: &mut Vec<u8>) {
     safe.extend_from_slice(end);
 }
 
-/// Appends a character, escaped where it is unsafe.
+/// Appends a character, escaped if it is unsafe.
 pub(crate) fn push_escaped(safe: &mut String, character: char) {
     if !is_unsafe(character) {
         safe.push(character);
         return;
     }
-    // A String takes whatever is written to it.
+    // Writing to a String cannot fail.
     let _ = match u32::from(character) {
         0x09 => write!(safe, "\\t"),
         0x0a => write!(safe, "\\n"),
         0x0d => write!(safe, "\\r"),
-        // A byte that is not UTF-8 is written as \x80 to \xff, so only ASCII is written this way.
+        // Bytes that are not UTF-8 are written as \x80 to \xff, so only ASCII characters are written like this.
         code @ ..0x80 => write!(safe, "\\x{code:02x}"),
         code @ ..0x1_0000 => write!(safe, "\\u{code:04x}"),
         code => write!(safe, "\\U{code:08x}"),
     };
 }
 
-/// Whether a terminal would obey the character, or show others in another place or not at all.
+/// Whether a terminal would act on the character, or it moves or hides other characters.
 #[inline]
 pub fn is_unsafe(character: char) -> bool {
-    // Nearly every character there is: this runs over each of every record.
+    // A fast path for nearly all characters: this runs over every record.
     !matches!(character, ' '..='~') && is_unsafe_of_the_rest(character)
 }
 

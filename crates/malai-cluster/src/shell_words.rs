@@ -1,19 +1,19 @@
-//! Words of a command line: split by POSIX quoting, without a shell, and quoted again for one. And lists
-//! with commas.
+//! Words of a command line: split by POSIX quoting rules, without a shell, and quoted again for one. Also
+//! comma-separated lists.
 
 use std::fmt;
 use std::ops::Range;
 
 use crate::sanitize::{escape, is_unsafe, push_escaped};
 
-/// Quotes a word for a shell, where it needs quotes: `it's` becomes `'it'\''s'`.
+/// Quotes a word for a shell if necessary: `it's` becomes `'it'\''s'`.
 ///
-/// A word with characters that are unsafe to print is written as `$'…'`, which POSIX shells read back.
+/// A word with unprintable characters is written as `$'…'`, which POSIX shells can read.
 pub fn quote(word: &str) -> String {
     quote_bytes(word.as_bytes())
 }
 
-/// As [`quote`], for a word that may not be UTF-8.
+/// Like [`quote`], for a word that may not be UTF-8.
 pub fn quote_bytes(word: &[u8]) -> String {
     match std::str::from_utf8(word) {
         Ok(text) if !text.contains(is_unsafe) => {
@@ -44,15 +44,14 @@ pub fn quote_bytes(word: &[u8]) -> String {
     }
 }
 
-/// Splits a command's sole argument into words by POSIX quoting, as a client does before sending.
+/// Splits a command that is a single argument into words by POSIX quoting rules, as the client does before sending.
 ///
-/// An argument without blanks is one word already and comes back as it is. One with blanks may have,
-/// outside quotes, only blanks and `[A-Za-z0-9_@%+=:,./-]`: anything else would need a shell, and none is
-/// involved.
+/// An argument without spaces is a single word and is returned unchanged. One with spaces may contain, outside
+/// quotes, only spaces and `[A-Za-z0-9_@%+=:,./-]`: anything else would need a shell, and none is involved.
 ///
 /// # Errors
 ///
-/// [`NeedsShell`] says what a shell would have been needed for.
+/// [`NeedsShell`] says what needs a shell.
 pub fn split_sole(argument: &str) -> Result<Vec<String>, NeedsShell> {
     if !argument.contains([' ', '\t', '\n']) {
         return Ok(vec![argument.to_owned()]);
@@ -64,7 +63,7 @@ pub fn split_sole(argument: &str) -> Result<Vec<String>, NeedsShell> {
 ///
 /// # Errors
 ///
-/// What is wrong, for the person who edits the file.
+/// What is wrong, for the author of the file.
 pub fn split_command(command: &str) -> Result<Vec<String>, String> {
     let words = split(command).map_err(|problem| problem.to_string())?;
     match words.first() {
@@ -73,8 +72,8 @@ pub fn split_command(command: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// Splits a list of a configuration file at its commas. Each entry comes with its place in the source;
-/// `span` is the place of the whole string, quotes included.
+/// Splits a list in a configuration file at its commas. Each entry comes with its place in the source; `span` is the
+/// place of the whole string, including its quotes.
 pub fn split_list<'t>(
     source: &str,
     text: &'t str,
@@ -83,7 +82,7 @@ pub fn split_list<'t>(
     if text.trim().is_empty() {
         return Vec::new();
     }
-    // A string without escapes stands in the source as it is, so every entry has a place of its own.
+    // A string without escapes is spelled the same in the source, so the place of each entry is known.
     let written = source.get(span.clone()).unwrap_or_default();
     let start = written
         .find(text)
@@ -107,19 +106,19 @@ pub fn split_list<'t>(
 /// Why a line cannot be run without a shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NeedsShell {
-    /// Nothing but blanks.
+    /// Only spaces.
     Empty,
-    /// A character that means something to a shell.
+    /// A character that is special to a shell.
     Special(char),
     /// An expansion (`$` or a backquote) between double quotes.
     Expansion(char),
-    /// The line starts by setting a variable.
+    /// The line starts with a variable assignment.
     Assignment(String),
-    /// A quote that is never closed, or a backslash at the end.
+    /// A quote that is not closed, or a backslash at the end.
     Unclosed(char),
-    /// The first word is a builtin of the shell.
+    /// The first word is a shell builtin.
     Builtin(String),
-    /// A NUL, which no argument can hold.
+    /// A NUL, which an argument cannot contain.
     Nul,
 }
 
@@ -128,38 +127,38 @@ impl fmt::Display for NeedsShell {
         match self {
             NeedsShell::Empty => f.write_str("it has no words"),
             NeedsShell::Special('\n') => {
-                f.write_str("it has more than one line, which only a shell would run")
+                f.write_str("it has more than one line, which needs a shell")
             }
             NeedsShell::Special(character) => write!(
                 f,
-                "`{}` outside quotes means something to a shell, and no shell is involved",
+                "`{}` outside quotes is special to a shell, and no shell is involved",
                 escape(&character.to_string())
             ),
             NeedsShell::Expansion(character) => write!(
                 f,
-                "`{character}` between double quotes is for a shell to expand, and no shell is involved"
+                "`{character}` in double quotes is expanded by a shell, and no shell is involved"
             ),
             NeedsShell::Assignment(word) => write!(
                 f,
                 "`{}` at the start sets a variable in a shell, and no shell is involved",
                 escape(word)
             ),
-            NeedsShell::Builtin(word) => write!(f, "`{}` is a builtin of the shell", escape(word)),
-            NeedsShell::Unclosed('\\') => f.write_str("it ends in a backslash"),
-            NeedsShell::Unclosed(quote) => write!(f, "the quote `{quote}` is never closed"),
-            NeedsShell::Nul => f.write_str("it has a NUL character"),
+            NeedsShell::Builtin(word) => write!(f, "`{}` is a shell builtin", escape(word)),
+            NeedsShell::Unclosed('\\') => f.write_str("it ends with a backslash"),
+            NeedsShell::Unclosed(quote) => write!(f, "the quote `{quote}` is not closed"),
+            NeedsShell::Nul => f.write_str("it contains a NUL character"),
         }
     }
 }
 
 impl std::error::Error for NeedsShell {}
 
-/// Splits a line that a caller wrote for a shell, if no shell is needed for it: plain words, by the same rules as
-/// [`split_sole`], the first of which is no builtin of a shell. The bytes may be of any encoding.
+/// Splits a line that was written for a shell, if it does not need one: plain words by the same rules as
+/// [`split_sole`], the first of which is not a shell builtin. The bytes may have any encoding.
 ///
 /// # Errors
 ///
-/// [`NeedsShell`] says what a shell is needed for.
+/// [`NeedsShell`] says what needs a shell.
 pub fn split_line(line: &[u8]) -> Result<Vec<Vec<u8>>, NeedsShell> {
     let words = split_bytes(line)?;
     let first = words.first().map(Vec::as_slice).unwrap_or_default();
@@ -169,7 +168,7 @@ pub fn split_line(line: &[u8]) -> Result<Vec<Vec<u8>>, NeedsShell> {
     Ok(words)
 }
 
-/// Quotes a word so that a POSIX shell reads the same bytes back. [`quote_bytes`] is for people.
+/// Quotes a word so that a POSIX shell reads exactly the same bytes. [`quote_bytes`] is for people.
 pub(crate) fn quote_exactly(word: &[u8]) -> Vec<u8> {
     if !word.is_empty() && word.iter().all(|byte| is_plain(*byte)) {
         return word.to_vec();
@@ -185,8 +184,8 @@ pub(crate) fn quote_exactly(word: &[u8]) -> Vec<u8> {
     quoted
 }
 
-/// Builtins and reserved words of POSIX shells, bash and zsh: as a line's first word they mean the shell's own, even
-/// where there is a program of the same name.
+/// Builtins and reserved words of POSIX shells, bash and zsh: as the first word of a line they refer to the shell's
+/// own, even if there is a program with the same name.
 const BUILTINS: [&str; 76] = [
     ".", ":", "[", "[[", "!", "{", "}", "alias", "bg", "bind", "break", "builtin", "caller",
     "case", "cd", "command", "compgen", "complete", "continue", "coproc", "declare", "dirs",
@@ -197,13 +196,13 @@ const BUILTINS: [&str; 76] = [
     "trap", "true", "type", "typeset", "ulimit", "umask", "unalias", "unset", "until", "wait",
 ];
 
-/// POSIX shell quoting (XCU §2.2) without the rest of a shell.
+/// POSIX shell quoting (XCU §2.2), and nothing else of a shell.
 ///
-/// The `shlex` crate splits the same way (a test compares the two) but does not tell what was quoted,
-/// which decides here whether a shell is needed.
+/// The `shlex` crate splits in the same way (a test compares the two), but does not report what was quoted, which
+/// decides here whether a shell is needed.
 fn split(line: &str) -> Result<Vec<String>, NeedsShell> {
     let words = split_bytes(line.as_bytes())?.into_iter();
-    // Only ASCII was taken out, so what is left is text as it was.
+    // Only ASCII characters were removed, so the rest is still valid text.
     Ok(words
         .map(|word| String::from_utf8_lossy(&word).into_owned())
         .collect())
@@ -259,8 +258,8 @@ fn split_bytes(line: &[u8]) -> Result<Vec<Vec<u8>>, NeedsShell> {
     }
 }
 
-/// Reads up to the closing double quote, within which a backslash escapes only `$`, a backquote,
-/// `"`, itself and a newline.
+/// Reads up to the closing double quote. In double quotes, a backslash escapes only `$`, a backquote, `"`, itself and
+/// a newline.
 fn split_double(
     bytes: &mut impl Iterator<Item = (usize, u8)>,
     word: &mut Vec<u8>,

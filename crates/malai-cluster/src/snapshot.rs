@@ -1,4 +1,4 @@
-//! One revision of the configuration, signed: seal it, verify it, tell newer from stale and forked.
+//! One signed revision of the configuration: seals it, verifies it, and compares it with others.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::cluster::{Cluster, ContentError, FORMAT, MAX_CONTENT, read_content};
 use crate::diagnostic::Diagnostic;
 use crate::identity::{ClusterId, SecretSeed};
 
-/// What comes before everything that a manager signs, so that no other signature can be mistaken
-/// for a snapshot's.
+/// The prefix of everything that a manager signs, so that no other signature can be mistaken for that of a
+/// snapshot.
 const DOMAIN: &[u8] = b"malai-snapshot-1\0";
 
-/// Everything about a snapshot but its content: enough to tell whether the content is wanted.
+/// A snapshot without its content: enough to decide whether to fetch the content.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// Whose it is.
+    /// The cluster it belongs to.
     pub cluster: ClusterId,
     /// Its number, which only grows.
     pub revision: u64,
@@ -29,7 +29,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Checks that it is this cluster's and that its manager signed it.
+    /// Checks that it belongs to this cluster and that its manager signed it.
     ///
     /// # Errors
     ///
@@ -49,9 +49,9 @@ impl Header {
         }
     }
 
-    /// How this verified header stands to the verified one that is held now.
+    /// How this header compares with the current one. Both must be verified.
     ///
-    /// Headers of two clusters are never newer than each other: they count as a fork.
+    /// Headers of different clusters count as a fork.
     pub fn standing(&self, current: Option<&Header>) -> Standing {
         let Some(current) = current else {
             return Standing::Newer;
@@ -78,33 +78,33 @@ impl fmt::Debug for Header {
     }
 }
 
-/// How one snapshot stands to another.
+/// How one snapshot compares with another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// A higher revision: to be taken.
+    /// A higher revision: accepted.
     Newer,
     /// The same revision and content.
     Same,
-    /// A lower revision: never to be taken.
+    /// A lower revision: never accepted.
     Older,
-    /// The same revision with other content: to be refused and reported.
+    /// The same revision with other content: refused and reported.
     Fork,
 }
 
-/// What a manager signs: domain, the cluster's 32 bytes, the revision big endian, the content's
-/// BLAKE3.
+/// The bytes that a manager signs: the domain, the cluster's 32 bytes, the revision (big-endian), and the BLAKE3 hash
+/// of the content.
 pub fn signed_bytes(cluster: &ClusterId, revision: u64, hash: &[u8; 32]) -> Vec<u8> {
     [DOMAIN, cluster.as_bytes(), &revision.to_be_bytes(), hash].concat()
 }
 
-/// The number of the next snapshot: above the previous one, and at least the seconds since 1970,
-/// so that a manager restored from a backup goes past what it had published.
+/// The number of the next snapshot: higher than the previous one and at least the seconds since 1970, so that a
+/// manager restored from a backup gets past what it had published.
 pub fn next_revision(previous: Option<u64>, now_seconds: u64) -> u64 {
-    // Never 0, which stands for "none".
+    // Never 0, which means "none".
     previous.unwrap_or(0).saturating_add(1).max(now_seconds)
 }
 
-/// A verified snapshot: whoever holds one need not ask again whether the manager signed it.
+/// A verified snapshot. Code that has one need not check the manager's signature again.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     header: Header,
@@ -115,7 +115,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// Renders the cluster and signs it.
     ///
-    /// The seed must be the manager's; with another, nobody accepts what comes out.
+    /// The seed must be the manager's; otherwise no machine accepts the result.
     pub fn seal(seed: &SecretSeed, revision: u64, cluster: &Cluster) -> Snapshot {
         let content = cluster.render();
         let hash = *blake3::hash(content.as_bytes()).as_bytes();
@@ -132,12 +132,12 @@ impl Snapshot {
         }
     }
 
-    /// Verifies a header and the content that came with it.
+    /// Verifies a header and its content.
     ///
     /// # Errors
     ///
-    /// Whatever is wrong, cheapest and most telling first: cluster, signature, size, hash, and
-    /// only then what the content says.
+    /// The first problem found, cheapest check first: cluster, signature, size, hash, and only then the content
+    /// itself.
     pub fn open(
         expected: &ClusterId,
         header: Header,
@@ -169,22 +169,22 @@ impl Snapshot {
         &self.header
     }
 
-    /// The content as the manager rendered it, to be forwarded verbatim.
+    /// The content exactly as the manager rendered it, to be forwarded verbatim.
     pub fn content(&self) -> &str {
         &self.content
     }
 
-    /// What the content says.
+    /// The parsed content.
     pub fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
     }
 
-    /// Its number.
+    /// Its revision.
     pub fn revision(&self) -> u64 {
         self.header.revision
     }
 
-    /// The file to keep: one comment line with revision and signature, then the content verbatim.
+    /// The file to store: one comment line with revision and signature, then the content verbatim.
     pub fn to_file(&self) -> String {
         let first = first_line(self.header.revision, &self.header.signature);
         format!("{first}\n{}", self.content)
@@ -194,9 +194,9 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::Unreadable`] for a torn first line, [`SnapshotError::Edited`] for content
-    /// that does not match its signature, [`SnapshotError::OtherCluster`] for a whole snapshot of
-    /// another manager, or as [`Snapshot::open`].
+    /// [`SnapshotError::Unreadable`] for a damaged first line, [`SnapshotError::Edited`] for content that does not
+    /// match its signature, [`SnapshotError::OtherCluster`] for an intact snapshot of another manager, or as
+    /// [`Snapshot::open`].
     pub fn from_file(expected: &ClusterId, text: &str) -> Result<Snapshot, SnapshotError> {
         let (first, content) = text.split_once('\n').ok_or(SnapshotError::Unreadable)?;
         let (revision, signature) = parse_first_line(first).ok_or(SnapshotError::Unreadable)?;
@@ -212,7 +212,7 @@ impl Snapshot {
         };
         let expected_header = header(*expected);
         if expected_header.verify(expected).is_err() {
-            // The content says whose it is; if that key signed it, it is whole, and not ours.
+            // The content names its manager. If that key signed it, it is intact, and not ours.
             let other = read_content(content).ok().map(|cluster| cluster.id());
             return Err(match other {
                 Some(found) if header(found).verify(&found).is_ok() => {
@@ -228,41 +228,41 @@ impl Snapshot {
     }
 }
 
-/// Why a snapshot is not accepted.
+/// Why a snapshot is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
-    /// The file has no first line as malai writes it.
-    #[error("its first line is torn or was changed, so there is no telling who signed it")]
+    /// The first line is not as malai writes it.
+    #[error("its first line is damaged or was changed, so the signature cannot be checked")]
     Unreadable,
     /// The file's content, revision or signature is not what was signed.
     #[error("it was edited or damaged: its content does not match the manager's signature")]
     Edited,
     /// It belongs to another cluster.
-    #[error("it is the cluster {found}'s, not {expected}'s")]
+    #[error("it belongs to cluster {found}, not {expected}")]
     OtherCluster {
-        /// The cluster it should be of.
+        /// The expected cluster.
         expected: ClusterId,
-        /// The cluster it is of.
+        /// The cluster found.
         found: ClusterId,
     },
     /// The manager did not sign this header.
     #[error("its signature is not the manager's")]
     Signature,
-    /// The content is not what the header speaks of.
-    #[error("its content is not the one that was signed")]
+    /// The content does not match the header.
+    #[error("its content is not what was signed")]
     Hash,
     /// More than [`MAX_CONTENT`] bytes.
     #[error("its content is larger than {} MiB", MAX_CONTENT >> 20)]
     TooLarge,
-    /// Written by a newer malai.
+    /// A newer malai wrote it.
     #[error(
         "it is in format {format}, this malai knows up to {FORMAT}: install a newer malai here"
     )]
     TooNew {
-        /// The format it says it is in.
+        /// Its format.
         format: u32,
     },
-    /// Signed by the manager, and not a valid configuration.
+    /// Signed by the manager, but not a valid configuration.
     #[error("its content is not valid: {}", .0.first().map_or("", |first| &first.message))]
     Invalid(Vec<Diagnostic>),
 }
@@ -291,11 +291,11 @@ fn parse_first_line(line: &str) -> Option<(u64, [u8; 64])> {
     let revision = revision.parse().ok()?;
     let signature = HEXLOWER.decode(signature.as_bytes()).ok()?;
     let signature = signature.try_into().ok()?;
-    // One file per snapshot: `+7` and `007` are other spellings of a revision.
+    // Only one spelling per snapshot: `+7` and `007` would be other spellings of a revision.
     (first_line(revision, &signature) == line).then_some((revision, signature))
 }
 
-/// serde for 64 bytes, which it does not know by itself: hex, or the bytes.
+/// serde for 64 bytes, which it does not support itself: hex, or the bytes.
 mod signature {
     use super::*;
 
@@ -313,7 +313,7 @@ mod signature {
             let text = String::deserialize(d)?;
             let bytes = HEXLOWER.decode(text.as_bytes()).unwrap_or_default();
             bytes.try_into().map_err(|_| {
-                serde::de::Error::custom("a signature is 128 lower-case hex characters")
+                serde::de::Error::custom("a signature is 128 lowercase hex characters")
             })
         } else {
             let (first, second) = <([u8; 32], [u8; 32])>::deserialize(d)?;

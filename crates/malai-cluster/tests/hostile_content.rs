@@ -106,17 +106,17 @@ const TRIES: &[Try] = &[
     (
         "every group leads to the next and back to the first",
         || many(20_000, |n| group(n, &[(n + 1) % 20_000, 0])),
-        "is inside itself",
+        "contains itself",
     ),
     (
         "one circle through every group",
         || many(MAX_GROUPS, |n| group(n, &[(n + 1) % MAX_GROUPS])),
-        "is inside itself",
+        "contains itself",
     ),
     (
         "each group in the one before",
         || many(MAX_GROUPS, |n| group(n, &next(n, MAX_GROUPS))),
-        "lie in one another",
+        "are nested more than",
     ),
     (
         "each group holds the fifty next ones",
@@ -125,7 +125,7 @@ const TRIES: &[Try] = &[
                 group(n, &(n + 1..(n + 51).min(10_000)).collect::<Vec<_>>())
             })
         },
-        "lie in one another",
+        "are nested more than",
     ),
     (
         "layers of groups, each of which holds all of the next layer",
@@ -211,7 +211,7 @@ const TRIES: &[Try] = &[
     (
         "brackets",
         || machine(&format!("allow_from = {}\nID\n", full("["))),
-        "is no list",
+        "is not a list",
     ),
     (
         "empty lines",

@@ -1,28 +1,28 @@
-//! What a session was asked to do, as the audit record and the list of live sessions name it.
+//! What a session was asked to do, as recorded in the audit record and in the list of live sessions.
 
 use serde::{Deserialize, Serialize};
 
 use crate::argument::Argument;
 use crate::peer::exec::Action;
 
-/// An action, with the key `action` that says which kind it is. Readers show a kind that they do not know as
+/// An action. The key `action` names its kind; readers turn a kind that they do not know into
 /// [`RecordedAction::Other`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "lowercase")]
 pub enum RecordedAction {
     /// A command.
     Exec {
-        /// Its argument list, as far as it has room and may be recorded.
+        /// Its argument list, as far as it fits and may be recorded.
         argv: Vec<Argument>,
-        /// The number of arguments that are not in `argv`.
+        /// How many arguments are missing from `argv`.
         #[serde(default, skip_serializing_if = "is_zero")]
         argv_left_out: u64,
     },
     /// The login shell.
     Shell,
-    /// A line that was written for a shell.
+    /// A line written for a shell.
     Line {
-        /// The line, as far as it has room and may be recorded.
+        /// The line, as far as it fits and may be recorded.
         line: Argument,
     },
     /// A subsystem.
@@ -30,18 +30,18 @@ pub enum RecordedAction {
         /// Its name.
         name: String,
     },
-    /// A kind of a newer malai.
+    /// A kind that only a newer malai knows.
     #[serde(other)]
     Other,
 }
 
 impl RecordedAction {
-    /// The action as it is recorded; without `arguments` only the name of its command.
+    /// The action as recorded. Without `arguments`, only the name of the command.
     pub fn new(action: &Action, arguments: bool) -> Self {
         match action {
             Action::Shell => Self::Shell,
             Action::Line(line) => {
-                // Its first word is what a command's name is.
+                // The first word of a line is the name of its command.
                 let end = line.iter().position(u8::is_ascii_whitespace);
                 let kept = match arguments {
                     true => line,
@@ -73,7 +73,7 @@ impl RecordedAction {
         }
     }
 
-    /// The recorded arguments; none for anything but a command.
+    /// The recorded arguments; empty unless the action is a command.
     pub fn argv(&self) -> &[Argument] {
         match self {
             Self::Exec { argv, .. } => argv,
@@ -81,7 +81,7 @@ impl RecordedAction {
         }
     }
 
-    /// The action for people, in one line that is safe to show on a terminal.
+    /// The action as one line of text, safe to show on a terminal.
     pub fn shown(&self) -> String {
         match self {
             Self::Exec {
@@ -97,7 +97,7 @@ impl RecordedAction {
             Self::Shell => "(a shell)".to_owned(),
             Self::Line { line } => format!("(a line) {}", line.shown()),
             Self::Subsystem { name } => format!("(subsystem {})", malai_cluster::escape(name)),
-            Self::Other => "(something that a newer malai knows)".to_owned(),
+            Self::Other => "(an action that only a newer malai knows)".to_owned(),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! An argument in the audit record: text where it is text, otherwise its bytes, and cut where it is long.
+//! An argument in the audit record: as text if it is UTF-8, otherwise in hex; cut if it is long.
 
 use malai_cluster::{quote, quote_bytes};
 use serde::{Deserialize, Serialize};
 
 use crate::json::{encode, encoded_length, start_of};
 
-/// The most bytes of a record's arguments, as they are encoded.
+/// The maximum size of a record's encoded arguments, in bytes.
 const MAX_ARGUMENTS: usize = 2048;
 
 /// One argument.
@@ -14,26 +14,26 @@ const MAX_ARGUMENTS: usize = 2048;
 pub enum Argument {
     /// All of it.
     Text(String),
-    /// All of one that is not UTF-8: two hex digits a byte.
+    /// An argument that is not UTF-8: two hex digits per byte.
     Bytes {
         /// The digits.
         hex: String,
-        /// If it is cut: how many bytes it has.
+        /// If the argument was cut: its length in bytes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         of: Option<u64>,
     },
-    /// The beginning of a long one.
+    /// The start of a long argument.
     Cut {
-        /// The beginning.
+        /// The start.
         text: String,
-        /// How many bytes it has.
+        /// The length of the argument in bytes.
         of: u64,
     },
 }
 
 impl Argument {
-    /// An argument list as far as it has room, and how many of its arguments have none. Only the name
-    /// of the command, if `arguments` are kept out.
+    /// The arguments that fit into a record, and the number of those that do not. Without `arguments`, only the
+    /// name of the command.
     pub fn list(argv: &[Vec<u8>], arguments: bool) -> (Vec<Argument>, u64) {
         let mut room = MAX_ARGUMENTS;
         let mut list = Vec::new();
@@ -63,7 +63,7 @@ impl Argument {
     fn new(bytes: &[u8], room: usize) -> Argument {
         let of = bytes.len() as u64;
         match std::str::from_utf8(bytes) {
-            // Never shorter when encoded, so that the long ones need not be encoded at all.
+            // The encoded form is never shorter than the text, so long arguments need not be encoded at all.
             Ok(text) if text.len() <= room && encoded_length(text) <= room => {
                 Argument::Text(text.to_owned())
             }
@@ -81,7 +81,7 @@ impl Argument {
         }
     }
 
-    /// The argument for people: quoted as for a shell, and safe for a terminal.
+    /// The argument as text: quoted for a shell, and safe for a terminal.
     pub fn shown(&self) -> String {
         let (quoted, of) = match self {
             Argument::Text(text) => (quote(text), None),

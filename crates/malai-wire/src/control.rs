@@ -1,21 +1,21 @@
-//! Command line ⇄ daemon, over the socket in the home.
+//! Messages between the command line and its daemon, over the socket in the home.
 //!
-//! Each side begins with [`preamble`]: a magic word and a version. A daemon that meets another
-//! version answers with its own preamble and closes, so that both can say clearly what is wrong.
-//! Then the client sends one [`Request`]; a command's descriptors travel with its first byte.
+//! Each side starts with [`preamble`]: a magic word and a version. A daemon that receives another version answers
+//! with its own preamble and closes, so that both sides can report the mismatch. Then the client sends one
+//! [`Request`]; the descriptors of a command are sent with its first byte.
 
 use serde::{Deserialize, Serialize};
 
 use crate::peer::exec::{ExecRequest, Signal, Size, Terminal};
 
-/// The version of what is said over the socket. The two programs are usually one binary; they differ
-/// only while an upgrade is under way.
+/// The version of the messages on the socket. Both programs are usually the same binary; they differ only
+/// during an upgrade.
 pub const VERSION: u16 = 1;
 
-/// Bytes of a preamble.
+/// The length of a preamble in bytes.
 pub const PREAMBLE: usize = 8;
 
-/// The magic word and a version, big endian.
+/// The magic word and a version, big-endian.
 pub fn preamble(version: u16) -> [u8; PREAMBLE] {
     let [high, low] = version.to_be_bytes();
     [b'm', b'a', b'l', b'a', b'i', b'/', high, low]
@@ -32,17 +32,17 @@ pub fn parse_preamble(bytes: [u8; PREAMBLE]) -> Option<u16> {
 /// The largest frame on the socket, in bytes: a command's argument list, or a status of 10,000 machines.
 pub const CAP: usize = 16 * 1024 * 1024;
 
-/// Runs a command through the daemon. Its descriptors 1 and 2, and 0 unless `stdin` is
-/// [`Stdin::Streamed`], travel with the request.
+/// Runs a command through the daemon. Descriptors 1 and 2, and 0 unless `stdin` is [`Stdin::Streamed`], are
+/// sent with the request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exec {
     /// The target as typed, `<machine>.<cluster>`.
     pub target: String,
-    /// What is to be run.
+    /// What to run.
     pub request: ExecRequest,
     /// How standard input reaches the daemon.
     pub stdin: Stdin,
-    /// The terminal that the command is to be given; without one it has pipes.
+    /// The terminal for the command; `None` for pipes.
     pub terminal: Option<Terminal>,
 }
 
@@ -53,7 +53,7 @@ pub enum Stdin {
     Fd,
     /// As [`ClientMessage::Input`], because a terminal stays with the command line (job control).
     Streamed,
-    /// There is none: end of file at once.
+    /// None: end of file at once.
     Empty,
 }
 
@@ -62,46 +62,46 @@ pub enum Stdin {
 pub struct Rescan {
     /// Only this cluster, by its alias; otherwise all.
     pub cluster: Option<String>,
-    /// Whether a manager publishes its file although members have a newer revision. Only with `cluster`.
+    /// Whether a manager publishes its file even if members have a newer revision. Only with `cluster`.
     pub publish_older: bool,
 }
 
-/// Asks one machine whether it is there.
+/// Pings one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ping {
     /// The target as typed, `<machine>.<cluster>`.
     pub target: String,
-    /// How often; at most [`MOST_PINGS`] times.
+    /// How many pings to send; at most [`MOST_PINGS`].
     pub count: u16,
-    /// How long an answer may take, in milliseconds; at most [`LONGEST_PING`].
+    /// How long to wait for each answer, in milliseconds; at most [`LONGEST_PING`].
     pub timeout_ms: u32,
 }
 
-/// The most often that one request may ask a machine.
+/// The maximum number of pings in one request.
 pub const MOST_PINGS: u16 = 1000;
 
-/// The longest that an answer may take, in milliseconds.
+/// The maximum time to wait for an answer, in milliseconds.
 pub const LONGEST_PING: u32 = 60_000;
 
-/// What a command line asks, one a connection.
+/// A request of a command line. A connection carries exactly one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// How are things? Answered by [`Reply::Status`].
+    /// Reports the state of the daemon. Answered by [`Reply::Status`].
     Status,
-    /// Apply the files. Answered by [`Reply::Rescanned`].
+    /// Applies the files. Answered by [`Reply::Rescanned`].
     Rescan(Rescan),
-    /// Stop. Answered by [`Reply::Done`] when no new session is accepted any more; the end of
-    /// the connection is the end of the daemon.
+    /// Stops the daemon. Answered by [`Reply::Done`] once no new session is accepted; the connection ends when
+    /// the daemon exits.
     Stop,
-    /// Run a command.
+    /// Runs a command.
     Exec(Exec),
-    /// Which machines are meant by a list of targets, as typed? Answered by [`Reply::Resolved`].
+    /// Resolves a list of targets, as typed. Answered by [`Reply::Resolved`].
     Resolve(String),
-    /// What runs? Answered by [`Reply::Sessions`].
+    /// Lists the sessions. Answered by [`Reply::Sessions`].
     Sessions,
-    /// End the session of this number. Answered by [`Reply::Done`] when it is being ended.
+    /// Ends the session with this number. Answered by [`Reply::Done`] once it is being ended.
     EndSession(u64),
-    /// Is a machine there? Answered by [`Reply::Pinged`].
+    /// Pings a machine. Answered by [`Reply::Pinged`].
     Ping(Ping),
 }
 
@@ -116,18 +116,18 @@ crate::tagged!(Request {
     8 => Ping(Ping),
 });
 
-/// What the command line says while its command runs.
+/// A message of the command line while its command runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientMessage {
-    /// Bytes for standard input; none is the end of file.
+    /// Bytes for standard input; no bytes mean end of file.
     Input(Vec<u8>),
     /// A signal for the command.
     Signal(Signal),
     /// The command line was stopped (Ctrl-Z): hold the output back.
     Pause,
-    /// It goes on.
+    /// The command line continues.
     Resume,
-    /// The terminal has another size now.
+    /// The size of the terminal has changed.
     Resize(Size),
 }
 
@@ -139,52 +139,52 @@ crate::tagged!(ClientMessage {
     5 => Resize(Size),
 });
 
-/// What became of one cluster in a rescan.
+/// The result of a rescan for one cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RescanReport {
     /// The cluster's alias here.
     pub alias: String,
-    /// What happened, in lines for people.
+    /// What happened, as lines of text.
     pub lines: Vec<String>,
-    /// Whether the cluster is in order.
+    /// Whether the cluster has no problems.
     pub ok: bool,
 }
 
-/// What the daemon answers.
+/// An answer of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// The state of the daemon, as JSON that this version's command line shows.
+    /// The state of the daemon, as JSON that this version's command line can show.
     Status(String),
-    /// What became of each cluster.
+    /// The result for each cluster.
     Rescanned(Vec<RescanReport>),
     /// Done.
     Done,
-    /// It was not done, and why. Ends the connection.
+    /// Failed, with the reason. Ends the connection.
     Failed(String),
-    /// The daemon is ready for more of [`ClientMessage::Input`].
+    /// The daemon is ready for more [`ClientMessage::Input`].
     More,
-    /// The remote side has accepted the command.
+    /// The remote machine has accepted the command.
     Started,
-    /// The command has ended: the code to exit with, and what malai itself has to say, if anything.
+    /// The command has ended: the code to exit with, and malai's own message, if any.
     Exited(Exited),
-    /// The machines that are meant.
+    /// The resolved machines.
     Resolved(Resolved),
-    /// What runs, as JSON of [`crate::sessions::SessionsFacts`].
+    /// The sessions, as JSON of [`crate::sessions::SessionsFacts`].
     Sessions(String),
-    /// What came of asking a machine, as JSON of [`crate::ping::Pinged`].
+    /// The result of the pings, as JSON of [`crate::ping::Pinged`].
     Pinged(String),
 }
 
-/// The machines that a list of targets means.
+/// The machines that a list of targets resolves to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolved {
     /// Each once, in the order of the list.
     pub machines: Vec<Named>,
-    /// What was left out of groups and why, in words for people.
+    /// What was left out of groups and why, as text.
     pub notes: Vec<String>,
 }
 
-/// A machine by its name.
+/// A machine, by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     /// The machine's name in the cluster.
@@ -193,7 +193,7 @@ pub struct Named {
     pub cluster: String,
 }
 
-/// The end of a command, as the command line passes it on.
+/// The end of a command, as reported to the command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exited {
     /// The code to exit with.
@@ -204,20 +204,20 @@ pub struct Exited {
     pub reason: Option<Reason>,
 }
 
-/// Why malai failed to run a command, without the machine's name: the same for all machines that have the same
-/// problem.
+/// Why malai failed to run a command, without the machine's name, so that machines with the same problem have
+/// the same reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
-    /// What kind of failure.
+    /// The kind of failure.
     pub kind: ReasonKind,
     /// The reason, as part of a line.
     pub text: String,
 }
 
-/// A kind of failure.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReasonKind {
-    /// The machine was not reached; nothing was run.
+    /// The machine could not be reached; nothing was run.
     Unreachable,
     /// The machine refused.
     Refused,

@@ -1,15 +1,15 @@
-//! Frames: a length, a tag, a body; and the cap on each.
+//! Frames: a length, a tag and a body, with a cap on each.
 //!
-//! A frame is `u32` length (big endian, of tag and body), one tag byte, and a body in postcard's
-//! format. A tag with its highest bit set may be skipped by a reader that does not know it; any
-//! other unknown tag ends the stream. A reader names its cap before it allocates anything.
+//! A frame is a `u32` length (big-endian, of tag and body), one tag byte, and a body in postcard's format. A
+//! reader may skip an unknown tag whose highest bit is set; any other unknown tag ends the stream. A reader
+//! names its cap before it allocates anything.
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Bytes before a frame's body: four of length, one of tag.
+/// Bytes before the body of a frame: four for the length, one for the tag.
 pub const HEAD: usize = 5;
 
-/// Tags with this bit set may be skipped by whoever does not know them.
+/// A reader that does not know a tag may skip it if this bit is set.
 pub const SKIPPABLE: u8 = 0x80;
 
 /// The largest hello, answer or signal, in bytes.
@@ -22,10 +22,10 @@ pub const OPEN: usize = 6 * 1024 * 1024 + SMALL;
 /// The largest frame that carries a configuration, in bytes: 16 MiB and its header.
 pub const CONTENT: usize = 16 * 1024 * 1024 + SMALL;
 
-/// Bytes that are not a frame this side can read.
+/// A frame that this side cannot read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// The announced length is over the cap of this stream; nothing was allocated for it.
+    /// The announced length is over the cap of this stream. Nothing was allocated for it.
     #[error("the peer announced a frame of {length} bytes where at most {cap} are allowed")]
     TooLarge {
         /// The announced length in bytes.
@@ -33,23 +33,23 @@ pub enum FrameError {
         /// The cap in bytes.
         cap: usize,
     },
-    /// A frame without even a tag.
+    /// A frame without a tag.
     #[error("the peer sent a frame without a tag")]
     Empty,
-    /// A tag that may not be skipped and is not known, or is not legal here.
-    #[error("the peer sent a frame with tag {0:#04x}, which is not legal here")]
+    /// An unknown tag that may not be skipped, or a known one that is not allowed here.
+    #[error("the peer sent a frame with tag {0:#04x}, which is not allowed here")]
     Tag(u8),
-    /// The body does not decode.
+    /// The body cannot be decoded.
     #[error("the peer sent a malformed frame with tag {0:#04x}")]
     Body(u8),
 }
 
-/// A message that has a tag and a body: one `enum` for each direction of each kind of stream.
+/// A message with a tag and a body: one `enum` for each direction of each kind of stream.
 pub trait Tagged: Sized {
     /// The tag and the encoded body.
     fn encode(&self) -> (u8, Vec<u8>);
 
-    /// The message of a tag and a body; `Ok(None)` if the tag is unknown and may be skipped.
+    /// Decodes a tag and a body; `Ok(None)` if the tag is unknown and may be skipped.
     ///
     /// # Errors
     ///
@@ -87,16 +87,16 @@ pub fn parse_head(head: [u8; HEAD], cap: usize) -> Result<(u8, usize), FrameErro
     }
 }
 
-/// Encodes a body. Everything malai sends is made of plain values, which postcard always encodes.
+/// Encodes a body. Everything malai sends consists of plain values, which postcard always encodes.
 pub fn to_body<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_stdvec(value).unwrap_or_default()
 }
 
-/// Decodes a body, all of it.
+/// Decodes a whole body.
 ///
 /// # Errors
 ///
-/// A body that does not decode, or one with bytes left over.
+/// The body cannot be decoded, or has trailing bytes.
 pub fn from_body<T: DeserializeOwned>(tag: u8, body: &[u8]) -> Result<T, FrameError> {
     match postcard::take_from_bytes(body) {
         Ok((value, [])) => Ok(value),
@@ -104,7 +104,7 @@ pub fn from_body<T: DeserializeOwned>(tag: u8, body: &[u8]) -> Result<T, FrameEr
     }
 }
 
-/// What to do with a tag that a reader does not know.
+/// The result for a tag that a reader does not know.
 ///
 /// # Errors
 ///

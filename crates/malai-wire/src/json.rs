@@ -1,17 +1,17 @@
-//! JSON that is safe to look at with any tool, and its length.
+//! JSON that any tool can show safely, and its length.
 
 use malai_cluster::is_unsafe;
 use serde::Serialize;
 
-/// The bytes of a text in a line, with its quotes.
+/// The encoded length of a text in bytes, including its quotes.
 pub(crate) fn encoded_length(text: &str) -> usize {
     encode(text).len()
 }
 
-/// Compact JSON in which also those characters are escaped that a terminal obeys and JSON allows: the
-/// file may be looked at with any tool. Such characters occur within strings only.
+/// Compact JSON that also escapes the terminal control characters that JSON allows, because people look at
+/// the file with any tool. Such characters occur only within strings.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    // Everything recorded is made of plain values, which JSON always has a form for.
+    // Everything recorded consists of plain values, which JSON can always represent.
     let plain = serde_json::to_string(value).unwrap_or_default();
     if !plain.contains(is_unsafe) {
         return plain.into_bytes();
@@ -30,7 +30,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     safe.into_bytes()
 }
 
-/// As much of the beginning of a text as has room when it is encoded.
+/// The longest start of a text that fits into `room` bytes when encoded.
 pub(crate) fn start_of(text: &str, room: usize) -> &str {
     let mut end = text.len().min(room);
     loop {
@@ -42,7 +42,7 @@ pub(crate) fn start_of(text: &str, room: usize) -> &str {
         if over == 0 {
             return start;
         }
-        // A byte takes at most 6 when it is encoded, so that this cuts too little rather than too much.
+        // An encoded byte takes at most 6 bytes, so this cuts too little rather than too much.
         end -= over.div_ceil(6).min(end);
     }
 }

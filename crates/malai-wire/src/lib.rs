@@ -1,7 +1,7 @@
-//! malai's wire: bytes to values and back. Pure: no IO, no clock, no randomness.
+//! malai's wire formats: bytes to values and back. Pure: no IO, no clock, no randomness.
 //!
-//! `PROTOCOL.md` at the root of the repository describes every stream, frame, cap and code in
-//! prose; the types here are that page as code.
+//! `PROTOCOL.md` at the root of the repository describes every stream, frame, cap and code; the types here
+//! implement it.
 
 pub mod action;
 pub mod argument;

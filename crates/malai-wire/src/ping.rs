@@ -1,6 +1,6 @@
-//! Whether a machine answers, as `malai ping` asks the daemon.
+//! Whether a machine answers: the daemon's reply to `malai ping`.
 //!
-//! Crosses the socket as JSON, like [`crate::status`]: unknown fields are skipped, missing ones have defaults.
+//! Sent over the socket as JSON, like [`crate::status`]: unknown fields are skipped, missing ones have defaults.
 
 use malai_cluster::MachineId;
 use serde::{Deserialize, Serialize};
@@ -8,47 +8,47 @@ use serde::{Deserialize, Serialize};
 use crate::control::Named;
 use crate::status::NetworkPath;
 
-/// What came of asking one machine.
+/// The result of pinging one machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pinged {
     /// Its name in the cluster.
     pub machine: String,
     /// The cluster's alias here.
     pub cluster: String,
-    /// Its key; `None` where the question did not get that far.
+    /// Its key; `None` if it could not be resolved.
     #[serde(default)]
     pub id: Option<MachineId>,
-    /// What came of it.
+    /// The result.
     #[serde(default)]
     pub answer: PingAnswer,
-    /// How often it was asked.
+    /// How many pings were sent.
     #[serde(default)]
     pub sent: u16,
-    /// How often it answered.
+    /// How many were answered.
     #[serde(default)]
     pub received: u16,
-    /// The shortest time to an answer, in milliseconds.
+    /// The shortest round trip, in milliseconds.
     #[serde(default)]
     pub least_ms: Option<f64>,
-    /// The mean time to an answer, in milliseconds.
+    /// The mean round trip, in milliseconds.
     #[serde(default)]
     pub mean_ms: Option<f64>,
-    /// The longest time to an answer, in milliseconds.
+    /// The longest round trip, in milliseconds.
     #[serde(default)]
     pub most_ms: Option<f64>,
-    /// The way that packets take to it now.
+    /// The current network path.
     #[serde(default)]
     pub path: Option<NetworkPath>,
-    /// Its address, on a direct way.
+    /// Its address, on a direct path.
     #[serde(default)]
     pub address: Option<String>,
-    /// Why it does not answer, or refuses; text of another machine in it is escaped.
+    /// Why it does not answer, or refuses. Text from the other machine is escaped.
     #[serde(default)]
     pub why: Option<String>,
 }
 
 impl Pinged {
-    /// A machine that was not asked.
+    /// A machine that was not pinged yet.
     pub fn new(machine: &str, cluster: &str, id: Option<MachineId>) -> Self {
         Self {
             machine: machine.to_owned(),
@@ -66,7 +66,7 @@ impl Pinged {
         }
     }
 
-    /// A machine that could not be asked, and why.
+    /// A machine that could not be pinged, and why.
     pub fn failed(named: &Named, why: String) -> Self {
         Self {
             why: Some(why),
@@ -75,7 +75,7 @@ impl Pinged {
     }
 }
 
-/// What came of asking.
+/// The result of pinging a machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PingAnswer {
@@ -83,9 +83,9 @@ pub enum PingAnswer {
     Here,
     /// It answers.
     Answers,
-    /// It was reached, and refuses this computer.
+    /// It was reached, but refuses this computer.
     Refused,
-    /// It was not reached, or does not answer; or an outcome that this version has no word for.
+    /// It could not be reached or does not answer; or a result that this version does not know.
     #[default]
     #[serde(other)]
     None,

@@ -1,21 +1,20 @@
-//! Why a peer was turned away: stable codes, on the wire and as QUIC close codes.
+//! Refusals: stable codes, in frames and as QUIC close codes.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// A refusal or failure as it travels: a stable code and a sentence for people.
+/// A refusal or failure: a stable code and a message for people.
 ///
-/// The sentence is written by the peer: whoever shows it escapes it first.
+/// The message is the peer's text: escape it before showing it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// What kind of refusal, as a number that never changes its meaning.
+    /// The code; a number never changes its meaning.
     pub code: u16,
-    /// One sentence that says what was refused and by which rule. Of a longer one than
-    /// [`MAX_MESSAGE`] bytes, its beginning is read.
+    /// One sentence that says what was refused and by which rule. Only the first [`MAX_MESSAGE`] bytes are read.
     #[serde(deserialize_with = "beginning")]
     pub message: String,
 }
 
-/// The most bytes of a peer's sentence that are kept: it is shown, logged and recorded.
+/// How many bytes of a peer's message are kept: it is shown, logged and recorded.
 pub const MAX_MESSAGE: usize = 1024;
 
 fn beginning<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
@@ -25,7 +24,7 @@ fn beginning<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Er
 }
 
 impl Refusal {
-    /// A refusal with `code` and a sentence.
+    /// A refusal with a code and a message.
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
         Self {
             code: code as u16,
@@ -33,7 +32,7 @@ impl Refusal {
         }
     }
 
-    /// Whether it is the end of what had been allowed and ran, by whoever administers the machine.
+    /// Whether the administrator of the machine ended a session that had been allowed.
     pub fn is_end(&self) -> bool {
         self.known_code() == Some(RefusalCode::Ended)
     }
@@ -47,11 +46,11 @@ impl Refusal {
     }
 }
 
-/// The stable refusal codes. A number is never used again for something else.
+/// The stable refusal codes. A number is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum RefusalCode {
-    /// The connection ended as it should.
+    /// The connection ended normally.
     Done = 0,
     /// The key is not in the cluster's configuration.
     NotAMember = 1,
@@ -59,11 +58,11 @@ pub enum RefusalCode {
     NotAllowed = 2,
     /// This machine has no valid configuration of the cluster yet.
     NoConfiguration = 3,
-    /// The two sides speak no common version.
+    /// The two sides support no common version.
     Version = 4,
-    /// A frame that is malformed, too large, or not legal at this point.
+    /// A frame that is malformed, too large, or not allowed at this point.
     Protocol = 5,
-    /// A limit of this machine is reached; trying again later may help.
+    /// A limit of this machine is reached; a later attempt may succeed.
     Busy = 6,
     /// The daemon is shutting down.
     Stopping = 7,
@@ -71,11 +70,11 @@ pub enum RefusalCode {
     NotServing = 8,
     /// A snapshot was refused: its signature, its cluster, or a fork.
     Snapshot = 9,
-    /// The machine could not do what was allowed (no such user, cannot start processes).
+    /// The machine could not do what it was allowed to do (no such user, cannot start processes).
     Failed = 10,
     /// The connection was idle for too long.
     Idle = 11,
-    /// Whoever administers the machine has ended the session.
+    /// The machine's administrator ended the session.
     Ended = 12,
 }
 

@@ -1,6 +1,6 @@
-//! What runs through a daemon at the moment, as `malai sessions` asks it.
+//! The live sessions of a daemon: its reply to `malai sessions`.
 //!
-//! Crosses the socket as JSON, like [`crate::status`]: unknown fields are skipped, missing ones have defaults.
+//! Sent over the socket as JSON, like [`crate::status`]: unknown fields are skipped, missing ones have defaults.
 
 use malai_cluster::MachineId;
 use serde::{Deserialize, Serialize};
@@ -12,21 +12,21 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SessionsFacts {
-    /// What runs on this computer, the oldest first.
+    /// Sessions on this computer, oldest first.
     pub here: Vec<HereFacts>,
-    /// What this computer's command lines have running on others.
+    /// Sessions of this computer's command lines on other machines.
     pub elsewhere: Vec<ElsewhereFacts>,
 }
 
 /// A command or shell on this computer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HereFacts {
-    /// What there is to say of any session.
+    /// The common part.
     #[serde(flatten)]
     pub session: SessionFacts,
     /// Who asked for it: the key that the connection's handshake proved, or this machine's own.
     pub peer: MachineId,
-    /// Its name in the cluster now, if it has one.
+    /// Its current name in the cluster, if it has one.
     #[serde(default)]
     pub machine: Option<String>,
     /// The user it runs as.
@@ -37,10 +37,10 @@ pub struct HereFacts {
     pub rule: String,
 }
 
-/// A command or shell of one of this computer's command lines, on another computer.
+/// A command or shell of one of this computer's command lines, on another machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ElsewhereFacts {
-    /// What there is to say of any session.
+    /// The common part.
     #[serde(flatten)]
     pub session: SessionFacts,
     /// The target.
@@ -48,7 +48,7 @@ pub struct ElsewhereFacts {
     pub target: String,
 }
 
-/// Any session.
+/// What every session has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionFacts {
     /// Its number in this run of the daemon, as in the audit record.
@@ -59,39 +59,39 @@ pub struct SessionFacts {
     /// What was asked for.
     #[serde(flatten)]
     pub action: RecordedAction,
-    /// When it began.
+    /// When it started.
     pub since: Timestamp,
-    /// How long ago that is, in seconds.
+    /// Its age in seconds.
     #[serde(default)]
     pub seconds: u64,
-    /// The way its bytes take now.
+    /// The current network path.
     #[serde(default)]
     pub path: Path,
-    /// The peer's address, on a direct way.
+    /// The peer's address, on a direct path.
     #[serde(default)]
     pub address: Option<String>,
-    /// Bytes of standard input that it was given.
+    /// Bytes of standard input that it received.
     #[serde(default)]
     pub bytes_in: u64,
-    /// Bytes of standard output that came of it.
+    /// Bytes of standard output that it sent.
     #[serde(default)]
     pub bytes_out: u64,
-    /// Bytes of standard error.
+    /// Bytes of standard error that it sent.
     #[serde(default)]
     pub bytes_err: u64,
 }
 
-/// The way between a command line and its command.
+/// The network path between a command line and its command.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Path {
     /// None: both are on this computer.
     Here,
-    /// From computer to computer.
+    /// Directly from computer to computer.
     Direct,
-    /// Through a relay, encrypted from end to end.
+    /// Through a relay, encrypted end to end.
     Relayed,
-    /// There is none at the moment, or one that this version has no word for.
+    /// None at present, or one that this version does not know.
     #[default]
     #[serde(other)]
     Unknown,

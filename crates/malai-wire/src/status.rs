@@ -1,26 +1,26 @@
-//! What a running daemon knows of itself and its peers, as `malai status` asks it.
+//! The state of a running daemon and its peers: its reply to `malai status`.
 //!
-//! Crosses the socket as JSON, so that a command line and a daemon of different versions still understand
-//! each other: an unknown field is skipped, and a missing one has a default.
+//! Sent over the socket as JSON, so that a command line and a daemon of different versions understand each
+//! other: unknown fields are skipped, missing ones have defaults.
 
 use malai_cluster::MachineId;
 use serde::{Deserialize, Serialize};
 
-/// A daemon's account of itself.
+/// The state of a daemon.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DaemonFacts {
-    /// Its malai's version, as `malai --version` has it.
+    /// The version of its malai, as in `malai --version`.
     pub version: String,
     /// Its process id.
     pub pid: u32,
-    /// Tasks of its runtime at the moment: for whoever looks for a leak.
+    /// The current number of tasks in its runtime, for finding leaks.
     pub tasks: usize,
     /// Its clusters, by alias.
     pub clusters: Vec<ClusterFacts>,
-    /// What keeps the audit record from being written, in whole sentences.
+    /// Why the audit record cannot be written, in complete sentences.
     pub audit: Option<String>,
-    /// What its owner should know of the daemon as a whole.
+    /// Notices about the daemon as a whole.
     pub notices: Vec<Notice>,
 }
 
@@ -28,21 +28,21 @@ pub struct DaemonFacts {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClusterFacts {
-    /// The local name.
+    /// The alias.
     pub alias: String,
-    /// The revision in force; `None` while there is none.
+    /// The revision in force; `None` if there is none.
     pub revision: Option<u64>,
-    /// The other machines, by name, as far as this computer has to do with them.
+    /// The other machines that this computer deals with, by name.
     pub machines: Vec<MachineFacts>,
-    /// Who asks for this cluster's configuration and is not in it. On a manager only.
+    /// Keys that ask for this cluster's configuration and are not in it. Only on a manager.
     pub waiting: Vec<WaitingFacts>,
-    /// How long ago the manager proved that it is there, in seconds. On a machine only.
+    /// Seconds since the manager last answered. Only on a machine.
     pub manager_reachable_seconds_ago: Option<u64>,
-    /// Whether this machine is a member, as far as the others let it see.
+    /// Whether this machine is a member, as far as it can tell.
     pub membership: MembershipState,
-    /// What its owner should know and do about that, in whole sentences; none of a member.
+    /// What the owner should know and do about that, in complete sentences; `None` for a member.
     pub membership_notice: Option<String>,
-    /// What the owner should know of this cluster.
+    /// Notices about this cluster.
     pub notices: Vec<Notice>,
 }
 
@@ -52,7 +52,7 @@ pub struct ClusterFacts {
 pub struct Notice {
     /// What it is about.
     pub kind: NoticeKind,
-    /// A whole sentence.
+    /// A complete sentence.
     pub text: String,
 }
 
@@ -76,7 +76,7 @@ pub enum NoticeKind {
     Fork,
     /// A member has a newer revision than this manager.
     NewerRevision,
-    /// Another daemon has the key of this identity.
+    /// Another daemon uses the key of this identity.
     DuplicateIdentity,
     /// The audit record has a gap or cannot be written.
     Audit,
@@ -89,59 +89,59 @@ pub enum NoticeKind {
 /// One peer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MachineFacts {
-    /// Its name in the cluster; a manager that is not listed as a machine has none.
+    /// Its name in the cluster; `None` for a manager that is not listed as a machine.
     #[serde(default)]
     pub name: Option<String>,
     /// Its key.
     pub id: MachineId,
-    /// The revision it was last known to have.
+    /// The last known revision.
     #[serde(default)]
     pub revision: Option<u64>,
-    /// How long ago it was last heard from, in seconds; `None` if it never was.
+    /// Seconds since it was last heard from; `None` if it never was.
     #[serde(default)]
     pub heard_seconds_ago: Option<u64>,
-    /// The way packets take to it now.
+    /// The current network path to it.
     #[serde(default)]
     pub path: Option<NetworkPath>,
-    /// Round trip on that way, in milliseconds.
+    /// The round trip on that path, in milliseconds.
     #[serde(default)]
     pub rtt_ms: Option<f64>,
-    /// How it is.
+    /// Its state.
     #[serde(default)]
     pub state: MachineState,
-    /// How long ago it was not reached, in seconds; `None` if it was heard from since.
+    /// Seconds since it could not be reached; `None` if it was heard from since.
     #[serde(default)]
     pub failed_seconds_ago: Option<u64>,
-    /// Why it was not reached.
+    /// Why it could not be reached.
     #[serde(default)]
     pub failure: Option<String>,
 }
 
-/// The way packets take to a peer.
+/// A network path to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkPath {
-    /// From computer to computer.
+    /// Directly from computer to computer.
     Direct,
-    /// Through a relay, encrypted from end to end.
+    /// Through a relay, encrypted end to end.
     Relayed,
-    /// A way that this version has no word for.
+    /// A path that this version does not know.
     #[serde(other)]
     Other,
 }
 
-/// How a peer is.
+/// The state of a peer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MachineState {
-    /// There is a connection and it answers.
+    /// It is connected and answers.
     Answering,
-    /// It has been silent for longer than it ever is: for 10 seconds on a connection in use, or, on the manager,
-    /// for three times as long as a machine waits before it asks again.
+    /// It has been silent for unusually long: for 10 seconds on a connection in use or, on the manager, for three
+    /// times the interval at which a machine checks in.
     NotAnswering,
     /// The last attempt to reach it failed.
     Unreachable,
-    /// There is no connection and no reason for one; or a state that this version has no word for.
+    /// It is not connected and need not be; or a state that this version does not know.
     #[default]
     #[serde(other)]
     Idle,
@@ -151,15 +151,15 @@ pub enum MachineState {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MembershipState {
-    /// It is, as far as is known here.
+    /// It is a member, as far as is known.
     Member,
     /// It has no configuration yet.
     Waiting,
-    /// It was, and is not any more.
+    /// It was a member, but no longer is.
     Removed,
-    /// What it joined with is not a manager's id52.
+    /// The id52 that it joined with does not belong to a manager.
     NotAManager,
-    /// Not told, or a state that this version has no word for.
+    /// Not reported, or a state that this version does not know.
     #[default]
     #[serde(other)]
     Unknown,
@@ -168,8 +168,8 @@ pub enum MembershipState {
 /// A computer that asks for a configuration that it is not in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WaitingFacts {
-    /// The key that it proved to have.
+    /// The key that it proved.
     pub id: MachineId,
-    /// Where it asks from.
+    /// The address that it asks from.
     pub address: String,
 }

@@ -1,18 +1,18 @@
-//! A moment as files and people write it: RFC 3339, in UTC, with milliseconds.
+//! Timestamps as files and people write them: RFC 3339, in UTC, with milliseconds.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Milliseconds of a day.
+/// Milliseconds per day.
 const DAY: u64 = 86_400_000;
 
-/// Milliseconds since the beginning of 1970.
+/// Milliseconds since the start of 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
-/// A text that is no moment.
+/// A text that is not a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a time is written 2026-11-23, or 2026-11-23T07:22:48Z")]
 pub struct BadTime;
@@ -35,7 +35,7 @@ impl fmt::Display for Timestamp {
 impl FromStr for Timestamp {
     type Err = BadTime;
 
-    /// A date, or a date and a time with seconds or without, in UTC unless an offset follows.
+    /// Parses a date, or a date and a time with or without seconds, in UTC unless an offset follows.
     fn from_str(text: &str) -> Result<Self, BadTime> {
         parse(text).ok_or(BadTime)
     }
@@ -89,7 +89,7 @@ fn parse(text: &str) -> Option<Timestamp> {
     .map(Timestamp)
 }
 
-/// What follows a separator.
+/// The text after a separator.
 fn part(text: &str, from: usize, to: usize, separator: char) -> Option<&str> {
     text.get(from..to)?.strip_prefix(separator)
 }
@@ -99,7 +99,7 @@ fn number(text: &str) -> Option<u64> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// Days since 1970 to year, month and day. (Howard Hinnant's `civil_from_days`; a year begins in March.)
+/// Converts days since 1970 to year, month and day. (Howard Hinnant's `civil_from_days`; a year starts in March.)
 fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let era = days / 146_097;
@@ -118,7 +118,7 @@ fn date(days: u64) -> (u64, u64, u64) {
     (year, month, day)
 }
 
-/// The other way; `None` for a day that is in no calendar or before 1970.
+/// The inverse; `None` for a day that does not exist or is before 1970.
 fn days(year: u64, month: u64, day: u64) -> Option<u64> {
     if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;

@@ -1,34 +1,34 @@
-//! The protocol's one version number and its history.
+//! The protocol's version number and its history.
 //!
-//! | version | since | what changed |
+//! | version | since | changes |
 //! |---|---|---|
 //! | 1 | 0.1.0 | the first |
 
 use serde::{Deserialize, Serialize};
 
-/// The ALPN under which two malai daemons, or a command line and a daemon, speak.
+/// The ALPN of connections between two malai processes.
 pub const ALPN: &[u8] = b"malai/1";
 
 /// The ALPN of a connection that only proves that an address belongs to a key and then closes.
 pub const PROBE_ALPN: &[u8] = b"malai-probe/1";
 
-/// The versions that one side speaks, lowest and highest, both included.
+/// The versions that one side supports, lowest and highest, inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versions {
-    /// The oldest version still spoken: always the one before [`Versions::highest`], if there is one.
+    /// The oldest supported version: always the one before [`Versions::highest`], if there is one.
     pub lowest: u16,
-    /// The newest version spoken.
+    /// The newest supported version.
     pub highest: u16,
 }
 
 impl Versions {
-    /// What this build speaks.
+    /// What this build supports.
     pub const OURS: Versions = Versions {
         lowest: 1,
         highest: 1,
     };
 
-    /// The version two sides use: the highest that both speak; `None` if there is none.
+    /// The version to use: the highest that both sides support; `None` if there is none.
     pub fn common(self, other: Versions) -> Option<u16> {
         let highest = self.highest.min(other.highest);
         (highest >= self.lowest && highest >= other.lowest).then_some(highest)

@@ -1,4 +1,4 @@
-//! From a word to one target, and what to say where it leads nowhere.
+//! Resolves a word to a single target, with a helpful message if that fails.
 
 use std::collections::BTreeMap;
 
@@ -6,22 +6,22 @@ use crate::diagnostic::nearest;
 
 use super::{ClusterRef, MachineRef, Target, Targets};
 
-/// The one machine that a word means: a target, or a short name for one from `aliases`.
+/// The one machine that a word names: a target, or a short name from `aliases`.
 ///
 /// # Errors
 ///
-/// What is wrong with the word and what a target looks like.
+/// The problem with the word, and what a target looks like.
 pub fn resolve_target(target: &str, aliases: &BTreeMap<String, Targets>) -> Result<Target, String> {
     match aliases.get(target) {
         Some(targets) => targets.plain().ok_or_else(|| {
-            format!("the alias {target} may mean several machines, and one is asked for here")
+            format!("the alias {target} may match several machines: name one machine here")
         }),
         None => Target::parse(target).map_err(|error| error.to_string()),
     }
 }
 
-/// The message about a target in a cluster that the home does not know; `known` are the aliases of those it does,
-/// and `home` is its path, safe to show, where that is known.
+/// The message about a target in a cluster that is not in this home. `known` are the aliases of its clusters;
+/// `home` is its path, safe to show, if it is known.
 pub fn unknown_cluster(
     cluster: &ClusterRef,
     machine: Option<&MachineRef>,

@@ -1,18 +1,18 @@
-//! Numbered machines: `web[01-20,25]` written out, and many names written short.
+//! Numbered machines: expands `web[01-20,25]`, and abbreviates lists of names.
 
 use crate::diagnostic::quoted;
 
 use super::AddressError;
 
-/// The most names that one word may stand for: more machines than any cluster has are a slip.
+/// The maximum number of names that one word may expand to. More than any cluster has are a typing mistake.
 const MOST: usize = 65_536;
 
-/// Writes out the brackets in a word: `web[01-03]` is web01, web02 and web03; `db[a,c]` is dba and dbc.
+/// Expands the brackets in a word: `web[01-03]` becomes web01, web02 and web03; `db[a,c]` becomes dba and dbc.
 /// A number with leading zeros keeps its width.
 ///
 /// # Errors
 ///
-/// The brackets are not in order.
+/// The brackets are not valid.
 pub(super) fn expand(word: &str) -> Result<Vec<String>, AddressError> {
     let wrong = || AddressError::Range { text: quoted(word) };
     let mut names = vec![String::new()];
@@ -48,7 +48,7 @@ pub(super) fn expand(word: &str) -> Result<Vec<String>, AddressError> {
     Ok(names)
 }
 
-/// One item within brackets: a number, a letter, or a range of either. `None` if it is none of these.
+/// Expands one item in brackets: a number, a letter, or a range of either. `None` if it is none of these.
 fn write_out(item: &str, items: &mut Vec<String>) -> Option<()> {
     let (first, last) = item.split_once('-').unwrap_or((item, item));
     if let ([first @ b'a'..=b'z'], [last @ b'a'..=b'z']) = (first.as_bytes(), last.as_bytes()) {
@@ -80,8 +80,8 @@ fn number(text: &str) -> Option<usize> {
     digits.then(|| text.parse().ok())?
 }
 
-/// Writes many names short, in a way that [`expand`] reads again: neighbours that differ in their last
-/// number alone become a range.
+/// Abbreviates a list of names so that [`expand`] can read it again: neighbors that differ only in their last
+/// number become a range.
 pub fn compress_names(names: &[&str]) -> String {
     let mut folded: Vec<(&str, Vec<(&str, &str)>)> = Vec::new();
     for name in names {
@@ -114,7 +114,7 @@ pub fn compress_names(names: &[&str]) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// Whether a number comes right after another in a range, at the same width.
+/// Whether a number directly follows another one in a range, with the same width.
 fn follows(before: &str, next: &str) -> bool {
     let padded = [before, next]
         .iter()

@@ -1,4 +1,4 @@
-//! From what was written to machines: each once, in the order of the list.
+//! Resolves targets as typed to machines: each one once, in the order of the list.
 
 use std::collections::HashSet;
 
@@ -12,27 +12,27 @@ use crate::name::{ClusterAlias, MachineName};
 use super::targets::{Machines, Part, Targets, matches};
 use super::{ClusterRef, MachineRef};
 
-/// A machine that is meant.
+/// A machine that a target resolves to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedMachine {
     /// Its name in the cluster.
     pub name: MachineName,
     /// Its key.
     pub id: MachineId,
-    /// The cluster's name here.
+    /// The cluster's alias here.
     pub cluster: ClusterAlias,
 }
 
-/// The machines that are meant.
+/// The machines that a list of targets resolves to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolved {
-    /// Each once, in the order of the list; those of a group or a pattern by name.
+    /// Each one once, in the order of the list; those of a group or a pattern by name.
     pub machines: Vec<ResolvedMachine>,
-    /// Members of groups that are left out because they are no machines, in words for people.
+    /// Members of groups that were skipped because they are not machines, as text.
     pub notes: Vec<String>,
 }
 
-/// Why what was written leads to no machines.
+/// Why targets cannot be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// The cluster is not known here, or cannot be used.
@@ -41,55 +41,55 @@ pub enum ResolveError {
     /// No such machine.
     #[error("unknown machine `{name}` in cluster `{cluster}`{hint}")]
     Machine {
-        /// As written.
+        /// As typed.
         name: String,
-        /// The cluster's name here.
+        /// The cluster's alias here.
         cluster: ClusterAlias,
-        /// What was probably meant.
+        /// A suggestion.
         hint: String,
     },
     /// No such group.
     #[error("unknown group `@{name}` in cluster `{cluster}`{hint}")]
     Group {
-        /// As written.
+        /// As typed.
         name: String,
-        /// The cluster's name here.
+        /// The cluster's alias here.
         cluster: ClusterAlias,
-        /// What was probably meant.
+        /// A suggestion.
         hint: String,
     },
-    /// A group in which nobody is a machine.
+    /// A group without machines.
     #[error("no member of `@{name}.{cluster}` is a machine")]
     NoMachine {
         /// The group.
         name: String,
-        /// The cluster's name here.
+        /// The cluster's alias here.
         cluster: ClusterAlias,
     },
-    /// A pattern that no name is like.
-    #[error("no machine of cluster `{cluster}` is called as in `{pattern}`{hint}")]
+    /// A pattern that matches no machine.
+    #[error("no machine in cluster `{cluster}` matches `{pattern}`{hint}")]
     NoMatch {
-        /// As written.
+        /// As typed.
         pattern: String,
-        /// The cluster's name here.
+        /// The cluster's alias here.
         cluster: ClusterAlias,
-        /// What machines there are.
+        /// The machines that exist.
         hint: String,
     },
-    /// Everything is left out again.
-    #[error("all machines that are meant are left out again")]
+    /// Exclusions leave no machine.
+    #[error("the list excludes every machine that it selects")]
     NothingLeft,
 }
 
-/// How many names a hint shows.
+/// How many names a hint lists.
 const SHOWN: usize = 5;
 
 impl Targets {
-    /// Finds the machines. `find` says under which name a cluster is known here, and what is in it.
+    /// Resolves targets. `find` returns the alias and the configuration of a cluster.
     ///
     /// # Errors
     ///
-    /// Something in the list leads nowhere: then nothing of it is meant, since a slip is more likely.
+    /// If any part of the list matches nothing, nothing is resolved, because it is probably a typing mistake.
     pub fn resolve(
         &self,
         find: impl Fn(&ClusterRef) -> Result<(ClusterAlias, Cluster), String>,
@@ -100,7 +100,7 @@ impl Targets {
         }
         let mut resolved = Resolved::default();
         let mut seen: HashSet<(ClusterId, MachineId)> = HashSet::new();
-        // What is left out counts wherever it stands in the list.
+        // Exclusions apply wherever they are in the list.
         for excluded in [true, false] {
             for part in self.parts.iter().filter(|part| part.excluded == excluded) {
                 let found = clusters
@@ -170,12 +170,12 @@ fn machines<'c>(
                         false => id.to_string(),
                     };
                     format!(
-                        "{who} is in @{name}.{alias} and is no machine of the cluster: left out"
+                        "{who} is in @{name}.{alias} but is not a machine of the cluster: skipped"
                     )
                 }));
                 if let Some(more @ 1..) = left_out.len().checked_sub(SHOWN) {
                     notes.push(format!(
-                        "{more} more keys are in @{name}.{alias} and are no machine's: left out"
+                        "{more} more keys in @{name}.{alias} do not belong to a machine: skipped"
                     ));
                 }
             }
@@ -249,7 +249,7 @@ fn shown(names: impl Iterator<Item = String>) -> String {
     }
 }
 
-/// Keys in a group, and in the groups within it, that are no machine's.
+/// The keys in a group, and in the groups inside it, that do not belong to a machine.
 fn non_machine_members(group: &Group, cluster: &Cluster) -> Vec<MachineId> {
     let (mut open, mut seen) = (vec![group], HashSet::new());
     let (mut found, mut known) = (Vec::new(), HashSet::new());

@@ -1,4 +1,4 @@
-//! Several machines at once, as people write them: lists, `@groups`, patterns, ranges, and what is left out.
+//! Several machines at once, as people type them: lists, `@groups`, patterns, ranges, and exclusions.
 
 use crate::diagnostic::quoted;
 use crate::name::{GroupName, NameError};
@@ -6,19 +6,19 @@ use crate::name::{GroupName, NameError};
 use super::range;
 use super::{AddressError, ClusterRef, MachineRef, Target};
 
-/// One or more machines, as written: `web01.company`, `@web.company`, `'web*.company'`,
-/// `web[01-20].company`, `!web03.company` for those that are left out, and commas between them.
+/// One or more machines as typed: `web01.company`, `@web.company`, `'web*.company'`, `web[01-20].company`,
+/// `!web03.company` to exclude one, and commas between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Targets {
     pub(super) parts: Vec<Part>,
-    /// Whether nothing but one machine was written.
+    /// Whether the list is exactly one machine.
     plain: bool,
 }
 
 /// One part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
-    /// Whether these are left out.
+    /// Whether these machines are excluded.
     pub(super) excluded: bool,
     pub(super) machines: Machines,
     pub(super) cluster: ClusterRef,
@@ -29,16 +29,16 @@ pub(super) struct Part {
 pub(super) enum Machines {
     One(MachineRef),
     Group(GroupName),
-    /// With `*` and `?` in it.
+    /// A pattern with `*` and `?`.
     Pattern(String),
 }
 
 impl Targets {
-    /// Reads a list. `alias` says what a short name stands for.
+    /// Parses a list. `alias` resolves short names.
     ///
     /// # Errors
     ///
-    /// What is wrong with the first part that is none.
+    /// The problem with the first invalid entry.
     pub fn parse(
         text: &str,
         alias: impl Fn(&str) -> Option<Targets>,
@@ -77,11 +77,11 @@ impl Targets {
         Ok(targets)
     }
 
-    /// The same list without those of another.
+    /// The same list with the machines of another one excluded.
     ///
     /// # Errors
     ///
-    /// The other one is no list.
+    /// The other list is not valid.
     pub fn without(text: &str, excluded: &str) -> Result<String, AddressError> {
         let mut text = text.to_owned();
         for word in split(excluded)? {
@@ -90,7 +90,7 @@ impl Targets {
         Ok(text)
     }
 
-    /// The machine, where nothing but one was written: its streams are passed on as they are.
+    /// The machine, if the list is exactly one: its streams are then passed on unchanged.
     pub fn plain(&self) -> Option<Target> {
         match self.parts.as_slice() {
             [
@@ -107,7 +107,7 @@ impl Targets {
         }
     }
 
-    /// The clusters that are meant, in the order of the list.
+    /// The clusters in the list, in its order.
     pub fn clusters(&self) -> Vec<&ClusterRef> {
         let mut clusters = Vec::new();
         for part in &self.parts {
@@ -119,7 +119,7 @@ impl Targets {
     }
 }
 
-/// The words between commas that are not in brackets.
+/// Splits at commas that are not in brackets.
 fn split(text: &str) -> Result<Vec<&str>, AddressError> {
     if text.trim().is_empty() {
         return Err(AddressError::Empty);
@@ -174,7 +174,7 @@ fn read(word: &str, excluded: bool, parts: &mut Vec<Part>) -> Result<(), Address
     Ok(())
 }
 
-/// A pattern can match something only if the rest of it can stand in a name.
+/// Checks a pattern: it can match only if the rest of it may occur in a name.
 fn pattern(text: String) -> Result<String, AddressError> {
     let fits = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '*' | '?');
     match text.chars().find(|character| !fits(*character)) {
@@ -186,11 +186,11 @@ fn pattern(text: String) -> Result<String, AddressError> {
     }
 }
 
-/// Whether the whole name is as the pattern says: `*` is any characters, `?` is one.
+/// Whether the pattern matches the whole name: `*` is any characters, `?` is one.
 pub(super) fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
     let (mut at, mut here) = (0, 0);
-    // Where the last star stands, and what it has swallowed so far: only that one is tried again.
+    // The position of the last star and what it matches so far: only that star is retried.
     let mut star = None;
     while here < name.len() {
         match pattern.get(at) {

@@ -54,9 +54,7 @@ fn what_is_no_target() {
     );
     refused(
         "Web01.company",
-        expect![[
-            r#""Web01" cannot be a machine name: only a-z, 0-9 and "-" may be in it, not "W""#
-        ]],
+        expect![[r#""Web01" cannot be a machine name: use only a-z, 0-9 and "-", not "W""#]],
     );
     refused(
         "web01.../../evil",
@@ -76,48 +74,44 @@ fn what_is_no_target() {
     );
     refused(
         "web 01.company",
-        expect![[
-            r#""web 01" cannot be a machine name: only a-z, 0-9 and "-" may be in it, not " ""#
-        ]],
+        expect![[r#""web 01" cannot be a machine name: use only a-z, 0-9 and "-", not " ""#]],
     );
     refused(
         "web01.company\n",
-        expect![[
-            r#""company\n" cannot be a cluster alias: only a-z, 0-9 and "-" may be in it, not "\n""#
-        ]],
+        expect![[r#""company\n" cannot be a cluster alias: use only a-z, 0-9 and "-", not "\n""#]],
     );
     refused(
         "\u{1b}[2J.company",
         expect![[
-            r#"`\x1b[2J.company` may mean several machines: one is asked for here, as in web01.company"#
+            r#"`\x1b[2J.company` may match several machines: name one machine here, as in web01.company"#
         ]],
     );
     refused(
         "@admins.company",
         expect![
-            "`@admins.company` may mean several machines: one is asked for here, as in web01.company"
+            "`@admins.company` may match several machines: name one machine here, as in web01.company"
         ],
     );
     refused(
         "web*.company",
         expect![
-            "`web*.company` may mean several machines: one is asked for here, as in web01.company"
+            "`web*.company` may match several machines: name one machine here, as in web01.company"
         ],
     );
     refused(
         "web01.company,web02.company",
         expect![
-            "`web01.company,web02.company` may mean several machines: one is asked for here, as in web01.company"
+            "`web01.company,web02.company` may match several machines: name one machine here, as in web01.company"
         ],
     );
     refused(
         &format!("{}.company", WEB01.to_uppercase()),
-        expect!["an id52 is written in lower case: write it with small letters"],
+        expect!["an id52 is lowercase: write it in small letters"],
     );
     refused(
         &format!("{}.company", "0".repeat(52)),
         expect![
-            "this is a weak key, for which anybody can sign: use one that `malai machine init` made"
+            "this is a weak key, whose signatures anyone can forge: use one that `malai machine init` made"
         ],
     );
 }

@@ -1,4 +1,4 @@
-//! What differs between two configurations, for people to look at before one replaces the other.
+//! The differences between two configurations, shown before one replaces the other.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,18 +9,18 @@ use crate::escape;
 /// A key whose value differs, or a section without keys that only one side has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The section, as `machine.web01`; empty for what stands before the first one.
+    /// The section, as `machine.web01`; empty for keys before the first section.
     pub section: String,
     /// The key; empty for a section without keys.
     pub key: String,
     /// Its value before, as TOML; `None` if it was not there.
     pub old: Option<String>,
-    /// Its value afterwards, as TOML; `None` if it is not there any more.
+    /// Its value afterwards, as TOML; `None` if it was removed.
     pub new: Option<String>,
 }
 
 impl fmt::Display for Change {
-    /// One line with `-` for what goes, and one with `+` for what comes. Everything is escaped.
+    /// One line with `-` for the old value, and one with `+` for the new value. Everything is escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let section = match self.section.as_str() {
             "" => String::new(),
@@ -40,8 +40,8 @@ impl fmt::Display for Change {
     }
 }
 
-/// What replacing `from` by `to` would change, in the order of sections and keys. Layout, comments and
-/// the order of the files do not count.
+/// What replacing `from` with `to` would change, sorted by section and key. Layout, comments and the order of
+/// the files do not matter.
 pub fn changes(from: &Cluster, to: &Cluster) -> Vec<Change> {
     let (from, to) = (from.render(), to.render());
     let (mut old, mut new) = (values(&from), values(&to));
@@ -60,8 +60,8 @@ pub fn changes(from: &Cluster, to: &Cluster) -> Vec<Change> {
     differing.collect()
 }
 
-/// Every value of a rendered configuration by section and key. [`Cluster::render`] writes a section or a
-/// key on each line, and nothing that spans lines.
+/// Every value of a rendered configuration by section and key. [`Cluster::render`] writes one section header
+/// or key per line, and nothing that spans lines.
 fn values(rendered: &str) -> BTreeMap<(&str, &str), &str> {
     let mut values = BTreeMap::new();
     let mut section = "";

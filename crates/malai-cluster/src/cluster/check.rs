@@ -1,4 +1,4 @@
-//! From the shape of a file to a checked [`Cluster`]: what can only be seen with the whole in view.
+//! From the parsed file to a checked [`Cluster`]: the checks that need the whole file.
 
 use std::collections::{HashMap, HashSet};
 
@@ -37,7 +37,7 @@ pub(super) fn file(file: &str, source: &str) -> Checked {
         for error in errors {
             let span = error.span().unwrap_or_default();
             if error.message() == "duplicate key" {
-                let message = format!("{} is there twice", quoted(&source[span.clone()]));
+                let message = format!("{} is defined twice", quoted(&source[span.clone()]));
                 let help = "remove one of the two, or give it another name";
                 report.error(span, message, Some(help.to_owned()));
             } else {
@@ -48,7 +48,7 @@ pub(super) fn file(file: &str, source: &str) -> Checked {
     };
     let cluster = cluster.filter(|_| !report.has_errors());
 
-    // An array is longer than the string it was written as, so the limit is asked of both.
+    // An array may be longer than the string that it was written as, so both are checked against the limit.
     if source.len() > MAX_CONTENT / 4
         && cluster
             .as_ref()
@@ -62,7 +62,7 @@ pub(super) fn file(file: &str, source: &str) -> Checked {
     }
 }
 
-/// Checks content that a manager signed. Nobody edits it here, so nothing is said of it but why it cannot be used.
+/// Checks content that a manager signed. It is not edited here, so only what makes it unusable is reported.
 pub(super) fn content(file: &str, content: &str) -> Result<Cluster, ContentError> {
     if content.len() > MAX_CONTENT {
         return Err(ContentError::Invalid(vec![too_large(file, content)]));
@@ -121,10 +121,10 @@ fn check_format(document: &Document<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// Beside syntax errors, drops what may only follow from them: what was read between the line of
-/// one and the next section, and what is said to be missing.
+/// Given syntax errors, drops problems that may only be consequences of them: what was read between the line of
+/// one and the next section, and what seems to be missing.
 fn only_what_is_certain(report: &mut Report<'_>, source: &str, errors: &[toml::de::Error]) {
-    // An array that is not closed swallows what follows, from the section that it begins in.
+    // An array that is not closed swallows what follows, starting from its own section.
     if let Some(error) = errors.last().filter(|error| is_unclosed(source, error)) {
         let start = error.span().unwrap_or_default().start;
         let before = source.get(..start).unwrap_or_default();
@@ -149,7 +149,7 @@ fn only_what_is_certain(report: &mut Report<'_>, source: &str, errors: &[toml::d
 }
 
 /// Syntax errors without those that only follow from an array that is not closed: it swallows the rest of the
-/// file, and each of its lines would be an error.
+/// file, and each line of that would be an error.
 pub fn without_consequences(
     source: &str,
     mut errors: Vec<toml::de::Error>,
@@ -161,7 +161,7 @@ pub fn without_consequences(
     errors
 }
 
-/// Whether an error comes from an array without its `]`: then the next line is taken for an element.
+/// Whether an error comes from an array without its `]`: the next line is then parsed as an element.
 fn is_unclosed(source: &str, error: &toml::de::Error) -> bool {
     let start = error.span().unwrap_or(source.len()..source.len()).start;
     let line = source
@@ -175,14 +175,14 @@ fn is_unclosed(source: &str, error: &toml::de::Error) -> bool {
                 .contains("missing comma between array elements")
 }
 
-/// A name that a list may hold.
+/// What a name in a list may stand for.
 #[derive(Clone, Copy)]
 enum Named {
     Machine(Member),
     Group(GroupIndex),
 }
 
-/// Looks at all sections together.
+/// Checks all sections together.
 struct Checker<'d, 't, 'r, 's> {
     document: &'d Document<'t>,
     report: &'r mut Report<'s>,
@@ -193,9 +193,9 @@ struct Checker<'d, 't, 'r, 's> {
     group_names: Vec<&'d GroupName>,
     names: HashMap<&'d str, Named>,
     ids: HashMap<MachineId, Member>,
-    /// The same by text, so that an id52 in many lists is not made a curve point again each time.
+    /// The same by text, so that an id52 that occurs in many lists is decoded only once.
     id_texts: HashMap<String, (MachineId, Option<Member>)>,
-    /// How many keys have been met in lists that are no member's.
+    /// How many keys in lists belong to no member.
     foreign_ids: usize,
     /// How many more names may be compared with mistyped ones.
     suggestions: usize,
@@ -219,7 +219,7 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
         }
     }
 
-    /// The cluster; to be thrown away if the report has errors.
+    /// The cluster. It must be discarded if the report has errors.
     fn cluster(mut self) -> Option<Cluster> {
         if !limits::keeps_to_them(self.document, self.report) {
             return None;
@@ -254,10 +254,9 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
                 let (name, line) = (&other.name.value, self.report.line(other.name.span.start));
                 self.report.error(
                     id.span.clone(),
-                    format!("this id52 is already that of machine `{name}`, on line {line}"),
+                    format!("this id52 already belongs to machine `{name}`, on line {line}"),
                     Some(
-                        "every machine has a key of its own: run `malai machine init` on it"
-                            .to_owned(),
+                        "every machine has its own key: run `malai machine init` on it".to_owned(),
                     ),
                 );
             } else {
@@ -304,8 +303,8 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
                 let line = self.report.line(other);
                 self.report.error(
                     name.span.clone(),
-                    format!("`{}` is a machine too, on line {line}", name.value),
-                    Some("a list could mean either: rename one of them".to_owned()),
+                    format!("`{}` is also a machine, on line {line}", name.value),
+                    Some("a list could not tell them apart: rename one of them".to_owned()),
                 );
             }
         }
@@ -322,8 +321,8 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
                 match self.entry(entry, &mut seen) {
                     Some((_, Entry::Everyone)) => self.report.error(
                         entry.span.clone(),
-                        "`*` cannot be in a group".to_owned(),
-                        Some("write `allow_from = \"*\"` where everybody is meant".to_owned()),
+                        "a group cannot contain `*`".to_owned(),
+                        Some("write `allow_from = \"*\"` to allow every member".to_owned()),
                     ),
                     Some((named, entry)) => {
                         match named {
@@ -343,13 +342,13 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
         let problems = flatten(&mut self.groups, members).err();
         for problem in problems.into_iter().flatten() {
             match problem {
-                FlattenError::Cycle(way) => self.circle(&way),
+                FlattenError::Cycle(way) => self.cycle(&way),
                 FlattenError::TooDeep(group) => self.too_deep(group),
                 FlattenError::TooMany => self.report.error(
                     0..0,
-                    "the groups have too many members, counted through the groups inside them"
+                    "the groups have too many members, including those of the groups inside them"
                         .to_owned(),
-                    Some("put fewer groups into each other".to_owned()),
+                    Some("nest fewer groups".to_owned()),
                 ),
             }
         }
@@ -362,12 +361,12 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
         let span = section.map_or(0..0, |section| section.name.span.clone());
         self.report.error(
             span,
-            format!("more than {MAX_GROUP_DEPTH} groups lie in one another, from `{name}` on"),
-            Some("put fewer groups into each other".to_owned()),
+            format!("groups are nested more than {MAX_GROUP_DEPTH} deep, starting from `{name}`"),
+            Some("nest fewer groups".to_owned()),
         );
     }
 
-    fn circle(&mut self, way: &[GroupIndex]) {
+    fn cycle(&mut self, way: &[GroupIndex]) {
         const SHOWN: usize = 60;
         let names: Vec<&str> = way
             .iter()
@@ -378,7 +377,7 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
         } else {
             names.join(" → ")
         };
-        // The entry that closes the circle is in the last group before the first comes again.
+        // The entry that closes the cycle is in the last group before the first one repeats.
         let (last, first) = (names[names.len().saturating_sub(2)], names[0]);
         let section = self
             .document
@@ -390,11 +389,11 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
             entries.iter().find(|entry| entry.value == first)
         });
         let span = entry.map_or(0..0, |entry| entry.span.clone());
-        let message = format!("group `{first}` is inside itself: {path}");
+        let message = format!("group `{first}` contains itself: {path}");
         self.report.error(
             span,
             message,
-            Some("take one of them out of the next".to_owned()),
+            Some("remove one of them from the next".to_owned()),
         );
     }
 

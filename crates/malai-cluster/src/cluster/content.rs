@@ -1,8 +1,8 @@
-//! Reads signed content: the one spelling that [`render`](super::render) writes, and nothing else of TOML.
+//! Reads signed content: only the spelling that [`render`](super::render) writes, and no other TOML.
 //!
-//! Whoever holds a manager's key can sign anything, so nothing is kept before it is counted, and reading
-//! takes time and memory in proportion to the bytes that were sent. A reader of all of TOML cannot say
-//! that: a dotted key of thirty bytes makes sixteen tables.
+//! Anyone with a manager's key can sign anything, so entries are counted before they are stored, and reading takes
+//! time and memory in proportion to the bytes sent. A general TOML parser cannot guarantee that: a dotted key of
+//! thirty bytes makes sixteen tables.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -19,15 +19,15 @@ use crate::name::{CommandName, GroupName, MachineName, UserName};
 
 /// Why content cannot be read.
 pub(super) enum Unreadable {
-    /// In a format above [`FORMAT`].
+    /// Its format is newer than [`FORMAT`].
     Newer(u32),
-    /// Not as a manager writes it, from this place on.
+    /// Not as a manager writes it, starting at this place.
     Problem(Range<usize>, String),
 }
 
 type Read<T> = Result<T, Unreadable>;
 
-/// Reads all of it, up to the first thing that is not as it must be.
+/// Reads the whole content, up to the first mistake.
 pub(super) fn read(content: &str) -> Read<Document<'_>> {
     let mut reader = Reader {
         content,
@@ -40,7 +40,7 @@ pub(super) fn read(content: &str) -> Read<Document<'_>> {
     reader.expect("[cluster_manager]")?;
     if let Some((text, place)) = reader.string("cluster_name")? {
         if !is_cluster_name(&text) || text.is_empty() {
-            return Err(problem(place, "`cluster_name` is no name"));
+            return Err(problem(place, "`cluster_name` is not valid"));
         }
         document.cluster_name = text;
     }
@@ -65,24 +65,24 @@ pub(super) fn read(content: &str) -> Read<Document<'_>> {
 
 struct Reader<'t> {
     content: &'t str,
-    /// Where the line begins that is read next.
+    /// Where the next line starts.
     at: usize,
     counts: Counts,
 }
 
 impl<'t> Reader<'t> {
-    /// The line that is read next, without its end.
+    /// The next line, without its line ending.
     fn line(&self) -> Option<&'t str> {
         let rest = &self.content[self.at..];
         (!rest.is_empty()).then(|| &rest[..rest.find('\n').unwrap_or(rest.len())])
     }
 
-    /// The place of that line.
+    /// The place of the next line.
     fn place(&self) -> Range<usize> {
         self.at..self.at + self.line().map_or(0, str::len)
     }
 
-    /// Goes on to the next line.
+    /// Moves to the next line.
     fn advance(&mut self) -> Read<()> {
         let place = self.place();
         if self.content.as_bytes().get(place.end) != Some(&b'\n') {
@@ -111,14 +111,14 @@ impl<'t> Reader<'t> {
         let Some(digits) = digits else {
             return Err(problem(self.place(), "`format` is missing"));
         };
-        // More digits than a number has are a format that is newer still.
+        // More digits than fit into the number also mean a newer format.
         match digits.parse().unwrap_or(u32::MAX) {
             1..=FORMAT => self.advance(),
             newer => Err(Unreadable::Newer(newer)),
         }
     }
 
-    /// What stands in the brackets of a section's first line.
+    /// The text in the brackets of a section header.
     fn header(&mut self) -> Read<(&'t str, Range<usize>)> {
         let place = self.place();
         let line = self.line().unwrap_or_default();
@@ -128,7 +128,7 @@ impl<'t> Reader<'t> {
         Ok((name, place.start + 1..place.end - 1))
     }
 
-    /// The value of a key, and where it is, if the next line is this key's.
+    /// The value of a key and its place, if the next line sets this key.
     fn value(&mut self, key: &str) -> Read<Option<(&'t str, Range<usize>)>> {
         let value = self.line().and_then(|line| line.strip_prefix(key));
         let Some(value) = value.and_then(|rest| rest.strip_prefix(" = ")) else {
@@ -145,7 +145,7 @@ impl<'t> Reader<'t> {
         };
         match unquote(value) {
             Some(text) => Ok(Some((text, place))),
-            None => Err(problem(place, format!("`{key}` is no string"))),
+            None => Err(problem(place, format!("`{key}` is not a string"))),
         }
     }
 
@@ -180,7 +180,7 @@ impl<'t> Reader<'t> {
             let user = UserName::parse(entry.value);
             let user = user.map_err(|error| problem(entry.span.clone(), error.to_string()))?;
             if users.contains(&user) {
-                return Err(problem(entry.span, "the user is there twice"));
+                return Err(problem(entry.span, "the user is listed twice"));
             }
             users.push(user);
         }
@@ -210,13 +210,13 @@ impl<'t> Reader<'t> {
         rest.is_some_and(|rest| rest.starts_with(" = ["))
     }
 
-    /// A list, as an array of strings of which none needs to be escaped.
+    /// A list, as an array of strings without escapes.
     fn list(&mut self, name: &str) -> Read<Option<List<'t>>> {
         let start = self.at;
         let Some((value, place)) = self.value(name)? else {
             return Ok(None);
         };
-        let wrong = || problem(place.clone(), format!("`{name}` is no list of strings"));
+        let wrong = || problem(place.clone(), format!("`{name}` is not a list of strings"));
         let inside = value.strip_prefix('[').and_then(|v| v.strip_suffix(']'));
         let inside = inside.ok_or_else(wrong)?;
         let count = match inside {
@@ -254,7 +254,7 @@ impl<'t> Reader<'t> {
             .last()
             .is_none_or(|last| last.name.value < name);
         if !sorted || !document.machines.is_empty() {
-            return Err(problem(place, "the group is not in its place"));
+            return Err(problem(place, "the group is not in sorted order"));
         }
         let members = self.list("members")?;
         if members.is_none() {
@@ -284,7 +284,7 @@ impl<'t> Reader<'t> {
             .last()
             .is_none_or(|last| last.name.value < name);
         if !sorted {
-            return Err(problem(place, "the machine is not in its place"));
+            return Err(problem(place, "the machine is not in sorted order"));
         }
         let accept_env = self.env_patterns()?;
         let allow_files = self.list("allow_files")?;
@@ -323,12 +323,12 @@ impl<'t> Reader<'t> {
             .machines
             .last_mut()
             .filter(|last| last.name.value.as_str() == machine)
-            .ok_or_else(|| wrong("the command is not in its place"))?;
+            .ok_or_else(|| wrong("the command is not in sorted order"))?;
         let name = unquote(written).unwrap_or(Cow::Borrowed(written));
         let name = CommandName::parse(&name).map_err(|error| wrong(&error.to_string()))?;
         let sorted = machine.commands.last().is_none_or(|last| last.name < name);
         if !sorted || key(name.as_str()) != written {
-            return Err(wrong("the command is not in its place"));
+            return Err(wrong("the command is not in sorted order"));
         }
         let allow_from = self.list("allow_from")?;
         let args = match self.value("args")? {
@@ -367,7 +367,7 @@ fn problem(place: Range<usize>, what: impl Into<String>) -> Unreadable {
     Unreadable::Problem(place, what.into())
 }
 
-/// The text of a string as [`render`](super::render) writes one: what has to be escaped is, in one way.
+/// The text of a string as [`render`](super::render) writes it, which escapes each character in exactly one way.
 fn unquote(written: &str) -> Option<Cow<'_, str>> {
     let inside = written.strip_prefix('"')?.strip_suffix('"')?;
     if !inside.contains(|c: char| c == '"' || c == '\\' || c.is_ascii_control()) {
@@ -396,7 +396,7 @@ fn unquote(written: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(text))
 }
 
-/// Finds the key that a rule's path names in signed content, or the section: the bytes of its name.
+/// Finds the key or section that a rule's path names in signed content: the bytes of its name.
 pub(super) fn locate(content: &str, path: &str) -> Option<Range<usize>> {
     let (section, name) = path.rsplit_once('.').unwrap_or((path, ""));
     let mut at = 0;

@@ -1,6 +1,6 @@
-//! The shape of cluster.toml: which keys there are and of what type, each value with its place.
+//! The structure of cluster.toml: its keys and their types, each value with its place.
 //!
-//! Nothing here looks at two sections at once; that is `check`'s.
+//! Nothing here compares two sections; `check` does that.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -18,13 +18,13 @@ use crate::shell_words::split_command;
 
 mod values;
 
-/// A value and the bytes of the source where it is written.
+/// A value and its place in the source, in bytes.
 pub(super) struct Spanned<T> {
     pub(super) value: T,
     pub(super) span: Range<usize>,
 }
 
-/// What a cluster.toml says, as far as it could be read; the report has the rest.
+/// The content of a cluster.toml, as far as it could be read. The report has the rest.
 #[derive(Default)]
 pub(super) struct Document<'t> {
     pub(super) format: Option<Spanned<u64>>,
@@ -63,7 +63,7 @@ pub(super) struct GroupSection<'t> {
     pub(super) members: Option<List<'t>>,
 }
 
-/// A list of who, as a comma-separated string or an array of strings.
+/// A list of members, as a comma-separated string or an array of strings.
 pub(super) struct List<'t> {
     pub(super) key: Range<usize>,
     pub(super) entries: Vec<Spanned<&'t str>>,
@@ -120,7 +120,10 @@ pub(super) fn read<'t>(
         None => reader.report.missing(
             0..0,
             "`[cluster_manager]` is missing".to_owned(),
-            Some("it holds `id52`, the manager's key, as `malai cluster init` wrote it".to_owned()),
+            Some(
+                "it contains `id52`, the manager's key, as `malai cluster init` wrote it"
+                    .to_owned(),
+            ),
         ),
         Some((_, header)) if !has_id => reader.report.missing(
             header,
@@ -132,7 +135,7 @@ pub(super) fn read<'t>(
     document
 }
 
-/// A table's entries as they stand in the file.
+/// A table's entries in the order of the file.
 fn in_order<'t>(table: &'t DeTable<'t>) -> Vec<(&'t Key<'t>, &'t Value<'t>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
@@ -145,7 +148,7 @@ struct Reader<'t, 'r, 's> {
 }
 
 impl<'t> Reader<'t, '_, '_> {
-    /// Whether there is an `id52`, a valid one or not.
+    /// Returns whether there is an `id52`, even an invalid one.
     fn manager(
         &mut self,
         key: &Key<'t>,
@@ -177,7 +180,7 @@ impl<'t> Reader<'t, '_, '_> {
         self.error(
             second.span(),
             format!(
-                "{} and {} are the same section, and both are here",
+                "{} and {} are the same section: use only one",
                 quoted(first.get_ref()),
                 quoted(second.get_ref())
             ),
@@ -304,7 +307,7 @@ impl<'t> Reader<'t, '_, '_> {
             self.report.missing(
                 self.header(key, value),
                 format!("group {} has no `members`", quoted(key.get_ref())),
-                Some("write `members = \"\"` if nobody is to be in it".to_owned()),
+                Some("write `members = \"\"` for an empty group".to_owned()),
             );
         }
         Some(GroupSection {
@@ -376,7 +379,7 @@ impl<'t> Reader<'t, '_, '_> {
         let Some(mut list) = self.list(key, value) else {
             return Vec::new();
         };
-        // Only commas make a list of it: a name with blanks around it is no name.
+        // Only commas make it a list: a name with spaces around it is not a name.
         if let Some(text) = value.get_ref().as_str()
             && (!text.contains(',') || text.contains(char::is_control))
         {
@@ -384,10 +387,10 @@ impl<'t> Reader<'t, '_, '_> {
             list.entries = vec![Spanned { value: text, span }];
         }
         if list.entries.is_empty() || list.entries[0].value.is_empty() {
-            let help = "write the user that things run as, or leave the key out";
+            let help = "write the user that commands run as, or remove the key";
             self.error(
                 value.span(),
-                "`username` names no user".to_owned(),
+                "`username` is empty".to_owned(),
                 Some(help.to_owned()),
             );
         }
@@ -402,7 +405,7 @@ impl<'t> Reader<'t, '_, '_> {
                 Ok(user) if users.contains(&user) => {
                     self.error(
                         entry.span.clone(),
-                        format!("user `{user}` is there twice"),
+                        format!("user `{user}` is listed twice"),
                         None,
                     );
                 }
@@ -414,7 +417,7 @@ impl<'t> Reader<'t, '_, '_> {
     }
 
     fn env_patterns(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<Vec<EnvPattern>> {
-        // As sshd writes such lists, blanks separate as well.
+        // Spaces separate entries too, as in sshd's configuration.
         let list = self.list(key, value)?;
         let mut patterns = Vec::new();
         for entry in &list.entries {
@@ -438,7 +441,7 @@ impl<'t> Reader<'t, '_, '_> {
     }
 }
 
-/// What a command entry's `command` runs; or what is wrong with it, and what to do.
+/// The words that a command entry's `command` runs; or what is wrong with it, and how to fix it.
 pub(super) fn command_words(line: &str) -> Result<Words, (String, &'static str)> {
     if line.len() > MAX_COMMAND_LINE {
         let message = format!("the command is longer than {} KiB", MAX_COMMAND_LINE >> 10);
@@ -449,16 +452,16 @@ pub(super) fn command_words(line: &str) -> Result<Words, (String, &'static str)>
         .map_err(|problem| match line.trim().is_empty() {
             true => (
                 "the command is empty".to_owned(),
-                "write what is to be run; without the key, the entry's name is run",
+                "write the command to run; without the key, the entry's name is run",
             ),
             false => (
-                format!("the command cannot be run as it is written: {problem}"),
-                "quote it, or give it to a shell: `sh -c '…'`",
+                format!("the command cannot be run as written: {problem}"),
+                "quote it, or run it in a shell: `sh -c '…'`",
             ),
         })
 }
 
-/// Whether a text can be shown as a cluster's name: short, and nothing of it hidden.
+/// Whether a text can be shown as a cluster's name: short, and without hidden characters.
 pub(super) fn is_cluster_name(text: &str) -> bool {
     const MOST: usize = 255;
     text.chars().count() <= MOST && escape(text) == text

@@ -12,12 +12,12 @@ use crate::name::{ClusterAlias, GroupName, MachineName};
 pub use alias::{follow_alias, forget_alias};
 pub use change::{ListChange, MachineChange, UserChange, change_machine, rename_machine};
 
-/// Adds a machine's section at the end of the file. An empty `allow_from` lets nobody in yet.
+/// Adds a machine's section at the end of the file. With an empty `allow_from`, it admits no one yet.
 ///
 /// # Errors
 ///
-/// [`EditError::Exists`] if there is a machine of that name, [`EditError::Syntax`] if the file is
-/// not TOML. Whether the result is a valid cluster is [`check`](super::check)'s to say.
+/// [`EditError::Exists`] if there is a machine with that name, [`EditError::Syntax`] if the file is not
+/// TOML. Whether the result is a valid cluster is up to [`check`](super::check).
 pub fn add_machine(
     source: &str,
     name: &MachineName,
@@ -36,7 +36,7 @@ pub fn add_machine(
         return Err(EditError::Exists { name: name.clone() });
     }
     if is_sections {
-        // Text after the last line is where a person would write it too.
+        // A person would also add it after the last line.
         let mut out = source.to_owned();
         if !out.is_empty() && !out.ends_with('\n') {
             out.push('\n');
@@ -60,7 +60,7 @@ pub fn add_machine(
         ));
         return Ok(with_line_ends_of(source, out));
     }
-    // `machine = { … }` can only be added to where it stands.
+    // `machine = { … }` can only be extended in place.
     let mut section = toml_edit::InlineTable::new();
     section.insert("id52", id.to_string().into());
     section.insert(
@@ -73,13 +73,13 @@ pub fn add_machine(
 
 /// Removes a machine's section, and its name and id52 from every list.
 ///
-/// A list that becomes empty stays, since without it something wider could apply. The comment right
-/// above the section goes with it; what is set off from it by a blank line stays.
+/// A list that becomes empty stays, because without it a wider rule could apply. The comment directly above the
+/// section is removed with it; a comment separated by a blank line stays.
 ///
 /// # Errors
 ///
-/// [`EditError::Unknown`] if there is no machine of that name, [`EditError::Syntax`] if the file
-/// is not TOML.
+/// [`EditError::Unknown`] if there is no machine with that name, [`EditError::Syntax`] if the file is not
+/// TOML.
 pub fn remove_machine(source: &str, name: &MachineName) -> Result<String, EditError> {
     let mut document = parse(source)?;
     let machines = document
@@ -124,34 +124,36 @@ pub fn remove_machine(source: &str, name: &MachineName) -> Result<String, EditEr
 /// Why a cluster.toml could not be edited.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
-    /// There is a machine of that name.
-    #[error("there is a machine `{name}` already: remove it first, or take another name")]
+    /// There already is a machine with that name.
+    #[error("there already is a machine `{name}`: remove it first, or choose another name")]
     Exists {
         /// The name.
         name: MachineName,
     },
-    /// There is no machine of that name.
+    /// There is no machine with that name.
     #[error("there is no machine `{name}`")]
     Unknown {
         /// The name.
         name: MachineName,
     },
-    /// `malai.toml` has a section for the cluster's new alias.
-    #[error("there is a section [accept.{alias}] already: remove it first, or take another alias")]
+    /// `malai.toml` already has a section for the cluster's new alias.
+    #[error(
+        "there already is a section [accept.{alias}]: remove it first, or choose another alias"
+    )]
     AcceptExists {
         /// The alias.
         alias: ClusterAlias,
     },
-    /// There is no group of that name.
+    /// There is no group with that name.
     #[error("there is no group `{name}`")]
     UnknownGroup {
         /// The name.
         name: GroupName,
     },
-    /// `group` is something else than sections.
+    /// `group` is not a section.
     #[error("`group` is not a section: run `malai rescan --check` and fix the file first")]
     NotGroups,
-    /// `machine` is something else than sections.
+    /// `machine` is not a section.
     #[error("`machine` is not a section: run `malai rescan --check` and fix the file first")]
     NotSections,
     /// The file is not TOML.
@@ -165,7 +167,7 @@ fn parse(source: &str) -> Result<DocumentMut, EditError> {
         .map_err(|error: toml_edit::TomlError| EditError::Syntax(error.message().to_owned()))
 }
 
-/// toml_edit writes `\n` and no byte order mark; a file that has the other kind keeps it.
+/// toml_edit writes `\n` and no byte order mark; this restores those of the source.
 fn with_line_ends_of(source: &str, text: String) -> String {
     let mut text = text;
     if source.contains("\r\n") {
@@ -177,8 +179,8 @@ fn with_line_ends_of(source: &str, text: String) -> String {
     text
 }
 
-/// Comments above the headers of a section and what is in it, as far as a blank line sets them off: they
-/// are about the file. With the place of each header among the others.
+/// Comments above the header of a section and its subsections that a blank line separates from it: they belong
+/// to the file. Each comes with the header's position.
 fn comments_apart(section: &Item) -> Vec<(isize, String)> {
     let mut found = Vec::new();
     for table in tables(section) {
@@ -197,7 +199,7 @@ fn comments_apart(section: &Item) -> Vec<(isize, String)> {
     found
 }
 
-/// Puts comments before the next header after this place, or at the end of the file.
+/// Puts comments before the next header after this position, or at the end of the file.
 fn put_back(document: &mut DocumentMut, position: isize, comments: &str) {
     let next = tables(document.as_item())
         .filter_map(Table::position)
@@ -224,7 +226,7 @@ fn put_back(document: &mut DocumentMut, position: isize, comments: &str) {
     }
 }
 
-/// A table and all those in it that have headers.
+/// A table and all tables in it that have headers.
 fn tables(item: &Item) -> impl Iterator<Item = &Table> {
     let mut waiting = vec![item];
     std::iter::from_fn(move || {
@@ -238,7 +240,7 @@ fn tables(item: &Item) -> impl Iterator<Item = &Table> {
     })
 }
 
-/// Takes entries out of the lists under these keys; lists without them stay as they are written.
+/// Removes entries from the lists under these keys. Lists without such entries stay as written.
 fn drop_from(table: &mut dyn TableLike, keys: &[&str], gone: &impl Fn(&str) -> bool) {
     for key in keys {
         let Some(list) = table.get_mut(key).and_then(Item::as_value_mut) else {

@@ -1,40 +1,40 @@
-//! How much a configuration may hold. A member believes its manager about what is allowed, and not with all
-//! its memory: signed content beyond these is refused before it costs more.
+//! How large a configuration may be. A member trusts its manager to decide what is allowed, but not with all its
+//! memory: signed content beyond these limits is refused before it costs more.
 
 use super::document::Document;
 use crate::diagnostic::Report;
 
-/// The most bytes that a configuration may have, as a file and as signed content: 16 MiB.
+/// The maximum size of a configuration in bytes, as a file and as signed content: 16 MiB.
 pub const MAX_CONTENT: usize = 16 << 20;
 
-/// The most machines.
+/// The maximum number of machines.
 pub const MAX_MACHINES: usize = 65_536;
 
-/// The most groups.
+/// The maximum number of groups.
 pub const MAX_GROUPS: usize = 65_536;
 
-/// The most command entries, those of all machines together.
+/// The maximum number of command entries, over all machines.
 pub const MAX_COMMANDS: usize = 131_072;
 
-/// The most entries of lists, those of all machines, commands and groups together.
+/// The maximum number of list entries, over all machines, commands and groups.
 pub const MAX_ENTRIES: usize = 524_288;
 
-/// The most id52s in lists that are no member's, each counted once.
+/// The maximum number of distinct id52s in lists that belong to no member.
 pub const MAX_FOREIGN_IDS: usize = 65_536;
 
-/// How many groups may lie in one another, the outermost counted.
+/// How deep groups may be nested, including the outermost.
 pub const MAX_GROUP_DEPTH: usize = 100;
 
-/// The most users in a `username`.
+/// The maximum number of users in a `username`.
 pub const MAX_USERS: usize = 64;
 
-/// The most entries of an `accept_env`: each is compared with each variable of a request.
+/// The maximum number of entries of an `accept_env`: each is compared with each variable of a request.
 pub const MAX_ENV_PATTERNS: usize = 256;
 
-/// The most bytes of a command entry's `command`.
+/// The maximum length of a command entry's `command`, in bytes.
 pub const MAX_COMMAND_LINE: usize = 16 << 10;
 
-/// What a configuration holds, counted while it is read.
+/// Counts of what a configuration contains, kept while it is read.
 #[derive(Default)]
 pub(super) struct Counts {
     machines: usize,
@@ -69,10 +69,10 @@ fn count(counter: &mut usize, more: usize, most: usize, what: &str) -> Result<()
     Ok(())
 }
 
-/// What to do about a configuration that holds too much.
+/// How to fix a configuration that is too large.
 pub(super) const REMEDY: &str = "put machines into groups, or split the cluster";
 
-/// Whether a document holds no more than it may; reports what is too much.
+/// Whether a document keeps to the limits; reports what exceeds them.
 pub(super) fn keeps_to_them(document: &Document<'_>, report: &mut Report<'_>) -> bool {
     match counted(document) {
         Ok(()) => true,

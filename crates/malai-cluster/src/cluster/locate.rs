@@ -1,4 +1,4 @@
-//! Where in a file a rule stands.
+//! Finds the place of a rule in a file.
 
 use std::ops::Range;
 
@@ -15,24 +15,24 @@ pub struct Location {
     pub column: usize,
 }
 
-/// Finds the key that a rule's path names (`machine.web01.allow_from`, as in
-/// [`Rule::path`](crate::Rule)) in a cluster.toml.
+/// Finds the key that a rule's path names in a cluster.toml (`machine.web01.allow_from`, as in
+/// [`Rule::path`](crate::Rule)).
 pub fn locate(source: &str, path: &str) -> Option<Location> {
     let span = locate_span(source, path)?;
     let (line, column) = Lines::new(source).position(span.start);
     Some(Location { line, column })
 }
 
-/// Finds the same in signed content, in time and memory that its length bounds.
+/// The same for signed content, in time and memory bounded by its length.
 pub fn locate_in_content(content: &str, path: &str) -> Option<Location> {
     let span = super::content::locate(content, path)?;
     let (line, column) = Lines::new(content).position(span.start);
     Some(Location { line, column })
 }
 
-/// The same as [`locate`], as the bytes of the key.
+/// The same as [`locate`], but returns the bytes of the key.
 pub fn locate_span(source: &str, path: &str) -> Option<Range<usize>> {
-    // A path is itself a dotted key, so it is read as one.
+    // A path is itself a dotted key, so the TOML parser can read it.
     let wanted = format!("{path} = 0");
     let (wanted, errors) = DeTable::parse_recoverable(&wanted);
     if !errors.is_empty() {

@@ -1,4 +1,4 @@
-//! Texts that malai writes: the content to be signed, a new cluster.toml, a machine's section.
+//! The texts that malai writes: the content to be signed, a new cluster.toml, a machine's section.
 
 use std::fmt::Write as _;
 
@@ -80,7 +80,7 @@ cluster_name = {name}
     )
 }
 
-/// The section by which a machine is added to a cluster.toml.
+/// The section that adds a machine to a cluster.toml.
 pub fn machine_section(name: &MachineName, id: &MachineId) -> String {
     format!("[machine.{name}]\nid52 = \"{id}\"\nallow_from = \"*\"\n")
 }
@@ -89,8 +89,8 @@ fn line(out: &mut String, key: &str, value: &str) {
     let _ = writeln!(out, "{key} = {value}");
 }
 
-/// The lowest format that has a word for everything in the cluster: 1, and 2 where there is a list of users, a forced
-/// command or an `accept_env`.
+/// The lowest format that can express the cluster: 1, or 2 with a list of users, a forced command or an
+/// `accept_env`.
 fn format_of(cluster: &Cluster) -> u32 {
     let is_new = |machine: &Machine| {
         machine.accept_env().is_some()
@@ -107,7 +107,7 @@ fn format_of(cluster: &Cluster) -> u32 {
     }
 }
 
-/// One user as a string, as format 1 has it; several as an array.
+/// One user as a string, as in format 1; several as an array.
 fn users(out: &mut String, users: &[UserName]) {
     match users {
         [] => {}
@@ -123,12 +123,12 @@ fn array(entries: &[Entry]) -> String {
     strings(entries.iter().map(|entry| string(&entry.to_string())))
 }
 
-/// An array of strings that are quoted already.
+/// An array of quoted strings.
 fn strings(quoted: impl Iterator<Item = String>) -> String {
     format!("[{}]", quoted.collect::<Vec<_>>().join(", "))
 }
 
-/// A TOML basic string. Written here, so that no update of a library changes what is signed.
+/// A TOML basic string. Implemented here, so that no update of a library changes what is signed.
 pub(super) fn string(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -145,7 +145,7 @@ pub(super) fn string(text: &str) -> String {
     out
 }
 
-/// A TOML key: bare where it may be.
+/// A TOML key: bare if possible.
 pub(crate) fn key(text: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if !text.is_empty() && text.bytes().all(bare) {

@@ -1,18 +1,18 @@
-//! Entries of lists and of groups, and the numbers that stand for members and groups.
+//! Entries of lists and groups, and the indices of members and groups.
 
 use std::fmt;
 
 use crate::identity::MachineId;
 use crate::name::{GroupName, MachineName};
 
-/// One entry of a list, as it was written.
+/// One entry of a list, as written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Entry {
     /// `*`: every member of the cluster.
     Everyone,
     /// A machine by its name.
     Machine(MachineName),
-    /// A key by its id52. One that is no member of the cluster has no effect.
+    /// A key by its id52. It has no effect unless it belongs to a member of the cluster.
     Id(MachineId),
     /// A group.
     Group(GroupName),
@@ -29,9 +29,9 @@ impl fmt::Display for Entry {
     }
 }
 
-/// Position of a member in the cluster: a machine's place in the order of names, then the
-/// manager's if no machine has its key.
+/// The position of a member in the cluster: a machine's place by name, or for a manager whose key no machine has,
+/// the place after all machines.
 pub(crate) type Member = u32;
 
-/// Position of a group in the cluster, in the order of names.
+/// The position of a group in the cluster, by name.
 pub(crate) type GroupIndex = u32;

@@ -1,4 +1,4 @@
-//! Everybody in each group, through the groups inside it.
+//! Computes all members of each group, including those of groups inside it.
 
 use std::collections::VecDeque;
 
@@ -6,31 +6,31 @@ use super::member_set::{MemberSet, Union};
 use super::{Group, GroupIndex};
 use crate::cluster::MAX_GROUP_DEPTH;
 
-/// What flattening can fail with.
+/// Why groups cannot be flattened.
 #[derive(Debug, PartialEq)]
 pub(crate) enum FlattenError {
-    /// Groups that contain each other: each one's index, then the first again.
+    /// Groups that contain each other: the index of each, then the first again.
     Cycle(Vec<GroupIndex>),
-    /// More than [`MAX_GROUP_DEPTH`] groups in one another, this one the outermost.
+    /// More than [`MAX_GROUP_DEPTH`] nested groups, of which this one is the outermost.
     TooDeep(GroupIndex),
-    /// More memberships than [`MAX_STORED`] words hold, or [`MAX_STEPS`] steps find.
+    /// The memberships exceed [`MAX_STORED`] words or [`MAX_STEPS`] steps.
     TooMany,
 }
 
-/// How many words of 64 bits the members of all groups may take: 16 MiB. Sixty thousand machines in two
-/// thousand groups within each other stay below it.
+/// How many words of 64 bits the members of all groups may take: 16 MiB. Sixty thousand machines in two thousand
+/// nested groups stay below it.
 const MAX_STORED: usize = 2 << 20;
 
-/// How many steps putting the groups together may take: some tenths of a second.
+/// How many steps merging the groups may take: a few tenths of a second.
 const MAX_STEPS: usize = 64 << 20;
 
-/// How many cycles are reported: whoever has read so many goes on after an edit.
+/// How many cycles are reported. Fixing that many calls for another check anyway.
 const MAX_CYCLES: usize = 20;
 
-/// Fills in everybody who is in each group of a cluster of so many members.
+/// Computes all members of each group, in a cluster with this many members.
 ///
-/// Looking for cycles and depth takes time and memory in proportion to what is written; so does the rest,
-/// up to the bounds above. Nothing recurses.
+/// Finding cycles and measuring depth takes time and memory in proportion to what is written, and so does the rest,
+/// up to the bounds above. Nothing is recursive.
 pub(crate) fn flatten(groups: &mut [Group], members: usize) -> Result<(), Vec<FlattenError>> {
     let order = match innermost_first(groups) {
         Ok(order) => order,
@@ -65,8 +65,8 @@ pub(crate) fn flatten(groups: &mut [Group], members: usize) -> Result<(), Vec<Fl
     Ok(())
 }
 
-/// The groups in an order in which each comes after those inside it; or, if there are cycles, which groups
-/// are in one or lead to one.
+/// The groups in an order in which each one comes after those inside it; or, if there are cycles, which groups are
+/// in a cycle or lead to one.
 fn innermost_first(groups: &[Group]) -> Result<Vec<usize>, Vec<bool>> {
     let mut outer = vec![Vec::new(); groups.len()];
     for (index, group) in groups.iter().enumerate() {
@@ -95,7 +95,7 @@ fn innermost_first(groups: &[Group]) -> Result<Vec<usize>, Vec<bool>> {
     }
 }
 
-/// Some cycles, at least one, each as short as it can be. `rest` are the groups that are in one or lead to
+/// Some of the cycles, at least one, each as short as possible. `rest` marks the groups that are in a cycle or lead to
 /// one.
 fn cycles(groups: &[Group], rest: &[bool]) -> Vec<FlattenError> {
     let holds_itself = |group: &usize| groups[*group].groups.contains(&(*group as GroupIndex));
@@ -104,7 +104,7 @@ fn cycles(groups: &[Group], rest: &[bool]) -> Vec<FlattenError> {
         .take(MAX_CYCLES)
         .map(|group| FlattenError::Cycle(vec![group as GroupIndex; 2]))
         .collect();
-    // Which walk came by.
+    // The number of the walk that visited a group.
     let mut walked = vec![0; groups.len()];
     let mut tries = 0;
     for start in 0..groups.len() {
@@ -114,8 +114,8 @@ fn cycles(groups: &[Group], rest: &[bool]) -> Vec<FlattenError> {
         if found.len() == MAX_CYCLES || tries == 2 * MAX_CYCLES {
             break;
         }
-        // Each of the rest has another of the rest in it, or itself, so that a walk inwards ends where one has
-        // been.
+        // Each of these groups contains another of them, or itself, so a walk inward ends at a group that was already
+        // visited.
         let walk = start + 1;
         let mut here = start;
         while walked[here] == 0 {
@@ -124,7 +124,7 @@ fn cycles(groups: &[Group], rest: &[bool]) -> Vec<FlattenError> {
             let inner = inner.find(|inner| rest[*inner] && *inner != here);
             here = inner.unwrap_or(here);
         }
-        // It has come round, or met an earlier walk: then the start may still be in a cycle of its own.
+        // The walk has closed, or met an earlier walk: in that case its start may still be in another cycle.
         let from = if walked[here] == walk { here } else { start };
         tries += 1;
         if let Some(cycle) = shortest_cycle(groups, rest, from) {
@@ -137,7 +137,7 @@ fn cycles(groups: &[Group], rest: &[bool]) -> Vec<FlattenError> {
     found
 }
 
-/// The shortest way from a group back to it through others, begun at its first group by name.
+/// The shortest path from a group back to itself, rotated to start with the group that is first by name.
 fn shortest_cycle(groups: &[Group], rest: &[bool], from: usize) -> Option<Vec<GroupIndex>> {
     let mut came_from = vec![None; groups.len()];
     let mut open = VecDeque::from([from]);

@@ -1,4 +1,4 @@
-//! Who is in a group: a sorted list, or a bit for each member of the cluster where that is shorter.
+//! The members of a group: a sorted list, or a bitmap of the cluster if that is smaller.
 
 use super::Member;
 
@@ -7,7 +7,7 @@ use super::Member;
 pub(super) enum MemberSet {
     /// Sorted.
     Few(Box<[Member]>),
-    /// A bit for each member of the cluster, and how many are set.
+    /// A bit for each member of the cluster, and the number of bits set.
     Many(Box<[u64]>, usize),
 }
 
@@ -17,7 +17,7 @@ impl Default for MemberSet {
     }
 }
 
-/// How many members one word has bits for.
+/// The number of bits per word.
 const WORD: usize = u64::BITS as usize;
 
 impl MemberSet {
@@ -38,7 +38,7 @@ impl MemberSet {
         }
     }
 
-    /// In order.
+    /// In ascending order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Member> {
         let (few, many) = match self {
             MemberSet::Few(members) => (&**members, &[][..]),
@@ -47,7 +47,7 @@ impl MemberSet {
         few.iter().copied().chain(members_of(many))
     }
 
-    /// How many words of 64 bits it takes, and how many steps adding it to another set.
+    /// The number of 64-bit words it takes, which is also the number of steps to add it to another set.
     pub(super) fn words(&self) -> usize {
         match self {
             MemberSet::Few(members) => members.len(),
@@ -67,15 +67,15 @@ fn members_of(bits: &[u64]) -> impl Iterator<Item = Member> {
     })
 }
 
-/// Puts sets together.
+/// Merges sets.
 pub(super) struct Union {
-    /// A bit for each member of the cluster; all are clear between two sets.
+    /// A bit for each member of the cluster; all are clear between two merges.
     bits: Vec<u64>,
     few: Vec<Member>,
 }
 
 impl Union {
-    /// For a cluster of so many members.
+    /// For a cluster with this many members.
     pub(super) fn new(members: usize) -> Self {
         Union {
             bits: vec![0; members.div_ceil(WORD)],
@@ -83,12 +83,12 @@ impl Union {
         }
     }
 
-    /// How many words a set has where each member has a bit.
+    /// The number of words of a bitmap.
     pub(super) fn words(&self) -> usize {
         self.bits.len()
     }
 
-    /// Everybody in `direct`, which is sorted, and in the others.
+    /// The union of `direct`, which is sorted, and the other sets.
     pub(super) fn of<'s>(
         &mut self,
         direct: &[Member],
@@ -125,7 +125,7 @@ impl Union {
             .iter()
             .map(|word| word.count_ones() as usize)
             .sum();
-        // A list needs half a word for each.
+        // A list needs half a word per member.
         let all = match count <= 2 * self.bits.len() {
             true => MemberSet::Few(members_of(&self.bits).collect()),
             false => MemberSet::Many(self.bits.as_slice().into(), count),

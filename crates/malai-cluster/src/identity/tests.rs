@@ -50,24 +50,24 @@ fn what_is_no_id52() {
     refused(
         "",
         expect![
-            "an id52 has 52 characters, this has 0: copy the whole of what `malai machine init` or `malai status` printed"
+            "an id52 has 52 characters, this has 0: copy all of what `malai machine init` or `malai status` printed"
         ],
     );
     refused(
         &valid[..51],
         expect![
-            "an id52 has 52 characters, this has 51: copy the whole of what `malai machine init` or `malai status` printed"
+            "an id52 has 52 characters, this has 51: copy all of what `malai machine init` or `malai status` printed"
         ],
     );
     refused(
         &format!("{valid}\n"),
         expect![
-            "an id52 has 52 characters, this has 53: copy the whole of what `malai machine init` or `malai status` printed"
+            "an id52 has 52 characters, this has 53: copy all of what `malai machine init` or `malai status` printed"
         ],
     );
     refused(
         &valid.to_uppercase(),
-        expect!["an id52 is written in lower case: write it with small letters"],
+        expect!["an id52 is lowercase: write it in small letters"],
     );
     refused(
         &valid.replace('i', "w"),
@@ -105,13 +105,13 @@ fn what_is_no_id52() {
     refused(
         &"0".repeat(52),
         expect![
-            "this is a weak key, for which anybody can sign: use one that `malai machine init` made"
+            "this is a weak key, whose signatures anyone can forge: use one that `malai machine init` made"
         ],
     );
     refused(
         &format!("04{}", "0".repeat(50)),
         expect![
-            "this is a weak key, for which anybody can sign: use one that `malai machine init` made"
+            "this is a weak key, whose signatures anyone can forge: use one that `malai machine init` made"
         ],
     );
 }

@@ -1,4 +1,4 @@
-//! What a member may do on a machine, as a whole: for a list that a person reads.
+//! Everything that a member may do on a machine, as a summary for people.
 
 use super::{Action, Decision, Request, Run, decide};
 use crate::accept::Accept;
@@ -13,24 +13,24 @@ pub struct Access {
     pub commands: bool,
     /// Whether it may open a shell.
     pub shell: bool,
-    /// The command entry that runs whatever it asks for; nothing else can be run then.
+    /// The command entry that replaces whatever the member asks for; it is then the only thing that runs.
     pub forced: Option<CommandName>,
     /// The command entries that it may run, by name.
     pub entries: Vec<CommandName>,
     /// Whether there are entries that it may not run.
     pub entries_refused: bool,
-    /// The user that commands run as; none is the daemon's own.
+    /// The user that commands run as; `None` is the daemon's own user.
     pub user: Option<UserName>,
 }
 
 impl Access {
-    /// Whether it may do nothing at all.
+    /// Whether it may not do anything.
     pub fn is_nothing(&self) -> bool {
         !self.commands && !self.shell && self.forced.is_none() && self.entries.is_empty()
     }
 }
 
-/// What a member may do on a machine: the same decisions as [`decide`], for everything that there is to decide.
+/// A summary of what a member may do on a machine. It asks [`decide`] about everything that can be decided.
 pub fn access(
     cluster: &Cluster,
     from: MachineId,
@@ -49,7 +49,7 @@ pub fn access(
             Decision::Refuse(_) => None,
         }
     };
-    // No entry has such a name: they begin with a letter or a digit.
+    // No entry can have this name: entries start with a letter or a digit.
     let any = allowed(Action::Exec(&[b"/".to_vec()]));
     let shell = allowed(Action::Shell);
     let machine = cluster.machine(&to);
@@ -57,7 +57,7 @@ pub fn access(
         .map(|machine| machine.commands())
         .unwrap_or_default();
     if let Some(Run::Forced { .. }) = any.as_ref().map(|grant| &grant.run) {
-        // The entry is the one whose list was the rule.
+        // The entry itself allows it if its list was the rule.
         let forced = all.iter().filter(|entry| entry.is_forced());
         let mut forced = forced.filter(|entry| {
             allowed(Action::Exec(&[entry.name().as_str().into()])).is_some_and(|grant| {

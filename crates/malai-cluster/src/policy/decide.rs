@@ -1,4 +1,4 @@
-//! The decision itself.
+//! Decides requests.
 
 use super::{Action, Decision, Grant, Refusal, Request, Rule, Run};
 use crate::accept::Accept;
@@ -11,8 +11,8 @@ use crate::name::UserName;
 use crate::sanitize::escape;
 use crate::shell_words::{quote_exactly, split_line};
 
-/// Decides a request by the rules of docs/cluster-toml.md and docs/ssh.md. What nothing allows is refused, and what
-/// the owner of the computer that is asked does not accept is refused too.
+/// Decides a request by the rules of docs/cluster-toml.md and docs/ssh.md. It is refused unless a rule allows it and
+/// the owner of the computer accepts it.
 pub fn decide(cluster: &Cluster, request: &Request<'_>, accept: Option<&Accept>) -> Decision {
     let narrowed = grant(cluster, request).and_then(|grant| match accept {
         Some(accept) => accept
@@ -54,7 +54,7 @@ fn grant(cluster: &Cluster, request: &Request<'_>) -> Result<Grant, Refusal> {
     }
 }
 
-/// What was asked for, as the line that `SSH_ORIGINAL_COMMAND` holds.
+/// The original request, as the value of `SSH_ORIGINAL_COMMAND`.
 fn original(action: Action<'_>) -> Result<Vec<u8>, Refusal> {
     let line = match action {
         Action::Shell => Vec::new(),
@@ -71,7 +71,7 @@ fn original(action: Action<'_>) -> Result<Vec<u8>, Refusal> {
     }
 }
 
-/// A member who asks a machine.
+/// A member and the machine that it asks.
 struct Asked<'c> {
     cluster: &'c Cluster,
     member: Member,
@@ -119,8 +119,7 @@ impl Asked<'_> {
         })
     }
 
-    /// The command entry that replaces whatever this member asks for. The check has seen to it that there is at
-    /// most one.
+    /// The command entry that replaces whatever this member asks for. The check ensures that there is at most one.
     fn forced_command(&self) -> Option<&Command> {
         let mut forced = self
             .machine
@@ -131,7 +130,7 @@ impl Asked<'_> {
             let groups = self.cluster.group_table();
             list.matching(self.member, groups).is_some()
         };
-        // The machine's own list is looked at once, however many commands have none.
+        // The machine's own list is evaluated only once, however many commands depend on it.
         let mut by_machine = None;
         forced.find(|command| match command.allow_from() {
             Some(list) => holds(list),
@@ -186,7 +185,7 @@ impl Asked<'_> {
         })
     }
 
-    /// Files: `allow_files`, by default as a shell, since who writes files as a user can be that user.
+    /// Files need `allow_files`, which defaults to `allow_shell`: writing files as a user amounts to being that user.
     fn files(&self) -> Result<Grant, Refusal> {
         let machine = self.machine;
         let lists = [
@@ -211,7 +210,7 @@ impl Asked<'_> {
         })
     }
 
-    /// The user to run as: the one asked for, if `username` names it, else the first that it names.
+    /// The user to run as: the one asked for, if `username` lists it, otherwise the first one listed.
     fn user_of(
         &self,
         names: &[UserName],
@@ -223,7 +222,7 @@ impl Asked<'_> {
         let found = names.iter().find(|name| name.as_str() == user);
         found.cloned().map(Some).ok_or_else(|| {
             let allowed = match names {
-                [] => "it is not set, so everything runs as the user of the daemon".to_owned(),
+                [] => "it is not set, so everything runs as the daemon's user".to_owned(),
                 names => {
                     let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
                     format!("it names {}", names.join(", "))

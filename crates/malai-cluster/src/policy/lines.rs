@@ -111,7 +111,7 @@ fn a_line_of_plain_words_is_their_argument_list_and_any_other_needs_a_shell() {
         (
             MANAGER,
             b"ls \0",
-            "refused: an argument has a NUL character in it",
+            "refused: an argument contains a NUL character",
         ),
     ] {
         assert_eq!(
@@ -200,7 +200,7 @@ fn a_caller_chooses_among_the_users_that_are_named() {
     let unset = line("allow_from = \"laptop\"", LAPTOP, b"id", Some("root"));
     assert_eq!(
         unset,
-        "refused: machine.web01.username does not allow you to run as user `root`; it is not set, so everything runs as the user of the daemon"
+        "refused: machine.web01.username does not allow you to run as user `root`; it is not set, so everything runs as the daemon's user"
     );
 }
 
@@ -269,7 +269,7 @@ fn two_forced_commands_for_one_caller_are_an_error() {
         if !sound {
             assert_eq!(
                 checked.diagnostics[0].message,
-                "`b` and `a` are both forced, and somebody is in the allow_from of both"
+                "`b` and `a` are both forced, and their allow_from lists share a member"
             );
         }
     }

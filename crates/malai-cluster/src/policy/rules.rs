@@ -395,5 +395,5 @@ fn a_name_that_is_a_group_too() {
     let checked = crate::check("cluster.toml", &text);
     assert!(checked.cluster.is_none());
     let message = &checked.diagnostics[0].message;
-    assert!(message.contains("is a machine too"), "{message}");
+    assert!(message.contains("is also a machine"), "{message}");
 }

@@ -183,13 +183,13 @@ fn one_row_per_refusal() {
         MANAGER,
         LAPTOP,
         "ls",
-        expect!["refused: machine.laptop.allow_from is not set, so nobody may do this"],
+        expect!["refused: machine.laptop.allow_from is not set, so no one may do this"],
     );
     exec(
         MANAGER,
         LAPTOP,
         "lonely",
-        expect!["refused: machine.laptop.allow_from is not set, so nobody may do this"],
+        expect!["refused: machine.laptop.allow_from is not set, so no one may do this"],
     );
     exec(
         MANAGER,
@@ -235,7 +235,7 @@ fn one_row_per_refusal() {
     shell(
         MANAGER,
         LAPTOP,
-        expect!["refused: machine.laptop.allow_from is not set, so nobody may do this"],
+        expect!["refused: machine.laptop.allow_from is not set, so no one may do this"],
     );
     shell(
         STRANGER,
@@ -249,7 +249,7 @@ fn one_row_per_refusal() {
     );
     shown(
         &ask(LAPTOP, WEB01, &[b"ls", b"a\0b"]),
-        expect!["refused: an argument has a NUL character in it"],
+        expect!["refused: an argument contains a NUL character"],
     );
 }
 

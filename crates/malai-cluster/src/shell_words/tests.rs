@@ -40,56 +40,56 @@ fn words(line: &str, expected: &[&str]) {
 fn lines_for_a_shell() {
     shell(
         "ls | head",
-        expect!["`|` outside quotes means something to a shell, and no shell is involved"],
+        expect!["`|` outside quotes is special to a shell, and no shell is involved"],
     );
     shell(
         "ls *",
-        expect!["`*` outside quotes means something to a shell, and no shell is involved"],
+        expect!["`*` outside quotes is special to a shell, and no shell is involved"],
     );
     shell(
         "cat ~/x",
-        expect!["`~` outside quotes means something to a shell, and no shell is involved"],
+        expect!["`~` outside quotes is special to a shell, and no shell is involved"],
     );
     shell(
         "a; b",
-        expect!["`;` outside quotes means something to a shell, and no shell is involved"],
+        expect!["`;` outside quotes is special to a shell, and no shell is involved"],
     );
     shell(
         "echo $HOME",
-        expect!["`$` outside quotes means something to a shell, and no shell is involved"],
+        expect!["`$` outside quotes is special to a shell, and no shell is involved"],
     );
     shell(
         "echo \"$HOME\"",
-        expect!["`$` between double quotes is for a shell to expand, and no shell is involved"],
+        expect!["`$` in double quotes is expanded by a shell, and no shell is involved"],
     );
     shell(
         "echo \"`id`\"",
-        expect!["``` between double quotes is for a shell to expand, and no shell is involved"],
+        expect!["``` in double quotes is expanded by a shell, and no shell is involved"],
     );
     shell(
         "# a comment",
-        expect!["`#` outside quotes means something to a shell, and no shell is involved"],
+        expect!["`#` outside quotes is special to a shell, and no shell is involved"],
     );
     shell(
         "a\nb",
-        expect!["it has more than one line, which only a shell would run"],
+        expect!["it has more than one line, which needs a shell"],
     );
     shell(
         "A=1 b",
         expect!["`A=1` at the start sets a variable in a shell, and no shell is involved"],
     );
-    shell("echo 'a", expect!["the quote `'` is never closed"]);
-    shell("echo \"a", expect![[r#"the quote `"` is never closed"#]]);
-    shell("echo a\\", expect!["it ends in a backslash"]);
+    shell("echo 'a", expect!["the quote `'` is not closed"]);
+    shell("echo \"a", expect![[r#"the quote `"` is not closed"#]]);
+    shell("echo a\\", expect!["it ends with a backslash"]);
     shell("   ", expect!["it has no words"]);
     shell(
         "echo \u{1b}[2J",
-        expect![[r#"`\x1b` outside quotes means something to a shell, and no shell is involved"#]],
+        expect![[r#"`\x1b` outside quotes is special to a shell, and no shell is involved"#]],
     );
-    shell("echo 'a\0b'", expect!["it has a NUL character"]);
+    shell("echo 'a\0b'", expect!["it contains a NUL character"]);
     shell(
         "echo é",
-        expect!["`é` outside quotes means something to a shell, and no shell is involved"],
+        expect!["`é` outside quotes is special to a shell, and no shell is involved"],
     );
 }
 

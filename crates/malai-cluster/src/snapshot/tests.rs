@@ -78,23 +78,23 @@ fn files_that_are_refused() {
     let (first, content) = file.split_once('\n').unwrap();
     refused(
         "",
-        expect!["its first line is torn or was changed, so there is no telling who signed it"],
+        expect!["its first line is damaged or was changed, so the signature cannot be checked"],
     );
     refused(
         &file[..100],
-        expect!["its first line is torn or was changed, so there is no telling who signed it"],
+        expect!["its first line is damaged or was changed, so the signature cannot be checked"],
     );
     refused(
         content,
-        expect!["its first line is torn or was changed, so there is no telling who signed it"],
+        expect!["its first line is damaged or was changed, so the signature cannot be checked"],
     );
     refused(
         first,
-        expect!["its first line is torn or was changed, so there is no telling who signed it"],
+        expect!["its first line is damaged or was changed, so the signature cannot be checked"],
     );
     refused(
         &file.replace("revision 7", "revision 07"),
-        expect!["its first line is torn or was changed, so there is no telling who signed it"],
+        expect!["its first line is damaged or was changed, so the signature cannot be checked"],
     );
     refused(
         &file.replace("revision 7", "revision 8"),
@@ -118,14 +118,14 @@ fn files_that_are_refused() {
     refused(
         &Snapshot::seal(&seed(3), 9, &other).to_file(),
         expect![
-            "it is the cluster tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g's, not ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0's"
+            "it belongs to cluster tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g, not ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0"
         ],
     );
     // The right key over another cluster's content.
     refused(
         &signed(7, &other.render()).to_file(),
         expect![
-            "it is the cluster tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g's, not ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0's"
+            "it belongs to cluster tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g, not ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0"
         ],
     );
     refused(

@@ -160,7 +160,7 @@ async fn replaced(
     loop {
         tokio::time::sleep(pause).await;
         // A large argument list on a slow path is not silence: a peer that answers a ping is there.
-        if !connection.ping(connection.patience(UNANSWERED)).await && !connection.is_closed() {
+        if !connection.ping(connection.ping_timeout(UNANSWERED)).await && !connection.is_closed() {
             match peers.find_restarted_peer(connection).await {
                 Some(next) if proves(connection, &next, sent) => return Ok(next),
                 Some(_) => return Err("the machine's daemon was restarted".into()),

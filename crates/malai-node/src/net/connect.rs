@@ -113,7 +113,7 @@ mod tests {
             }
         };
         tokio::select! {
-            dialled = connect(&client, target, ALPN) => drop(dialled.unwrap_err()),
+            dialed = connect(&client, target, ALPN) => drop(dialed.unwrap_err()),
             () = serve => {}
         }
         assert_eq!(accepted, 1);

@@ -1,4 +1,4 @@
-//! The ciphers of every connection, the quickest on this processor first.
+//! The cipher suites of all connections, the fastest on this processor first.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,19 +11,19 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     provider
         .cipher_suites
         .sort_by_key(|suite| place(suite.suite(), in_hardware));
-    // iroh seals the tokens by which an address proves itself with the first of these, and with a key of
-    // 32 bytes: with a cipher whose keys are shorter it panics, and takes the endpoint with it.
+    // iroh seals its address validation tokens with the first of these and a key of 32 bytes. With a cipher that has
+    // shorter keys it panics, and takes the endpoint down.
     provider.cipher_suites.splice(0..0, for_tokens());
     Arc::new(provider)
 });
 
-/// What endpoints encrypt with. All three ciphers of TLS 1.3 are strong enough; who dials chooses. AES
-/// with 128 bits is 9 % faster than with 256 where the processor has it; where it has not, ChaCha20 is faster by far.
+/// The cipher suites of endpoints. All three of TLS 1.3 are strong enough; the dialer chooses. AES-128 is 9 % faster
+/// than AES-256 on processors with AES instructions; on others, ChaCha20 is much faster.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     PROVIDER.clone()
 }
 
-/// A cipher with keys of 32 bytes that no QUIC connection is offered.
+/// A cipher suite with 32-byte keys that no QUIC connection is offered.
 fn for_tokens() -> Option<SupportedCipherSuite> {
     let Tls13CipherSuite {
         common,
@@ -36,7 +36,7 @@ fn for_tokens() -> Option<SupportedCipherSuite> {
         hash_provider,
         confidentiality_limit,
     } = *common;
-    // Made once a process: see `PROVIDER`.
+    // Made once per process: see `PROVIDER`.
     Some(SupportedCipherSuite::Tls13(Box::leak(Box::new(
         Tls13CipherSuite {
             common: CipherSuiteCommon {
@@ -57,12 +57,12 @@ fn place(suite: CipherSuite, aes_in_hardware: bool) -> u8 {
         CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => 0,
         CipherSuite::TLS13_AES_128_GCM_SHA256 => 1,
         CipherSuite::TLS13_AES_256_GCM_SHA384 => 2,
-        // Of older versions of TLS, which QUIC does not know.
+        // Cipher suites of older TLS versions, which QUIC does not use.
         _ => 3,
     }
 }
 
-/// Whether the processor does AES, and the multiplication of GCM, itself.
+/// Whether the processor has instructions for AES and for GCM's multiplication.
 fn has_aes() -> bool {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     return std::arch::is_x86_feature_detected!("aes")

@@ -1,4 +1,4 @@
-//! iroh endpoints: how malai binds them, and on which ports.
+//! iroh endpoints: how malai binds them, and to which ports.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::LazyLock;
@@ -13,37 +13,37 @@ use malai_wire::version::{ALPN, PROBE_ALPN};
 use crate::net::crypto;
 use crate::settings::Reach;
 
-/// A peer that is silent for this long is given up, and its sessions with it (product rule: an
-/// outage shorter than that does not break a session).
+/// After this time without a packet, a connection is lost, and its sessions with it. Shorter outages must not break a
+/// session.
 pub const GIVE_UP: Duration = Duration::from_secs(30);
 
-/// How often an idle connection shows that it lives, so that routers keep its path open.
+/// How often an idle connection sends a keep-alive, so that routers keep its path open.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// How long a path that nobody uses is kept beside another one: less than the 5 s after which iroh would show that
-/// it lives. Paths add up where a network comes and goes, all between the same two addresses. In an outage each
-/// side abandons them one after the other and keeps the last one; and if that is not the same one on both sides,
-/// neither hears the other when the network is back.
+/// How long an unused path is kept beside another one: less than the 5 s after which iroh would send a keep-alive on
+/// it. Otherwise paths add up on a flaky network, all between the same two addresses. In an outage each side
+/// abandons them one by one and keeps the last one; if the two sides keep different ones, neither hears the other
+/// when the network is back.
 const SPARE_PATH: Duration = Duration::from_secs(4);
 
-/// Streams that a peer may have open before it is known to be a member.
+/// How many streams a peer may open before it is known to be a member.
 pub const STREAMS_BEFORE_ADMISSION: u32 = 8;
 
-/// Bytes that a peer may have in flight on a connection without sessions: what it sends then is small,
-/// or is read at once.
+/// How many bytes a peer may have in flight on a connection without sessions. What it sends then is small or is read
+/// at once.
 pub const WINDOW: u32 = 1 << 18;
 
-/// Bytes that a stream may have in flight: 2 MiB are 170 Mbit/s at 100 ms. More kills the connection: of a
-/// window of 4 MiB that arrives out of order, the receiver keeps more pieces than it allows itself.
+/// How many bytes a stream may have in flight. 2 MiB are 170 Mbit/s at 100 ms. More would break the connection: if
+/// 4 MiB arrive out of order, the receiver exceeds its own limit of stored pieces.
 pub(crate) const STREAM_WINDOW: u32 = 1 << 21;
 
-/// Bytes that a connection keeps until the peer has acknowledged them: what both output streams of a session may have
-/// in flight.
+/// How many bytes a connection stores until the peer has acknowledged them: what both output streams of a session
+/// may have in flight.
 const SEND_WINDOW: u64 = 2 * STREAM_WINDOW as u64;
 
-/// Who looks up the names of iroh's public servers, for all identities: one memory of answers, and where the
-/// network is away one that asks in vain. It asks whom this computer asks. (iroh's own would go on to public
-/// name servers, hundreds of times a second while there is no network.)
+/// The DNS resolver for iroh's public servers, shared by all identities: one cache, and a single resolver that fails
+/// while the network is down. It uses the system's name servers. (iroh's own would also ask public name servers,
+/// hundreds of times per second while there is no network.)
 static NAMES: LazyLock<DnsResolver> = LazyLock::new(|| {
     DnsResolver::builder()
         .with_system_defaults()
@@ -51,16 +51,16 @@ static NAMES: LazyLock<DnsResolver> = LazyLock::new(|| {
         .build()
 });
 
-/// Where an identity's endpoint listens.
+/// Which port an endpoint binds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ports {
-    /// At the first free port of [`derived_ports`]: a daemon, which others want to find.
+    /// The first free port of [`derived_ports`]: for a daemon, which others have to find.
     Derived,
-    /// At any port: a command that connects by itself.
+    /// Any port: for a command that connects by itself.
     Any,
 }
 
-/// An endpoint could not be made.
+/// An endpoint could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot open UDP sockets for {id} ({reach} reach): {why}")]
 pub struct BindError {
@@ -69,8 +69,8 @@ pub struct BindError {
     why: String,
 }
 
-/// The four candidate UDP ports of an identity (PROTOCOL.md): 20000 + (the first 8 bytes,
-/// big endian, of BLAKE3 of the id52's ASCII and the byte i) mod 12768.
+/// The four candidate UDP ports of an identity (PROTOCOL.md): 20000 + (the first 8 bytes, big-endian, of BLAKE3 of
+/// the id52's ASCII and the byte i) mod 12768.
 pub fn derived_ports(id: &MachineId) -> [u16; 4] {
     std::array::from_fn(|i| {
         let mut hasher = blake3::Hasher::new();
@@ -82,7 +82,7 @@ pub fn derived_ports(id: &MachineId) -> [u16; 4] {
     })
 }
 
-/// Opens the endpoint of an identity.
+/// Binds the endpoint of an identity.
 ///
 /// # Errors
 ///
@@ -134,13 +134,13 @@ async fn bind_at(seed: &SecretSeed, reach: Reach, port: u16) -> Result<Endpoint,
     builder.bind().await.map_err(|error| format!("{error:#}"))
 }
 
-/// Whether this computer has IPv6 at all. Where it has, a port counts as free only when both
-/// families can have it, since the derived ports are one port for both.
+/// Whether this computer has IPv6. If so, a port is free only if it is free for both families, because the derived
+/// ports are the same for both.
 fn has_ipv6() -> bool {
     std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
-/// What every connection starts with: little, until the other side is known to be a member.
+/// The transport settings of every new connection: small limits until the peer is known to be a member.
 fn transport(reach: Reach) -> QuicTransportConfig {
     let transport = QuicTransportConfig::builder()
         .max_concurrent_bidi_streams(STREAMS_BEFORE_ADMISSION.into())
@@ -153,22 +153,22 @@ fn transport(reach: Reach) -> QuicTransportConfig {
         .datagram_receive_buffer_size(None);
     match reach {
         Reach::Loopback | Reach::Lan => transport.default_path_max_idle_timeout(SPARE_PATH),
-        // A path that is kept is one that needs no hole to be punched again; and the relay's outlives them all.
+        // A path that is kept needs no new hole punching; the relay's path outlives all others.
         Reach::Public => transport,
     }
     .build()
 }
 
-/// iroh's name for a machine's key.
+/// The iroh id of a machine's key.
 pub fn endpoint_id(id: &MachineId) -> iroh::EndpointId {
-    // A MachineId is a checked key of the same curve, so iroh reads it as well.
+    // A MachineId is a validated key of the same curve, so iroh accepts it.
     match iroh::EndpointId::from_bytes(id.as_bytes()) {
         Ok(id) => id,
         Err(error) => unreachable!("a checked key was refused: {error}"),
     }
 }
 
-/// malai's name for a key that a handshake has proved; `None` for a weak one.
+/// The machine id of a key that a handshake has proved; `None` for a weak key.
 pub fn machine_id(id: &iroh::EndpointId) -> Option<MachineId> {
     MachineId::from_bytes(id.as_bytes()).ok()
 }

@@ -1,35 +1,35 @@
-//! Frames on QUIC streams: whole ones, under a cap, within a time.
+//! Reads and writes whole frames on QUIC streams, with a size cap and a timeout.
 
 use std::time::Duration;
 
 use iroh::endpoint::{ReadExactError, RecvStream, SendStream};
 use malai_wire::frame::{self, FrameError, Tagged};
 
-/// How long a peer may take to send what opens a stream.
+/// How long a peer may take to send the message that opens a stream.
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A frame could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// What arrived is no frame of this stream.
+    /// What arrived is not a valid frame of this stream.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// The stream or its connection broke off.
-    #[error("the connection broke off: {0}")]
+    /// The stream or its connection was lost.
+    #[error("the connection was lost: {0}")]
     ConnectionLost(String),
-    /// The stream ended where a frame should follow.
-    #[error("the stream ended before its last word")]
+    /// The stream ended where a frame was expected.
+    #[error("the stream ended in the middle of a message")]
     Ended,
     /// The peer took too long.
     #[error("the peer did not answer within {} s", .0.as_secs())]
     Timeout(Duration),
 }
 
-/// Reads the next message, or `None` at a clean end of the stream.
+/// Reads the next message; `None` at a clean end of the stream.
 ///
 /// # Errors
 ///
-/// A broken stream, a frame over `cap` bytes, or one that does not decode.
+/// The stream was lost, a frame is larger than `cap` bytes, or it cannot be decoded.
 pub async fn read<T: Tagged>(recv: &mut RecvStream, cap: usize) -> Result<Option<T>, StreamError> {
     while let Some(read_header) = read_header(recv, cap).await? {
         if let Some(message) = body(recv, read_header).await? {
@@ -39,19 +39,19 @@ pub async fn read<T: Tagged>(recv: &mut RecvStream, cap: usize) -> Result<Option
     Ok(None)
 }
 
-/// A frame whose body is still to come.
+/// A frame whose body has not been read yet.
 #[derive(Debug, Clone, Copy)]
 pub struct FrameHeader {
     tag: u8,
-    /// The length of its body in bytes, under the cap of the stream.
+    /// The length of its body in bytes, checked against the cap of the stream.
     pub length: usize,
 }
 
-/// Reads the head of the next frame, or `None` at a clean end of the stream.
+/// Reads the header of the next frame; `None` at a clean end of the stream.
 ///
 /// # Errors
 ///
-/// A broken stream, or a frame over `cap` bytes.
+/// The stream was lost, or the frame is larger than `cap` bytes.
 pub async fn read_header(
     recv: &mut RecvStream,
     cap: usize,
@@ -69,11 +69,11 @@ pub async fn read_header(
     Ok(Some(FrameHeader { tag, length }))
 }
 
-/// Reads the rest of a frame; `None` if it is to be skipped.
+/// Reads the body of a frame; `None` if the frame is to be skipped.
 ///
 /// # Errors
 ///
-/// A broken stream, or a body that does not decode.
+/// The stream was lost, or the body cannot be decoded.
 pub async fn body<T: Tagged>(
     recv: &mut RecvStream,
     read_header: FrameHeader,
@@ -82,7 +82,7 @@ pub async fn body<T: Tagged>(
     Ok(T::decode(read_header.tag, &body)?)
 }
 
-/// Reads `length` bytes; memory grows with what arrives, not with what was announced.
+/// Reads `length` bytes. Memory grows with what arrives, not with the announced length.
 async fn read_body(recv: &mut RecvStream, length: usize) -> Result<Vec<u8>, StreamError> {
     let mut body = Vec::with_capacity(length.min(64 * 1024));
     while body.len() < length {
@@ -95,21 +95,21 @@ async fn read_body(recv: &mut RecvStream, length: usize) -> Result<Vec<u8>, Stre
     Ok(body)
 }
 
-/// Reads a message that has to come, within `patience`.
+/// Reads a message that must arrive within `timeout`.
 ///
 /// # Errors
 ///
-/// As [`read`], and when the stream ends or the time runs out.
+/// As [`read`], or the stream ends or the time runs out.
 pub async fn expect<T: Tagged>(
     recv: &mut RecvStream,
     cap: usize,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<T, StreamError> {
-    match tokio::time::timeout(patience, read(recv, cap)).await {
+    match tokio::time::timeout(timeout, read(recv, cap)).await {
         Ok(Ok(Some(message))) => Ok(message),
         Ok(Ok(None)) => Err(StreamError::Ended),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(StreamError::Timeout(patience)),
+        Err(_) => Err(StreamError::Timeout(timeout)),
     }
 }
 
@@ -117,12 +117,12 @@ pub async fn expect<T: Tagged>(
 ///
 /// # Errors
 ///
-/// A stream or connection that broke off.
+/// The stream or its connection was lost.
 pub async fn write<T: Tagged>(send: &mut SendStream, message: &T) -> Result<(), StreamError> {
     write_frame(send, message.to_frame().into()).await
 }
 
-/// Writes a message that is encoded already.
+/// Writes an encoded message.
 ///
 /// # Errors
 ///

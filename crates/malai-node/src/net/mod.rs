@@ -1,4 +1,4 @@
-//! Sockets and bytes, and how a public key becomes an address. Knows nothing of clusters.
+//! Sockets and bytes, and how to get from a public key to an address. Knows nothing of clusters.
 
 pub(crate) mod connect;
 pub(crate) mod crypto;

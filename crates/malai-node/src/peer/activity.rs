@@ -1,4 +1,4 @@
-//! Who uses a connection, when the peer was last heard on it, and what follows from that.
+//! Who uses a connection, when the peer was last heard on it, and whether to keep it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,26 +13,26 @@ use crate::net::endpoint::GIVE_UP;
 use crate::peer::windows::WindowShare;
 use crate::settings::limits::Limits;
 
-/// How long after its last use a connection counts as busy, and its peer is pinged.
+/// How long after its last use a connection counts as busy and its peer is pinged.
 const BUSY_WINDOW: Duration = Duration::from_secs(60);
 
-/// How long a connection beside another to the same peer stays open unused.
+/// How long a duplicate connection stays open unused.
 const DUPLICATE_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How much longer than QUIC itself the peer may be silent: so long a connection may take to work again after the
+/// How much longer than QUIC's timeout the peer may be silent: the time that a connection may need to recover when the
 /// network is back.
 const RECOVERY: Duration = Duration::from_secs(4);
 
-/// The uses of one connection. Its guards count.
+/// The uses of one connection, counted by guards.
 #[derive(Debug)]
 pub(crate) struct Activity {
     times: Mutex<Times>,
     sessions: watch::Sender<usize>,
-    /// Commands of the peer's, until it has been told of their end.
+    /// Commands of the peer whose end it has not been told yet.
     serving: watch::Sender<usize>,
-    /// Requests under way, of either side.
+    /// Running requests of either side.
     requests: AtomicUsize,
-    /// Streams that were finished and that the peer has not received to their end.
+    /// Finished streams that the peer has not completely received.
     undelivered: TaskTracker,
     had_sessions: AtomicBool,
 }
@@ -44,19 +44,19 @@ struct Times {
     used_locally: Instant,
 }
 
-/// What to do about a connection now.
+/// What to do with a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nothing.
+    /// Keep it.
     Keep,
-    /// Ask the peer whether it is there.
+    /// Ping the peer.
     Ping,
     /// Close the connection, for this reason.
     Close(Refusal),
 }
 
 impl Activity {
-    /// A connection that begins now.
+    /// The activity of a new connection.
     pub(crate) fn new(now: Instant) -> Arc<Self> {
         Arc::new(Self {
             times: Mutex::new(Times {
@@ -72,8 +72,8 @@ impl Activity {
         })
     }
 
-    /// What to do about the connection. `has_duplicate`: another connection leads to the same machine, and this
-    /// one is the one to close.
+    /// What to do with the connection. `has_duplicate`: another connection leads to the same machine, and this is the one
+    /// to close.
     pub(crate) fn verdict(&self, now: Instant, limits: &Limits, has_duplicate: bool) -> Verdict {
         let times = *self.times.lock();
         let idle = now.saturating_duration_since(times.used);
@@ -86,8 +86,8 @@ impl Activity {
                 return Verdict::Close(Refusal::new(RefusalCode::Idle, why));
             }
             if has_duplicate && idle > DUPLICATE_IDLE_TIMEOUT.min(most) {
-                // A peer that has just asked something over it asks again over the other: this code says that
-                // the request was not looked at.
+                // A peer that has just sent a request over it sends it again over the other one: this code tells it that the
+                // request was not looked at.
                 let why = "another connection leads to the same machine";
                 return Verdict::Close(Refusal::new(RefusalCode::Busy, why));
             }
@@ -99,13 +99,13 @@ impl Activity {
         }
     }
 
-    /// Whether the peer has been silent for so long that the connection is lost. QUIC's own timeout starts again
-    /// with whatever arrives, a close from an address that it does not know included.
+    /// Whether the peer has been silent for so long that the connection is lost. QUIC's own timeout restarts with any
+    /// packet, even a close from an unknown address.
     pub(crate) fn is_lost(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.times.lock().heard) > GIVE_UP + RECOVERY
     }
 
-    /// Something arrived from the peer.
+    /// Records that something arrived from the peer.
     pub(crate) fn heard_now(&self) {
         self.times.lock().heard = Instant::now();
     }
@@ -115,7 +115,7 @@ impl Activity {
         self.times.lock().heard
     }
 
-    /// The peer has made a request other than a ping.
+    /// Records a request of the peer other than a ping.
     pub(crate) fn used_by_peer(&self) {
         self.times.lock().used = Instant::now();
     }
@@ -125,12 +125,12 @@ impl Activity {
         (times.used, times.used_locally) = (now, now);
     }
 
-    /// How long neither side has used the connection; pings do not count.
+    /// How long neither side has used the connection. Pings do not count.
     pub(crate) fn idle_for(&self) -> Duration {
         self.times.lock().used.elapsed()
     }
 
-    /// Sessions that use the connection now.
+    /// The number of sessions that use the connection.
     pub(crate) fn sessions(&self) -> usize {
         *self.sessions.borrow()
     }
@@ -140,15 +140,14 @@ impl Activity {
         self.had_sessions.load(Ordering::Relaxed)
     }
 
-    /// Whether a request is under way, of either side, a session uses the connection, or a stream is still to be
-    /// delivered.
+    /// Whether a request of either side is running, a session uses the connection, or a stream is not yet delivered.
     pub(crate) fn is_occupied(&self) -> bool {
         self.requests.load(Ordering::Relaxed) > 0
             || self.sessions() > 0
             || !self.undelivered.is_empty()
     }
 
-    /// Counts a session, which keeps its share of the window.
+    /// Counts a session, which holds its share of the window.
     pub(crate) fn session(self: &Arc<Self>, share: Option<WindowShare>) -> InUse {
         self.sessions.send_modify(|sessions| *sessions += 1);
         self.had_sessions.store(true, Ordering::Relaxed);
@@ -156,24 +155,24 @@ impl Activity {
         InUse(self.clone(), share)
     }
 
-    /// Counts a request, of either side.
+    /// Counts a request of either side.
     pub(crate) fn request(self: &Arc<Self>) -> Occupied {
         self.requests.fetch_add(1, Ordering::Relaxed);
         Occupied(self.clone())
     }
 
-    /// Counts a command of the peer's.
+    /// Counts a command of the peer.
     pub(crate) fn serving(self: &Arc<Self>) -> Serving {
         self.serving.send_modify(|serving| *serving += 1);
         Serving(self.clone())
     }
 
-    /// Counts a stream that was finished until it is `received`, or never can be.
+    /// Counts a finished stream until the peer has received it or never can.
     pub(crate) fn deliver(&self, received: impl Future<Output = ()> + Send + 'static) {
         self.undelivered.spawn(received);
     }
 
-    /// Waits until the peer has received all streams that were finished, or never can.
+    /// Waits until the peer has received all finished streams or never can.
     pub(crate) async fn delivered(&self) {
         self.undelivered.close();
         self.undelivered.wait().await;
@@ -202,11 +201,11 @@ pub struct InUse(
     #[expect(dead_code, reason = "held")] Option<WindowShare>,
 );
 
-/// A request under way: the connection is not closed to make room for others.
+/// A running request. While it exists, the connection is not closed to make room for others.
 #[derive(Debug)]
 pub(crate) struct Occupied(Arc<Activity>);
 
-/// A command of the peer's that runs here, or whose end the peer has not been told yet.
+/// A command of the peer that runs here, or whose end it has not been told yet.
 #[derive(Debug)]
 pub(crate) struct Serving(Arc<Activity>);
 

@@ -1,4 +1,4 @@
-//! Finds a machine and dials it: every known address is tried, and only one that has proved itself is used.
+//! Finds a machine and dials it. It tries every known address and uses only one that is proven.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -20,19 +20,19 @@ use crate::net::discovery::{self, ProbeLog, VerifiedAddress};
 use crate::net::endpoint::{self, Ports, endpoint_id};
 use crate::settings::Reach;
 
-/// How long a machine is looked for and dialled in all.
+/// The maximum time to find and dial a machine.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a dial has at least, when it had to wait for another to the same machine to fail.
+/// The minimum time for a dial that had to wait for another dial to the same machine to fail.
 const MIN_DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a verified address may take to answer the real dial, at least.
+/// The minimum time for the real dial to a verified address.
 const VERIFIED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// And how many times as long as its verification took: a machine that is busy is slow both times.
+/// The maximum time for that dial, as a multiple of the time for the verification: a busy machine is slow both times.
 const VERIFIED_FACTOR: u32 = 10;
 
-/// A machine was not reached. Nothing was run.
+/// A machine could not be reached. Nothing was run.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
     "cannot reach {machine}: {what}\n  tried: {tried}\n  is its daemon running (`malai status` there), and is it in the same network reach?"
@@ -44,22 +44,22 @@ pub struct ReachError {
 }
 
 impl ReachError {
-    /// What happened, without what was tried.
+    /// What happened, without the addresses tried.
     pub(crate) fn what(&self) -> &str {
         &self.what
     }
 }
 
-/// A connection that was dialled.
+/// A dialed connection.
 #[derive(Debug)]
-pub(crate) struct Dialled {
+pub(crate) struct Dialed {
     /// The connection.
     pub connection: Connection,
-    /// The endpoint that was made for it alone, if one was.
+    /// The endpoint that was created for this connection only, if any.
     pub own_endpoint: Option<Endpoint>,
 }
 
-impl From<Connection> for Dialled {
+impl From<Connection> for Dialed {
     fn from(connection: Connection) -> Self {
         Self {
             connection,
@@ -68,10 +68,10 @@ impl From<Connection> for Dialled {
     }
 }
 
-/// The turn to dial a machine: one dial at a time. It holds when the last one began that failed, and why.
+/// The right to dial a machine, one dial at a time. It stores the start and the error of the last failed dial.
 pub(crate) type Turn = Arc<tokio::sync::Mutex<Option<(Instant, ReachError)>>>;
 
-/// Dials machines with one identity.
+/// Dials machines as one identity.
 #[derive(Debug)]
 pub(crate) struct Dialer {
     /// The cluster of the identity.
@@ -80,7 +80,7 @@ pub(crate) struct Dialer {
     pub endpoint: Endpoint,
     /// Its use of mDNS.
     pub mdns: Mdns,
-    /// Where members were last found.
+    /// The addresses where members were last found.
     pub addresses: AddressBook,
     turns: Mutex<HashMap<MachineId, Turn>>,
 }
@@ -97,38 +97,34 @@ impl Dialer {
         }
     }
 
-    /// How far this identity reaches.
+    /// The reach of this identity.
     pub(crate) fn reach(&self) -> Reach {
         self.cluster_state.node.reach
     }
 
-    /// The turn to dial a machine.
+    /// The right to dial a machine.
     pub(crate) fn turn(&self, peer: MachineId) -> Turn {
         self.turns.lock().entry(peer).or_default().clone()
     }
 
-    /// Forgets the turns that neither a dial nor a wait for one holds.
+    /// Forgets the turns that no dial holds or waits for.
     pub(crate) fn forget_turns(&self) {
         self.turns
             .lock()
             .retain(|_, turn| Arc::strong_count(turn) > 1);
     }
 
-    /// Finds and dials a machine that was `asked` for at this time; its turn has just come.
+    /// Finds and dials a machine that was `asked` for at this time. The caller holds the turn.
     ///
     /// # Errors
     ///
-    /// The machine was not reached; what was tried is said.
-    pub(crate) async fn dial(
-        &self,
-        peer: MachineId,
-        asked: Instant,
-    ) -> Result<Dialled, ReachError> {
+    /// The machine could not be reached; the error says what was tried.
+    pub(crate) async fn dial(&self, peer: MachineId, asked: Instant) -> Result<Dialed, ReachError> {
         let deadline = (asked + DIAL_TIMEOUT).max(Instant::now() + MIN_DIAL_TIMEOUT);
         let mut tried = ProbeLog::default();
-        let dialled = tokio::time::timeout_at(deadline.into(), self.race(peer, &mut tried)).await;
-        match dialled {
-            Ok(Ok(dialled)) => Ok(dialled),
+        let dialed = tokio::time::timeout_at(deadline.into(), self.race(peer, &mut tried)).await;
+        match dialed {
+            Ok(Ok(dialed)) => Ok(dialed),
             Ok(Err(what)) => Err(self.unreached(&peer, what, &tried)),
             Err(_) => {
                 let what = format!("no answer within {} s", asked.elapsed().as_secs());
@@ -137,19 +133,19 @@ impl Dialer {
         }
     }
 
-    /// Dials a machine at an address that is known to be its own.
+    /// Dials a machine at an address known to be its own.
     ///
     /// # Errors
     ///
-    /// Why it was not reached.
+    /// Why it could not be reached.
     pub(crate) async fn dial_at(
         &self,
         peer: &MachineId,
         address: SocketAddr,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Connection, String> {
-        let dialled = connect(&self.endpoint, target(peer, address), ALPN);
-        match tokio::time::timeout(patience, dialled).await {
+        let dialed = connect(&self.endpoint, target(peer, address), ALPN);
+        match tokio::time::timeout(timeout, dialed).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("no answer".to_owned()),
@@ -174,8 +170,8 @@ impl Dialer {
         }
     }
 
-    /// Looks for a verified address and dials it; under `public`, iroh's discovery runs beside it.
-    async fn race(&self, peer: MachineId, tried: &mut ProbeLog) -> Result<Dialled, String> {
+    /// Finds a verified address and dials it. With reach `public`, iroh's discovery runs in parallel.
+    async fn race(&self, peer: MachineId, tried: &mut ProbeLog) -> Result<Dialed, String> {
         let (hint, hints) = mpsc::channel(64);
         let direct = async {
             let (searching, proving) = (
@@ -214,7 +210,7 @@ impl Dialer {
                 connection = &mut public, if !public_done => {
                     public_done = true;
                     if let Some(connection) = connection {
-                        return Ok(Dialled::from(connection));
+                        return Ok(Dialed::from(connection));
                     }
                 }
                 else => return Err("nothing answers with its key at any known address".into()),
@@ -222,7 +218,7 @@ impl Dialer {
         }
     }
 
-    /// Offers hints until the search is over: what is known at once, then what mDNS finds.
+    /// Sends hints until the search is over: the known addresses at once, then what mDNS finds.
     async fn search(&self, peer: MachineId, hint: mpsc::Sender<SocketAddr>) {
         let pending = self
             .cluster_state
@@ -240,8 +236,8 @@ impl Dialer {
         hosts.sort();
         hosts.dedup();
         let moved = discovery::hints_at(&peer, &hosts);
-        // The likeliest first: where it was last, then where a daemon on this computer would be, then
-        // its other ports on the hosts where it was (something else may have taken the one it had).
+        // Most likely first: its last address, then where a daemon on this computer would be, then its other ports on its
+        // last hosts (another process may have taken its last port).
         for address in remembered
             .into_iter()
             .chain(pending)
@@ -259,20 +255,20 @@ impl Dialer {
         &self,
         peer: MachineId,
         VerifiedAddress { address, took }: VerifiedAddress,
-    ) -> Result<Dialled, String> {
+    ) -> Result<Dialed, String> {
         self.addresses.remember(peer, address);
-        let patience = VERIFIED_TIMEOUT.max(took * VERIFIED_FACTOR);
-        let own = match self.dial_at(&peer, address, patience).await {
-            Ok(connection) => return Ok(Dialled::from(connection)),
+        let timeout = VERIFIED_TIMEOUT.max(took * VERIFIED_FACTOR);
+        let own = match self.dial_at(&peer, address, timeout).await {
+            Ok(connection) => return Ok(Dialed::from(connection)),
             Err(why) => why,
         };
-        // The endpoint may hold a bad address of this peer for a minute; a new endpoint holds none.
-        tracing::debug!(machine = %peer.short(), %address, "a verified address did not answer the endpoint ({own}); dialling with a new one");
+        // The endpoint may keep a bad address of this peer for a minute; a new endpoint has none.
+        tracing::debug!(machine = %peer.short(), %address, "a verified address did not answer this endpoint ({own}); dialing from a new one");
         let endpoint = endpoint::bind(&self.cluster_state.seed, self.reach(), Ports::Any)
             .await
             .map_err(|error| error.to_string())?;
         match connect(&endpoint, target(&peer, address), ALPN).await {
-            Ok(connection) => Ok(Dialled {
+            Ok(connection) => Ok(Dialed {
                 connection,
                 own_endpoint: Some(endpoint),
             }),

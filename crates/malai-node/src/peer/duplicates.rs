@@ -1,4 +1,4 @@
-//! Which of several connections to one peer is closed.
+//! Decides which of several connections to a peer is closed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use malai_cluster::MachineId;
 
 use crate::peer::connection::PeerConnection;
 
-/// How lately the peer must have been heard over the connection that stays.
+/// How recently the peer must have been heard over the connection that stays.
 const HEARD_WINDOW: Duration = Duration::from_secs(5);
 
-/// Whose connection it is.
+/// The keys that decide.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keys {
     /// This side's.
@@ -21,14 +21,14 @@ pub(super) struct Keys {
     pub manager: MachineId,
 }
 
-/// What matters of a connection among those to the same run of a peer.
+/// What matters about one of the connections to the same run of a peer.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
-    is_dialled: bool,
+    is_dialed: bool,
     had_sessions: bool,
 }
 
-/// Whether `connection` is the one to close of those to its peer, which are in the order in which they were made.
+/// Whether `connection` is the one to close among those to its peer, which are in the order of their creation.
 pub(super) fn is_duplicate(
     connection: &Arc<PeerConnection>,
     connections: &[Arc<PeerConnection>],
@@ -43,7 +43,7 @@ pub(super) fn is_duplicate(
         return false;
     };
     let seen = |connection: &Arc<PeerConnection>| Seen {
-        is_dialled: connection.is_dialled(),
+        is_dialed: connection.is_dialed(),
         had_sessions: connection.activity().had_sessions(),
     };
     let mut others = connections.iter().enumerate().filter(|(at, other)| {
@@ -51,18 +51,18 @@ pub(super) fn is_duplicate(
             && other.is_usable()
             && other.is_admitted()
             && other.instance() == Some(run)
-            // One that has fallen silent may be dead, whatever it was used for.
+            // A silent connection may be dead, however it was used.
             && other.silent_for() < HEARD_WINDOW
     });
     others.any(|(at, other)| should_close(seen(connection), seen(other), at > slot, keys))
 }
 
-/// Two machines that look for each other at the same time find each other twice, and a slow one is
-/// dialled again. Only the dialer closes a connection, and never one that a session has used (a new
-/// one would cost the next session a handshake). Both sides agree on which stays: the one over which a
-/// machine asks the manager, which it would dial again, or else that of the lesser key; of one side's own,
-/// the later. While sessions run there are two, as they have one of their own: a side that has moved is
-/// found again by what it dials itself.
+/// Two machines that dial each other at the same time end up with two connections, and a slow connection is dialed
+/// again. Only the dialer closes a connection, and never one that a session has used (a new one would cost the next
+/// session a handshake). Both sides agree on which one stays: the one dialed by a machine to its manager, because it
+/// would dial again, or else the one dialed by the lesser key; among those of one side, the later one. While sessions
+/// run there are two, because sessions use their own: a side that changed its address is found again by what it
+/// dials itself.
 fn should_close(connection: Seen, other: Seen, is_later: bool, keys: Keys) -> bool {
     let Keys {
         local,
@@ -70,9 +70,9 @@ fn should_close(connection: Seen, other: Seen, is_later: bool, keys: Keys) -> bo
         manager,
     } = keys;
     let theirs_stays = local == manager || peer != manager && peer < local;
-    connection.is_dialled
+    connection.is_dialed
         && !connection.had_sessions
-        && if other.is_dialled {
+        && if other.is_dialed {
             other.had_sessions || is_later
         } else {
             theirs_stays
@@ -90,12 +90,12 @@ mod tests {
         let mut keys = [1, 2, 3].map(|n| SecretSeed::from_bytes([n; 32]).id());
         keys.sort();
         let [a, b, c] = keys;
-        let connection = |is_dialled, had_sessions| Seen {
-            is_dialled,
+        let connection = |is_dialed, had_sessions| Seen {
+            is_dialed,
             had_sessions,
         };
         let (own, theirs) = (connection(true, false), connection(false, false));
-        // Whichever side dialled: one closes its own, the other nothing.
+        // Whichever side dialed: one closes its own, the other nothing.
         for (manager, closes) in [(a, a), (b, b), (c, b)] {
             for (local, peer) in [(a, b), (b, a)] {
                 let keys = Keys {

@@ -1,30 +1,30 @@
-//! Which connections are closed to keep to a limit.
+//! Which connections to close to keep to a limit.
 
 use std::cmp::Reverse;
 use std::time::Duration;
 
-/// An open connection to a member, of those that a limit counts.
+/// An open connection to a member that counts toward a limit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate {
-    /// How long it was unused.
+    /// How long it has been unused.
     pub idle: Duration,
-    /// Whether a request is under way on it, or a session uses it.
+    /// Whether a request is running on it, or a session uses it.
     pub is_occupied: bool,
-    /// Whether it has just been opened: it is never closed to make room for itself.
+    /// Whether it was just opened. It is never closed to make room for itself.
     pub is_new: bool,
 }
 
-/// What keeps to the limit.
+/// What to close to keep to the limit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Eviction {
-    /// The connections to close, by their places in the list of candidates.
+    /// The connections to close, as indices into the list of candidates.
     pub close: Vec<usize>,
-    /// Whether that is enough. If not, the others are in use.
+    /// Whether that suffices. If not, the others are in use.
     pub is_enough: bool,
 }
 
-/// Over the limit, those that were unused for longest are closed. One that is in use is not, as it carries requests that
-/// may have been received and not answered.
+/// Over the limit, the connections unused for longest are closed. One in use is not, because it may carry requests
+/// that were received but not answered.
 pub(super) fn evict(candidates: &[Candidate], most: usize) -> Eviction {
     let too_many = candidates.len().saturating_sub(most);
     if too_many == 0 {

@@ -1,4 +1,4 @@
-//! Whether the peer is still there: it is asked while a connection is in use.
+//! Checks whether the peer is alive while a connection is in use.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use crate::net::discovery::probe::is_refused;
 use crate::peer::activity::Verdict;
 use crate::peer::connection::{PeerConnection, silence};
 
-/// How often a connection is looked at, and its peer pinged while it is in use.
+/// How often a connection is checked, and its peer pinged while it is in use.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// How long a computer may take to say that nothing listens at a port, at the least.
+/// The minimum time for a computer to report that nothing listens on a port.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(200);
 
 impl PeerConnection {
     /// How long the peer may take to answer a ping: `least`, or a few round trips on a slow path.
-    pub(crate) fn patience(&self, least: Duration) -> Duration {
+    pub(crate) fn ping_timeout(&self, least: Duration) -> Duration {
         least.max(4 * self.round_trip().unwrap_or_default())
     }
 
-    /// Asks whether the peer is there.
-    pub(crate) async fn ping(&self, patience: Duration) -> bool {
+    /// Pings the peer; returns whether it answered.
+    pub(crate) async fn ping(&self, timeout: Duration) -> bool {
         let ask = async {
             let _occupied = self.occupied();
             let (mut send, mut recv) = self.open(RequestKind::Ping).await.ok()?;
@@ -32,7 +32,7 @@ impl PeerConnection {
             send.finish().ok()?;
             recv.read_exact(&mut [0]).await.ok()
         };
-        let there = matches!(tokio::time::timeout(patience, ask).await, Ok(Some(())));
+        let there = matches!(tokio::time::timeout(timeout, ask).await, Ok(Some(())));
         if there {
             self.heard_now();
             self.cluster_state.heard_again(&self.peer);
@@ -40,22 +40,22 @@ impl PeerConnection {
         there
     }
 
-    /// The peer's address, if its computer says that nothing listens there. It is asked twice: an endpoint that moves
-    /// to another network opens its socket again.
+    /// The peer's address, if its computer reports that nothing listens there. It is checked twice, because an endpoint
+    /// that moves to another network reopens its socket.
     async fn closed_port(&self) -> Option<SocketAddr> {
         let address = self.address()?;
         for pause in [Duration::ZERO, HEARTBEAT] {
             tokio::time::sleep(pause).await;
-            if !is_refused(address, self.patience(REFUSAL_TIMEOUT)).await {
+            if !is_refused(address, self.ping_timeout(REFUSAL_TIMEOUT)).await {
                 return None;
             }
         }
         Some(address)
     }
 
-    /// Watches a connection that this side uses: pings the peer every second while it is in use, and closes it when
-    /// it has been idle for long, or for a second where it `is_duplicate`. `silent` is called while the peer does not
-    /// answer. At most one watcher runs for a connection; a second call returns at once.
+    /// Watches a connection that this side uses. It pings the peer every second while the connection is in use, and
+    /// closes the connection when it has been idle for long, or for a second if it `is_duplicate`. `silent` is called
+    /// while the peer does not answer. Each connection has at most one watcher; a second call returns at once.
     pub(crate) async fn watch<F: Future<Output = ()>>(
         self: Arc<Self>,
         is_duplicate: impl Fn(&Arc<PeerConnection>) -> bool,
@@ -88,11 +88,11 @@ impl PeerConnection {
                         && self.silent_for() > HEARTBEAT
                     {
                         let why = format!(
-                            "the machine's daemon has ended: nothing listens at {address} any more"
+                            "the machine's daemon has ended: nothing listens on {address} any more"
                         );
                         return self.close(&Refusal::new(RefusalCode::Done, why));
                     }
-                    // It may dial, which is much to keep room for beside every connection.
+                    // It may dial. The future is boxed because it is large, and rarely needed.
                     Box::pin(silent(self.clone())).await;
                 }
             }

@@ -1,4 +1,4 @@
-//! How far a connection has come: from nothing known of the peer to its end.
+//! The phases of a connection, from the first packet to its end.
 
 use std::time::{Duration, Instant};
 
@@ -9,15 +9,15 @@ use crate::os::clock::BoundedInstant;
 /// The peer's hello, and when it arrived.
 #[derive(Debug, Clone)]
 pub(crate) struct RemoteHello {
-    /// What it says.
+    /// The hello itself.
     pub hello: Hello,
     /// When it arrived.
     pub at: BoundedInstant,
 }
 
 impl RemoteHello {
-    /// Whether this is the hello of a run of the peer that began after the run that said `earlier` was last
-    /// `heard`: then a connection to that one leads nowhere any more.
+    /// Whether this hello belongs to a run of the peer that started after the run of `earlier` was last `heard`. If so,
+    /// connections to that earlier run are dead.
     pub(crate) fn supersedes(&self, earlier: &Self, heard: Instant, now: Instant) -> bool {
         let (new, old) = (&self.hello, &earlier.hello);
         new.serves
@@ -29,31 +29,31 @@ impl RemoteHello {
     }
 }
 
-/// The phase of a connection. A transition says whether it was one; an impossible one changes nothing.
+/// The phase of a connection. A transition returns whether it happened; an impossible one changes nothing.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Phase {
-    /// The peer has said nothing yet.
+    /// The peer's hello has not arrived.
     #[default]
     Connected,
-    /// The peer has said hello, and whether it is a member is not decided.
+    /// The peer's hello has arrived; whether the peer is a member is not decided.
     Greeted(RemoteHello),
-    /// The peer is not a member. It is about to be told, unless a configuration arrives that makes it one.
+    /// The peer is not a member. It will be told, unless a configuration arrives that makes it one.
     Rejected(RemoteHello),
     /// The peer is a member.
     Admitted(RemoteHello),
-    /// The peer is not a member any more, and is being told of the end of its commands.
+    /// The peer is no longer a member, and is being told of the end of its commands.
     Draining(Option<RemoteHello>),
     /// This side has closed the connection.
     Closed {
-        /// The peer's hello, if there was one.
+        /// The peer's hello, if it arrived.
         hello: Option<RemoteHello>,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
 impl Phase {
-    /// The peer says hello. Only the first counts.
+    /// The peer's hello has arrived. Only the first counts.
     pub(crate) fn greet(&mut self, hello: RemoteHello) -> bool {
         let Self::Connected = self else {
             return false;
@@ -62,7 +62,7 @@ impl Phase {
         true
     }
 
-    /// The peer turns out not to be a member.
+    /// The peer is not a member.
     pub(crate) fn reject(&mut self) -> bool {
         let Self::Greeted(hello) = self else {
             return false;
@@ -71,7 +71,7 @@ impl Phase {
         true
     }
 
-    /// The peer turns out to be a member, be it at second sight.
+    /// The peer is a member, possibly after it was rejected first.
     pub(crate) fn admit(&mut self) -> bool {
         let (Self::Greeted(hello) | Self::Rejected(hello)) = self else {
             return false;
@@ -80,7 +80,7 @@ impl Phase {
         true
     }
 
-    /// The peer has stopped being a member.
+    /// The peer is no longer a member.
     pub(crate) fn drain(&mut self) -> bool {
         if let Self::Draining(_) | Self::Closed { .. } = self {
             return false;
@@ -115,7 +115,7 @@ impl Phase {
         matches!(self, Self::Admitted(_))
     }
 
-    /// Whether requests may be sent: this side has not turned the peer away, and as far as is known the peer serves.
+    /// Whether requests may be sent: this side has not rejected the peer, and the peer serves as far as is known.
     pub(crate) fn is_usable(&self) -> bool {
         match self {
             Self::Connected => true,
@@ -124,7 +124,7 @@ impl Phase {
         }
     }
 
-    /// Why this side has closed the connection, if it has.
+    /// Why this side closed the connection, if it did.
     pub(crate) fn close_reason(&self) -> Option<&str> {
         match self {
             Self::Closed { reason, .. } => Some(reason),
@@ -263,7 +263,7 @@ mod tests {
         assert!(!hello(1, since, true).supersedes(&old, heard, now));
         // A command without a daemon runs beside everything.
         assert!(!hello(2, since, false).supersedes(&old, heard, now));
-        let only_dialled = hello(1, Duration::ZERO, false);
-        assert!(!hello(2, since, true).supersedes(&only_dialled, heard, now));
+        let only_dialed = hello(1, Duration::ZERO, false);
+        assert!(!hello(2, since, true).supersedes(&only_dialed, heard, now));
     }
 }

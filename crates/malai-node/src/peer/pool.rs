@@ -1,4 +1,4 @@
-//! Connections to peers: dialled once at a time, kept, and replaced when the peer's daemon was restarted.
+//! Connections to peers: one dial at a time, kept for reuse, and replaced when the peer's daemon was restarted.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,17 +15,17 @@ use tracing::Instrument;
 
 use crate::cluster::state::ClusterState;
 use crate::peer::connection::{LIVENESS_WINDOW, PeerConnection, silence};
-use crate::peer::dialer::{Dialer, Dialled, ReachError};
+use crate::peer::dialer::{Dialed, Dialer, ReachError};
 use crate::peer::duplicates::{self, Keys};
 use crate::peer::eviction::{self, Candidate};
 use crate::settings::limits::busy;
 
-/// How long a peer that has been silent may take to answer a ping.
+/// How long a silent peer may take to answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// What handles a connection: the pool knows that there is something, not what.
+/// Handles connections. The pool only knows this trait, not the server behind it.
 pub(crate) trait ConnectionHandler: fmt::Debug + Send + Sync + 'static {
-    /// Handles a connection from its beginning until it has ended and nothing is done for it any more.
+    /// Handles a connection from its start until it has ended and nothing runs for it any more.
     fn handle(self: Arc<Self>, connection: Arc<PeerConnection>) -> ConnectionTask;
 }
 
@@ -42,7 +42,7 @@ pub struct PeerPool {
 }
 
 impl PeerPool {
-    /// No connections yet. `handler` gets each of them, whichever side dials; `tasks` owns what runs for them.
+    /// An empty pool. `handler` handles every connection, whichever side dials; `tasks` owns the tasks for them.
     pub(crate) fn new(
         dialer: Dialer,
         handler: Arc<dyn ConnectionHandler>,
@@ -71,21 +71,17 @@ impl PeerPool {
         &self.dialer
     }
 
-    /// Announces this identity in the local network, as long as the endpoint is open.
+    /// Announces this identity in the local network while the endpoint is open.
     pub(crate) async fn announce(&self) {
         self.dialer.mdns.announce(self.endpoint().clone()).await;
     }
 
-    /// Adds a connection, whichever side dialled.
-    pub(crate) fn adopt(
-        self: &Arc<Self>,
-        dialled: Dialled,
-        peer: MachineId,
-    ) -> Arc<PeerConnection> {
-        let Dialled {
+    /// Adds a connection, whichever side dialed.
+    pub(crate) fn adopt(self: &Arc<Self>, dialed: Dialed, peer: MachineId) -> Arc<PeerConnection> {
+        let Dialed {
             connection,
             own_endpoint,
-        } = dialled;
+        } = dialed;
         let cluster_state = self.cluster_state().clone();
         let connection = PeerConnection::new(cluster_state, connection, peer, own_endpoint);
         self.connections
@@ -113,8 +109,8 @@ impl PeerPool {
         connection
     }
 
-    /// Keeps to the limits of connections: over the limit, the one that was unused for longest is closed. Where all
-    /// are in use, the new one is, unless this side needs it itself.
+    /// Enforces the limits of connections. Over the limit, the connection unused for longest is closed. If all are in use,
+    /// the new one is closed, unless this side needs it itself.
     ///
     /// A connection that is closed for this carries no request that was received and not answered.
     fn evict_idle(&self, new: &Arc<PeerConnection>) {
@@ -142,15 +138,15 @@ impl PeerPool {
             for place in eviction.close {
                 open[place].close(&busy(name, most));
             }
-            if !eviction.is_enough && !new.is_dialled() {
+            if !eviction.is_enough && !new.is_dialed() {
                 new.close(&self.cluster_state().node.limiter.refused(name, most));
                 return;
             }
         }
     }
 
-    /// What is learned from a member's hello: a member that serves is likely to be found again where it dialled
-    /// from, and connections to an earlier run of it lead nowhere any more.
+    /// Learns from a member's hello. A member that serves can probably be reached again at the address that it dialed
+    /// from, and connections to an earlier run of it are dead.
     fn on_admitted(&self, connection: &Arc<PeerConnection>) {
         let Some(greeted) = connection.hello().filter(|greeted| greeted.hello.serves) else {
             return;
@@ -172,7 +168,7 @@ impl PeerPool {
         }
     }
 
-    /// Notes an end that says something of the peer: it has fallen silent, or refuses this machine.
+    /// Records an end that says something about the peer: it has fallen silent, or it refuses this machine.
     fn record_end(&self, connection: &Arc<PeerConnection>) {
         if let Some(refusal) = connection.refused() {
             self.cluster_state()
@@ -193,8 +189,7 @@ impl PeerPool {
         }
     }
 
-    /// The connection that would be used for a peer now, if there is one: the latest, preferably one that this side
-    /// has dialled.
+    /// The connection to use for a peer now, if there is one: the latest, preferably one that this side dialed.
     pub fn current(&self, peer: &MachineId) -> Option<Arc<PeerConnection>> {
         let connections = self.connections.lock();
         let usable = || {
@@ -202,7 +197,7 @@ impl PeerPool {
             of_peer.rev().filter(|connection| connection.is_usable())
         };
         usable()
-            .find(|connection| connection.is_dialled())
+            .find(|connection| connection.is_dialed())
             .or_else(|| usable().next())
             .cloned()
     }
@@ -217,24 +212,24 @@ impl PeerPool {
             .collect()
     }
 
-    /// A connection that is known to work: one on which the peer was heard just now, or answers a ping, or a new one.
+    /// A working connection: one on which the peer was heard just now or answers a ping, or a new one.
     ///
     /// # Errors
     ///
-    /// The machine was not reached; what was tried is said.
+    /// The machine could not be reached; the error says what was tried.
     pub async fn connection(
         self: &Arc<Self>,
         peer: MachineId,
     ) -> Result<Arc<PeerConnection>, ReachError> {
         if let Some(connection) = self.current(&peer) {
             if connection.silent_for() < LIVENESS_WINDOW
-                || connection.ping(connection.patience(PING_TIMEOUT)).await
+                || connection.ping(connection.ping_timeout(PING_TIMEOUT)).await
             {
                 self.watch(&connection);
                 return Ok(connection);
             }
-            // While the old connection is open, a peer that came back on another port cannot be
-            // dialled. Live sessions keep theirs: the outage may be short.
+            // While the old connection is open, a peer that came back on another port cannot be dialed. Running sessions
+            // keep theirs: the outage may be short.
             if connection.sessions() == 0 {
                 connection.close(&Refusal::new(RefusalCode::Idle, "no answer"));
             }
@@ -242,8 +237,8 @@ impl PeerPool {
         self.dial_new(peer).await
     }
 
-    /// A connection for a command: one that this side has dialled, so the command survives a new address of this
-    /// computer. Where the peer has dialled, its address is known.
+    /// A connection for a command: one that this side dialed, so that the command survives a new address of this
+    /// computer. If the peer dialed, its address is known.
     ///
     /// # Errors
     ///
@@ -253,7 +248,7 @@ impl PeerPool {
         peer: MachineId,
     ) -> Result<Arc<PeerConnection>, ReachError> {
         let connection = self.connection(peer).await?;
-        if connection.is_dialled() {
+        if connection.is_dialed() {
             return Ok(connection);
         }
         let Some(address) = connection.address() else {
@@ -262,13 +257,13 @@ impl PeerPool {
         let turn = self.dialer.turn(peer);
         let _one_at_a_time = turn.lock().await;
         let own = self.current(&peer);
-        if let Some(own) = own.filter(|connection| connection.is_dialled()) {
+        if let Some(own) = own.filter(|connection| connection.is_dialed()) {
             return Ok(own);
         }
-        let patience = connection.patience(PING_TIMEOUT);
-        match self.dialer.dial_at(&peer, address, patience).await {
-            Ok(dialled) => {
-                let own = self.adopt(dialled.into(), peer);
+        let timeout = connection.ping_timeout(PING_TIMEOUT);
+        match self.dialer.dial_at(&peer, address, timeout).await {
+            Ok(dialed) => {
+                let own = self.adopt(dialed.into(), peer);
                 self.watch(&own);
                 Ok(own)
             }
@@ -276,8 +271,8 @@ impl PeerPool {
         }
     }
 
-    /// A new connection, whatever there is. One that is dialled for another caller at the same time is shared, and
-    /// so is the failure of a dial that began after this call.
+    /// A new connection, even if there is one already. A dial in progress for another caller is shared, and so is the
+    /// failure of a dial that started after this call.
     ///
     /// # Errors
     ///
@@ -305,9 +300,9 @@ impl PeerPool {
         let name = self.cluster_state().name_of(&peer);
         let name = name.unwrap_or_else(|| peer.short());
         tracing::debug!(%cluster, machine = name, "dialing");
-        let dialled = self.dialer.dial(peer, asked).await;
-        let result = dialled.map(|dialled| {
-            let connection = self.adopt(dialled, peer);
+        let dialed = self.dialer.dial(peer, asked).await;
+        let result = dialed.map(|dialed| {
+            let connection = self.adopt(dialed, peer);
             self.watch(&connection);
             connection
         });
@@ -345,7 +340,7 @@ impl PeerPool {
                 let peers = peers.upgrade();
                 async move {
                     let Some(peers) = peers else { return };
-                    // A new run of the peer is the end of everything that ran under the old one.
+                    // A new run of the peer ends everything that ran under the old one.
                     if peers.find_restarted_peer(&connection).await.is_some() {
                         connection.close(&restarted());
                     }
@@ -365,7 +360,7 @@ impl PeerPool {
         of_peer.is_some_and(|of_peer| duplicates::is_duplicate(connection, of_peer, keys))
     }
 
-    /// Looks for the peer beside a silent connection: a connection to another run of it, if there is one.
+    /// Looks for a restarted peer while a connection is silent: a connection to another run of it, if there is one.
     pub(crate) async fn find_restarted_peer(
         self: &Arc<Self>,
         connection: &Arc<PeerConnection>,
@@ -376,7 +371,7 @@ impl PeerPool {
         let next = match beside {
             Some(next)
                 if next.silent_for() < LIVENESS_WINDOW
-                    || next.ping(next.patience(PING_TIMEOUT)).await =>
+                    || next.ping(next.ping_timeout(PING_TIMEOUT)).await =>
             {
                 next
             }

@@ -1,4 +1,4 @@
-//! Raw streams find their session: each begins with its kind and its session's id.
+//! Delivers raw streams to their sessions: each stream starts with its kind and its session's id.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::peer::windows::Windows;
 
-/// A raw stream that has arrived. What is read of it makes room for more.
+/// A raw stream that has arrived. Reading from it makes room for more.
 #[derive(Debug)]
 pub struct RawStream {
     stream: RecvStream,
@@ -21,16 +21,16 @@ pub struct RawStream {
 }
 
 impl RawStream {
-    /// A stream behind its head.
+    /// A stream whose head has been read.
     pub(crate) fn new(stream: RecvStream, windows: Arc<Windows>) -> Self {
         Self { stream, windows }
     }
 
-    /// Reads what has arrived, as far as the buffer has room; nothing at the end of the stream.
+    /// Appends what has arrived, as far as the buffer has room; appends nothing at the end of the stream.
     ///
     /// # Errors
     ///
-    /// The stream or its connection broke off.
+    /// The stream or its connection was lost.
     pub(crate) async fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
         let count = self.stream.read_buf(buffer).await?;
         self.windows.read(count as u64);
@@ -38,28 +38,28 @@ impl RawStream {
     }
 }
 
-/// The raw streams of one direction of a connection, by session. Dropping a stream refuses it.
+/// The raw streams of one direction of a connection, by session. Dropping a stream rejects it.
 ///
-/// A session has started on the side that receives its streams before the other side sends any: a stream for another
-/// session was not asked for, and nothing is kept of it.
+/// The receiver of a session's streams has started the session before the other side sends any. A stream for another
+/// session was not requested, so nothing of it is kept.
 #[derive(Debug)]
 pub(crate) struct StreamRouter<S = RawStream>(Arc<Mutex<Inner<S>>>);
 
 #[derive(Debug)]
 struct Inner<S> {
     sessions: HashMap<u64, HashMap<StreamKind, Slot<S>>>,
-    /// The connection has ended: nothing arrives any more.
+    /// The connection has ended, so nothing more will arrive.
     is_closed: bool,
 }
 
-/// A session's stream of one kind. There is one of each.
+/// A session's stream of one kind. There is one per kind.
 #[derive(Debug)]
 enum Slot<S> {
-    /// It has arrived, and the session has not asked for it yet.
+    /// It has arrived, but the session has not requested it yet.
     Arrived(S),
     /// The session waits for it.
     Expected(oneshot::Sender<S>),
-    /// The session has it.
+    /// The session has received it.
     Delivered,
 }
 
@@ -72,8 +72,8 @@ impl<S> Default for StreamRouter<S> {
     }
 }
 
-/// The streams of one session, as long as it lives. Those that it did not ask for are refused when this
-/// is dropped, and so are those that arrive later.
+/// The streams of one session, while it lives. Streams that it did not request are rejected when this is dropped, and so
+/// are those that arrive later.
 #[derive(Debug)]
 pub(crate) struct SessionStreams<S = RawStream> {
     router: StreamRouter<S>,
@@ -81,7 +81,7 @@ pub(crate) struct SessionStreams<S = RawStream> {
 }
 
 impl<S> StreamRouter<S> {
-    /// Starts a session: its streams are kept until it asks for them.
+    /// Starts a session: its streams are kept until it requests them.
     pub(crate) fn start(&self, session: u64) -> SessionStreams<S> {
         let mut inner = self.0.lock();
         inner.sessions.insert(session, HashMap::new());
@@ -91,7 +91,7 @@ impl<S> StreamRouter<S> {
         }
     }
 
-    /// The connection has ended: who waits for a stream that has not arrived waits no longer.
+    /// The connection has ended: stops all waiting for streams that have not arrived.
     pub(crate) fn close(&self) {
         let mut inner = self.0.lock();
         inner.is_closed = true;
@@ -100,7 +100,7 @@ impl<S> StreamRouter<S> {
         }
     }
 
-    /// Hands an arrived stream to its session, or refuses it.
+    /// Delivers a stream to its session, or rejects it.
     pub(crate) fn deliver(&self, kind: StreamKind, session: u64, stream: S) {
         let mut inner = self.0.lock();
         let Some(slots) = inner.sessions.get_mut(&session) else {
@@ -112,7 +112,7 @@ impl<S> StreamRouter<S> {
                 if let Slot::Expected(_) = slot.get()
                     && let Slot::Expected(waiting) = slot.insert(Slot::Delivered)
                 {
-                    // A session that no longer waits refuses it by having dropped the receiver.
+                    // A session that no longer waits has dropped the receiver, which rejects the stream.
                     let _ = waiting.send(stream);
                 }
             }
@@ -126,8 +126,8 @@ impl<S> SessionStreams<S> {
         self.session
     }
 
-    /// The session's stream of a kind, when it has arrived. Dropping the receiver refuses it. Each kind
-    /// can be asked for once; a second receiver gets nothing.
+    /// The session's stream of a kind, once it has arrived. Dropping the receiver rejects the stream. Each kind can be
+    /// requested once; a second receiver gets nothing.
     pub(crate) fn expect(&self, kind: StreamKind) -> oneshot::Receiver<S> {
         let (sender, receiver) = oneshot::channel();
         let mut inner = self.router.0.lock();

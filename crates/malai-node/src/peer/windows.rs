@@ -1,4 +1,4 @@
-//! How much a peer may have on its way on a connection, sent and not read yet: what its sessions need now.
+//! How much a peer may have in flight on a connection, sent but not yet read: what its sessions need at present.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::net::endpoint::{STREAM_WINDOW, WINDOW};
 use crate::node::limits::{CountGuard, Limiter};
 
-/// A grown window is announced in steps of this size at the least: each is a frame to the peer.
+/// A grown window is announced in steps of at least this size, because each is a frame to the peer.
 const STEP: u64 = 64 * 1024;
 
 /// The receive window of one connection.
@@ -25,16 +25,16 @@ pub(crate) struct Windows {
 #[derive(Debug)]
 struct State {
     window: ReceiveWindow,
-    /// What sessions of this side need.
+    /// What the sessions of this side need.
     outbound: u64,
-    /// What sessions of the peer's need.
+    /// What the sessions of the peer need.
     inbound: u64,
-    /// What is reserved for the peer's sessions, a stream's window each. It is kept until what the peer was granted
-    /// has been used up.
+    /// What is reserved for the peer's sessions, one stream window each. It is kept until the peer has used up what it was
+    /// granted.
     reserved: Vec<CountGuard<MachineId>>,
 }
 
-/// A session's share of the window, until dropped.
+/// A session's share of the window. Dropping it returns the share.
 #[derive(Debug)]
 pub(crate) struct WindowShare {
     windows: Arc<Windows>,
@@ -43,7 +43,7 @@ pub(crate) struct WindowShare {
 }
 
 impl Windows {
-    /// The windows of a connection that has no sessions.
+    /// The window of a connection without sessions.
     pub(crate) fn new(connection: Connection, peer: MachineId, limiter: Arc<Limiter>) -> Arc<Self> {
         Arc::new(Self {
             connection,
@@ -58,18 +58,18 @@ impl Windows {
         })
     }
 
-    /// The share of a session that this side opens: both its output streams', so that one that is not read does not
-    /// hold up another.
+    /// The share of a session that this side opens: enough for both its output streams, so that one that is not read does
+    /// not hold up the other.
     pub(crate) fn outbound(self: &Arc<Self>) -> WindowShare {
         let mut state = self.state.lock();
         self.share(&mut state, 2 * u64::from(STREAM_WINDOW), 0)
     }
 
-    /// The share of a session of the peer's: its input's, if it has one.
+    /// The share of a session of the peer: enough for its input, if it has one.
     ///
     /// # Errors
     ///
-    /// The limit of what members may have on their way here is reached.
+    /// The limit of data in flight from members is reached.
     pub(crate) fn inbound(self: &Arc<Self>, has_input: bool) -> Result<WindowShare, Refusal> {
         let mut state = self.state.lock();
         if !has_input {
@@ -94,7 +94,7 @@ impl Windows {
         }
     }
 
-    /// So many bytes of a raw stream have been read.
+    /// Records that this many bytes of a raw stream were read.
     pub(crate) fn read(&self, bytes: u64) {
         let mut state = self.state.lock();
         if !state.window.is_settled() {
@@ -108,7 +108,7 @@ impl Windows {
             let window = u32::try_from(window).unwrap_or(u32::MAX);
             self.connection.set_receive_window(window.into());
         }
-        // What was granted cannot be taken back, so it stays reserved until the peer has used it.
+        // A grant cannot be taken back, so it stays reserved until the peer has used it.
         let granted = state.window.allowance - u64::from(WINDOW);
         let needed = granted.saturating_sub(state.outbound).max(state.inbound);
         while state.reserved_bytes() >= needed + u64::from(STREAM_WINDOW) {
@@ -132,14 +132,14 @@ impl Drop for WindowShare {
     }
 }
 
-/// What QUIC has granted. A window that is made smaller takes nothing back: the peer's next bytes, as they are read,
-/// do not earn it new ones until the difference is paid. One that is made larger again before that would be granted
-/// twice, so it grows as the difference is paid.
+/// What QUIC has granted. A smaller window takes nothing back; instead, bytes read do not earn the peer new credit until
+/// the difference is paid. A window that grows again before that must not grant the same credit twice, so it grows as
+/// the difference is paid.
 #[derive(Debug)]
 struct ReceiveWindow {
-    /// The window as QUIC has it.
+    /// The window that QUIC has.
     window: u64,
-    /// The most that the peer may have unread now. Above the window by what is still to be paid.
+    /// The most that the peer may have unread now. Above the window by what is not paid yet.
     allowance: u64,
     target: u64,
 }
@@ -153,12 +153,12 @@ impl ReceiveWindow {
         }
     }
 
-    /// Whether the window is what it should be, and nothing is to be paid.
+    /// Whether the window has its target size and nothing remains to be paid.
     fn is_settled(&self) -> bool {
         self.window == self.target && self.allowance == self.window
     }
 
-    /// Another target, and bytes that were read. Returns the window that QUIC is to be given, if it changes.
+    /// Sets a target and records bytes read. Returns the new window for QUIC, if it changes.
     fn update(&mut self, target: u64, read: u64) -> Option<u64> {
         self.target = target;
         self.allowance -= read.min(self.allowance - self.window);

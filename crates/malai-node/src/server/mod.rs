@@ -20,9 +20,9 @@ pub(crate) struct Server;
 /// Serves one request of a member.
 pub(crate) async fn serve(connection: Arc<PeerConnection>, mut request: IncomingRequest) {
     let mut kind = [0; 1];
-    let patience = connection.cluster_state.node.limiter.limits().opening();
+    let timeout = connection.cluster_state.node.limiter.limits().opening();
     let read = request.recv.read_exact(&mut kind);
-    let Ok(Ok(())) = tokio::time::timeout(patience, read).await else {
+    let Ok(Ok(())) = tokio::time::timeout(timeout, read).await else {
         return;
     };
     let kind = RequestKind::from_byte(kind[0]);

@@ -67,7 +67,7 @@ impl Service {
         incoming: Incoming,
         accepted: &OnceLock<Arc<PeerConnection>>,
     ) {
-        let patience = self.cluster_state.node.limiter.limits().handshake();
+        let timeout = self.cluster_state.node.limiter.limits().handshake();
         let handshake = async {
             incoming
                 .accept()
@@ -75,7 +75,7 @@ impl Service {
                 .await
                 .map_err(|error| error.to_string())
         };
-        let connection = match tokio::time::timeout(patience, handshake).await {
+        let connection = match tokio::time::timeout(timeout, handshake).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
                 return tracing::debug!(cluster = %self.cluster_state.alias(), "a handshake failed: {error}");

@@ -186,7 +186,7 @@ async fn ask_one(service: &Arc<Service>, id: MachineId) -> Result<(), String> {
 pub(crate) async fn ask_members_for_newer(
     service: &Arc<Service>,
     members: impl Iterator<Item = MachineId>,
-    patience: Duration,
+    timeout: Duration,
 ) {
     let mut asked = JoinSet::new();
     for member in members
@@ -203,7 +203,7 @@ pub(crate) async fn ask_members_for_newer(
             }
         }
     };
-    let _ = tokio::time::timeout(patience, all).await;
+    let _ = tokio::time::timeout(timeout, all).await;
 }
 
 /// A time between nine and eleven tenths of `pause`, so that machines do not ask in step.

@@ -16,20 +16,20 @@ fn of_two_connections_the_one_that_a_machine_asks_over_stays() {
         until("a connection", || {
             peers
                 .current(&web01)
-                .is_some_and(|connection| connection.is_admitted() && !connection.is_dialled())
+                .is_some_and(|connection| connection.is_admitted() && !connection.is_dialed())
         })
         .await;
         let theirs = peers.current(&web01).unwrap();
-        // What is dialled beside it goes.
+        // What is dialed beside it goes.
         let own = peers.dial_new(web01).await.unwrap();
-        assert!(own.is_dialled());
+        assert!(own.is_dialed());
         until("the second to go", || own.is_closed()).await;
         until("one connection", || peers.all().len() == 1).await;
         let used = peers.connection(web01).await.unwrap();
         assert!(Arc::ptr_eq(&used, &theirs));
         // A session gets one of its own, which stays for the next.
         let sessions = peers.connect_for_session(web01).await.unwrap();
-        assert!(sessions.is_dialled());
+        assert!(sessions.is_dialed());
         drop(sessions.in_use());
         let third = peers.dial_new(web01).await.unwrap();
         until("the third to go", || third.is_closed()).await;

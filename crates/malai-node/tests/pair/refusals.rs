@@ -239,9 +239,9 @@ fn configurations_that_are_not_the_managers_next_are_refused() {
             (
                 "other cluster",
                 sealed(&other, revision + 9, &of_other),
-                Some("it is the cluster"),
+                Some("it belongs to cluster"),
             ),
-            ("swapped", swapped, Some("not the one that was signed")),
+            ("swapped", swapped, Some("not what was signed")),
             (
                 "fork",
                 sealed(&manager, revision, &evil),

@@ -1,9 +1,8 @@
-//! The audit record, `audit.jsonl`: one JSON object a line, and how lines are read again.
+//! The audit record, `audit.jsonl`: one JSON object per line, and how lines are read back.
 //!
-//! A line is a whole object and a newline and at most [`MAX_LINE`] bytes, so that it is written with
-//! one system call. It always begins with [`START`], which no JSON string can hold: whoever reads finds
-//! a record even behind the remains of one that was torn. Readers skip keys and events that they don't
-//! know.
+//! A line is one complete object and a newline, at most [`MAX_LINE`] bytes, so that a single system call writes
+//! it. It always starts with [`START`], which cannot occur inside a JSON string: a reader finds a record even
+//! after the remains of a torn one. Readers skip keys and events that they do not know.
 
 mod files;
 
@@ -16,24 +15,24 @@ use crate::time::Timestamp;
 
 pub use files::{Change, FileRecord, UnnamedFiles, recorded_name};
 
-/// The most bytes of a line, its newline included.
+/// The maximum length of a line in bytes, including its newline.
 pub const MAX_LINE: usize = 4096;
 
-/// What every line begins with.
+/// The first bytes of every line.
 pub const START: &[u8] = b"{\"time\":\"";
 
-/// The most bytes of a text that is not an argument, as it is encoded.
+/// The maximum encoded size of a text that is not an argument, in bytes.
 const MAX_TEXT: usize = 512;
 
-/// One line.
+/// One line of the record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// When. Its place is first: see [`START`].
+    /// When it happened. It has to come first: see [`START`].
     pub time: Timestamp,
-    /// What.
+    /// What happened.
     #[serde(flatten)]
     pub event: Event,
-    /// Which run of malai wrote it: 32 hex digits. A session's number counts within a run.
+    /// The run of malai that wrote it: 32 hex digits. Session numbers count within a run.
     pub instance: String,
 }
 
@@ -51,11 +50,11 @@ pub enum Event {
     File(FileRecord),
     /// A session read or changed more files than are recorded one by one.
     Files(UnnamedFiles),
-    /// Connections of keys that are in no configuration were turned away: counted.
+    /// Connections of keys that are in no configuration were rejected; counts them.
     Strangers(Strangers),
     /// Records that could not be written.
     Lost(Lost),
-    /// An event of a newer malai.
+    /// An event that only a newer malai knows.
     #[serde(other)]
     Other,
 }
@@ -67,7 +66,7 @@ pub struct Request {
     pub cluster: String,
     /// Which cluster.
     pub cluster_id: ClusterId,
-    /// The revision by which it was decided; none before there is one.
+    /// The revision that the decision is based on; `None` if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
     /// Who asked: the key that the connection's handshake proved, or this machine's own.
@@ -75,7 +74,7 @@ pub struct Request {
     /// Its name in the cluster, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
-    /// Where from: an address, `relay`, or `here` for a command line of this computer.
+    /// The origin: an address, `relay`, or `here` for a command line on this computer.
     pub from: String,
     /// What was asked for.
     #[serde(flatten)]
@@ -93,18 +92,18 @@ pub struct Decision {
     /// The rule that allowed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// Why it was refused, with the rule.
+    /// Why it was refused, including the rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The user it runs as, if it was allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// The number of its session, if it was allowed.
+    /// The session number, if it was allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<u64>,
 }
 
-/// The beginning of a session.
+/// The start of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// Who asked for what.
@@ -112,7 +111,7 @@ pub struct Start {
     pub request: Request,
     /// The user it runs as.
     pub user: String,
-    /// Its number in this run of malai.
+    /// The session number in this run of malai.
     pub session: u64,
 }
 
@@ -124,48 +123,48 @@ pub struct End {
     pub request: Request,
     /// The user it ran as.
     pub user: String,
-    /// Its number in this run of malai.
+    /// The session number in this run of malai.
     pub session: u64,
     /// The code it exited with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<u8>,
-    /// The signal that ended it.
+    /// The signal that terminated it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<u8>,
     /// Why it ended.
     pub why: String,
-    /// Bytes that it was given.
+    /// Bytes of standard input that it received.
     pub bytes_in: u64,
-    /// Bytes of its output that were passed on.
+    /// Bytes of standard output that were passed on.
     pub bytes_out: u64,
-    /// Bytes of its standard error that were passed on.
+    /// Bytes of standard error that were passed on.
     pub bytes_err: u64,
-    /// How long it took, in milliseconds.
+    /// Its duration in milliseconds.
     pub duration_ms: u64,
 }
 
-/// Keys that are in no configuration.
+/// Connections of keys that are in no configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Strangers {
     /// The cluster's alias here.
     pub cluster: String,
-    /// Connections turned away since the last such record.
+    /// Connections rejected since the last such record.
     pub refused: u64,
 }
 
-/// Records that are missing.
+/// Missing records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// How many.
     pub records: u64,
     /// Since when.
     pub since: Timestamp,
-    /// What stood in the way.
+    /// Why they could not be written.
     pub why: String,
 }
 
 impl Record {
-    /// The line, with its newline: at most [`MAX_LINE`] bytes, of which no terminal obeys any.
+    /// The line with its newline: at most [`MAX_LINE`] bytes, none of which is a terminal control character.
     pub fn to_line(&self) -> Vec<u8> {
         let mut line = encode(&self.bounded());
         line.push(b'\n');
@@ -173,7 +172,7 @@ impl Record {
         line
     }
 
-    /// With all texts but arguments (which are bounded where they are made) cut to their room.
+    /// A copy in which every text except the arguments (bounded when they are made) is cut to its maximum size.
     fn bounded(&self) -> Record {
         let mut record = self.clone();
         match &mut record.event {
@@ -201,17 +200,17 @@ impl Record {
         record
     }
 
-    /// The record of a line without its newline.
+    /// Parses a line without its newline.
     ///
     /// # Errors
     ///
-    /// [`Torn`] if the line is not a whole record.
+    /// [`Torn`] if the line is not a complete record.
     pub fn from_line(line: &[u8]) -> Result<Record, Torn> {
         serde_json::from_slice(line).map_err(|_| Torn)
     }
 
-    /// What a line without its newline holds: a record, or one behind the remains of a torn one, or
-    /// nothing that can be read. Also whether there were remains.
+    /// The record in a line without its newline: the whole line, or what follows the remains of a torn record, or
+    /// `None`. Also whether there were such remains.
     pub fn recover(line: &[u8]) -> (Option<Record>, bool) {
         if let Ok(record) = Record::from_line(line) {
             return (Some(record), false);
@@ -226,7 +225,7 @@ impl Record {
         )
     }
 
-    /// Who asked for what, where the event has that.
+    /// Who asked for what, if the event has a request.
     pub fn request(&self) -> Option<&Request> {
         match &self.event {
             Event::Decision(decision) => Some(&decision.request),
@@ -238,7 +237,7 @@ impl Record {
         }
     }
 
-    /// The alias of the cluster, where the event is of one.
+    /// The alias of the cluster, if the event belongs to one.
     pub fn cluster(&self) -> Option<&str> {
         match &self.event {
             Event::Strangers(strangers) => Some(&strangers.cluster),
@@ -247,12 +246,12 @@ impl Record {
     }
 }
 
-/// A line that is not a whole record.
+/// A line that is not a complete record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the line is no whole record")]
+#[error("the line is not a complete record")]
 pub struct Torn;
 
-/// Cuts a text to [`MAX_TEXT`] encoded bytes, and shows that it was cut.
+/// Cuts a text to [`MAX_TEXT`] encoded bytes and marks the cut.
 fn bound(text: &mut String) {
     if encoded_length(text) > MAX_TEXT {
         let mut cut = json::start_of(text, MAX_TEXT - 8).to_owned();

@@ -1,40 +1,40 @@
-//! A command's control stream. The payload has raw streams of its own, see [`super::StreamKind`].
+//! A command's control stream. Its raw data travels on separate streams, see [`super::StreamKind`].
 //!
-//! Legal, from the client: one `Open`, then any number of `Signal` and `Resize`. Its end before the
-//! exit means that the client has gone. From the server: `Accepted` or `Refused`; after `Accepted` one `Exit`
-//! or one `Refused`, then the end of the stream.
+//! Allowed from the client: one `Open`, then any number of `Signal` and `Resize`. If the stream ends before the
+//! exit, the client has gone. Allowed from the server: `Accepted` or `Refused`; after `Accepted` one `Exit` or one
+//! `Refused`, then the end of the stream.
 
 use serde::{Deserialize, Serialize};
 
 use crate::refusal::Refusal;
 
-/// What is to be run, and with which streams.
+/// Opens a session: what to run, and with which streams.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
-    /// What is to be run.
+    /// What to run.
     pub request: ExecRequest,
     /// Whether a stream for standard input follows; without one the command reads end of file.
     pub stdin: bool,
-    /// The terminal that it is to be given; without one it has pipes. With one there is no stream for
-    /// standard error: a terminal has one output.
+    /// The terminal for the command; `None` for pipes. With a terminal there is no stream for standard error, because
+    /// a terminal has a single output.
     pub terminal: Option<Terminal>,
 }
 
-/// What a caller asks to have run, and how.
+/// What a caller asks to run, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecRequest {
-    /// What is to be run.
+    /// What to run.
     pub action: Action,
-    /// The user to run as, where the caller names one; else the machine's configuration says.
+    /// The user to run as, if the caller names one; otherwise the machine's configuration decides.
     pub user: Option<String>,
-    /// Environment variables, of which the machine takes those that it accepts.
+    /// Environment variables; the machine takes those that it accepts.
     pub env: Vec<(String, Vec<u8>)>,
-    /// Whether standard output and standard error are one stream, because they are one open file at the caller.
+    /// Whether standard output and standard error are one stream, because the caller's are the same open file.
     pub one_output: bool,
 }
 
 impl From<Action> for ExecRequest {
-    /// The action with nothing else asked for.
+    /// The action without any options.
     fn from(action: Action) -> Self {
         Self {
             action,
@@ -45,21 +45,21 @@ impl From<Action> for ExecRequest {
     }
 }
 
-/// What is to be run.
+/// What to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
-    /// This argument list: any bytes but NUL. No shell is involved.
+    /// This argument list: any bytes except NUL. No shell is involved.
     Exec(Vec<Vec<u8>>),
-    /// The login shell of the user whom things run as there.
+    /// The login shell of the user that commands run as there.
     Shell,
-    /// A line that was written for a shell, as ssh sends them: any bytes but NUL.
+    /// A line written for a shell, as ssh sends it: any bytes except NUL.
     Line(Vec<u8>),
-    /// A subsystem by its name, as ssh has them: `sftp`.
+    /// A subsystem by name, as in ssh: `sftp`.
     Subsystem(String),
 }
 
 impl Action {
-    /// The same as the policy looks at it.
+    /// The action as the policy sees it.
     pub fn asked(&self) -> malai_cluster::Action<'_> {
         match self {
             Action::Exec(argv) => malai_cluster::Action::Exec(argv),
@@ -69,7 +69,7 @@ impl Action {
         }
     }
 
-    /// The argument list; empty for anything but a command.
+    /// The argument list; empty unless the action is a command.
     pub fn argv(&self) -> &[Vec<u8>] {
         match self {
             Action::Exec(argv) => argv,
@@ -78,37 +78,37 @@ impl Action {
     }
 }
 
-/// A terminal that a command is to be given.
+/// A terminal for a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terminal {
-    /// Its kind, as `TERM` says it.
+    /// Its kind: the value of `TERM`.
     pub term: Term,
-    /// How large it is at first.
+    /// Its initial size.
     pub size: Size,
 }
 
-/// The kind of a terminal, as terminfo names it: 1 to 64 of `A-Z a-z 0-9 . _ + -`, the first a letter or
-/// a digit. It becomes part of a path where terminals are looked up, and can be none by itself.
+/// The kind of a terminal, as terminfo names it: 1 to 64 of `A-Z a-z 0-9 . _ + -`, the first a letter or a digit.
+/// Programs build a path from it to look the terminal up, so it must not be able to leave that folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Term(String);
 
-/// What can be no terminal's kind.
+/// A text that cannot be the kind of a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this is not the name of a kind of terminal")]
+#[error("not a valid terminal name (TERM)")]
 pub struct NoTerm;
 
 impl Term {
-    /// The kind of this name.
+    /// Parses a kind.
     ///
     /// # Errors
     ///
-    /// [`NoTerm`] if terminfo could not name one so.
+    /// [`NoTerm`] if it is not a valid terminfo name.
     pub fn parse(name: &str) -> Result<Self, NoTerm> {
         Self::try_from(name.to_owned())
     }
 
-    /// A terminal of which nothing is known.
+    /// A terminal without any known capabilities.
     pub fn dumb() -> Self {
         Self("dumb".to_owned())
     }
@@ -142,20 +142,20 @@ impl From<Term> for String {
     }
 }
 
-/// How large a terminal is. What is not known is 0.
+/// The size of a terminal. Unknown values are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Size {
-    /// Characters in a line.
+    /// Columns.
     pub columns: u16,
-    /// Lines.
+    /// Rows.
     pub rows: u16,
-    /// Pixels across.
+    /// Width in pixels.
     pub width_pixels: u16,
-    /// Pixels down.
+    /// Height in pixels.
     pub height_pixels: u16,
 }
 
-/// A signal that travels by its name, since numbers differ between systems.
+/// A signal. It is sent by name, because numbers differ between systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Signal {
     /// SIGHUP
@@ -177,12 +177,12 @@ pub enum Signal {
 pub enum Status {
     /// It exited with this code, 0 to 255.
     Code(u8),
-    /// It was ended by this signal, numbered as Linux numbers it.
+    /// It was terminated by this signal, by its Linux number.
     Signal(u8),
 }
 
 impl Status {
-    /// The exit code as a shell shows it: the code itself, or 128 and the signal's number.
+    /// The exit code as a shell reports it: the code itself, or 128 plus the signal's number.
     pub fn exit_code(self) -> u8 {
         match self {
             Status::Code(code) => code,
@@ -191,7 +191,7 @@ impl Status {
     }
 }
 
-/// The end of a command and how much it wrote: whoever received less has not seen all of it.
+/// The end of a command and how much it wrote. A client that received less has not seen everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
     /// How it ended.
@@ -202,27 +202,27 @@ pub struct Exit {
     pub stderr: u64,
 }
 
-/// From the client.
+/// A message from the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromClient {
     /// Run this.
     Open(Open),
-    /// Send this signal to the command's process group; with a terminal, to the one in its foreground.
+    /// Send this signal to the command's process group; with a terminal, to its foreground process group.
     Signal(Signal),
-    /// The terminal has another size now. Nothing without one.
+    /// The size of the terminal has changed. Ignored without a terminal.
     Resize(Size),
 }
 
 crate::tagged!(FromClient { 1 => Open(Open), 2 => Signal(Signal), 3 => Resize(Size) });
 
-/// From the server.
+/// A message from the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromServer {
     /// The policy allows it; the command is being started.
     Accepted,
-    /// It was refused, or ended by the server, and why.
+    /// The request was refused, or the server ended the command, with the reason.
     Refused(Refusal),
-    /// The command has ended and all its output was sent.
+    /// The command has exited and all its output was sent.
     Exit(Exit),
 }
 

@@ -1,26 +1,26 @@
-//! The hello: each side's first words on a connection, on a stream of their own.
+//! The hello: the first message of each side on a connection, on its own stream.
 
 use malai_cluster::Header;
 use serde::{Deserialize, Serialize};
 
 use crate::version::Versions;
 
-/// A number drawn at random when a process starts serving. Two processes with one key differ in it.
+/// A random number chosen when a process starts serving. Two processes with one key differ in it.
 pub type InstanceId = [u8; 16];
 
-/// What each side says first. Nothing in it says who the sender is: the handshake has proved that.
+/// The first message of each side. It does not name its sender: the handshake has proved that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// The protocol versions spoken.
+    /// The supported protocol versions.
     pub versions: Versions,
-    /// Which run of the program this is.
+    /// Identifies the run of the program.
     pub instance: InstanceId,
-    /// How long that run has served, in milliseconds. With it a dialer can prove that a request
-    /// which got no answer was never received by this run, nor by the one before.
+    /// How long that run has been serving, in milliseconds. It lets a dialer prove that neither this run nor an
+    /// earlier one received a request that got no answer.
     pub age_ms: u64,
-    /// Whether requests are served, or this side only dials (a command without a daemon).
+    /// Whether this side serves requests; otherwise it only dials (a command without a daemon).
     pub serves: bool,
-    /// The configuration that this side has, to be compared before anything is decided.
+    /// This side's configuration. It is compared before anything is decided.
     pub header: Option<Header>,
 }
 

@@ -1,26 +1,26 @@
-//! What two peers say to each other: one file for each kind of stream.
+//! Messages between two peers: one file for each kind of stream.
 
 pub mod exec;
 pub mod hello;
 pub mod probe;
 pub mod sync;
 
-/// The first byte of a bidirectional stream: what the stream is for.
+/// The first byte of a bidirectional stream: the kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum RequestKind {
     /// A command's control stream ([`exec`]).
     Exec = 1,
-    /// Give me the configuration that your header announced ([`sync`]).
+    /// Fetch the configuration that the other side's header announced ([`sync`]).
     Fetch = 2,
-    /// This is the header I have; which is yours? ([`sync`])
+    /// Compare headers ([`sync`]).
     Compare = 3,
-    /// Are you there? One byte back for each byte.
+    /// Ping: one byte back for each byte.
     Ping = 4,
 }
 
 impl RequestKind {
-    /// The kind that a stream's first byte names.
+    /// The kind with this first byte.
     pub fn from_byte(byte: u8) -> Option<Self> {
         [Self::Exec, Self::Fetch, Self::Compare, Self::Ping]
             .into_iter()
@@ -32,7 +32,7 @@ impl RequestKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum StreamKind {
-    /// One [`hello::Hello`] frame, the first stream of each side.
+    /// One [`hello::Hello`] frame; the first stream of each side.
     Hello = 16,
     /// A command's standard input, raw.
     Stdin = 17,
@@ -43,7 +43,7 @@ pub enum StreamKind {
 }
 
 impl StreamKind {
-    /// The kind that a stream's first byte names.
+    /// The kind with this first byte.
     pub fn from_byte(byte: u8) -> Option<Self> {
         [Self::Hello, Self::Stdin, Self::Stdout, Self::Stderr]
             .into_iter()
@@ -54,7 +54,7 @@ impl StreamKind {
 /// Bytes before the payload of a raw stream: its kind and its session.
 pub const RAW_HEAD: usize = 9;
 
-/// The head of a raw stream: the kind, then the session (the QUIC id of its control stream, big endian).
+/// The head of a raw stream: its kind, then its session (the QUIC id of its control stream, big-endian).
 pub fn raw_head(kind: StreamKind, session: u64) -> [u8; RAW_HEAD] {
     let mut head = [kind as u8; RAW_HEAD];
     head[1..].copy_from_slice(&session.to_be_bytes());

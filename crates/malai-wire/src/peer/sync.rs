@@ -8,10 +8,10 @@ use crate::refusal::Refusal;
 /// One side's header, if it has any configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Compare {
-    /// The header. In the answer it is what the answering side has after it has loaded, where
-    /// it wanted to, what the asking side announced.
+    /// A header. In an answer: the header in force after the answering side has fetched what the asking side
+    /// announced, if it needed it.
     Header(Option<Header>),
-    /// The answering side did not load what was announced, and why.
+    /// The answering side did not fetch what was announced, and why.
     Refused(Refusal),
 }
 
@@ -20,27 +20,27 @@ crate::tagged!(Compare { 1 => Header(Option<Header>), 2 => Refused(Refusal) });
 /// Asks for a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fetch {
-    /// The content that goes with this revision, or a newer one.
+    /// The content of this revision, or of a newer one.
     Revision(u64),
 }
 
 crate::tagged!(Fetch { 1 => Revision(u64) });
 
-/// A whole configuration.
+/// A complete configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     /// Revision, hash and signature.
     pub header: Header,
-    /// The content, verbatim as the manager rendered it.
+    /// The content, exactly as the manager rendered it.
     pub content: String,
 }
 
 /// The answer to [`Fetch`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fetched {
-    /// Here it is.
+    /// The configuration.
     Content(Content),
-    /// Not for this peer, or there is none.
+    /// Refused: not for this peer, or there is none.
     Refused(Refusal),
 }
 

@@ -2,14 +2,14 @@
 
 use super::{Cursor, put_string};
 
-/// What is known of a file, or is to be changed. What is absent is not known or stays as it is.
+/// What is known of a file, or is to be changed. Absent values are unknown or stay as they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
     /// Its size in bytes.
     pub size: Option<u64>,
-    /// Its owner and group, as numbers.
+    /// Its owner and group ids.
     pub owner: Option<(u32, u32)>,
-    /// Type and permission bits, as `st_mode` has them.
+    /// Type and permission bits, as in `st_mode`.
     pub mode: Option<u32>,
     /// Last access and last modification, in seconds since 1970.
     pub times: Option<(u32, u32)>,
@@ -39,7 +39,7 @@ impl Attributes {
         }
         if flags & EXTENDED != 0 {
             let count = from.u32()?;
-            // Each has at least two lengths, so a false count ends with the packet.
+            // Each entry has at least two lengths, so a wrong count ends with the packet.
             for _ in 0..count {
                 from.string()?;
                 from.string()?;
@@ -48,7 +48,7 @@ impl Attributes {
         Some(found)
     }
 
-    /// Appends the attributes as they travel.
+    /// Appends the encoded attributes.
     pub fn write(&self, out: &mut Vec<u8>) {
         let flag = |set: bool, flag: u32| if set { flag } else { 0 };
         let flags = flag(self.size.is_some(), SIZE)
@@ -73,7 +73,7 @@ impl Attributes {
     }
 }
 
-/// A name in a listing, with its line as `ls -l` writes it.
+/// A name in a listing, with its line as `ls -l` prints it.
 pub(super) fn put_name(out: &mut Vec<u8>, name: &[u8], long: &[u8], attributes: &Attributes) {
     put_string(out, name);
     put_string(out, long);

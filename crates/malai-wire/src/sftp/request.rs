@@ -1,4 +1,4 @@
-//! What a client asks.
+//! Requests of an sftp client.
 
 use super::{Attributes, Cursor};
 
@@ -16,41 +16,41 @@ pub enum Request {
         id: u32,
         /// The file.
         path: Vec<u8>,
-        /// For what.
+        /// How to open it.
         flags: OpenFlags,
-        /// What a new file gets.
+        /// The attributes of a new file.
         attributes: Attributes,
     },
     /// Closes a file or folder.
     Close {
         /// The request's id.
         id: u32,
-        /// Which.
+        /// Its handle.
         handle: Vec<u8>,
     },
-    /// Reads a piece of a file.
+    /// Reads from a file.
     Read {
         /// The request's id.
         id: u32,
-        /// Which file.
+        /// Its handle.
         handle: Vec<u8>,
-        /// From where.
+        /// The offset in bytes.
         offset: u64,
-        /// How much, at most.
+        /// The maximum length in bytes.
         length: u32,
     },
-    /// Writes a piece of a file.
+    /// Writes to a file.
     Write {
         /// The request's id.
         id: u32,
-        /// Which file.
+        /// Its handle.
         handle: Vec<u8>,
-        /// To where.
+        /// The offset in bytes.
         offset: u64,
-        /// What.
+        /// The bytes.
         data: Vec<u8>,
     },
-    /// The attributes of a path; of a link itself where `follow` is not set.
+    /// The attributes of a path; without `follow`, those of a link itself.
     Stat {
         /// The request's id.
         id: u32,
@@ -63,7 +63,7 @@ pub enum Request {
     Fstat {
         /// The request's id.
         id: u32,
-        /// Which.
+        /// Its handle.
         handle: Vec<u8>,
     },
     /// Changes the attributes of a path.
@@ -81,7 +81,7 @@ pub enum Request {
     Fsetstat {
         /// The request's id.
         id: u32,
-        /// Which.
+        /// Its handle.
         handle: Vec<u8>,
         /// What to change.
         attributes: Attributes,
@@ -97,7 +97,7 @@ pub enum Request {
     Readdir {
         /// The request's id.
         id: u32,
-        /// Which folder.
+        /// Its handle.
         handle: Vec<u8>,
     },
     /// Removes a file.
@@ -107,13 +107,13 @@ pub enum Request {
         /// The file.
         path: Vec<u8>,
     },
-    /// Makes a folder.
+    /// Creates a folder.
     Mkdir {
         /// The request's id.
         id: u32,
         /// The folder.
         path: Vec<u8>,
-        /// What it gets.
+        /// Its attributes.
         attributes: Attributes,
     },
     /// Removes an empty folder.
@@ -123,36 +123,36 @@ pub enum Request {
         /// The folder.
         path: Vec<u8>,
     },
-    /// The absolute path that a path leads to.
+    /// Resolves a path to an absolute one.
     Realpath {
         /// The request's id.
         id: u32,
         /// The path.
         path: Vec<u8>,
     },
-    /// Renames; over a file that is there only where `replace` is set (`posix-rename@openssh.com`).
+    /// Renames a path. Replaces an existing file only with `replace` (`posix-rename@openssh.com`).
     Rename {
         /// The request's id.
         id: u32,
-        /// From.
+        /// The old path.
         from: Vec<u8>,
-        /// To.
+        /// The new path.
         to: Vec<u8>,
-        /// Whether what is there is replaced.
+        /// Whether an existing file is replaced.
         replace: bool,
     },
-    /// What a symbolic link holds.
+    /// Reads a symbolic link.
     Readlink {
         /// The request's id.
         id: u32,
         /// The link.
         path: Vec<u8>,
     },
-    /// Makes a symbolic link. OpenSSH sends the target first, against the draft, and so do all others.
+    /// Creates a symbolic link. OpenSSH sends the target first, contrary to the draft, and so do all others.
     Symlink {
         /// The request's id.
         id: u32,
-        /// What the link holds.
+        /// The text of the link.
         target: Vec<u8>,
         /// The link.
         path: Vec<u8>,
@@ -161,9 +161,9 @@ pub enum Request {
     Hardlink {
         /// The request's id.
         id: u32,
-        /// The file that is there.
+        /// The existing file.
         from: Vec<u8>,
-        /// Its further name.
+        /// Its new name.
         to: Vec<u8>,
     },
     /// `statvfs@openssh.com`.
@@ -184,7 +184,7 @@ pub enum Request {
     Fsync {
         /// The request's id.
         id: u32,
-        /// Which file.
+        /// Its handle.
         handle: Vec<u8>,
     },
     /// `limits@openssh.com`.
@@ -192,14 +192,14 @@ pub enum Request {
         /// The request's id.
         id: u32,
     },
-    /// `expand-path@openssh.com`: as [`Request::Realpath`], with `~` and `~user` in front.
+    /// `expand-path@openssh.com`: like [`Request::Realpath`], with `~` and `~user` at the start.
     ExpandPath {
         /// The request's id.
         id: u32,
         /// The path.
         path: Vec<u8>,
     },
-    /// `home-directory`: the home of a user; of the session's own where the name is empty.
+    /// `home-directory`: the home of a user; an empty name means the session's own user.
     HomeDirectory {
         /// The request's id.
         id: u32,
@@ -210,15 +210,15 @@ pub enum Request {
     CopyData {
         /// The request's id.
         id: u32,
-        /// From which file.
+        /// The source file.
         from: Vec<u8>,
-        /// From where.
+        /// The offset in the source.
         from_offset: u64,
-        /// How much; 0 for all that is there.
+        /// The length; 0 means up to the end.
         length: u64,
-        /// To which file.
+        /// The destination file.
         to: Vec<u8>,
-        /// To where.
+        /// The offset in the destination.
         to_offset: u64,
     },
     /// `users-groups-by-id@openssh.com`: names of users and groups.
@@ -230,64 +230,64 @@ pub enum Request {
         /// Group ids.
         groups: Vec<u32>,
     },
-    /// An extension that is not known here.
+    /// An unknown extension.
     Unknown {
         /// The request's id.
         id: u32,
     },
 }
 
-/// What a file is opened for.
+/// How a file is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OpenFlags(pub u32);
 
 impl OpenFlags {
-    /// To be read.
+    /// For reading.
     pub fn read(self) -> bool {
         self.0 & 0x01 != 0
     }
 
-    /// To be written.
+    /// For writing.
     pub fn write(self) -> bool {
         self.0 & 0x02 != 0
     }
 
-    /// Every write goes to the end.
+    /// Every write appends.
     pub fn append(self) -> bool {
         self.0 & 0x04 != 0
     }
 
-    /// Made where it is not there.
+    /// Created if it does not exist.
     pub fn create(self) -> bool {
         self.0 & 0x08 != 0
     }
 
-    /// Emptied.
+    /// Truncated.
     pub fn truncate(self) -> bool {
         self.0 & 0x10 != 0
     }
 
-    /// With `create`: an error where it is there.
+    /// With `create`: fails if it exists.
     pub fn exclusive(self) -> bool {
         self.0 & 0x20 != 0
     }
 }
 
-/// A packet that is not a request. It is answered under its id, where it has one.
+/// A packet that is not a valid request. The answer carries its id, if it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadRequest {
     /// The id.
     pub id: Option<u32>,
-    /// Whether its type is unknown, rather than its body wrong.
+    /// Whether its type is unknown; otherwise its body is wrong.
     pub unknown_type: bool,
 }
 
 impl Request {
-    /// Reads a packet, its length left out.
+    /// Decodes a packet without its length.
     ///
     /// # Errors
     ///
-    /// It is not a request.
+    /// It is not a valid request.
     pub fn decode(packet: &[u8]) -> Result<Self, BadRequest> {
         let mut cursor = Cursor(packet);
         let kind = cursor.u8().ok_or(BadRequest {

@@ -1,9 +1,9 @@
-//! What a server answers.
+//! Responses of an sftp server.
 
 use super::attributes::put_name;
 use super::{Attributes, VERSION, put_string};
 
-/// How a request ended.
+/// The result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum StatusCode {
@@ -15,16 +15,16 @@ pub enum StatusCode {
     NoSuchFile = 2,
     /// It is not allowed.
     PermissionDenied = 3,
-    /// Anything else.
+    /// Any other failure.
     Failure = 4,
-    /// A packet that is not a request.
+    /// A malformed packet.
     BadMessage = 5,
-    /// A request that is not known here.
+    /// An unknown request.
     Unsupported = 8,
 }
 
 impl StatusCode {
-    /// The text that goes with it, as OpenSSH's server has it.
+    /// The text for this code, as OpenSSH's server sends it.
     pub fn text(self) -> &'static str {
         match self {
             StatusCode::Ok => "Success",
@@ -43,28 +43,28 @@ impl StatusCode {
 pub struct Name {
     /// The name.
     pub name: Vec<u8>,
-    /// Its line, as `ls -l` writes it.
+    /// Its line, as `ls -l` prints it.
     pub long: Vec<u8>,
     /// Its attributes.
     pub attributes: Attributes,
 }
 
-/// An answer; without its id, which [`Response::encode`] is given.
+/// A response, without its id, which is passed to [`Response::encode`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
-    /// The answer to `Init`, with the extensions that are offered.
+    /// The answer to `Init`, with the extensions offered.
     Version,
-    /// How it ended.
+    /// A status.
     Status(StatusCode),
-    /// What was opened.
+    /// A handle.
     Handle(Vec<u8>),
-    /// What was read.
+    /// Data that was read.
     Data(Vec<u8>),
     /// Names.
     Names(Vec<Name>),
     /// Attributes.
     Attributes(Attributes),
-    /// The answer of an extension, as it travels.
+    /// The encoded answer of an extension.
     Extended(Vec<u8>),
 }
 
@@ -84,7 +84,7 @@ const EXTENSIONS: [(&str, &str); 11] = [
 ];
 
 impl Response {
-    /// The whole packet, its length included.
+    /// Encodes the whole packet, including its length.
     pub fn encode(&self, id: u32) -> Vec<u8> {
         let mut out = vec![0; 4];
         match self {
@@ -147,7 +147,7 @@ impl Response {
         Response::Extended(body)
     }
 
-    /// Numbers one behind the other, for `limits@` and `statvfs@openssh.com`.
+    /// A list of numbers, for `limits@` and `statvfs@openssh.com`.
     pub fn numbers(numbers: &[u64]) -> Self {
         Response::Extended(
             numbers

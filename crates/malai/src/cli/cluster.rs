@@ -1,4 +1,4 @@
-//! What can follow `cluster`. The doc comments are the help that is printed.
+//! The arguments of `cluster`. The doc comments are the help text.
 
 use clap::Subcommand;
 
@@ -10,19 +10,19 @@ Examples:
   malai cluster set company web01 --allow-from admins,laptop
   malai cluster edit company";
 
-/// What can be done with clusters.
+/// Subcommands of `malai cluster`.
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
     /// Create a cluster; this computer becomes its manager
     #[command(before_help = "Example:\n  malai cluster init company")]
     Init {
-        /// Its local name: lower-case letters, digits and -
+        /// Its local name: lowercase letters, digits and -
         alias: String,
     },
     /// List the clusters that this computer is in
     #[command(before_help = "Examples:\n  malai cluster list\n  malai cluster list --json")]
     List {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -35,11 +35,11 @@ pub enum ClusterCommand {
         alias: String,
         /// Only this machine or group
         name: Option<String>,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Edit cluster.toml in $VISUAL or $EDITOR; it counts only once it is valid, and what changes is shown first
+    /// Edit cluster.toml in $VISUAL or $EDITOR; changes are shown, and take effect only if the file is valid
     #[command(
         before_help = "Examples:\n  malai cluster edit company\n  EDITOR=nano malai cluster edit company"
     )]
@@ -50,50 +50,50 @@ pub enum ClusterCommand {
         #[arg(short, long)]
         yes: bool,
     },
-    /// Add a machine to a cluster that is managed here, and publish that
+    /// Add a machine to a cluster managed here, and publish the change
     #[command(
         before_help = "Example:\n  malai cluster add company web01 <id52> --allow-from admins,laptop"
     )]
     Add(NewMachineArgs),
-    /// List the keys that ask to join a cluster that is managed here, or let one of them join
+    /// List the keys that ask to join a cluster managed here, or admit one of them
     #[command(
         before_help = "Examples:\n  malai cluster approve company\n  malai cluster approve company web01 <id52> --allow-from admins"
     )]
     Approve {
         /// The cluster's local name
         alias: String,
-        /// The machine's new name: lower-case letters, digits and -
+        /// The machine's new name: lowercase letters, digits and -
         #[arg(requires = "id52")]
         name: Option<String>,
-        /// The machine's id52: compare it with what `malai machine init` has printed there
+        /// The machine's id52: compare it with what `malai machine init` printed there
         id52: Option<String>,
         /// Who may run commands on it: machines, id52s, groups, or "*" for every member
         #[arg(long, value_name = "LIST")]
         allow_from: Vec<String>,
-        /// A group to put it into; may be given several times
+        /// A group to add it to; may be given several times
         #[arg(long, value_name = "GROUP")]
         group: Vec<String>,
     },
-    /// Change a machine's section or its groups, keeping the comments in cluster.toml, and publish that
+    /// Change a machine's section or its groups, keeping the comments in cluster.toml, and publish the change
     #[command(before_help = "\
 Examples:
   malai cluster set company web01 --allow-from admins,laptop
   malai cluster set company web01 --username web --unset allow-shell
   malai cluster set company web01 --add-group web --remove-group staging")]
     Set(SetArgs),
-    /// Give a machine another name, or with two names only: a cluster another local name on this computer
+    /// Rename a machine; with only two names, change a cluster's local name on this computer
     #[command(
         before_help = "Examples:\n  malai cluster rename company web01 www\n  malai cluster rename company corp"
     )]
     Rename {
         /// The cluster's local name
         alias: String,
-        /// The machine's name; the cluster's new local name if nothing follows
+        /// The machine's name; or the cluster's new local name, if it is the last argument
         name: String,
         /// The machine's new name
         new: Option<String>,
     },
-    /// Remove a machine from a cluster that is managed here: it is cut off everywhere
+    /// Remove a machine from a cluster managed here: it is cut off everywhere
     #[command(before_help = "Example:\n  malai cluster remove company web01")]
     Remove {
         /// The cluster's local name
@@ -101,7 +101,7 @@ Examples:
         /// The machine's name
         name: String,
     },
-    /// Stop managing a cluster here. Its folder, with the key, is moved to $MALAI_HOME/removed
+    /// Give up a cluster managed here; its folder, with the key, is moved to $MALAI_HOME/removed
     #[command(before_help = "Example:\n  malai cluster delete company")]
     Delete {
         /// The cluster's local name
@@ -109,7 +109,7 @@ Examples:
         #[command(flatten)]
         end: EndArgs,
     },
-    /// Leave a cluster that is managed elsewhere. Its folder, with the key, is moved to $MALAI_HOME/removed
+    /// Leave a cluster; its folder, with the key, is moved to $MALAI_HOME/removed
     #[command(before_help = "Example:\n  malai cluster leave company")]
     Leave {
         /// The cluster's local name
@@ -124,26 +124,26 @@ Examples:
 pub struct NewMachineArgs {
     /// The cluster's local name
     pub alias: String,
-    /// The machine's new name: lower-case letters, digits and -
+    /// The machine's new name: lowercase letters, digits and -
     pub name: String,
-    /// The machine's id52, as `malai machine init` has printed it there
+    /// The machine's id52, as `malai machine init` printed it there
     pub id52: String,
     /// Who may run commands on it: machines, id52s, groups, or "*" for every member
     #[arg(long, value_name = "LIST")]
     pub allow_from: Vec<String>,
-    /// A group to put it into; may be given several times
+    /// A group to add it to; may be given several times
     #[arg(long, value_name = "GROUP")]
     pub group: Vec<String>,
 }
 
-/// What to change about a machine.
+/// The arguments of `cluster set`.
 #[derive(Debug, clap::Args)]
 pub struct SetArgs {
     /// The cluster's local name
     pub alias: String,
     /// The machine's name
     pub name: String,
-    /// Who may run commands on it: machines, id52s, groups, or "*" for every member; "" for none of them
+    /// Who may run commands on it: machines, id52s, groups, or "*" for every member; "" for no one
     #[arg(long, value_name = "LIST")]
     pub allow_from: Option<String>,
     /// Who may open a shell on it
@@ -152,13 +152,13 @@ pub struct SetArgs {
     /// The user that commands run as there, or several: the first is the default
     #[arg(long, value_name = "USERS")]
     pub username: Option<String>,
-    /// Its new key: the machine was installed again, and keeps its name and its place in every list
+    /// Its new key after a reinstall; the machine keeps its name and its place in every list
     #[arg(long, value_name = "ID52")]
     pub id52: Option<String>,
-    /// A group to put it into, which is created if there is none of that name; may be given several times
+    /// A group to add it to, which is created if it does not exist; may be given several times
     #[arg(long, value_name = "GROUP")]
     pub add_group: Vec<String>,
-    /// A group to take it out of; may be given several times
+    /// A group to remove it from; may be given several times
     #[arg(long, value_name = "GROUP")]
     pub remove_group: Vec<String>,
     /// Remove a key from its section, so that the default applies; may be given several times
@@ -171,19 +171,19 @@ pub struct SetArgs {
 pub enum Unset {
     /// No member may run commands
     AllowFrom,
-    /// Whoever may run commands may open a shell
+    /// Members that may run commands may also open a shell
     AllowShell,
     /// Commands run as the daemon's own user
     Username,
 }
 
-/// How a cluster's folder goes.
+/// What happens to a cluster's folder.
 #[derive(Debug, clap::Args)]
 pub struct EndArgs {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
-    /// Delete the folder instead of moving it, and with it the only copy of the key that malai has
+    /// Delete the folder instead of moving it, including malai's only copy of the key
     #[arg(long)]
     pub destroy_key: bool,
 }

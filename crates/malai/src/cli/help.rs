@@ -1,4 +1,4 @@
-//! What help says beside the declarations, and in which order: what it is for, examples, the rest.
+//! The parts of help that are not in the declarations, and their order: purpose, examples, the rest.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use malai_cluster::FORMAT;
 use malai_wire::control;
 use malai_wire::version::Versions;
 
-/// What `malai --version` says.
+/// The output of `malai --version`.
 pub static VERSION: LazyLock<String> = LazyLock::new(|| {
     let Versions { lowest, highest } = Versions::OURS;
     let peers = match lowest == highest {
@@ -20,26 +20,26 @@ pub static VERSION: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// What a newcomer and a forgetful expert look for.
+/// Examples for newcomers and for experts who forgot the syntax.
 pub(super) const EXAMPLES: &str = "\
 Examples:
   malai web01.company ps aux               run a command on a machine
   malai web01.company                      open a shell there
-  malai @web.company uptime                run it on all of a group; 'web*.company' is a pattern
+  malai @web.company uptime                run a command on a whole group; 'web*.company' is a pattern
   malai cluster init company               create a cluster, managed here
-  malai machine init <manager-id52> work   join one that is managed elsewhere
-  malai daemon                             serve, in the background
-  malai status                             see how things are";
+  malai machine init <manager-id52> work   join a cluster that another machine manages
+  malai daemon                             serve in the background
+  malai status                             show the state of daemon and clusters";
 
-/// What is true of all commands.
+/// Notes that apply to all commands.
 pub(super) const ENDING: &str = "\
-A command on a target exits with its own code; 255 is malai's own failure or refusal.
-Everything malai keeps is in $MALAI_HOME, by default ~/.malai.";
+malai exits with the exit code of the command on the target, or with 255 if malai itself failed or refused.
+malai keeps everything in $MALAI_HOME (default: ~/.malai).";
 
 const TEMPLATE: &str =
     "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
 
-/// Gives the declaration and all below it the one order of help.
+/// Gives the declaration and all its subcommands the same order of help.
 pub(super) fn in_order(command: clap::Command) -> clap::Command {
     command.help_template(TEMPLATE).mut_subcommands(in_order)
 }

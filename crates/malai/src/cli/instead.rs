@@ -1,5 +1,5 @@
-//! What people type out of habit, and what malai has instead: one table for verbs, one for options, and the ways
-//! in which a target is written wrong.
+//! Answers to commands that people type out of habit: a table for verbs, a table for options, and common mistakes in
+//! targets.
 
 use std::ffi::OsString;
 
@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use malai_cluster::{Target, escape};
 use malai_node::Names;
 
-/// Verbs of other programs, and malai's own under other names. The longest that fits what was typed counts.
+/// Verbs of other programs, and other names for malai's own. The longest match wins.
 const VERBS: &[(&str, &str)] = &[
     ("add", "malai cluster add <alias> <name> <id52>"),
     ("approve", "malai cluster approve <alias> <name> <id52>"),
@@ -67,7 +67,7 @@ const VERBS: &[(&str, &str)] = &[
         "init",
         "malai cluster init <alias>, or malai machine init <manager-id52> <alias>",
     ),
-    ("forward", "nothing of that kind in this version"),
+    ("forward", "not available in this version"),
     ("get", "malai <machine>.<cluster> cat <file>"),
     (
         "invite",
@@ -77,7 +77,7 @@ const VERBS: &[(&str, &str)] = &[
     ("journal", "malai logs, and malai audit"),
     (
         "keygen",
-        "malai cluster init and malai machine init, which make the keys",
+        "malai cluster init and malai machine init, which create the keys",
     ),
     ("kill", "malai sessions end <id>"),
     ("leave", "malai cluster leave <alias>"),
@@ -141,9 +141,12 @@ const VERBS: &[(&str, &str)] = &[
     ("test", "malai ping <targets>, and malai doctor"),
     (
         "update",
-        "malai rescan for the configuration; a newer version is installed as the first one was",
+        "malai rescan for the configuration; to update the program, install the new version like the first one",
     ),
-    ("upgrade", "the way malai was installed; then malai restart"),
+    (
+        "upgrade",
+        "install the new version like the first one, then malai restart",
+    ),
     ("up", "malai daemon"),
     ("down", "malai stop"),
     ("users", "malai cluster show <alias>"),
@@ -152,7 +155,7 @@ const VERBS: &[(&str, &str)] = &[
     ("whoami", "malai id"),
 ];
 
-/// Options of ssh and of other programs that run commands on machines.
+/// Options of ssh and similar programs.
 const OPTIONS: &[(&str, &str)] = &[
     ("-p", "malai needs no port: a machine is found by its key"),
     (
@@ -161,15 +164,15 @@ const OPTIONS: &[(&str, &str)] = &[
     ),
     (
         "-l",
-        "the user is the configuration's to say: `username` of the machine, in cluster.toml on the manager",
+        "the configuration decides the user: `username` of the machine, in cluster.toml on the manager",
     ),
     (
         "-u",
-        "the user is the configuration's to say: `username` of the machine, in cluster.toml on the manager",
+        "the configuration decides the user: `username` of the machine, in cluster.toml on the manager",
     ),
     (
         "--user",
-        "the user is the configuration's to say: `username` of the machine, in cluster.toml on the manager",
+        "the configuration decides the user: `username` of the machine, in cluster.toml on the manager",
     ),
     (
         "-i",
@@ -177,24 +180,24 @@ const OPTIONS: &[(&str, &str)] = &[
     ),
     (
         "-o",
-        "malai ssh takes ssh's options; malai's own settings are in $MALAI_HOME/malai.toml",
+        "malai ssh accepts ssh's options; malai's own settings are in $MALAI_HOME/malai.toml",
     ),
     ("-F", "malai's settings are in $MALAI_HOME/malai.toml"),
     (
         "-v",
-        "what malai does is in the log: malai logs -f; with more in it: RUST_LOG=malai=debug",
+        "malai's activity is in the log: malai logs -f; for more detail: RUST_LOG=malai=debug",
     ),
     (
         "--verbose",
-        "what malai does is in the log: malai logs -f; with more in it: RUST_LOG=malai=debug",
+        "malai's activity is in the log: malai logs -f; for more detail: RUST_LOG=malai=debug",
     ),
     (
         "-q",
-        "malai says nothing of its own where a command succeeds",
+        "malai prints nothing of its own if a command succeeds",
     ),
     (
         "-A",
-        "malai forwards no agent: no key of yours is needed on the other machine",
+        "malai forwards no agent: the other machine needs none of your keys",
     ),
     ("-a", "malai forwards no agent"),
     ("-X", "malai forwards no X11"),
@@ -208,41 +211,41 @@ const OPTIONS: &[(&str, &str)] = &[
     ("-D", "malai forwards no ports in this version"),
     (
         "-N",
-        "malai forwards no ports in this version, and runs nothing without a command",
+        "malai forwards no ports in this version, and has nothing to do without a command",
     ),
     ("-C", "malai does not compress what it sends"),
     ("-4", "malai uses IPv4 and IPv6, whichever works"),
     ("-6", "malai uses IPv4 and IPv6, whichever works"),
     (
         "-w",
-        "several machines are written as targets: malai 'web*.company' …, malai @web.company …",
+        "name several machines in the target: malai 'web*.company' …, malai @web.company …",
     ),
-    ("-g", "a group is written as a target: malai @web.company …"),
+    ("-g", "name a group in the target: malai @web.company …"),
     (
         "--host",
-        "a machine is written as a target: malai <machine>.<cluster> …",
+        "name a machine in the target: malai <machine>.<cluster> …",
     ),
     (
         "--hosts",
-        "several machines are written as targets: malai 'web*.company' …, malai @web.company …",
+        "name several machines in the target: malai 'web*.company' …, malai @web.company …",
     ),
     (
         "--group",
-        "a group is written as a target: malai @web.company …",
+        "name a group in the target: malai @web.company …",
     ),
     (
         "-f",
-        "for a command in the background: malai -n <machine>.<cluster> … &",
+        "to run it in the background: malai -n <machine>.<cluster> … &",
     ),
-    ("-P", "several machines at once: --parallel N"),
+    ("-P", "to limit parallel machines: --parallel N"),
     ("-V", "malai --version"),
     (
         "-y",
-        "malai asks only where something would be lost; there it is --yes",
+        "malai asks only before something is lost; to answer yes: --yes",
     ),
 ];
 
-/// What malai has instead of what was typed, where the parser could make nothing of it.
+/// What malai has instead of something that the parser rejected.
 pub fn of(error: &clap::Error, typed: &[OsString]) -> Option<String> {
     match error.kind() {
         ErrorKind::UnknownArgument => {
@@ -263,7 +266,7 @@ pub fn of(error: &clap::Error, typed: &[OsString]) -> Option<String> {
     }
 }
 
-/// What malai has instead of a verb, by the words that were typed.
+/// What malai has instead of a verb, going by the words typed.
 pub fn verb(typed: &[OsString]) -> Option<String> {
     let words: Vec<&str> = typed
         .iter()
@@ -282,7 +285,7 @@ pub fn verb(typed: &[OsString]) -> Option<String> {
     })
 }
 
-/// What was probably meant by a text that is not a target.
+/// A suggestion for a text that is not a target.
 pub fn target(text: &str, names: &Names) -> Option<String> {
     let shown = escape(text);
     let host = match text.split_once("://") {
@@ -302,7 +305,7 @@ pub fn target(text: &str, names: &Names) -> Option<String> {
         return None;
     }
     if let Some(user) = user.filter(|_| !host.contains('.')) {
-        // An @ in the place of the dot.
+        // An @ instead of the dot.
         let meant = format!("{}.{host}", user.to_ascii_lowercase());
         if names.has(&meant) {
             return Some(format!("{shown} is not a target; did you mean {meant}?"));
@@ -316,31 +319,31 @@ pub fn target(text: &str, names: &Names) -> Option<String> {
     let first = meant.first()?;
     let mut reasons = Vec::new();
     if text.contains("://") {
-        reasons.push("a target has no scheme".to_owned());
+        reasons.push("a target has no URL scheme".to_owned());
     }
     if let Some(user) = user {
         reasons.push(format!(
-            "the user is the configuration's to say (`username` of the machine, in cluster.toml on the manager; where it lists several: malai ssh {user}@{first} …), so leave {user}@ out",
+            "the configuration decides the user (`username` of the machine, in cluster.toml on the manager; if it lists several: malai ssh {user}@{first} …), so omit {user}@",
             user = escape(user)
         ));
     }
     match after {
         Some("") => reasons.push("a target has no colon".to_owned()),
         Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            reasons.push("a machine is found by its key and needs no port".to_owned());
+            reasons.push("a machine is found by its key, and needs no port".to_owned());
         }
         Some(path) => {
             let path = escape(path);
             reasons.push(format!(
-                "files are not copied by malai in this version (malai {first} cat {path} shows one)"
+                "this version of malai does not copy files (malai {first} cat {path} shows one)"
             ));
         }
         None => {}
     }
     if reasons.is_empty() {
-        // Only the case differs, or a dot at the end.
+        // Only the case is wrong, or there is a dot at the end.
         if host.eq_ignore_ascii_case(text) {
-            reasons.push("names are in lower case".to_owned());
+            reasons.push("names are lowercase".to_owned());
         } else {
             reasons.push("a target does not end with a dot".to_owned());
         }
@@ -352,27 +355,27 @@ pub fn target(text: &str, names: &Names) -> Option<String> {
     ))
 }
 
-/// What is wrong with a command that begins with an option.
+/// The message about a command that starts with an option.
 pub fn option_after_target(target: &str, option: &str) -> String {
     let (target, shown) = (escape(target), escape(option));
     let name = option.split_once('=').map_or(option, |(name, _)| name);
     let instead = match name {
         "--" => {
-            format!("what follows the target is the command already: malai {target} <command>…")
+            format!("the command follows the target directly: malai {target} <command>…")
         }
         "-h" | "--help" => format!(
-            "for malai's own help: malai --help; for a command's: malai {target} <command> {shown}"
+            "for help on malai: malai --help; for help on a command: malai {target} <command> {shown}"
         ),
         "-V" | "--version" => "for malai's version: malai --version".to_owned(),
         _ => match OPTIONS.iter().find(|(known, _)| *known == name) {
             Some((_, instead)) => (*instead).to_owned(),
-            None => format!(
-                "malai's options stand before the target: malai {shown} {target} <command>…"
-            ),
+            None => {
+                format!("put malai's options before the target: malai {shown} {target} <command>…")
+            }
         },
     };
     format!(
-        "{shown} after the target would be the command to run there, and nothing was run; {instead} (a program of that name: malai {target} env -- {shown})"
+        "{shown} after the target would be the command to run there; nothing was run; {instead} (to run a program with that name: malai {target} env -- {shown})"
     )
 }
 
@@ -461,11 +464,11 @@ mod tests {
         for (text, said) in [
             (
                 "ann@web01.company",
-                "leave ann@ out; did you mean web01.company?",
+                "omit ann@; did you mean web01.company?",
             ),
-            ("ann@web01", "leave ann@ out; did you mean web01.company?"),
+            ("ann@web01", "omit ann@; did you mean web01.company?"),
             ("root@Web01.Company", "did you mean web01.company?"),
-            ("Web01.Company", "lower case; did you mean web01.company?"),
+            ("Web01.Company", "lowercase; did you mean web01.company?"),
             (
                 "web01.company:22",
                 "needs no port; did you mean web01.company?",

@@ -1,4 +1,4 @@
-//! What was typed. Arguments meant for a target are taken as they are: neither joined nor looked at.
+//! The command line as typed. Arguments for a target are passed on unchanged: neither joined nor interpreted.
 
 pub mod cluster;
 pub mod complete;
@@ -42,58 +42,58 @@ struct Args {
     command: Command,
 }
 
-/// The first word. What follows each is in a file of its own.
+/// The verb. Its arguments are in a file of their own.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create a cluster that is managed here; show and change clusters and their machines
+    /// Create and manage clusters and their machines
     #[command(subcommand, before_help = cluster::EXAMPLES)]
     Cluster(ClusterCommand),
-    /// Join a cluster that is managed elsewhere
+    /// Join a cluster that another machine manages
     #[command(subcommand, before_help = verbs::MACHINE_EXAMPLES)]
     Machine(MachineCommand),
-    /// Check everything, then serve all clusters, in the background unless told otherwise
+    /// Check the configuration and serve all clusters, in the background by default
     Daemon(DaemonArgs),
-    /// End the daemon; running sessions get time to finish
+    /// Stop the daemon; running sessions get time to finish
     #[command(before_help = "Example:\n  malai stop")]
     Stop,
-    /// End the daemon and start it again, if its configuration lets it start
+    /// Restart the daemon, unless its configuration has errors
     #[command(before_help = "Example:\n  malai restart")]
     Restart,
     /// Show whether the daemon runs, and this computer's clusters
     Status(StatusArgs),
-    /// List the machines of this computer's clusters: which answer, and what it may do on them
+    /// List the machines of this computer's clusters: which ones answer, and what you may do on them
     List(ListArgs),
-    /// Ask machines whether they are there, by which way, and how long that takes
+    /// Ping machines: network path and round-trip time
     Ping(PingArgs),
     /// Show this computer's own id52
     Id(IdArgs),
-    /// List what runs here now, for whom and by which rule; end one of these
+    /// List or end running sessions
     Sessions(SessionsArgs),
     /// Apply edited configuration files, or only check them
     Rescan(RescanArgs),
-    /// Show the audit record: what was asked of this computer, what was decided, and how it ended
+    /// Show the audit record: requests, decisions, and how sessions ended
     Audit(AuditArgs),
     /// Run a command on a target: the same as `malai <target> <command>...`
     Exec(ExecArgs),
-    /// Run a line on a target by ssh's command line, for the tools that call ssh
+    /// Accept ssh's command line, for tools that call ssh
     #[command(disable_help_flag = true, before_help = verbs::SSH_EXAMPLES)]
     Ssh(SshArgs),
     /// Open a shell on a target: the same as `malai <target>`
     Shell(ShellArgs),
-    /// Say whether somebody may do something, by which rule, and where it is written
+    /// Explain whether a member may do something, and which rule says so
     Why(WhyArgs),
-    /// Show the log of the daemon that runs in the background
+    /// Show the log of the background daemon
     Logs(LogsArgs),
-    /// Find what is wrong with this home and its daemon, and say how to fix it
+    /// Find problems with this home and its daemon, and say how to fix them
     Doctor(DoctorArgs),
-    /// Print what a shell needs to complete commands, targets and names
+    /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Show a manual page
     Man(ManArgs),
     /// Show the versions of malai, its protocol and its formats: the same as `malai --version`
     #[command(before_help = "Example:\n  malai version")]
     Version,
-    /// Show malai at work: a throwaway cluster of real daemons, on this computer's loopback only
+    /// Demonstrate malai with a throwaway cluster of real daemons on this computer's loopback
     Demo(DemoArgs),
     /// Internal: serves the sftp subsystem on its standard streams
     #[command(hide = true, name = "sftp-server")]
@@ -107,35 +107,35 @@ pub enum Command {
 }
 
 impl Command {
-    /// What malai exits with when this command fails with an error.
+    /// The exit code when this command fails with an error.
     pub fn failure(&self) -> Exit {
         match self {
             Command::Target(_) | Command::Exec(_) | Command::Shell(_) | Command::Ssh(_) => {
                 Exit::MALAI
             }
-            // A question that has no answer is neither allowed nor refused.
+            // An unanswered question is neither "allowed" nor "refused".
             Command::Why(_) => Exit::USAGE,
             _ => Exit::FAILED,
         }
     }
 }
 
-/// Everything that can be typed, with the help's order of things: examples come first.
+/// The clap declaration, with help in malai's order: examples come first.
 pub fn declaration() -> clap::Command {
-    // How a command on targets is run is for the long help: `exec -h` says it at once.
+    // Options of commands on targets are in the long help only; `exec -h` shows them at once.
     help::in_order(Args::command().mut_args(|arg| arg.hide_short_help(true)))
 }
 
-/// What was typed, as a whole.
+/// A parsed command line.
 #[derive(Debug)]
 pub struct Invocation {
-    /// What stands before a target.
+    /// The options before a target.
     pub on: TargetOptions,
-    /// The first word and what follows it.
+    /// The verb and its arguments.
     pub command: Command,
 }
 
-/// Reads this process's arguments.
+/// Parses the arguments of this process.
 pub fn parse() -> Result<Invocation, clap::Error> {
     let mut words = std::env::args_os();
     let own_name = words.next();
@@ -150,7 +150,7 @@ pub fn parse() -> Result<Invocation, clap::Error> {
         });
     }
     match words.next() {
-        // Its options are ssh's, and none of them malai's.
+        // All its options are ssh's, none malai's.
         Some(first) if first == "ssh" => Ok(Invocation {
             on: TargetOptions::default(),
             command: Command::Ssh(SshArgs {
@@ -166,8 +166,8 @@ pub fn parse() -> Result<Invocation, clap::Error> {
     }
 }
 
-/// Whether the first word is a target for certain. Then nothing of the declaration is needed, and building
-/// it would be a tenth of the time that a command takes.
+/// Whether the first word is certainly a target. If so, the declaration is not needed; building it would take a tenth
+/// of the time of a command.
 fn is_target(word: &OsStr) -> bool {
     let bytes = word.as_encoded_bytes();
     !bytes.is_empty()
@@ -185,7 +185,7 @@ fn read<W: Into<OsString> + Clone>(
     if on != TargetOptions::default() && !matches!(command, Command::Target(_)) {
         return Err(declaration.error(
             ErrorKind::ArgumentConflict,
-            "options of a command on targets stand before the target (malai -t <machine>.<cluster> …), or behind exec and shell",
+            "put the options of a command on targets before the target (malai -t <machine>.<cluster> …), or after exec and shell",
         ));
     }
     Ok(Invocation { on, command })

@@ -1,4 +1,4 @@
-//! What can follow each verb. The doc comments are the help that is printed.
+//! The arguments of each verb. The doc comments are the help text.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,34 +15,34 @@ Examples:
   malai machine init <manager-id52> company
   malai machine init --replace <new-manager-id52> company";
 
-/// What can be done with this computer as a machine.
+/// Subcommands of `malai machine`.
 #[derive(Debug, Subcommand)]
 pub enum MachineCommand {
     /// Create this computer's identity in a cluster
     #[command(before_help = MACHINE_EXAMPLES)]
     Init {
-        /// Follow another manager under an alias that is taken: the old one's key is lost or stolen. Makes a
-        /// new identity; the old folder is kept in $MALAI_HOME/replaced
+        /// Switch to another manager under an existing alias, because the old manager's key is lost or stolen. Creates a new
+        /// identity; the old folder is kept in $MALAI_HOME/replaced
         #[arg(long)]
         replace: bool,
         /// The cluster manager's id52, as its `malai status` shows it
         manager_id52: String,
-        /// The local name of the cluster: lower-case letters, digits and -
+        /// The local name of the cluster: lowercase letters, digits and -
         alias: String,
     },
 }
 
-/// How to serve.
+/// Options of `malai daemon`.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "\
 Examples:
   malai daemon
   RUST_LOG=malai=debug malai daemon --foreground")]
 pub struct DaemonArgs {
-    /// Stay in the foreground and show everything
+    /// Stay in the foreground and log to standard error
     #[arg(long)]
     pub foreground: bool,
-    /// Do not start if the files of any cluster have errors; otherwise what was published last is served
+    /// Do not start if the files of any cluster have errors; by default its last published revision is served
     #[arg(long)]
     pub strict: bool,
     /// Started by `malai daemon`, which waits at the other end of standard input
@@ -50,7 +50,7 @@ pub struct DaemonArgs {
     pub in_background: bool,
 }
 
-/// How to show how things are.
+/// Options of `malai status`.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "\
 Examples:
@@ -58,28 +58,28 @@ Examples:
   malai status company
   malai status --json")]
 pub struct StatusArgs {
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
     /// Only this cluster, by its alias
     pub cluster: Option<String>,
 }
 
-/// Whose id52 to show.
+/// Options of `malai id`.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "\
 Examples:
   malai id
   malai id company")]
 pub struct IdArgs {
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Only the id52 in this cluster, by its alias
+    /// Only the id52 in this cluster (its alias)
     pub cluster: Option<String>,
 }
 
-/// Which machines to list.
+/// Options of `malai list`.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "\
 Examples:
@@ -87,17 +87,17 @@ Examples:
   malai list company
   malai list --json")]
 pub struct ListArgs {
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Ask no machine whether it is there: show what the daemon knows
+    /// Do not contact any machine: show what the daemon knows
     #[arg(long)]
     pub no_ping: bool,
     /// Only this cluster, by its alias
     pub cluster: Option<String>,
 }
 
-/// Which machines to ask, and how.
+/// Options of `malai ping`.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "\
 Examples:
@@ -105,20 +105,20 @@ Examples:
   malai ping '*.company'
   malai ping -c 10 @web.company,db.company")]
 pub struct PingArgs {
-    /// Ask each machine so many times
+    /// Number of pings per machine
     #[arg(short, long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub count: u16,
-    /// Give a machine up after this long: 500ms, 5s, 1m [default: 5s]
+    /// Give up on a machine after this time: 500ms, 5s, 1m [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub timeout: Option<Duration>,
-    /// One JSON object a machine
+    /// Print one JSON object per machine
     #[arg(long)]
     pub json: bool,
     /// The machines
     pub targets: String,
 }
 
-/// What to show of the live sessions, or what to do with one.
+/// Options of `malai sessions`.
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -129,14 +129,14 @@ Examples:
   malai sessions end 17"
 )]
 pub struct SessionsArgs {
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
     #[command(subcommand)]
     pub command: Option<SessionsCommand>,
 }
 
-/// What can be done with a live session.
+/// Subcommands of `malai sessions`.
 #[derive(Debug, Subcommand)]
 pub enum SessionsCommand {
     /// End a session: its command gets SIGHUP, then SIGKILL, and its client is told
@@ -147,7 +147,7 @@ pub enum SessionsCommand {
     },
 }
 
-/// What to apply or check.
+/// Options of `malai rescan`.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "\
 Examples:
@@ -157,42 +157,42 @@ pub struct RescanArgs {
     /// Only check; needs no daemon
     #[arg(long)]
     pub check: bool,
-    /// The findings as JSON
+    /// Print the findings as JSON
     #[arg(long, requires = "check")]
     pub json: bool,
-    /// Publish cluster.toml although members have a newer revision, which undoes what was changed since
+    /// Publish cluster.toml even if members have a newer revision; this undoes the changes made since
     #[arg(long, requires = "cluster", conflicts_with = "check")]
     pub publish_older: bool,
     /// Only this cluster, by its alias
     pub cluster: Option<String>,
 }
 
-/// What to show of the audit record.
+/// Options of `malai audit`.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "\
 Examples:
   malai audit --since 24h --refused
   malai audit -f --cluster company")]
 pub struct AuditArgs {
-    /// Stay, and show what comes (after the last 10 lines, unless -n says otherwise)
+    /// Keep running and show new records (after the last 10, unless -n is given)
     #[arg(short, long)]
     pub follow: bool,
-    /// Only of this cluster: its alias or id52
+    /// Only this cluster: its alias or id52
     #[arg(long)]
     pub cluster: Option<String>,
-    /// Only what this machine asked for: its name or id52
+    /// Only requests of this machine: its name or id52
     #[arg(long, visible_alias = "machine")]
     pub from: Option<String>,
-    /// Only what was refused
+    /// Only refused requests
     #[arg(long)]
     pub refused: bool,
-    /// Only from then on: 30m, 12h, 7d (ago), 2026-11-23 or 2026-11-23T07:22:48Z (times are UTC)
+    /// Only since this time: 30m, 12h, 7d (ago), 2026-11-23 or 2026-11-23T07:22:48Z (times are UTC)
     #[arg(long)]
     pub since: Option<String>,
-    /// The records as they are in the file, one JSON object a line
+    /// Print the records as they are in the file, one JSON object per line
     #[arg(long)]
     pub json: bool,
-    /// Only the last so many lines
+    /// Only the last N records
     #[arg(short = 'n', long)]
     pub lines: Option<usize>,
 }
@@ -204,8 +204,8 @@ Examples:
   malai exec web01.company sh -c 'du -sh /var/* | sort -h'
   malai exec --parallel 10 --timeout 30s @web.company uptime";
 
-/// What follows `exec`. The target is parsed as a subcommand, since clap touches nothing after an
-/// unknown one.
+/// The arguments of `exec`. The target is parsed as an external subcommand, because clap leaves everything after one
+/// unchanged.
 #[derive(Debug, clap::Args)]
 #[command(
     before_help = EXEC_EXAMPLES,
@@ -232,7 +232,7 @@ Examples:
   malai ssh web@web01.company 'cd /srv && ls *.log | wc -l'
   malai ssh --shim ~/.malai/shim";
 
-/// What follows `ssh`: ssh's options, host and words, read by [`crate::cli::ssh`].
+/// The arguments of `ssh`: ssh's options, host and words, parsed by [`crate::cli::ssh`].
 #[derive(Debug, clap::Args)]
 pub struct SshArgs {
     /// ssh's options, a target, and the words of a line
@@ -247,10 +247,10 @@ pub struct SshArgs {
     pub is_shim: bool,
 }
 
-/// What follows `sftp-server`.
+/// The arguments of `sftp-server`.
 #[derive(Debug, clap::Args)]
 pub struct SftpServerArgs {
-    /// Serve what is below this folder, and nothing else
+    /// Serve only what is below this folder
     #[arg(long)]
     pub folder: Option<PathBuf>,
     /// The number of a descriptor on which it reports what is done to files
@@ -266,7 +266,7 @@ Examples:
 Escapes, where you type on a terminal, at the beginning of a line:
   ~.  end the session    ~^Z  suspend    ~?  list these    ~~  a tilde";
 
-/// What follows `shell`.
+/// The arguments of `shell`.
 #[derive(Debug, clap::Args)]
 #[command(before_help = SHELL_EXAMPLES)]
 pub struct ShellArgs {
@@ -276,26 +276,26 @@ pub struct ShellArgs {
     pub target: OsString,
 }
 
-/// Who may do what where?
+/// The arguments of `why`.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "\
 Examples:
   malai why laptop web01.company restart-nginx
   malai why admins web01.company")]
 pub struct WhyArgs {
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
     /// A machine, an id52 or a group
     pub who: String,
-    /// The machine that is asked
+    /// The machine it asks
     pub target: String,
-    /// What would be run there; a shell without it
+    /// The command to run there; a shell if omitted
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<OsString>,
 }
 
-/// What to show of the log.
+/// Options of `malai logs`.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "\
 Examples:
@@ -303,18 +303,18 @@ Examples:
   malai logs -f
   malai logs --since 30m")]
 pub struct LogsArgs {
-    /// Stay, and show what comes (after the last 10 lines, unless -n says otherwise)
+    /// Keep running and show new lines (after the last 10, unless -n is given)
     #[arg(short, long)]
     pub follow: bool,
-    /// Only the last so many lines
+    /// Only the last N lines
     #[arg(short = 'n', long)]
     pub lines: Option<usize>,
-    /// Only from then on: 30m, 12h, 7d (ago), 2026-11-23 or 2026-11-23T07:22:48Z (times are UTC)
+    /// Only since this time: 30m, 12h, 7d (ago), 2026-11-23 or 2026-11-23T07:22:48Z (times are UTC)
     #[arg(long)]
     pub since: Option<String>,
 }
 
-/// How to show what was found.
+/// Options of `malai doctor`.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "\
 Examples:
@@ -322,12 +322,12 @@ Examples:
   sudo -u malai env MALAI_HOME=/opt/malai malai doctor
   malai doctor --json")]
 pub struct DoctorArgs {
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// For which shell.
+/// Options of `malai completions`.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "\
 Examples:
@@ -338,7 +338,7 @@ pub struct CompletionsArgs {
     /// The shell
     #[arg(value_enum, required_unless_present = "candidates")]
     pub shell: Option<Shell>,
-    /// What can stand where the cursor is, for those scripts
+    /// Print the completions at the cursor, for those scripts
     #[arg(long, hide = true)]
     pub candidates: bool,
     /// The words after `malai` up to the cursor
@@ -346,7 +346,7 @@ pub struct CompletionsArgs {
     pub words: Vec<OsString>,
 }
 
-/// A shell that is completed for.
+/// A shell with completions.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Shell {
     /// Source the script, or put it where bash-completion looks
@@ -357,7 +357,7 @@ pub enum Shell {
     Fish,
 }
 
-/// Which page, or where to.
+/// Options of `malai man`.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "\
 Examples:
@@ -368,26 +368,26 @@ pub struct ManArgs {
     /// Write all pages into this folder
     #[arg(long, value_name = "FOLDER", conflicts_with = "verb")]
     pub out: Option<PathBuf>,
-    /// The command that the page is about
+    /// The command to describe
     pub verb: Vec<String>,
 }
 
-/// What becomes of the demo.
+/// Options of `malai demo`.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "\
 Examples:
   malai demo
   malai demo --keep")]
 pub struct DemoArgs {
-    /// Leave it running, and say how to go on by hand and how to end it
+    /// Leave it running, and print how to use it by hand and how to end it
     #[arg(long)]
     pub keep: bool,
 }
 
-/// How the reaper was started.
+/// Options of the reaper.
 #[derive(Debug, clap::Args)]
 pub struct ReaperArgs {
-    /// Its messages go to malai.log
+    /// Write messages to malai.log
     #[arg(long)]
     pub in_background: bool,
 }

@@ -79,7 +79,7 @@ pub fn run(
             }
             Err(error) => return Err(error).context("the command's own streams cannot be used"),
         };
-        let patience = on.timeout.unwrap_or(Duration::MAX);
+        let timeout = on.timeout.unwrap_or(Duration::MAX);
         let (ending, cleanup) = {
             let execution = dispatch::execute(
                 standalone.services().to_vec(),
@@ -101,7 +101,7 @@ pub fn run(
             tokio::pin!(execution);
             tokio::select! {
                 ended = &mut execution => ended,
-                () = tokio::time::sleep(patience) => {
+                () = tokio::time::sleep(timeout) => {
                     gone.cancel();
                     let (_, cleanup) = execution.await;
                     (CommandResult::failed(timed_out(target, on)), cleanup)

@@ -125,13 +125,13 @@ async fn command(
                 None => std::future::pending().await,
             }
         };
-        let patience = async {
+        let timeout = async {
             match common.timeout {
                 Some(timeout) => tokio::time::sleep(timeout).await,
                 None => std::future::pending().await,
             }
         };
-        tokio::pin!(running, feeding, patience);
+        tokio::pin!(running, feeding, timeout);
         let mut fed = false;
         // A signal that came before the command was known to run, its number, and how long it waits.
         let mut held: Option<(Signal, u8, Instant)> = None;
@@ -159,7 +159,7 @@ async fn command(
                 () = &mut feeding, if !fed => fed = true,
                 () = out.pass(&common.output), if !out.ended => {}
                 () = err.pass(&common.output), if !err.ended => {}
-                () = &mut patience => break,
+                () = &mut timeout => break,
                 number = under_way => if !began.load(Ordering::Relaxed) {
                     return Ok(End::Interrupted(number));
                 },

@@ -120,9 +120,9 @@ impl Backend {
         match self {
             Self::Daemon(_) => Vec::new(),
             Self::Direct(direct) => {
-                let patience = if leaving { LEAVE } else { GRACE + LEAVE };
+                let timeout = if leaving { LEAVE } else { GRACE + LEAVE };
                 direct.commands.close();
-                let _ = tokio::time::timeout(patience, direct.commands.wait()).await;
+                let _ = tokio::time::timeout(timeout, direct.commands.wait()).await;
                 direct.clusters.stop().await;
                 direct.clusters.notices()
             }

@@ -1,4 +1,4 @@
-//! A line of `malai audit` for each record.
+//! The lines of `malai audit`.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use malai_wire::audit::{Change, Event, Record, Request};
 
 use crate::output::duration;
 
-/// The record in one line, with its newline.
+/// A record as one line, including its newline.
 pub fn line(record: &Record) -> String {
     let time = record.time;
     let text = match &record.event {
@@ -94,7 +94,7 @@ pub fn line(record: &Record) -> String {
     format!("{time} {text}\n")
 }
 
-/// Cluster, who, what happened, the session, the command.
+/// Cluster, caller, what happened, session, action.
 fn head(request: &Request, what: &str, session: &str) -> String {
     let before = before(request, what, session);
     format!("{before} {}", request.action.shown())
@@ -124,7 +124,7 @@ fn done(change: Change) -> &'static str {
     }
 }
 
-/// A session's number counts within one run of malai: the run's beginning is shown before it.
+/// A session's number. It counts within one run of malai, so the start of the run's id comes before it.
 fn number(record: &Record, session: u64) -> String {
     let run: String = record.instance.chars().take(4).collect();
     format!("{}/{session}", escape(&run))

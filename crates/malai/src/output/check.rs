@@ -5,7 +5,7 @@ use malai_node::{ClusterReport, Condition, Problem, Role};
 
 use crate::output::text::{counted, problems};
 
-/// Every problem, then a line for each file or cluster that was checked.
+/// Every problem, then one line for each file or cluster checked.
 pub fn render(settings: &[Problem], reports: &[ClusterReport]) -> String {
     let mut out = String::new();
     let found = reports.iter().flat_map(|report| &report.problems);

@@ -1,10 +1,10 @@
-//! What `malai doctor` prints.
+//! The output of `malai doctor`.
 
 use malai_node::{Diagnosis, State, display_path};
 
 use crate::output::text::problems;
 
-/// A line for each finding, with why it matters and what to do below it, and how many there are.
+/// Each finding, with why it matters and how to fix it, then a summary.
 pub fn render(diagnosis: &Diagnosis) -> String {
     let mut out = format!("🩺 malai doctor: {}\n", display_path(&diagnosis.home));
     for finding in &diagnosis.findings {
@@ -14,7 +14,7 @@ pub fn render(diagnosis: &Diagnosis) -> String {
             State::Warning => "⚠️ ",
             State::Error => "❌",
         };
-        // What was found may be a diagnostic with its own lines.
+        // A finding may be a diagnostic of several lines.
         let mut lines = finding.what.trim_end().lines();
         let first = lines.next().unwrap_or_default();
         out.push_str(&format!("{symbol} {}: {first}\n", finding.check));

@@ -1,14 +1,14 @@
-//! Durations as people write and read them: one grammar for every option, one format for every output. Pure.
+//! Durations as people type and read them: one grammar for every option, one format for all output. Pure.
 
 use std::time::Duration;
 
-/// What an option that takes a duration tells of one that it cannot read.
+/// The error of an option with a duration that cannot be parsed.
 pub const EXAMPLES: &str = "write a duration as in 500ms, 30s, 1.5h, 1h30m, 7d or 2w";
 
-/// The most digits of one number. Enough for a century in seconds.
+/// The maximum number of digits. Enough for a century in seconds.
 const MAX_DIGITS: usize = 10;
 
-/// The units, each with its seconds.
+/// The units and their length in seconds.
 const UNITS: [(&str, f64); 8] = [
     ("ms", 0.001),
     ("s", 1.0),
@@ -20,12 +20,12 @@ const UNITS: [(&str, f64); 8] = [
     ("w", 7.0 * 86_400.0),
 ];
 
-/// Reads a duration of at least a millisecond: numbers with units, as in `1.5h` or `1h30m`; a number alone is
-/// in seconds.
+/// Parses a duration of at least a millisecond: numbers with units, as in `1.5h` or `1h30m`; a single number without a
+/// unit is in seconds.
 ///
 /// # Errors
 ///
-/// How a duration is written.
+/// How to write a duration.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let seconds = seconds(text).ok_or(EXAMPLES)?;
     match Duration::try_from_secs_f64(seconds) {
@@ -43,7 +43,7 @@ fn seconds(text: &str) -> Option<f64> {
         let unit_end = after.find(|c: char| !c.is_ascii_alphabetic());
         let (unit, after) = after.split_at(unit_end.unwrap_or(after.len()));
         let unit = match unit {
-            // Only a number that stands alone may go without a unit.
+            // Only a single number may omit its unit.
             "" if number.len() == text.len() => 1.0,
             unit => UNITS.iter().find(|(name, _)| *name == unit)?.1,
         };
@@ -66,7 +66,7 @@ pub fn format(duration: Duration) -> String {
         };
     }
     if whole < 60 {
-        // Rounded down to milliseconds: what is shown has passed.
+        // Rounded down to milliseconds, so the time shown has passed.
         let millis = u64::from(duration.subsec_millis());
         return match millis {
             0 => format!("{whole}s"),

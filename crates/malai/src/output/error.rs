@@ -1,6 +1,6 @@
 //! Errors as one message. Pure.
 
-/// An error and its causes, without a cause that the text before it has told already.
+/// An error and its causes, without causes that the text before them already contains.
 pub fn text(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
@@ -14,7 +14,7 @@ pub fn text(error: &anyhow::Error) -> String {
     text
 }
 
-/// A message without the numbers that Rust adds to the system's errors: `(os error 2)`.
+/// A message without the numbers that Rust appends to system errors: `(os error 2)`.
 pub fn without_numbers(message: &str) -> String {
     let mut text = String::with_capacity(message.len());
     let mut rest = message;

@@ -1,19 +1,19 @@
-//! The codes malai exits with.
+//! malai's exit codes.
 
 use std::process::ExitCode;
 
-/// An exit code. A command on a target hands its remote code through.
+/// An exit code. A command on a target passes on its remote code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit(pub u8);
 
 impl Exit {
-    /// Done.
+    /// Success.
     pub const OK: Exit = Exit(0);
-    /// Not done, or something is wrong.
+    /// Failure, or something is wrong.
     pub const FAILED: Exit = Exit(1);
-    /// Typed wrongly.
+    /// Invalid command line.
     pub const USAGE: Exit = Exit(2);
-    /// malai itself failed or refused where the code would otherwise be a remote command's (as ssh has it).
+    /// malai itself failed or refused, where any other code would be the remote command's (as in ssh).
     pub const MALAI: Exit = Exit(255);
 }
 

@@ -1,4 +1,4 @@
-//! What `cluster init` and `machine init` print.
+//! The output of `cluster init` and `machine init`.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ pub fn new_cluster(made: &NewCluster) -> String {
 }
 
 /// The new machine's identity, the section to add on the manager, and what to do next.
-///
+/// The first lines are exactly the tutorial's.
 /// The first lines are the tutorial's, to the letter.
 pub fn new_machine(made: &NewMachine, name: &MachineName) -> String {
     let section: String = machine_section(name, &made.id)
@@ -47,7 +47,7 @@ pub fn new_machine(made: &NewMachine, name: &MachineName) -> String {
     )
 }
 
-/// What became of the identity that another has replaced.
+/// What happened to the identity that was replaced.
 pub fn replaced(aside: &Path) -> String {
     format!(
         "📦 The old identity is kept in {}; nothing uses it any more, and it can be deleted

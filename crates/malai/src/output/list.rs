@@ -14,13 +14,13 @@ use crate::output::table::Table;
 /// A cluster and its machines.
 #[derive(Debug, Serialize)]
 pub struct ListedCluster {
-    /// Its local name.
+    /// Its alias.
     pub alias: String,
     /// Whether it is managed here.
     pub managed: bool,
-    /// The revision in force here, where a daemon says so.
+    /// The revision in force here, if a daemon reports it.
     pub revision: Option<u64>,
-    /// What the daemon says of it, in whole sentences.
+    /// The daemon's notices about it, in complete sentences.
     pub notices: Vec<String>,
     /// Its machines, by name.
     #[serde(serialize_with = "machines")]
@@ -34,27 +34,27 @@ pub struct ListedMachine {
     pub name: String,
     /// Its key.
     pub id: MachineId,
-    /// The groups that it is in.
+    /// Its groups.
     pub groups: Vec<String>,
     /// Whether it is this computer.
     pub is_here: bool,
     /// What the daemon knows of it.
     pub known: Option<MachineFacts>,
-    /// What came of asking it just now.
+    /// The result of pinging it just now.
     pub asked: Option<Pinged>,
     /// Whether this computer may run any command there.
     pub may_run_commands: bool,
     /// Whether it may open a shell there.
     pub may_open_shell: bool,
-    /// The command entry that runs there whatever is asked for.
+    /// The command entry that replaces whatever is asked for there.
     pub forced: Option<String>,
     /// The command entries that it may run there.
     pub may_run: Vec<String>,
-    /// The user that commands run as there; none is the daemon's own.
+    /// The user that commands run as there; `None` is the daemon's own.
     pub user: Option<String>,
 }
 
-/// Whether a machine is there.
+/// Whether a machine answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Presence {
@@ -109,7 +109,7 @@ impl ListedMachine {
     }
 
     fn may(&self) -> String {
-        // What the configuration here says is not what holds there.
+        // The configuration here may differ from the one in force there.
         if self.presence() == Presence::Refuses {
             return "nothing: it refuses this computer".to_owned();
         }
@@ -157,7 +157,7 @@ fn machines<S: Serializer>(machines: &[ListedMachine], serializer: S) -> Result<
     }))
 }
 
-/// A table for each cluster.
+/// One table per cluster.
 pub fn render(clusters: &[ListedCluster]) -> String {
     let mut out = String::new();
     for (index, cluster) in clusters.iter().enumerate() {
@@ -186,7 +186,7 @@ fn one(cluster: &ListedCluster) -> String {
     if cluster.machines.is_empty() {
         return out;
     }
-    let mut table = Table::new(["MACHINE", "STATE", "LAST SEEN", "WAY", "GROUPS", "YOU MAY"]);
+    let mut table = Table::new(["MACHINE", "STATE", "LAST SEEN", "PATH", "GROUPS", "YOU MAY"]);
     for machine in &cluster.machines {
         let state = match machine.presence() {
             Presence::Here => "this computer",
@@ -201,7 +201,7 @@ fn one(cluster: &ListedCluster) -> String {
             Some(seconds) => format!("{} ago", duration::format(Duration::from_secs(seconds))),
             None => "never".to_owned(),
         };
-        let way = match machine.path() {
+        let path = match machine.path() {
             _ if machine.presence() != Presence::Online => "-".to_owned(),
             Some(path) => {
                 let word = match path {
@@ -224,7 +224,7 @@ fn one(cluster: &ListedCluster) -> String {
             machine.name.clone(),
             state.to_owned(),
             seen,
-            way,
+            path,
             groups,
             machine.may(),
         ]);
@@ -303,7 +303,7 @@ mod tests {
         expect![[r#"
             company: 4 machines, managed here, revision 7
             ⚠️  look\x1b
-            MACHINE  STATE          LAST SEEN  WAY            GROUPS   YOU MAY
+            MACHINE  STATE          LAST SEEN  PATH           GROUPS   YOU MAY
             boss     this computer  -          -              -        any command, a shell
             db       online         now        direct 0.7 ms  web,all  reload (as web)
             laptop   no answer      1h 6m ago  -              -        any command

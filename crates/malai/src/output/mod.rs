@@ -1,4 +1,4 @@
-//! The one place that writes malai's own words, on standard output and standard error.
+//! The only place that prints malai's own text, to standard output and standard error.
 
 pub mod audit;
 pub mod check;
@@ -21,7 +21,7 @@ use std::io::{self, Write};
 
 use crate::output::exit::Exit;
 
-/// What [`Printer::say`] begins with, so that malai's words are told from a remote command's.
+/// The prefix of [`Printer::say`], which distinguishes malai's messages from a remote command's.
 const NAME: &str = "malai: ";
 
 /// Writes to standard output and standard error, and remembers when that failed.
@@ -31,7 +31,7 @@ pub struct Printer {
 }
 
 impl Printer {
-    /// Writes to standard output, as it is.
+    /// Writes to standard output, unchanged.
     pub fn out(&self, text: &str) {
         let mut failed = self.failed.borrow_mut();
         if failed.is_some() {
@@ -46,7 +46,7 @@ impl Printer {
         }
     }
 
-    /// Whether standard output can be written no more: its reader may have gone.
+    /// Whether writing to standard output has failed: its reader may have gone.
     pub fn has_failed(&self) -> bool {
         self.failed.borrow().is_some()
     }
@@ -58,10 +58,10 @@ impl Printer {
         let _ = io::stderr().write_all(format!("{NAME}{message}\n").as_bytes());
     }
 
-    /// The code to exit with, given the command's own and whether everything could be written.
+    /// The exit code, given the command's own code and whether everything could be written.
     ///
-    /// A reader that went away (`malai status | head -1`) has what it wanted, so it changes nothing: a
-    /// health check with `pipefail` must not fail because `grep -q` was quick.
+    /// A reader that went away (`malai status | head -1`) has what it wanted and does not count as a failure: a health
+    /// check with `pipefail` must not fail because `grep -q` exited early.
     pub fn finish(self, exit: Exit) -> Exit {
         match self.failed.take() {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -3,12 +3,12 @@
 use malai_wire::ping::{PingAnswer, Pinged};
 use malai_wire::status::NetworkPath;
 
-/// What came of asking one machine, in one line; `width` is that of the longest target.
+/// The result of pinging one machine, as one line; `width` is the length of the longest target.
 pub fn line(pinged: &Pinged, width: usize) -> String {
     let target = malai_cluster::escape(&format!("{}.{}", pinged.machine, pinged.cluster));
     let why = || {
-        let why = pinged.why.as_deref().unwrap_or("no reason was given");
-        // What was tried stands on lines of its own.
+        let why = pinged.why.as_deref().unwrap_or("no reason given");
+        // The list of what was tried has lines of its own.
         let lines: Vec<&str> = why.lines().map(str::trim).collect();
         lines.join("; ")
     };
@@ -25,33 +25,33 @@ pub fn line(pinged: &Pinged, width: usize) -> String {
                 ),
                 _ => String::new(),
             };
-            let way = way(pinged.path, pinged.address.as_deref());
+            let path = path_text(pinged.path, pinged.address.as_deref());
             let lost = pinged.sent.saturating_sub(pinged.received);
             let lost = match lost {
                 0 => String::new(),
                 lost => format!(" · {lost} of {} lost", pinged.sent),
             };
-            format!("✅ {target:width$}  {times}{way}{lost}")
+            format!("✅ {target:width$}  {times}{path}{lost}")
         }
         PingAnswer::Refused => format!("❌ {target:width$}  refuses this computer: {}", why()),
         PingAnswer::None => format!("❌ {target:width$}  does not answer: {}", why()),
     }
 }
 
-/// A way that packets take, with a separator before it; nothing where none is known.
-fn way(path: Option<NetworkPath>, address: Option<&str>) -> String {
+/// A network path, with a separator before it; empty if none is known.
+fn path_text(path: Option<NetworkPath>, address: Option<&str>) -> String {
     let address = address.map(malai_cluster::escape);
     match (path, address) {
         (Some(NetworkPath::Direct), Some(address)) => format!(" · direct, {address}"),
         (Some(NetworkPath::Direct), None) => " · direct".to_owned(),
         (Some(NetworkPath::Relayed), _) => " · relayed".to_owned(),
-        (Some(NetworkPath::Other), _) => " · by another way".to_owned(),
+        (Some(NetworkPath::Other), _) => " · by another path".to_owned(),
         (None, Some(address)) => format!(" · {address}"),
         (None, None) => String::new(),
     }
 }
 
-/// Milliseconds, with a digit after the point where they are few.
+/// Milliseconds, with one decimal if there are few.
 pub fn milliseconds(time: f64) -> String {
     let digits = if time < 10.0 { 1 } else { 0 };
     format!("{time:.digits$} ms")

@@ -65,7 +65,7 @@ fn tail(out: &mut String, session: &SessionFacts, preposition: &str) {
         Path::Here => "here".to_owned(),
         Path::Direct => format!("direct {preposition} {address}"),
         Path::Relayed => "through a relay".to_owned(),
-        Path::Unknown => "no path at the moment".to_owned(),
+        Path::Unknown => "no path at present".to_owned(),
     };
     let _ = writeln!(
         out,
@@ -113,7 +113,7 @@ mod tests {
                    since 2026-11-25T04:00:12.000Z (2d 2h) · here · bytes in 0, out 0, err 0
             Running elsewhere, for command lines of this computer:
             12345  on web02.company top
-                   since 2026-11-25T04:00:12.000Z (0s) · no path at the moment · bytes in 0, out 0, err 0
+                   since 2026-11-25T04:00:12.000Z (0s) · no path at present · bytes in 0, out 0, err 0
         "#]].assert_eq(&shown(&json));
         assert_eq!(shown("{}"), "Nothing runs here.\n");
     }

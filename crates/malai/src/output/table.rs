@@ -1,8 +1,8 @@
-//! Columns of text, as wide as what is in them. Pure.
+//! Text in columns, as wide as their content. Pure.
 
 use std::fmt;
 
-/// A table with a heading.
+/// A table with a header.
 #[derive(Debug)]
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -16,14 +16,14 @@ impl Table {
         }
     }
 
-    /// Adds a row: a cell for each column, safe to show.
+    /// Adds a row: one cell per column, safe to show.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.rows.push(cells.into());
     }
 }
 
 impl fmt::Display for Table {
-    /// Two blanks between columns, and none at the ends of lines.
+    /// Two spaces between columns, and none at the end of a line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = self.rows.first().map_or(0, Vec::len);
         let width = |column: usize| {

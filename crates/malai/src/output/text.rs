@@ -1,6 +1,6 @@
-//! Values to text. Pure: nothing here reads or writes anything.
+//! Values as text. Pure.
 
-/// A count with its noun, in the plural where it is not one.
+/// A count with its noun, in the plural unless the count is one.
 pub fn counted(count: usize, noun: &str) -> String {
     match count {
         1 => format!("1 {noun}"),
@@ -8,7 +8,7 @@ pub fn counted(count: usize, noun: &str) -> String {
     }
 }
 
-/// How many errors and warnings there are, without those there are none of.
+/// The number of errors and of warnings, leaving out zeros.
 pub fn problems(errors: usize, warnings: usize) -> String {
     match (errors, warnings) {
         (0, 0) => "no problems".to_owned(),

@@ -263,7 +263,7 @@ fn machines_and_clusters_get_other_names() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: [HOME]/clusters/corp/cluster.toml: there is a machine `db` already: remove it first, or take another name; nothing was changed
+        malai: [HOME]/clusters/corp/cluster.toml: there already is a machine `db`: remove it first, or choose another name; nothing was changed
     "#]].assert_eq(&world.picture(&["cluster", "rename", "corp", "www", "db"]));
 }
 
@@ -308,7 +308,7 @@ fn an_edit_counts_only_when_it_is_sound_and_shows_what_it_changes() {
     expect![[r#"
         exit code: 0
         ----- stdout -----
-        warning: this allows nobody
+        warning: this allows no one
            --> [HOME]/clusters/company/.cluster.toml.edit:23:1
             |
          23 | allow_from = []
@@ -330,7 +330,7 @@ fn an_edit_counts_only_when_it_is_sound_and_shows_what_it_changes() {
     expect![[r#"
         exit code: 0
         ----- stdout -----
-        warning: this allows nobody
+        warning: this allows no one
            --> [HOME]/clusters/company/.cluster.toml.edit:23:1
             |
          23 | allow_from = []

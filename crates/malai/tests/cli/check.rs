@@ -80,7 +80,7 @@ fn every_problem_is_shown_where_it_stands() {
            |         ^^^^^^
            = help: did you mean "lan"?
 
-        error: an id52 has 52 characters, this has 3: copy the whole of what `malai machine init` or `malai status` printed
+        error: an id52 has 52 characters, this has 3: copy all of what `malai machine init` or `malai status` printed
            --> [HOME]/clusters/company/cluster.toml:18:8
             |
          18 | id52 = "abc"
@@ -139,9 +139,9 @@ fn a_damaged_snapshot_and_a_stray_folder_are_problems() {
     expect![[r#"
         exit code: 1
         ----- stdout -----
-        error: [HOME]/clusters/work/machine.toml cannot be used: its first line is torn or was changed, so there is no telling who signed it; this cluster denies everything until the manager or a member has sent it again, which the daemon asks for
+        error: [HOME]/clusters/work/machine.toml cannot be used: its first line is damaged or was changed, so the signature cannot be checked; this cluster denies everything until the manager or a member has sent it again, which the daemon asks for
 
-        warning: the folder [HOME]/clusters/Old Stuff cannot be a cluster: "Old Stuff" cannot be a cluster alias: only a-z, 0-9 and "-" may be in it, not "O"; rename it, or move it out of clusters/
+        warning: the folder [HOME]/clusters/Old Stuff cannot be a cluster: "Old Stuff" cannot be a cluster alias: use only a-z, 0-9 and "-", not "O"; rename it, or move it out of clusters/
 
         ✅ company: 0 machines, no problems
         ❌ work: 1 error
@@ -222,12 +222,12 @@ members = ""
             | ^^^^^^^^^^
             = help: did you mean `allow_shell`?
 
-        error: the command cannot be run as it is written: `&` outside quotes means something to a shell, and no shell is involved
+        error: the command cannot be run as written: `&` outside quotes is special to a shell, and no shell is involved
            --> [HOME]/clusters/company/cluster.toml:24:11
             |
          24 | command = "systemctl restart nginx && echo done"
             |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-            = help: quote it, or give it to a shell: `sh -c '…'`
+            = help: quote it, or run it in a shell: `sh -c '…'`
 
         error: "0" cannot be a user name: it must start with a-z or "_", not "0"
            --> [HOME]/clusters/company/cluster.toml:25:12
@@ -235,12 +235,12 @@ members = ""
          25 | username = "0"
             |            ^^^
 
-        error: this id52 is already that of machine `web01`, on line 17
+        error: this id52 already belongs to machine `web01`, on line 17
            --> [HOME]/clusters/company/cluster.toml:28:8
             |
          28 | id52 = "[ID52]"
             |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-            = help: every machine has a key of its own: run `malai machine init` on it
+            = help: every machine has its own key: run `malai machine init` on it
 
         error: machine `Desk` has no `id52`
            --> [HOME]/clusters/company/cluster.toml:30:1
@@ -249,32 +249,32 @@ members = ""
             | ^^^^^^^^^^^^^^
             = help: `malai machine init` on that machine prints it
 
-        error: "Desk" cannot be a machine name: only a-z, 0-9 and "-" may be in it, not "D"
+        error: "Desk" cannot be a machine name: use only a-z, 0-9 and "-", not "D"
            --> [HOME]/clusters/company/cluster.toml:30:10
             |
          30 | [machine.Desk]
             |          ^^^^
 
-        error: group `admins` is inside itself: admins → on-call → admins
+        error: group `admins` contains itself: admins → on-call → admins
            --> [HOME]/clusters/company/cluster.toml:37:12
             |
          37 | members = "admins,*"
             |            ^^^^^^
-            = help: take one of them out of the next
+            = help: remove one of them from the next
 
-        error: `*` cannot be in a group
+        error: a group cannot contain `*`
            --> [HOME]/clusters/company/cluster.toml:37:19
             |
          37 | members = "admins,*"
             |                   ^
-            = help: write `allow_from = "*"` where everybody is meant
+            = help: write `allow_from = "*"` to allow every member
 
-        error: `laptop` is a machine too, on line 27
+        error: `laptop` is also a machine, on line 27
            --> [HOME]/clusters/company/cluster.toml:39:8
             |
          39 | [group.laptop]
             |        ^^^^^^
-            = help: a list could mean either: rename one of them
+            = help: a list could not tell them apart: rename one of them
 
         ❌ company: 3 machines, 11 errors
     "#]].assert_eq(&world.picture(&["rescan", "--check", "company"]));
@@ -350,7 +350,7 @@ members = "laptop"
            |         ^^^^^
            = help: it takes effect when this home is in a cluster of that name
 
-        warning: this allows nobody
+        warning: this allows no one
            --> [HOME]/clusters/company/cluster.toml:20:1
             |
          20 | allow_shell = "nobody"
@@ -362,7 +362,7 @@ members = "laptop"
             |
          20 | allow_shell = "nobody"
             | ^^^^^^^^^^^
-            = help: narrow the machine's `allow_from`, and grant single commands by `command` sections
+            = help: narrow the machine's `allow_from`, and grant single commands in `command` sections
 
         note: on `web01` commands run as the daemon's user there, who can read that machine's keys: whoever may run them can act as that machine, and is root where its daemon is
            --> [HOME]/clusters/company/cluster.toml:19:1

@@ -122,7 +122,7 @@ fn what_cannot_be_an_alias_is_refused_and_nothing_is_made() {
     expect![[r#"
         exit code: 2
         ----- stderr -----
-        malai: cannot create the cluster: "../../evil" cannot be a cluster alias: only a-z, 0-9 and "-" may be in it, not "."
+        malai: cannot create the cluster: "../../evil" cannot be a cluster alias: use only a-z, 0-9 and "-", not "."
     "#]].assert_eq(&world.picture(&["cluster", "init", "../../evil"]));
 }
 
@@ -140,7 +140,7 @@ fn what_cannot_be_an_id52_is_refused_and_nothing_is_made() {
     expect![[r#"
         exit code: 2
         ----- stderr -----
-        malai: cannot join the cluster: the cluster manager's id52: an id52 has 52 characters, this has 3: copy the whole of what `malai machine init` or `malai status` printed
+        malai: cannot join the cluster: the cluster manager's id52: an id52 has 52 characters, this has 3: copy all of what `malai machine init` or `malai status` printed
     "#]].assert_eq(&world.picture(&["machine", "init", "abc", "company"]));
     expect![[r#"
         exit code: 2

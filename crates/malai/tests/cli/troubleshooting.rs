@@ -68,7 +68,7 @@ fn a_stale_lock_keeps_no_daemon_from_starting() {
         ═══════════════════════════════════════
         📁 MALAI_HOME: [HOME]
         🔒 Daemon: NOT RUNNING 💤
-           📁 Lock: [HOME]/malai.lock (left over, held by nobody)
+           📁 Lock: [HOME]/malai.lock (left over, not held)
            💡 Start it: malai daemon
 
         🏗️  Cluster Configurations:
@@ -120,12 +120,12 @@ fn an_invalid_configuration_is_said_by_every_command_that_needs_it() {
          19 | alow_from = "*"
             | ^^^^^^^^^
             = help: did you mean `allow_from`?
-        error: `username` names no user
+        error: `username` is empty
            --> [HOME]/clusters/company/cluster.toml:20:12
             |
          20 | username = ""
             |            ^^
-            = help: write the user that things run as, or leave the key out
+            = help: write the user that commands run as, or remove the key
         the daemon does not start: what this computer accepts is not known while malai.toml has errors; `malai rescan --check` shows this list again
     "#]].assert_eq(&world.picture(&["daemon"]));
     let output = world.output(&["daemon", "--foreground"]);
@@ -148,12 +148,12 @@ fn an_invalid_configuration_is_said_by_every_command_that_needs_it() {
             | ^^^^^^^^^
             = help: did you mean `allow_from`?
 
-        error: `username` names no user
+        error: `username` is empty
            --> [HOME]/clusters/company/cluster.toml:20:12
             |
          20 | username = ""
             |            ^^
-            = help: write the user that things run as, or leave the key out
+            = help: write the user that commands run as, or remove the key
 
         ❌ malai.toml: 1 error
         ❌ company: 1 machine, 2 errors
@@ -253,7 +253,7 @@ fn a_target_that_cannot_be_reached_or_is_not_there() {
     expect![[r#"
         exit code: 255
         ----- stderr -----
-        malai: `|` outside quotes means something to a shell, and no shell is involved
+        malai: `|` outside quotes is special to a shell, and no shell is involved
           if you want one: malai web01.company sh -c 'echo test | wc'
     "#]]
     .assert_eq(&daemon.picture(&["web01.company", "echo test | wc"]));
@@ -308,8 +308,8 @@ fn a_stale_socket_and_a_removed_one() {
         ═══════════════════════════════════════
         📁 MALAI_HOME: [HOME]
         🔒 Daemon: CRASHED ❌
-           🔌 Socket: [HOME]/malai.socket (left by a daemon that ended without tidying up)
-           💡 Start a new one, it tidies up by itself: malai daemon
+           🔌 Socket: [HOME]/malai.socket (left behind by a daemon that did not exit cleanly)
+           💡 Start a new one, which cleans up: malai daemon
 
         🏗️  Cluster Configurations:
            👑 company (Cluster Manager)
@@ -352,7 +352,7 @@ fn a_daemon_that_hangs() {
            🔌 Socket: [HOME]/malai.socket (no CLI communication)
         🔍 Testing daemon responsiveness... ❌ NOT RESPONSIVE
            ⚠️  a daemon holds [HOME] (pid [PID]) and its socket did not answer within 5 s; `malai doctor` says what to do
-           💡 A daemon (pid [PID]) holds the lock and does not answer. Look into [HOME]/malai.log, end it (kill [PID], or kill -9 [PID] if that does nothing), and start a new one: malai daemon
+           💡 A daemon (pid [PID]) holds the lock but does not respond. Check [HOME]/malai.log, end it (kill [PID], or kill -9 [PID] if that does nothing), and start a new one: malai daemon
 
         🏗️  Cluster Configurations:
            👑 company (Cluster Manager)
@@ -389,7 +389,7 @@ fn a_daemon_that_is_starting() {
         🔒 Daemon: STARTING ⚠️
            📁 Lock: [HOME]/malai.lock
            🔌 Socket: [HOME]/malai.socket (not there yet)
-           💡 A daemon (pid [PID]) has the lock and is not ready yet; look again in a moment: malai status
+           💡 A daemon (pid [PID]) holds the lock but is not ready yet; try again shortly: malai status
 
         🏗️  Cluster Configurations:
            👑 company (Cluster Manager)

@@ -97,7 +97,7 @@ fn on_the_manager_by_its_file() {
                at       [HOME]/clusters/company/cluster.toml:13
                through  admins (line 25) → on-call (line 27)
                as       user web
-               accepted not known here: the [accept] in that computer's own malai.toml may refuse it
+               accepted not known here: [accept] in that computer's own malai.toml may refuse it
         "#]],
     );
     asked(
@@ -111,7 +111,7 @@ fn on_the_manager_by_its_file() {
                at       [HOME]/clusters/company/cluster.toml:18
                runs     sudo systemctl restart nginx
                as       user nginx
-               accepted not known here: the [accept] in that computer's own malai.toml may refuse it
+               accepted not known here: [accept] in that computer's own malai.toml may refuse it
         "#]],
     );
     asked(
@@ -151,14 +151,14 @@ fn on_the_manager_by_its_file() {
         &world,
         &["laptop", "web01.company"],
         expect![[r#"
-        exit code: 0
-        ----- stdout -----
-        ✅ allowed: laptop may open a shell on web01.company
-           rule     machine.web01.allow_shell: laptop
-           at       [HOME]/clusters/company/cluster.toml:14
-           as       user web
-           accepted not known here: the [accept] in that computer's own malai.toml may refuse it
-    "#]],
+            exit code: 0
+            ----- stdout -----
+            ✅ allowed: laptop may open a shell on web01.company
+               rule     machine.web01.allow_shell: laptop
+               at       [HOME]/clusters/company/cluster.toml:14
+               as       user web
+               accepted not known here: [accept] in that computer's own malai.toml may refuse it
+        "#]],
     );
     asked(
         &world,
@@ -167,7 +167,7 @@ fn on_the_manager_by_its_file() {
             exit code: 1
             ----- stdout -----
             ❌ refused: desk may not run `ls -l` on laptop.company
-               because  machine.laptop.allow_from is not set, so nobody may do this
+               because  machine.laptop.allow_from is not set, so no one may do this
                at       [HOME]/clusters/company/cluster.toml:20
         "#]],
     );
@@ -193,40 +193,40 @@ fn a_group_has_an_answer_for_each_kind_of_member() {
         &world,
         &["admins", "web01.company", "ls"],
         expect![[r#"
-        exit code: 0
-        ----- stdout -----
-        ✅ allowed: boss, laptop may run `ls` on web01.company
-           rule     machine.web01.allow_from: admins
-           at       [HOME]/clusters/company/cluster.toml:13
-           through  admins (line 25) → on-call (line 27)
-           as       user web
-           accepted not known here: the [accept] in that computer's own malai.toml may refuse it
-    "#]],
+            exit code: 0
+            ----- stdout -----
+            ✅ allowed: boss, laptop may run `ls` on web01.company
+               rule     machine.web01.allow_from: admins
+               at       [HOME]/clusters/company/cluster.toml:13
+               through  admins (line 25) → on-call (line 27)
+               as       user web
+               accepted not known here: [accept] in that computer's own malai.toml may refuse it
+        "#]],
     );
     asked(
         &world,
         &["@admins", "web01.company"],
         expect![[r#"
-        exit code: 1
-        ----- stdout -----
-        ❌ refused: boss may not open a shell on web01.company
-           because  not in machine.web01.allow_shell
-           at       [HOME]/clusters/company/cluster.toml:14
-        ✅ allowed: laptop may open a shell on web01.company
-           rule     machine.web01.allow_shell: laptop
-           at       [HOME]/clusters/company/cluster.toml:14
-           as       user web
-           accepted not known here: the [accept] in that computer's own malai.toml may refuse it
-    "#]],
+            exit code: 1
+            ----- stdout -----
+            ❌ refused: boss may not open a shell on web01.company
+               because  not in machine.web01.allow_shell
+               at       [HOME]/clusters/company/cluster.toml:14
+            ✅ allowed: laptop may open a shell on web01.company
+               rule     machine.web01.allow_shell: laptop
+               at       [HOME]/clusters/company/cluster.toml:14
+               as       user web
+               accepted not known here: [accept] in that computer's own malai.toml may refuse it
+        "#]],
     );
     asked(
         &world,
         &["@empty", "web01.company"],
         expect![[r#"
-        exit code: 1
-        ----- stdout -----
-        ❌ refused: nobody is in @empty
-    "#]],
+            exit code: 1
+            ----- stdout -----
+            ❌ refused: @empty has no members
+        "#]],
     );
 }
 
@@ -237,15 +237,15 @@ fn what_is_not_published_yet_is_said() {
         &world,
         &["desk", "web01.company", "ls"],
         expect![[r#"
-        exit code: 0
-        ----- stdout -----
-        ✅ allowed: desk may run `ls` on web01.company
-           rule     machine.web01.allow_from: desk
-           at       [HOME]/clusters/company/cluster.toml:13
-           as       user web
-           accepted not known here: the [accept] in that computer's own malai.toml may refuse it
-        ℹ️  nothing has been published yet: `malai rescan` publishes cluster.toml
-    "#]],
+            exit code: 0
+            ----- stdout -----
+            ✅ allowed: desk may run `ls` on web01.company
+               rule     machine.web01.allow_from: desk
+               at       [HOME]/clusters/company/cluster.toml:13
+               as       user web
+               accepted not known here: [accept] in that computer's own malai.toml may refuse it
+            ℹ️  nothing has been published yet: publish cluster.toml with `malai rescan`
+        "#]],
     );
     publish(&world);
     let path = world.cluster_file("company/cluster.toml");
@@ -255,13 +255,13 @@ fn what_is_not_published_yet_is_said() {
         &world,
         &["desk", "web01.company", "ls"],
         expect![[r#"
-        exit code: 1
-        ----- stdout -----
-        ❌ refused: desk may not run `ls` on web01.company
-           because  not in machine.web01.allow_from
-           at       [HOME]/clusters/company/cluster.toml:13
-        ℹ️  cluster.toml says something else than revision 7, which is in force: `malai rescan` publishes it
-    "#]],
+            exit code: 1
+            ----- stdout -----
+            ❌ refused: desk may not run `ls` on web01.company
+               because  not in machine.web01.allow_from
+               at       [HOME]/clusters/company/cluster.toml:13
+            ℹ️  cluster.toml differs from revision 7, which is in force: publish it with `malai rescan`
+        "#]],
     );
 }
 
@@ -342,7 +342,7 @@ fn on_a_machine_by_what_it_has() {
         exit code: 1
         ----- stdout -----
         ❌ refused: desk may not run `ls` on laptop.work
-           because  machine.laptop.allow_from is not set, so nobody may do this
+           because  machine.laptop.allow_from is not set, so no one may do this
            at       [HOME]/clusters/work/machine.toml:24
     "#]],
     );
@@ -351,14 +351,14 @@ fn on_a_machine_by_what_it_has() {
         &world,
         &["desk", "web01.work", "ls"],
         expect![[r#"
-        exit code: 1
-        ----- stdout -----
-        ❌ refused: desk may not run `ls` on web01.work
-           rule     machine.web01.allow_from: desk
-           at       [HOME]/clusters/work/machine.toml:28
-           as       user no-such-user
-           because  there is no user `no-such-user` on this computer; it never runs as somebody else
-    "#]],
+            exit code: 1
+            ----- stdout -----
+            ❌ refused: desk may not run `ls` on web01.work
+               rule     machine.web01.allow_from: desk
+               at       [HOME]/clusters/work/machine.toml:28
+               as       user no-such-user
+               because  there is no user `no-such-user` on this computer; it never runs as another user
+        "#]],
     );
 }
 
@@ -416,7 +416,7 @@ fn questions_without_an_answer() {
         expect![[r#"
             exit code: 2
             ----- stderr -----
-            malai: `|` outside quotes means something to a shell, and no shell is involved
+            malai: `|` outside quotes is special to a shell, and no shell is involved
         "#]],
     );
     assert_eq!(world.output(&["why", "laptop"]).status.code(), Some(2));
@@ -444,6 +444,6 @@ fn as_json() {
     let because = &refused["answers"][0]["refusal"];
     assert_eq!(
         because,
-        "machine.desk.allow_from is not set, so nobody may do this"
+        "machine.desk.allow_from is not set, so no one may do this"
     );
 }

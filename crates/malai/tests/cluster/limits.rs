@@ -75,8 +75,8 @@ fn command_lines_that_say_nothing_are_told_why_they_are_closed() {
     let mut silent: Vec<_> = (0..5).map(|_| connect()).collect();
     let mut heard = Vec::new();
     let first = &mut silent[0];
-    let patience = Duration::from_secs(5);
-    first.set_read_timeout(Some(patience)).unwrap();
+    let timeout = Duration::from_secs(5);
+    first.set_read_timeout(Some(timeout)).unwrap();
     first.read_to_end(&mut heard).unwrap();
     let heard = String::from_utf8_lossy(&heard);
     assert!(heard.contains("control_connections = 4"), "{heard:?}");

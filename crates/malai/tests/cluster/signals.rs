@@ -106,13 +106,13 @@ pub const STUBBORN: &str =
     "sleep 324 & trap 'echo HUP >\"$1\"' HUP; echo $$ $!; while :; do wait; sleep 1; done";
 
 /// The client is killed outright: the group gets HUP, then KILL after the grace period.
-fn killed(route: &Route<'_>, folder: &Path, scripts: &[&str], patience: u64) {
+fn killed(route: &Route<'_>, folder: &Path, scripts: &[&str], timeout: u64) {
     let marker = folder.join("marker");
     for script in scripts {
         let (child, ids) = started(route, script, &marker);
         signal(child.id(), Signal::KILL);
         assert_eq!(finish(child, Vec::new()).code, 1000 + 9);
-        let limit = Duration::from_secs(patience);
+        let limit = Duration::from_secs(timeout);
         within(limit, "the end of the group", || {
             !ids.iter().any(|id| lives(*id))
         });

@@ -79,7 +79,7 @@ fn a_daemon_that_is_killed_is_missed_within_seconds() {
         web01.kill();
         let end = finish(run, Vec::new());
         assert!(
-            end.code == 255 && end.stderr.contains("daemon has ended: nothing listens at"),
+            end.code == 255 && end.stderr.contains("daemon has ended: nothing listens on"),
             "{}",
             end.shown()
         );

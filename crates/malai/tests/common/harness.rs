@@ -476,7 +476,7 @@ fn all_of(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<
     })
 }
 
-/// Whether something becomes so while one has patience.
+/// Waits until a condition holds; whether it did in time.
 pub fn becomes(mut is_so: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + TEST_TIMEOUT;
     while !is_so() {

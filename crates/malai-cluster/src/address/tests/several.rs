@@ -121,8 +121,8 @@ fn members_that_are_no_machines_are_said_to_be_left_out() {
     assert_eq!(
         notes,
         [
-            "the manager is in @all.company and is no machine of the cluster: left out",
-            "the manager is in @db.company and is no machine of the cluster: left out"
+            "the manager is in @all.company but is not a machine of the cluster: skipped",
+            "the manager is in @db.company but is not a machine of the cluster: skipped"
         ]
     );
 }
@@ -163,9 +163,9 @@ fn what_leads_nowhere() {
     expect![[r#"
         the target is empty: a target is <machine>.<cluster>, as in web01.company
         the target is empty: a target is <machine>.<cluster>, as in web01.company
-        `web01.company,,db1.company` has an empty part: targets are written with one comma between them
-        `web01.company,` has an empty part: targets are written with one comma between them
-        `!web01.company` only says what is left out: write first what it is left out of, as in '@web.company,!web03.company'
+        `web01.company,,db1.company` has an empty entry: separate targets with a single comma
+        `web01.company,` has an empty entry: separate targets with a single comma
+        `!web01.company` only excludes machines: first say which machines to select, as in '@web.company,!web03.company'
         `db1` has no cluster: a target is <machine>.<cluster>, as in web01.company
         unknown machine `db9` in cluster `company`; did you mean `db1.company`?
         unknown machine `web` in cluster `company`; a group is written `@web.company`
@@ -173,22 +173,22 @@ fn what_leads_nowhere() {
         unknown group `@something` in cluster `company`; it has @all, @db, @people, @web
         unknown group `@laptop` in cluster `company`; a machine is written `laptop.company`
         no member of `@people.company` is a machine
-        no machine of cluster `company` is called as in `x*`; it has boss2, db1, db2, laptop, web01 and 3 more
+        no machine in cluster `company` matches `x*`; it has boss2, db1, db2, laptop, web01 and 3 more
         unknown cluster `staging`
-        `web01.*` has a pattern for its cluster: only machines can be written so; write a target for each cluster, with commas between them
+        `web01.*` has a pattern for its cluster: only machine names may be patterns; list a target for each cluster, separated by commas
         `web*.company.org` has too many dots: a target is <machine>.<cluster>, as in web01.company
-        `Web*` cannot be a pattern: only a-z, 0-9, "-", "*" and "?" may be in it, not "W"
-        "Web" cannot be a group name: only a-z, 0-9 and "-" may be in it, not "W"
+        `Web*` is not a valid pattern: use only a-z, 0-9, "-", "*" and "?", not "W"
+        "Web" cannot be a group name: use only a-z, 0-9 and "-", not "W"
         unknown machine `web09` in cluster `company`; did you mean `web01.company`?
-        `web[11-09]` has brackets that cannot be read: numbers and letters are written as in web[01-20,25] and db[a-c]
-        `web[1-02]` has brackets that cannot be read: numbers and letters are written as in web[01-20,25] and db[a-c]
-        `web[abc]` has brackets that cannot be read: numbers and letters are written as in web[01-20,25] and db[a-c]
-        `web[1` has brackets that cannot be read: numbers and letters are written as in web[01-20,25] and db[a-c]
-        `web]1` has brackets that cannot be read: numbers and letters are written as in web[01-20,25] and db[a-c]
-        `web[1-99999][1-99999]` has brackets that cannot be read: numbers and letters are written as in web[01-20,25] and db[a-c]
-        `web[1-60000][1-60000]` means more machines than a list may have
-        all machines that are meant are left out again
-        `\x1b[2J*` has brackets that cannot be read: numbers and letters are written as in web[01-20,25] and db[a-c]
+        `web[11-09]` has invalid brackets: write numbers and letters as in web[01-20,25] and db[a-c]
+        `web[1-02]` has invalid brackets: write numbers and letters as in web[01-20,25] and db[a-c]
+        `web[abc]` has invalid brackets: write numbers and letters as in web[01-20,25] and db[a-c]
+        `web[1` has invalid brackets: write numbers and letters as in web[01-20,25] and db[a-c]
+        `web]1` has invalid brackets: write numbers and letters as in web[01-20,25] and db[a-c]
+        `web[1-99999][1-99999]` has invalid brackets: write numbers and letters as in web[01-20,25] and db[a-c]
+        `web[1-60000][1-60000]` expands to more machines than a list may have
+        the list excludes every machine that it selects
+        `\x1b[2J*` has invalid brackets: write numbers and letters as in web[01-20,25] and db[a-c]
     "#]].assert_eq(&said);
 }
 

@@ -5,8 +5,8 @@ use crate::diagnostic::Report;
 use crate::group::Group;
 use crate::machine::Machine;
 
-/// How many members and groups of their lists are looked at, over all machines. A file of 16 MiB could ask for
-/// any number: thousands of commands, each for the same thousands of groups.
+/// How many members and groups are looked at in their lists, over all machines. A file of 16 MiB could require any
+/// number: thousands of commands, each with the same thousands of groups.
 const MAX_STEPS: usize = 16 << 20;
 
 /// Reports machines where a member would have two forced commands.
@@ -16,7 +16,7 @@ pub(super) fn check(
     groups: &[Group],
     report: &mut Report<'_>,
 ) {
-    // The number of the forced command that holds each member, counted over all machines from 1.
+    // For each member, the number of the forced command that contains it, counted over all machines from 1.
     let mut holders = vec![0; machines.len() + 1];
     let (mut number, mut steps) = (0, 0);
     for section in &document.machines {
@@ -41,7 +41,7 @@ pub(super) fn check(
                 everyone.get_or_insert(name);
                 somebody.get_or_insert(name);
             } else {
-                // Each group counts as a step, an empty one too.
+                // Each group counts as a step, even if it is empty.
                 let direct = list.direct.iter().map(|(member, _)| Some(*member));
                 let inner = list.groups.iter().flat_map(|(group, _)| {
                     let members = groups[*group as usize].all();
@@ -53,7 +53,7 @@ pub(super) fn check(
                         report.error(
                             command.name_span.clone(),
                             "the lists of forced commands have too many members".to_owned(),
-                            Some("write fewer groups into them".to_owned()),
+                            Some("put fewer groups into them".to_owned()),
                         );
                         return;
                     }
@@ -72,9 +72,9 @@ pub(super) fn check(
                 report.error(
                     command.name_span.clone(),
                     format!(
-                        "`{name}` and `{other}` are both forced, and somebody is in the allow_from of both"
+                        "`{name}` and `{other}` are both forced, and their allow_from lists share a member"
                     ),
-                    Some("which of them runs would be unclear: give them lists that share no member".to_owned()),
+                    Some("it would be unclear which one runs: give them lists without common members".to_owned()),
                 );
                 if report.is_full() {
                     return;

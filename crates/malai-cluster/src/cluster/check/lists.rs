@@ -1,4 +1,4 @@
-//! Lists of who: each entry found among the cluster's names and keys.
+//! Lists of members: resolves each entry to the cluster's names and keys.
 
 use std::collections::HashSet;
 
@@ -27,7 +27,7 @@ impl Checker<'_, '_, '_, '_> {
                     everyone = Some(index);
                     if list.entries.len() > 1 {
                         let message =
-                            "`*` is everybody: the rest of the list says nothing".to_owned();
+                            "`*` is every member: the rest of the list has no effect".to_owned();
                         let help = "write `\"*\"` alone, or leave it out".to_owned();
                         self.report
                             .warning(written.span.clone(), message, Some(help));
@@ -52,8 +52,8 @@ impl Checker<'_, '_, '_, '_> {
         )
     }
 
-    /// An entry of a list, if it is any, with whom it names: none for `*`, and for a key that is no
-    /// member. `seen` are the entries of the list before it.
+    /// Resolves an entry of a list, if it is valid, and what it names: `None` for `*`, and for a key that belongs to no
+    /// member. `seen` are the entries before it in the list.
     pub(super) fn entry<'e>(
         &mut self,
         entry: &Spanned<&'e str>,
@@ -74,7 +74,7 @@ impl Checker<'_, '_, '_, '_> {
         if looks_like_id52(text) {
             return self.id_entry(entry);
         }
-        // Names are shared: a list of many costs little more than it has entries.
+        // Names are shared, so a list of many members costs little more than its entries.
         let named = self.names.get(text).copied();
         match named {
             Some(Named::Machine(member)) => {
@@ -95,11 +95,12 @@ impl Checker<'_, '_, '_, '_> {
     fn id_entry(&mut self, entry: &Spanned<&str>) -> Option<(Option<Named>, Entry)> {
         let known = match self.id_texts.get(entry.value) {
             Some(known) => *known,
-            // Each is a point of the curve to look for.
+            // Each of them has to be decoded to a curve point.
             None if self.foreign_ids == MAX_FOREIGN_IDS => {
-                let message =
-                    format!("the lists name more than {MAX_FOREIGN_IDS} keys that are no member's");
-                let help = "take them out, or add their machines".to_owned();
+                let message = format!(
+                    "the lists name more than {MAX_FOREIGN_IDS} keys that belong to no member"
+                );
+                let help = "remove them, or add their machines".to_owned();
                 self.report.error(entry.span.clone(), message, Some(help));
                 return None;
             }
@@ -118,7 +119,7 @@ impl Checker<'_, '_, '_, '_> {
                 self.report.warning(
                     entry.span.clone(),
                     format!("no machine of this cluster has the id52 `{}`", id.short()),
-                    Some("it has no effect until a machine with it is added".to_owned()),
+                    Some("it has no effect until you add a machine with this id52".to_owned()),
                 );
             }
             if self
@@ -138,7 +139,7 @@ impl Checker<'_, '_, '_, '_> {
             return;
         }
         if let Err(problem) = MachineName::parse(text) {
-            let help = "a list holds machines, groups, id52s and `*`, with commas between them";
+            let help = "a list contains machines, groups, id52s and `*`, separated by commas";
             self.report.error(
                 entry.span.clone(),
                 problem.to_string(),
@@ -158,7 +159,7 @@ impl Checker<'_, '_, '_, '_> {
         } else {
             None
         };
-        let help = help.unwrap_or_else(|| "add it, or take it out of the list".to_owned());
+        let help = help.unwrap_or_else(|| "add it, or remove it from the list".to_owned());
         let message = format!("there is no machine or group {}", quoted(text));
         self.report.error(entry.span.clone(), message, Some(help));
     }

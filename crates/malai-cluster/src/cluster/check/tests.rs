@@ -75,7 +75,7 @@ members = ",web01"
                |
              1 | colour = "red"
                | ^^^^^^
-               = help: at the top of a cluster.toml there may be: cluster_manager, machine, group
+               = help: valid keys at the top of a cluster.toml: cluster_manager, machine, group
 
             error: unknown key `cluster_nmae`
               --> cluster.toml:3:1
@@ -84,7 +84,7 @@ members = ",web01"
                | ^^^^^^^^^^^^
                = help: did you mean `cluster_name`?
 
-            error: `cluster_manager` and `cluster-manager` are the same section, and both are here
+            error: `cluster_manager` and `cluster-manager` are the same section: use only one
               --> cluster.toml:5:2
                |
              5 | [cluster-manager]
@@ -110,16 +110,16 @@ members = ",web01"
                 |
              11 | allow_from = "lpatop, g4sne3l8fkblull3ahjc6j3upj5or2khmjn3f8ituo7ln3u9mea0, nobody-i-know,../../evil"
                 |                                                                             ^^^^^^^^^^^^^
-                = help: add it, or take it out of the list
+                = help: add it, or remove it from the list
 
-            error: "../../evil" cannot be a machine name: only a-z, 0-9 and "-" may be in it, not "."
+            error: "../../evil" cannot be a machine name: use only a-z, 0-9 and "-", not "."
                --> cluster.toml:11:91
                 |
              11 | allow_from = "lpatop, g4sne3l8fkblull3ahjc6j3upj5or2khmjn3f8ituo7ln3u9mea0, nobody-i-know,../../evil"
                 |                                                                                           ^^^^^^^^^^
-                = help: a list holds machines, groups, id52s and `*`, with commas between them
+                = help: a list contains machines, groups, id52s and `*`, separated by commas
 
-            error: "Web_02" cannot be a machine name: only a-z, 0-9 and "-" may be in it, not "W"
+            error: "Web_02" cannot be a machine name: use only a-z, 0-9 and "-", not "W"
                --> cluster.toml:13:10
                 |
              13 | [machine.Web_02]
@@ -131,25 +131,25 @@ members = ",web01"
              14 | id52 = 7
                 |        ^
 
-            error: this id52 is already that of machine `web01`, on line 8
+            error: this id52 already belongs to machine `web01`, on line 8
                --> cluster.toml:17:8
                 |
              17 | id52 = "g4sne3l8fkblull3ahjc6j3upj5or2khmjn3f8ituo7ln3u9mea0"
                 |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-                = help: every machine has a key of its own: run `malai machine init` on it
+                = help: every machine has its own key: run `malai machine init` on it
 
-            error: `allow_from` holds strings, this is a number
+            error: `allow_from` must contain strings; this is a number
                --> cluster.toml:18:24
                 |
              18 | allow_from = ["web01", 3, "a,b"]
                 |                        ^
 
-            error: "a,b" cannot be a machine name: only a-z, 0-9 and "-" may be in it, not ","
+            error: "a,b" cannot be a machine name: use only a-z, 0-9 and "-", not ","
                --> cluster.toml:18:27
                 |
              18 | allow_from = ["web01", 3, "a,b"]
                 |                           ^^^^^
-                = help: a list holds machines, groups, id52s and `*`, with commas between them
+                = help: a list contains machines, groups, id52s and `*`, separated by commas
 
             error: `allow_shell` must be a list, like "laptop,admins"; this is true or false
                --> cluster.toml:19:15
@@ -163,18 +163,18 @@ members = ",web01"
              20 | username = "0"
                 |            ^^^
 
-            error: "a/b" cannot be a command name: only letters, digits and "._+-" may be in it, not "/"
+            error: "a/b" cannot be a command name: use only letters, digits and "._+-", not "/"
                --> cluster.toml:22:25
                 |
              22 | [machine.laptop.command."a/b"]
                 |                         ^^^^^
 
-            error: the command cannot be run as it is written: `|` outside quotes means something to a shell, and no shell is involved
+            error: the command cannot be run as written: `|` outside quotes is special to a shell, and no shell is involved
                --> cluster.toml:24:11
                 |
              24 | command = "ls | head"
                 |           ^^^^^^^^^^^
-                = help: quote it, or give it to a shell: `sh -c '…'`
+                = help: quote it, or run it in a shell: `sh -c '…'`
 
             error: `args` must be true or false; this is a string
                --> cluster.toml:25:8
@@ -187,9 +187,9 @@ members = ",web01"
                 |
              27 | command = "  "
                 |           ^^^^
-                = help: write what is to be run; without the key, the entry's name is run
+                = help: write the command to run; without the key, the entry's name is run
 
-            error: this is a weak key, for which anybody can sign: use one that `malai machine init` made
+            error: this is a weak key, whose signatures anyone can forge: use one that `malai machine init` made
                --> cluster.toml:30:8
                 |
              30 | id52 = "0000000000000000000000000000000000000000000000000000"
@@ -202,33 +202,33 @@ members = ",web01"
                 | ^^^^^^^^^^^^^^^^^
                 = help: `malai machine init` on that machine prints it
 
-            error: `*` cannot be in a group
+            error: a group cannot contain `*`
                --> cluster.toml:35:14
                 |
              35 | members = "b,*"
                 |              ^
-                = help: write `allow_from = "*"` where everybody is meant
+                = help: write `allow_from = "*"` to allow every member
 
-            error: group `b` is inside itself: b → c → b
+            error: group `b` contains itself: b → c → b
                --> cluster.toml:39:19
                 |
              39 | members = "laptop,b,c"
                 |                   ^
-                = help: take one of them out of the next
+                = help: remove one of them from the next
 
-            error: group `c` is inside itself: c → c
+            error: group `c` contains itself: c → c
                --> cluster.toml:39:21
                 |
              39 | members = "laptop,b,c"
                 |                     ^
-                = help: take one of them out of the next
+                = help: remove one of them from the next
 
-            error: `laptop` is a machine too, on line 16
+            error: `laptop` is also a machine, on line 16
                --> cluster.toml:40:8
                 |
              40 | [group.laptop]
                 |        ^^^^^^
-                = help: a list could mean either: rename one of them
+                = help: a list could not tell them apart: rename one of them
 
             error: `members` has an empty entry
                --> cluster.toml:41:12
@@ -242,7 +242,7 @@ members = ",web01"
                 |
              42 | [group.d]
                 | ^^^^^^^^^
-                = help: write `members = ""` if nobody is to be in it"#]],
+                = help: write `members = ""` for an empty group"#]],
     );
 }
 
@@ -280,7 +280,7 @@ colour = 4
                | ^^^^^^^^^
                = help: did you mean `allow_from`?
 
-            error: `web01` is there twice
+            error: `web01` is defined twice
               --> cluster.toml:8:10
                |
              8 | [machine.web01]
@@ -304,9 +304,9 @@ colour = 4
                 |
              13 | colour = 3
                 | ^^^^^^
-                = help: in a machine's section there may be: id52, allow_from, allow_shell, allow_files, username, accept_env, command
+                = help: valid keys in a machine's section: id52, allow_from, allow_shell, allow_files, username, accept_env, command
 
-            error: `colour` is there twice
+            error: `colour` is defined twice
                --> cluster.toml:14:1
                 |
              14 | colour = 4
@@ -354,7 +354,7 @@ members = "laptop"
                |
              6 | allow_shell = "laptop"
                | ^^^^^^^^^^^
-               = help: narrow the machine's `allow_from`, and grant single commands by `command` sections
+               = help: narrow the machine's `allow_from`, and grant single commands in `command` sections
 
             warning: this restricts nothing: everyone in the allow_from of machine `web01` can run the same program
               --> cluster.toml:8:1
@@ -363,21 +363,21 @@ members = "laptop"
                | ^^^^^^^^^^
                = help: narrow the machine's `allow_from`: a command's `allow_from` only adds to it
 
-            warning: this allows nobody
+            warning: this allows no one
                --> cluster.toml:14:1
                 |
              14 | allow_from = "empty"
                 | ^^^^^^^^^^
                 = help: add a machine, a group or `*`
 
-            warning: this allows nobody
+            warning: this allows no one
                --> cluster.toml:15:1
                 |
              15 | allow_shell = ""
                 | ^^^^^^^^^^^
                 = help: add a machine, a group or `*`
 
-            warning: `*` is everybody: the rest of the list says nothing
+            warning: `*` is every member: the rest of the list has no effect
                --> cluster.toml:17:15
                 |
              17 | allow_from = "*,laptop,laptop,pa9qo5o531o73ljrgf3vu3nug44ehr2561blqtp6gu9j7muqnpu0"
@@ -396,21 +396,21 @@ members = "laptop"
                 |
              17 | allow_from = "*,laptop,laptop,pa9qo5o531o73ljrgf3vu3nug44ehr2561blqtp6gu9j7muqnpu0"
                 |                               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-                = help: it has no effect until a machine with it is added
+                = help: it has no effect until you add a machine with this id52
 
-            warning: nobody uses group `unused`, and no machine is in it
+            warning: group `unused` is not used, and has no machines
                --> cluster.toml:22:8
                 |
              22 | [group.unused]
                 |        ^^^^^^
-                = help: write it in an `allow_from`, or remove it
+                = help: use it in an `allow_from`, or remove it
 
-            warning: nobody uses group `unused-too`, and no machine is in it
+            warning: group `unused-too` is not used, and has no machines
                --> cluster.toml:24:8
                 |
              24 | [group.unused-too]
                 |        ^^^^^^^^^^
-                = help: write it in an `allow_from`, or remove it"#]],
+                = help: use it in an `allow_from`, or remove it"#]],
     );
 }
 
@@ -419,7 +419,7 @@ fn one_small_problem_each() {
     one(
         "",
         expect![
-            "1:1+1 `[cluster_manager]` is missing [it holds `id52`, the manager's key, as `malai cluster init` wrote it]"
+            "1:1+1 `[cluster_manager]` is missing [it contains `id52`, the manager's key, as `malai cluster init` wrote it]"
         ],
     );
     one(
@@ -451,7 +451,7 @@ fn one_small_problem_each() {
     one(
         "[cluster_manager]\nid52 = \"x\"\n",
         expect![
-            "2:8+3 an id52 has 52 characters, this has 1: copy the whole of what `malai machine init` or `malai status` printed []"
+            "2:8+3 an id52 has 52 characters, this has 1: copy all of what `malai machine init` or `malai status` printed []"
         ],
     );
     one(
@@ -472,11 +472,11 @@ fn one_small_problem_each() {
     );
     one(
         "[group.a]\nmembers = \"a\"\n",
-        expect!["2:12+1 group `a` is inside itself: a → a [take one of them out of the next]"],
+        expect!["2:12+1 group `a` contains itself: a → a [remove one of them from the next]"],
     );
     one(
         "[group.a]\nmembers = [[\"a\"]]\n",
-        expect!["2:12+5 `members` holds strings, this is an array []"],
+        expect!["2:12+5 `members` must contain strings; this is an array []"],
     );
     one(
         "[group.a]\nmembers = \"abcdefghijklmnopqrstuvabcdefghijklmnopqrstuvabcdefg\"\n",
@@ -487,13 +487,13 @@ fn one_small_problem_each() {
     one(
         "[group.a]\nmembers = \"*\"\n",
         expect![[
-            r#"2:12+1 `*` cannot be in a group [write `allow_from = "*"` where everybody is meant]"#
+            r#"2:12+1 a group cannot contain `*` [write `allow_from = "*"` to allow every member]"#
         ]],
     );
     one(
         "[group.\"\\u001b[2J\"]\nmembers = \"\"\n",
         expect![[
-            r#"1:8+11 "\x1b[2J" cannot be a group name: only a-z, 0-9 and "-" may be in it, not "\x1b" []"#
+            r#"1:8+11 "\x1b[2J" cannot be a group name: use only a-z, 0-9 and "-", not "\x1b" []"#
         ]],
     );
     one(

@@ -1,4 +1,4 @@
-//! Rules that are valid and may not mean what their writer meant.
+//! Warnings about rules that are valid but may not mean what their author intended.
 
 use std::collections::HashMap;
 
@@ -43,7 +43,7 @@ pub(super) fn warn(
             report.warning(
                 list.key.clone(),
                 "this does not prevent shells: everyone in the machine's `allow_from` can run `sh`".to_owned(),
-                Some("narrow the machine's `allow_from`, and grant single commands by `command` sections".to_owned()),
+                Some("narrow the machine's `allow_from`, and grant single commands in `command` sections".to_owned()),
             );
         }
         for section in &section.commands {
@@ -56,7 +56,7 @@ pub(super) fn warn(
                 groups,
                 report,
             );
-            // As another user it is something that the machine's own list does not give.
+            // As another user it grants something that the machine's own list does not.
             let other_user =
                 command.username().is_some() && command.username() != machine.username();
             if let (Some(list), Some(wide), Some(narrow), false) = (
@@ -65,7 +65,7 @@ pub(super) fn warn(
                 command.allow_from(),
                 other_user,
             ) && !protection.covers(narrow, wide)
-                // One that adds somebody is meant as a grant, and works as one.
+                // A list that adds a member is meant as a grant and works as one.
                 && protection.covers(wide, narrow)
             {
                 report.warning(
@@ -92,13 +92,13 @@ fn nobody(
     {
         report.warning(
             list.key.clone(),
-            "this allows nobody".to_owned(),
+            "this allows no one".to_owned(),
             Some("add a machine, a group or `*`".to_owned()),
         );
     }
 }
 
-/// Groups by which nothing is granted, and on which nothing can be run.
+/// Groups that grant nothing, and on which nothing can be run.
 fn unused_groups(
     document: &Document<'_>,
     machines: &[Machine],
@@ -136,23 +136,23 @@ fn unused_groups(
             report.warning(
                 section.name.span.clone(),
                 format!(
-                    "nobody uses group `{}`, and no machine is in it",
+                    "group `{}` is not used, and has no machines",
                     section.name.value
                 ),
-                Some("write it in an `allow_from`, or remove it".to_owned()),
+                Some("use it in an `allow_from`, or remove it".to_owned()),
             );
         }
     }
 }
 
-/// Answers whether one list holds everybody that another does.
+/// Checks whether one list contains everyone that another does.
 struct Protection<'g> {
     groups: &'g [Group],
-    /// The number of each narrow list: many machines have the same.
+    /// The number of each narrow list; many machines have the same one.
     lists: HashMap<&'g Resolved, usize>,
     /// Whether the list of this number covers a group.
     known: HashMap<(GroupIndex, usize), bool>,
-    /// Looking is bounded: with this many steps gone, lists are taken to cover each other.
+    /// The number of steps is bounded. Once they are used up, lists are assumed to cover each other.
     steps: usize,
 }
 
@@ -185,7 +185,7 @@ impl<'g> Protection<'g> {
                 .all(|(group, _)| self.covers_group(narrow, number, *group))
     }
 
-    /// Whether a list holds a member. Each of its groups may have to be asked.
+    /// Whether a list contains a member. This may have to look into each of its groups.
     fn holds(&mut self, list: &Resolved, member: Member) -> bool {
         self.steps = self.steps.saturating_sub(1 + list.groups.len());
         self.steps == 0 || list.matching(member, self.groups).is_some()

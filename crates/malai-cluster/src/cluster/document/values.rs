@@ -1,4 +1,4 @@
-//! Single values of cluster.toml: of the right type, or a problem that says which is right.
+//! Single values of cluster.toml: of the right type, or a problem that names the right type.
 
 use std::ops::Range;
 
@@ -23,8 +23,10 @@ impl<'t> Reader<'t, '_, '_> {
                         Some(value) => entries.push(Spanned { value, span }),
                         None => {
                             let found = type_name(element.get_ref());
-                            let message =
-                                format!("{} holds strings, this is {found}", quoted(key.get_ref()));
+                            let message = format!(
+                                "{} must contain strings; this is {found}",
+                                quoted(key.get_ref())
+                            );
                             self.error(span, message, None);
                         }
                     }
@@ -85,12 +87,12 @@ impl<'t> Reader<'t, '_, '_> {
 
     pub(super) fn unknown(&mut self, key: &Key<'t>, known: &[&'static str], place: &str) {
         let help = did_you_mean(key.get_ref(), known.iter().copied())
-            .unwrap_or_else(|| format!("{place} there may be: {}", known.join(", ")));
+            .unwrap_or_else(|| format!("valid keys {place}: {}", known.join(", ")));
         let message = format!("unknown key {}", quoted(key.get_ref()));
         self.error(key.span(), message, Some(help));
     }
 
-    /// Where a section begins: its header, or its key if it is written without one.
+    /// Where a section starts: its header, or its key if it has no header.
     pub(super) fn header(&self, key: &Key<'t>, value: &Value<'t>) -> Range<usize> {
         if self.source[value.span()].starts_with('[') {
             value.span()

@@ -1,20 +1,20 @@
-//! Edits of a malai.toml when a cluster gets another alias on this computer.
+//! Edits of malai.toml when a cluster gets a new alias on this computer.
 
 use toml_edit::{Item, Value};
 
 use super::{EditError, parse, with_line_ends_of};
 use crate::name::ClusterAlias;
 
-/// Adds what the file says of a cluster under its new alias: its `[accept]` section is there under both names,
-/// and the targets of `[aliases]` are written with the new one.
+/// Copies the settings of a cluster to its new alias: its `[accept]` section exists under both aliases, and the
+/// targets of `[aliases]` use the new one.
 ///
-/// Nothing that is accepted is widened, whichever of the two names the folder has when the file is read: the
-/// old section goes last, with [`forget_alias`].
+/// Nothing is accepted beyond what was accepted before, whichever alias the folder has when the file is read. The
+/// old section is removed last, with [`forget_alias`].
 ///
 /// # Errors
 ///
-/// [`EditError::Syntax`] if the file is not TOML, [`EditError::AcceptExists`] if it accepts something under the
-/// new alias already.
+/// [`EditError::Syntax`] if the file is not TOML, [`EditError::AcceptExists`] if it already has a section for the
+/// new alias.
 pub fn follow_alias(
     source: &str,
     old: &ClusterAlias,
@@ -56,7 +56,7 @@ pub fn follow_alias(
     Ok(with_line_ends_of(source, document.to_string()))
 }
 
-/// Removes what a malai.toml accepts in a cluster that has another alias now.
+/// Removes the `[accept]` section of a cluster that has another alias now.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Edits of one machine's section, its name, and the groups it is in.
+//! Edits of one machine: its section, its name, and its groups.
 
 use toml_edit::{Array, Item, Table, TableLike, Value};
 
@@ -6,10 +6,10 @@ use super::{EditError, drop_from, parse, with_line_ends_of};
 use crate::identity::MachineId;
 use crate::name::{GroupName, MachineName, UserName};
 
-/// What is to be changed about a machine. What is not named stays as it is written.
+/// Changes to a machine. Fields that are `None` or empty stay as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MachineChange {
-    /// Its key: the machine was installed again, and keeps its name and its place in all lists.
+    /// Its key, after a reinstall. The machine keeps its name and its place in all lists.
     pub id52: Option<MachineId>,
     /// Who may run commands.
     pub allow_from: Option<ListChange>,
@@ -17,39 +17,39 @@ pub struct MachineChange {
     pub allow_shell: Option<ListChange>,
     /// The users that commands run as.
     pub username: Option<UserChange>,
-    /// Groups to put it into; one that does not exist is created.
+    /// Groups to add it to; a group that does not exist is created.
     pub add_to: Vec<GroupName>,
-    /// Groups to take it out of.
+    /// Groups to remove it from.
     pub remove_from: Vec<GroupName>,
 }
 
-/// Another list.
+/// A change of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListChange {
-    /// Exactly these entries.
+    /// Sets exactly these entries.
     To(Vec<String>),
-    /// The key is removed, and the default applies.
+    /// Removes the key, so the default applies.
     Unset,
 }
 
-/// Other users.
+/// A change of users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserChange {
-    /// These; the first is the default.
+    /// Sets these; the first is the default.
     To(Vec<UserName>),
-    /// The key is removed, and the default applies.
+    /// Removes the key, so the default applies.
     Unset,
 }
 
-/// Changes a machine's section, and the groups it is in.
+/// Changes a machine's section and its groups.
 ///
-/// A list keeps its form, as a string or as an array, and the comments of entries that stay.
+/// A list stays a string or an array, and entries that stay keep their comments.
 ///
 /// # Errors
 ///
-/// [`EditError::Unknown`] if there is no machine of that name, [`EditError::UnknownGroup`] if it is to
-/// be taken out of a group that does not exist, [`EditError::Syntax`] if the file is not TOML. Whether
-/// the result is a valid cluster is [`check`](super::super::check)'s to say.
+/// [`EditError::Unknown`] if there is no machine with that name, [`EditError::UnknownGroup`] if it is to be removed
+/// from a group that does not exist, [`EditError::Syntax`] if the file is not TOML. Whether the result is a valid
+/// cluster is up to [`check`](super::super::check).
 pub fn change_machine(
     source: &str,
     name: &MachineName,
@@ -107,12 +107,12 @@ pub fn change_machine(
     Ok(with_line_ends_of(source, document.to_string()))
 }
 
-/// Gives a machine another name: in its section's header and in every list.
+/// Renames a machine: in its section's header and in every list.
 ///
 /// # Errors
 ///
-/// [`EditError::Unknown`] if there is no machine of the old name, [`EditError::Exists`] if there is one
-/// of the new name, [`EditError::Syntax`] if the file is not TOML.
+/// [`EditError::Unknown`] if there is no machine with the old name, [`EditError::Exists`] if there is one with the
+/// new name, [`EditError::Syntax`] if the file is not TOML.
 pub fn rename_machine(
     source: &str,
     old: &MachineName,
@@ -130,7 +130,7 @@ pub fn rename_machine(
     if machines.contains_key(new.as_str()) {
         return Err(EditError::Exists { name: new.clone() });
     }
-    // A header keeps its place in the file: it is written where its position says.
+    // A header keeps its place in the file, because its position decides where it is written.
     if let Some(section) = machines.remove(old.as_str()) {
         machines.insert(new.as_str(), section);
     }
@@ -140,7 +140,7 @@ pub fn rename_machine(
     Ok(with_line_ends_of(source, document.to_string()))
 }
 
-/// Puts a machine into a group, which is created if it does not exist.
+/// Adds a machine to a group, creating the group if it does not exist.
 fn add_to_group(
     document: &mut Table,
     group: &GroupName,
@@ -182,7 +182,7 @@ fn split(text: &str) -> Vec<String> {
     entries.map(str::to_owned).collect()
 }
 
-/// Writes a text under a key, with the comment that the old one has.
+/// Sets a text under a key, keeping the comment of the old value.
 fn set_text(table: &mut dyn TableLike, key: &str, text: &str) {
     match table.get_mut(key).and_then(Item::as_value_mut) {
         Some(value) => {
@@ -194,7 +194,7 @@ fn set_text(table: &mut dyn TableLike, key: &str, text: &str) {
     }
 }
 
-/// Writes users: one as a text, several as an array, whose order counts.
+/// Sets users: one as a string, several as an array, whose order matters.
 fn set_users(table: &mut dyn TableLike, users: &[UserName]) {
     if let [one] = users {
         return set_text(table, "username", one.as_str());
@@ -210,7 +210,7 @@ fn set_users(table: &mut dyn TableLike, users: &[UserName]) {
     }
 }
 
-/// Writes a list under a key, in the form that the old one has; else as a string where it has one entry.
+/// Sets a list under a key in the form of the old one; without one, a single entry becomes a string.
 fn set_list(table: &mut dyn TableLike, key: &str, wanted: &[String]) {
     match table.get_mut(key).and_then(Item::as_value_mut) {
         Some(Value::Array(array)) => {
@@ -244,7 +244,7 @@ fn set_list(table: &mut dyn TableLike, key: &str, wanted: &[String]) {
     }
 }
 
-/// Adds an entry to an array, on a line of its own where the last one has that.
+/// Adds an entry to an array, on its own line if the last entry has its own line.
 fn push(array: &mut Array, entry: &str) {
     let mut value: Value = entry.into();
     let last = array.iter().last();
@@ -252,13 +252,13 @@ fn push(array: &mut Array, entry: &str) {
     let Some(prefix) = prefix.filter(|prefix| prefix.contains('\n')) else {
         return array.push(value);
     };
-    // A comment above the last entry is about that entry.
+    // A comment above the last entry belongs to that entry.
     let indent = prefix.rsplit('\n').next().unwrap_or_default();
     value.decor_mut().set_prefix(format!("\n{indent}"));
     let had_comma = array.trailing_comma();
     if let Some(last) = array.iter_mut().last() {
-        // What follows the last value belongs behind the comma that it now gets, or a comment would
-        // swallow that comma.
+        // Text after the last value has to follow the new comma, because a comment would otherwise swallow that
+        // comma.
         let suffix = last.decor().suffix().and_then(|suffix| suffix.as_str());
         let suffix = suffix.unwrap_or_default().trim_end().to_owned();
         last.decor_mut().set_suffix("");
@@ -268,7 +268,7 @@ fn push(array: &mut Array, entry: &str) {
     }
     let trailing = array.trailing().as_str().unwrap_or_default().to_owned();
     if had_comma && trailing.contains('#') {
-        // The comment behind the last comma is about the entry before it.
+        // A comment after the last comma belongs to the entry before it.
         let (comment, rest) = match trailing.split_once('\n') {
             Some((comment, rest)) => (comment.to_owned(), format!("\n{rest}")),
             None => (trailing, "\n".to_owned()),
@@ -287,7 +287,7 @@ fn push(array: &mut Array, entry: &str) {
     }
 }
 
-/// Every list of who that the file has.
+/// Calls `change` for every list of members in the file.
 fn each_list(document: &mut Table, change: &mut dyn FnMut(&mut Value)) {
     let mut lists = |table: &mut dyn TableLike, keys: &[&str]| {
         for key in keys {
@@ -325,7 +325,7 @@ fn each_list(document: &mut Table, change: &mut dyn FnMut(&mut Value)) {
     }
 }
 
-/// Writes another name for an entry of a list; the rest of it stays as it is written.
+/// Replaces the name of a list entry; the rest of the list stays as written.
 fn replace_in(list: &mut Value, old: &str, new: &str) {
     match list {
         Value::Array(array) => {

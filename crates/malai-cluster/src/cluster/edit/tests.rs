@@ -113,7 +113,7 @@ fn adding() {
     added(
         &format!("{manager}[machine.db]\nid52 = \"{WEB01}\"\n"),
         &["*"],
-        expect!["there is a machine `db` already: remove it first, or take another name"],
+        expect!["there already is a machine `db`: remove it first, or choose another name"],
     );
     added(
         "machine = 3\n",

@@ -1,4 +1,4 @@
-//! Where members were last proven to be: hints for the next dial, kept across restarts.
+//! The addresses where members were last proven to be: hints for the next dial, kept across restarts.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,13 +9,13 @@ use parking_lot::Mutex;
 
 use crate::os::fs::{self, StoreError};
 
-/// Addresses kept for one member, the latest first.
-const MOST: usize = 4;
+/// How many addresses are kept per member, latest first.
+const MAX_PER_MEMBER: usize = 4;
 
-/// The largest file that is read, in bytes: far more than 10,000 members need.
-const CAP: u64 = 8 * 1024 * 1024;
+/// The maximum size of the file in bytes: much more than 10,000 members need.
+const MAX_FILE_SIZE: u64 = 8 * 1024 * 1024;
 
-/// Remembered addresses of one cluster's members.
+/// The remembered addresses of one cluster's members.
 #[derive(Debug)]
 pub(crate) struct AddressBook {
     file: PathBuf,
@@ -29,21 +29,23 @@ struct Inner {
 }
 
 impl AddressBook {
-    /// Reads the file. It holds hints and nothing else: one that cannot be read is started again.
+    /// Reads the file. It contains only hints, so an unreadable file is discarded.
     pub(crate) fn load(file: &Path) -> Self {
-        let known = match fs::read_text(file, CAP) {
+        let known = match fs::read_text(file, MAX_FILE_SIZE) {
             Ok(Some(text)) => serde_json::from_str(&text).unwrap_or_else(|error| {
-                tracing::warn!(file = %file.display(), "remembered addresses cannot be read and are forgotten: {error}");
+                tracing::warn!(file = %file.display(), "discarding the remembered addresses, which cannot be parsed: {error}");
                 BTreeMap::new()
             }),
             Ok(None) => BTreeMap::new(),
             Err(error) => {
-                tracing::warn!("remembered addresses cannot be read: {error}");
+                tracing::warn!("cannot read the remembered addresses: {error}");
                 BTreeMap::new()
             }
         };
         let mut known: BTreeMap<MachineId, Vec<SocketAddr>> = known;
-        known.values_mut().for_each(|list| list.truncate(MOST));
+        known
+            .values_mut()
+            .for_each(|list| list.truncate(MAX_PER_MEMBER));
         Self {
             file: file.to_owned(),
             inner: Mutex::new(Inner {
@@ -60,12 +62,12 @@ impl AddressBook {
         if of_member.first() != Some(&address) {
             of_member.retain(|known| *known != address);
             of_member.insert(0, address);
-            of_member.truncate(MOST);
+            of_member.truncate(MAX_PER_MEMBER);
             inner.changed = true;
         }
     }
 
-    /// A member's addresses, the latest first.
+    /// A member's addresses, latest first.
     pub(crate) fn of(&self, member: &MachineId) -> Vec<SocketAddr> {
         self.inner
             .lock()
@@ -75,11 +77,11 @@ impl AddressBook {
             .unwrap_or_default()
     }
 
-    /// Writes the file if anything has changed.
+    /// Writes the file if something has changed.
     ///
     /// # Errors
     ///
-    /// The file cannot be written; it is tried again the next time.
+    /// The file cannot be written. The next call tries again.
     pub(crate) fn save(&self) -> Result<(), StoreError> {
         let text = {
             let mut inner = self.inner.lock();

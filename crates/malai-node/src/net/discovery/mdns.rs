@@ -1,8 +1,8 @@
-//! mDNS: hints from the local network, never attached to the endpoint that serves.
+//! mDNS: hints from the local network. It is never attached to the serving endpoint.
 //!
-//! Announcing and asking are apart. A daemon announces all the time and asks rarely: those that
-//! announce share their questions, and the slower they ask, the more of them answer each one. Who
-//! looks for a machine asks quickly, for as long as it looks.
+//! Announcing and querying are separate. A daemon announces permanently and queries rarely: announcers see each
+//! other's queries, and the slower they query, the more of them answer each query. A search for a machine
+//! queries quickly while it lasts.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -19,34 +19,34 @@ use tokio::sync::mpsc;
 use crate::net::endpoint::endpoint_id;
 use crate::settings::Reach;
 
-/// The name under which malai's machines announce themselves: `_malai._udp.local`.
+/// The service name of malai's announcements: `_malai._udp.local`.
 const SERVICE: &str = "malai";
 
-/// The pause between two questions of a daemon that only announces itself.
-const ANNOUNCING: Duration = Duration::from_secs(5);
+/// The query interval of a daemon that only announces itself.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The pause between two questions of somebody who looks for a machine now.
-const ASKING: Duration = Duration::from_millis(120);
+/// The query interval of a search for a machine.
+const QUERY_INTERVAL: Duration = Duration::from_millis(120);
 
-/// How long somebody asks for one machine.
-const SEARCH: Duration = Duration::from_secs(5);
+/// How long a search for one machine queries.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The pause between two questions of somebody who only listens: longer than it ever listens.
-const LISTENING: Duration = Duration::from_secs(120);
+/// The query interval of a listener: longer than it ever listens.
+const LISTEN_INTERVAL: Duration = Duration::from_secs(120);
 
-/// One identity's part in mDNS.
+/// One identity's use of mDNS.
 #[derive(Debug)]
 pub(crate) struct Mdns {
     reach: Reach,
     id: MachineId,
     announcing: Mutex<Option<MdnsAddressLookup>>,
-    /// Shared by all searches under way.
+    /// Shared by all current searches.
     asking: Mutex<Weak<MdnsAddressLookup>>,
 }
 
 impl Mdns {
-    /// The part of an identity. Nothing is sent before something is looked for or announced; under
-    /// `loopback` nothing ever is.
+    /// mDNS for an identity. It sends nothing before the first search or announcement; with reach `loopback` it never
+    /// does.
     pub(crate) fn new(reach: Reach, id: MachineId) -> Self {
         Self {
             reach,
@@ -56,8 +56,8 @@ impl Mdns {
         }
     }
 
-    /// Announces the endpoint's addresses as long as it is open. Whenever they change it starts again:
-    /// sockets joined the groups of the networks that were there when they were made.
+    /// Announces the endpoint's addresses while it is open. It restarts when they change, because its sockets joined only
+    /// the multicast groups of the networks that existed when they were created.
     pub(crate) async fn announce(&self, endpoint: Endpoint) {
         if self.reach == Reach::Loopback {
             return;
@@ -69,7 +69,7 @@ impl Mdns {
                 () = endpoint.closed() => None,
             };
             let Some(address) = address else { break };
-            let lookup = build(endpoint_id(&self.id), true, ANNOUNCING);
+            let lookup = build(endpoint_id(&self.id), true, ANNOUNCE_INTERVAL);
             if let Some(lookup) = &lookup {
                 lookup.publish(&EndpointData::from_iter(address.addrs));
             }
@@ -78,7 +78,7 @@ impl Mdns {
         *self.announcing.lock() = None;
     }
 
-    /// Asks for a machine for some seconds, and sends what is announced for it.
+    /// Queries for a machine for some seconds, and sends the addresses announced for it.
     pub(crate) async fn find(&self, machine: &MachineId, hint: mpsc::Sender<SocketAddr>) {
         if self.reach == Reach::Loopback {
             return;
@@ -90,13 +90,13 @@ impl Mdns {
                 pass(asking.as_deref(), machine, &hint)
             )
         };
-        let _ = tokio::time::timeout(SEARCH, heard).await;
+        let _ = tokio::time::timeout(SEARCH_TIMEOUT, heard).await;
     }
 
-    /// Only listens, and sends what is announced for a machine, this identity included.
+    /// Only listens, and sends the addresses announced for a machine, which may be this identity itself.
     pub(crate) async fn overhear(&self, machine: &MachineId, hint: mpsc::Sender<SocketAddr>) {
         if self.reach != Reach::Loopback {
-            let lookup = build(SecretKey::generate().public(), false, LISTENING);
+            let lookup = build(SecretKey::generate().public(), false, LISTEN_INTERVAL);
             pass(lookup.as_ref(), machine, &hint).await;
         }
     }
@@ -106,8 +106,12 @@ impl Mdns {
         if let Some(lookup) = asking.upgrade() {
             return Some(lookup);
         }
-        // Whoever asks has a name of its own, since nobody hears of its own name.
-        let lookup = Arc::new(build(SecretKey::generate().public(), false, ASKING)?);
+        // A query uses its own random name, because announcements of that same name are not reported.
+        let lookup = Arc::new(build(
+            SecretKey::generate().public(),
+            false,
+            QUERY_INTERVAL,
+        )?);
         *asking = Arc::downgrade(&lookup);
         Some(lookup)
     }

@@ -1,10 +1,9 @@
-//! From a public key to a proven address.
+//! Finds a proven address for a public key.
 //!
-//! Addresses that nobody vouches for (derived, remembered, announced by mDNS) are hints and nothing
-//! else. In iroh the first server that answers decides a dial, and a bad address stays with the
-//! endpoint; so each hint is tried from an endpoint that knows no other address of that machine
-//! ([`crate::net::discovery::probe_pool`]), under a key of its own, without relay and publishing. It only proves that the
-//! wanted key lives at the address, and closes.
+//! Unproven addresses (derived, remembered, announced by mDNS) are only hints. In iroh the first server that answers
+//! decides a dial, and a bad address stays with the endpoint. So each hint is tried from an endpoint that knows no
+//! other address of that machine ([`crate::net::discovery::probe_pool`]), under its own key, without relays and
+//! publishing. The probe only proves that the wanted key is served at the address, and closes.
 
 pub(crate) mod address_book;
 pub(crate) mod mdns;
@@ -29,20 +28,20 @@ use crate::net::discovery::scope::AddressFilter;
 use crate::net::endpoint::derived_ports;
 use crate::settings::Reach;
 
-/// The pause between the starts of two probes, so that the likeliest hint usually answers alone.
+/// The delay between the starts of two probes, so that usually only the most likely hint is probed.
 const STAGGER: Duration = Duration::from_millis(4);
 
-/// Probes under way at once for one machine.
-const AT_ONCE: usize = 32;
+/// How many probes run in parallel for one machine.
+const MAX_PROBES: usize = 32;
 
-/// When there are as many, a probe that has had this long makes room: whoever fills the place with
-/// addresses that stall cannot keep the right one out.
-const ENOUGH: Duration = Duration::from_millis(400);
+/// With that many probes running, one that has had this long makes room for the next: addresses that stall must not
+/// keep the right one out.
+const PROBE_GRACE: Duration = Duration::from_millis(400);
 
-/// Hints of which is remembered what became of them, for the error.
-const MOST_TOLD: usize = 64;
+/// For how many hints the result is remembered, for the error message.
+const MAX_LOGGED: usize = 64;
 
-/// Where this computer itself may serve the machine: all derived ports, both families.
+/// The addresses where this computer itself may serve the machine: all derived ports, both families.
 pub(crate) fn loopback_hints(id: &MachineId) -> Vec<SocketAddr> {
     hints_at(
         id,
@@ -50,7 +49,7 @@ pub(crate) fn loopback_hints(id: &MachineId) -> Vec<SocketAddr> {
     )
 }
 
-/// All derived ports of the machine at some addresses.
+/// All derived ports of the machine at these addresses.
 pub(crate) fn hints_at(id: &MachineId, ips: &[IpAddr]) -> Vec<SocketAddr> {
     derived_ports(id)
         .into_iter()
@@ -58,13 +57,13 @@ pub(crate) fn hints_at(id: &MachineId, ips: &[IpAddr]) -> Vec<SocketAddr> {
         .collect()
 }
 
-/// What a search for an address has tried, for the error that says so.
+/// The addresses that a search has tried, for its error message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ProbeLog(Vec<(SocketAddr, Answer)>);
 
 impl ProbeLog {
     fn begin(&mut self, address: SocketAddr) {
-        if self.0.len() < MOST_TOLD {
+        if self.0.len() < MAX_LOGGED {
             self.0.push((address, Answer::Silent));
         }
     }
@@ -116,19 +115,19 @@ impl fmt::Display for ProbeLog {
     }
 }
 
-/// An address at which the wanted key has proved to live.
+/// An address that was proven to belong to the wanted key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct VerifiedAddress {
     /// The address.
     pub address: SocketAddr,
-    /// How long the proof took: what a dial there will take, too.
+    /// How long the proof took. A dial there will take about as long.
     pub took: Duration,
 }
 
-/// Probes hints as they arrive until one is proven to be `target`'s, then returns it.
+/// Probes hints as they arrive until one is proven to belong to `target`, and returns it.
 ///
-/// The channel of `hints` may stay open (mDNS finds more later); a hint is tried once. Returns `None`
-/// when the channel is closed and all of them have failed; the caller puts a time limit on the whole.
+/// The channel of `hints` may stay open (mDNS finds more later). Each hint is tried once. Returns `None` when the
+/// channel is closed and all hints have failed. The caller sets the time limit.
 pub(crate) async fn prove(
     probers: &Arc<ProbePool>,
     target: &MachineId,
@@ -144,7 +143,7 @@ pub(crate) async fn prove(
     loop {
         begun.retain(|(_, probe)| !probe.is_finished());
         let room_at = match begun.front() {
-            Some((at, _)) if begun.len() >= AT_ONCE => *at + ENOUGH,
+            Some((at, _)) if begun.len() >= MAX_PROBES => *at + PROBE_GRACE,
             _ => Instant::now(),
         };
         let next = async {
@@ -154,7 +153,7 @@ pub(crate) async fn prove(
         tokio::select! {
             biased;
             Some(done) = probes.join_next() => {
-                // One that was ended to make room has nothing to say.
+                // A probe that was ended to make room has no result.
                 let Ok((address, answer)) = done else { continue };
                 tried.note(address, answer);
                 match answer {
@@ -168,7 +167,7 @@ pub(crate) async fn prove(
             hint = next, if open => match hint {
                 Some(address) if bounds.allow(&address) && seen.insert(address) => {
                     tried.begin(address);
-                    if begun.len() >= AT_ONCE && let Some((_, oldest)) = begun.pop_front() {
+                    if begun.len() >= MAX_PROBES && let Some((_, oldest)) = begun.pop_front() {
                         oldest.abort();
                     }
                     let now = Instant::now();

@@ -1,4 +1,4 @@
-//! One probe of one address: does the wanted key live there?
+//! Probes one address: is the wanted key served there?
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -16,35 +16,35 @@ use crate::net::connect;
 use crate::net::discovery::probe_pool::{PROBE_TIMEOUT, ProbeEndpoint, ProbePool};
 use crate::net::endpoint::endpoint_id;
 
-/// How often a closed port of this computer is looked at again: its daemon may just be starting.
-const KNOCK_AGAIN: Duration = Duration::from_millis(50);
+/// How often a closed port of this computer is checked again: its daemon may just be starting.
+const CLOSED_PORT_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What an address turned out to be.
+/// The result of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// The wanted key lives there; it took this long to prove it.
+    /// The wanted key is served there; the proof took this long.
     VerifiedAddress(Duration),
-    /// Something else does.
+    /// Another key is served there.
     Another,
-    /// Nobody answers.
+    /// Nothing answers.
     Silent,
-    /// Nobody listens at that port of this computer.
+    /// Nothing listens on that port of this computer.
     Closed,
 }
 
-/// Proves that `target` lives at `address`, or finds out that it does not.
+/// Proves whether `target` is served at `address`.
 pub(crate) async fn probe(
     probers: &Arc<ProbePool>,
     target: &MachineId,
     address: SocketAddr,
 ) -> Answer {
     let deadline = tokio::time::Instant::now() + PROBE_TIMEOUT;
-    // A dial to a closed port takes all its time, and the system knows better at once.
+    // A dial to a closed port would run into its timeout, but the system reports it at once.
     while address.ip().is_loopback() && is_closed(address) {
-        if tokio::time::Instant::now() + KNOCK_AGAIN > deadline {
+        if tokio::time::Instant::now() + CLOSED_PORT_POLL_INTERVAL > deadline {
             return Answer::Closed;
         }
-        tokio::time::sleep(KNOCK_AGAIN).await;
+        tokio::time::sleep(CLOSED_PORT_POLL_INTERVAL).await;
     }
     let Some(prober) = probers.endpoint_for(target, address).await else {
         return Answer::Silent;
@@ -61,8 +61,8 @@ pub(crate) async fn probe(
     }
 }
 
-/// The instance of whoever proves to have `local_id`'s key at `address`, this process included. A port of
-/// this computer at which nobody listens is not dialled.
+/// The instance of the process that proves to have `local_id`'s key at `address`, which may be this one. A port of
+/// this computer on which nothing listens is not dialed.
 pub(crate) async fn instance(local_id: &MachineId, address: SocketAddr) -> Option<InstanceId> {
     if address.ip().is_loopback() && is_closed(address) {
         return None;
@@ -110,8 +110,8 @@ fn is_silence(error: &ConnectError) -> bool {
     }
 }
 
-/// Whether the system says that nobody listens at a port of this computer. One byte is sent, which
-/// no QUIC server takes for anything; over loopback its refusal is back before the call returns.
+/// Whether the system reports that nothing listens on a port of this computer. It sends one byte, which
+/// QUIC servers ignore; on loopback the refusal arrives before the call returns.
 fn is_closed(address: SocketAddr) -> bool {
     let local: SocketAddr = match address {
         SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
@@ -130,9 +130,9 @@ fn is_closed(address: SocketAddr) -> bool {
     knock().is_err()
 }
 
-/// Whether the computer at an address says within `patience` that nothing listens at the port (ICMP). Silence says
-/// nothing, and neither does an address that cannot be reached.
-pub(crate) async fn is_refused(address: SocketAddr, patience: Duration) -> bool {
+/// Whether the computer at an address reports within `timeout` that nothing listens on the port (ICMP). Silence means
+/// nothing, and neither does an unreachable address.
+pub(crate) async fn is_refused(address: SocketAddr, timeout: Duration) -> bool {
     let local: SocketAddr = match address {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -143,7 +143,7 @@ pub(crate) async fn is_refused(address: SocketAddr, patience: Duration) -> bool 
         socket.send(&[0]).await?;
         socket.recv(&mut [0; 16]).await
     };
-    let answer = tokio::time::timeout(patience, ask).await;
+    let answer = tokio::time::timeout(timeout, ask).await;
     matches!(answer, Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
@@ -171,7 +171,7 @@ mod tests {
         let soon = Duration::from_millis(100);
         assert!(!is_refused(address, soon).await);
         drop(socket);
-        let patience = Duration::from_secs(60);
-        assert!(is_refused(address, patience).await);
+        let timeout = Duration::from_secs(60);
+        assert!(is_refused(address, timeout).await);
     }
 }

@@ -1,8 +1,8 @@
-//! The endpoints from which probes go out, shared by all searches of a process.
+//! The endpoints that send probes, shared by all searches of a process.
 //!
-//! In iroh what an endpoint has learnt of a machine's addresses stays with it, bad ones included. So on
-//! one of these endpoints a machine is only ever looked for at one address; many machines can share
-//! it. An endpoint costs some megabytes, and a manager may be looking for a thousand machines at once.
+//! In iroh, what an endpoint has learned about a machine's addresses stays with it, including bad ones. So one of these
+//! endpoints only ever probes a machine at a single address; many machines can share it. An endpoint takes a few
+//! megabytes, and a manager may search for a thousand machines at once.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,21 +15,20 @@ use malai_cluster::MachineId;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// How long one address may take to answer. A server that stalls in the handshake costs this, in the
-/// background, and nothing else.
+/// How long one address may take to answer. A server that stalls the handshake delays nothing but its own probe.
 pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Endpoints kept. Whoever announces more addresses for a machine makes the rest of its probes dearer,
-/// each with an endpoint of its own, and no other's.
-const KEPT: usize = 32;
+/// How many endpoints are kept. A machine with more announced addresses makes only its own probes more expensive: each
+/// gets an endpoint of its own.
+const MAX_KEPT: usize = 32;
 
-/// Machines that one endpoint is used for. iroh keeps a little of each for a while.
-const MACHINES: usize = 1024;
+/// How many machines one endpoint is used for. iroh stores a little about each for a while.
+const MAX_MACHINES: usize = 1024;
 
 /// How long an unused endpoint is kept.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The endpoints, by what they were used for.
+/// The endpoints, and what each was used for.
 #[derive(Debug, Default)]
 pub(crate) struct ProbePool {
     kept: Mutex<Vec<Registration>>,
@@ -38,29 +37,28 @@ pub(crate) struct ProbePool {
 #[derive(Debug)]
 struct Registration {
     local: SocketAddr,
-    /// Its clones are the probes under way.
+    /// Its clones are the running probes.
     endpoint: Arc<ProbeEndpoint>,
-    /// Where each machine was looked for from here.
+    /// The address at which each machine was probed from here.
     looked_at: HashMap<MachineId, SocketAddr>,
     used: Instant,
 }
 
 impl ProbePool {
-    /// An endpoint from which `target` was never looked for anywhere but at `address`. None if the
-    /// system has no socket for it.
+    /// An endpoint that has probed `target` at no address other than `address`. `None` if no socket could be bound.
     pub(crate) async fn endpoint_for(
         self: &Arc<Self>,
         target: &MachineId,
         address: SocketAddr,
     ) -> Option<Arc<ProbeEndpoint>> {
         let local = local(address);
-        // Held while one is bound, so that of many probes that begin at once the first makes it.
+        // Held while an endpoint is bound, so that of many probes starting at once only the first binds one.
         let mut kept = self.kept.lock().await;
         let fits = |one: &&mut Registration| {
             one.local == local
                 && match one.looked_at.get(target) {
                     Some(before) => *before == address,
-                    None => one.looked_at.len() < MACHINES,
+                    None => one.looked_at.len() < MAX_MACHINES,
                 }
         };
         if let Some(one) = kept.iter_mut().find(fits) {
@@ -69,9 +67,9 @@ impl ProbePool {
             return Some(one.endpoint.clone());
         }
         let endpoint = Arc::new(ProbeEndpoint::bind(local).await?);
-        if kept.len() < KEPT {
+        if kept.len() < MAX_KEPT {
             if kept.is_empty() {
-                // Ends when none is left.
+                // Ends when no endpoint is left.
                 tokio::spawn(self.clone().tidy());
             }
             kept.push(Registration {
@@ -84,12 +82,14 @@ impl ProbePool {
         Some(endpoint)
     }
 
-    /// Lets go of endpoints that nobody has used for a while, until there is none.
+    /// Drops endpoints that were unused for a while, until none is left.
     async fn tidy(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(IDLE).await;
+            tokio::time::sleep(IDLE_TIMEOUT).await;
             let mut kept = self.kept.lock().await;
-            kept.retain(|one| Arc::strong_count(&one.endpoint) > 1 || one.used.elapsed() < IDLE);
+            kept.retain(|one| {
+                Arc::strong_count(&one.endpoint) > 1 || one.used.elapsed() < IDLE_TIMEOUT
+            });
             if kept.is_empty() {
                 return;
             }
@@ -97,7 +97,7 @@ impl ProbePool {
     }
 }
 
-/// Where an endpoint for probes of this address is bound.
+/// The local address from which to probe this address.
 fn local(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(a) if a.ip().is_loopback() => (Ipv4Addr::LOCALHOST, 0).into(),
@@ -107,12 +107,12 @@ fn local(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// An endpoint for probes, under a key of its own, without relay and publishing.
+/// An endpoint for probes, under its own key, without relays and publishing.
 #[derive(Debug)]
 pub(crate) struct ProbeEndpoint(Option<Endpoint>);
 
 impl ProbeEndpoint {
-    /// An endpoint for one probe alone.
+    /// An endpoint for a single probe.
     pub(crate) async fn of(address: SocketAddr) -> Option<Self> {
         Self::bind(local(address)).await
     }
@@ -144,13 +144,13 @@ impl ProbeEndpoint {
     }
 }
 
-/// The endpoint closes in the background, also when a probe is dropped half-way.
+/// The endpoint closes in the background, even if a probe is dropped half-way.
 impl Drop for ProbeEndpoint {
     fn drop(&mut self) {
         if let (Some(endpoint), Ok(runtime)) =
             (self.0.take(), tokio::runtime::Handle::try_current())
         {
-            // Nobody waits for it: all it does is to say goodbye to sockets that proved their point.
+            // Nothing waits for it: it only tells peers that proved their address that the connection is closed.
             runtime.spawn(async move { endpoint.close().await });
         }
     }

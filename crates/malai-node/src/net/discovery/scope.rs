@@ -1,4 +1,4 @@
-//! The local network: which addresses are on it, seen from this computer.
+//! Which addresses belong to the local network, seen from this computer.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -6,16 +6,16 @@ use netwatch::interfaces::{IpNet, State};
 
 use crate::settings::Reach;
 
-/// Which addresses may be tried.
+/// The addresses that may be tried.
 #[derive(Debug, Clone)]
 pub(crate) struct AddressFilter {
     reach: Reach,
-    /// The networks that this computer is on, as address and prefix length; for `lan` alone.
+    /// The networks of this computer, as address and prefix length; only for `lan`.
     networks: Vec<(IpAddr, u8)>,
 }
 
 impl AddressFilter {
-    /// The bounds of a reach, as this computer's interfaces are now.
+    /// The filter for a reach, with the current interfaces of this computer.
     pub(crate) async fn of(reach: Reach) -> Self {
         let networks = match reach {
             Reach::Lan => networks().await,
@@ -24,8 +24,8 @@ impl AddressFilter {
         Self { reach, networks }
     }
 
-    /// Whether an address may be tried. Under `lan` it is on a network of this computer's own:
-    /// what lies behind a router is outside, private or not.
+    /// Whether an address may be tried. With reach `lan`, it must be on one of this computer's networks: addresses behind
+    /// a router are outside, private or not.
     pub(crate) fn allow(&self, address: &SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         if address.port() == 0 || ip.is_unspecified() || ip.is_multicast() {
@@ -66,7 +66,7 @@ fn holds((net, prefix): (IpAddr, u8), ip: IpAddr) -> bool {
         (IpAddr::V6(net), IpAddr::V6(ip)) => (net.to_bits(), ip.to_bits(), 128),
         _ => return false,
     };
-    // A network of everything is no local network.
+    // A network of all addresses is not a local network.
     prefix > 0 && prefix <= width && (net ^ ip) >> (width - prefix) == 0
 }
 

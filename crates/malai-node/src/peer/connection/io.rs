@@ -1,4 +1,4 @@
-//! What goes over a connection: a hello each way, requests, and the raw streams of their sessions.
+//! The traffic of a connection: a hello each way, requests, and the raw streams of their sessions.
 
 use std::sync::Arc;
 
@@ -16,22 +16,22 @@ use crate::os::clock::BoundedInstant;
 use crate::peer::phase::RemoteHello;
 use crate::peer::streams::{RawStream, SessionStreams};
 
-/// A request that the peer has opened.
+/// A request opened by the peer.
 #[derive(Debug)]
 pub(crate) struct IncomingRequest {
-    /// For the answer.
+    /// The stream for the answer.
     pub(crate) send: SendStream,
-    /// What it asks for, from its kind on.
+    /// The stream of the request, starting with its kind.
     pub(crate) recv: RecvStream,
-    /// The raw streams that belong to it.
+    /// Its raw streams.
     pub(crate) streams: SessionStreams,
 }
 
-/// Streams whose beginning is read at once. Further ones wait.
+/// How many stream heads are read in parallel. Further streams wait.
 const MAX_HEADS: usize = 32;
 
 impl PeerConnection {
-    /// Sends this side's hello. What else is sent waits for it.
+    /// Sends this side's hello. Everything else waits for it.
     pub(crate) async fn send_hello(&self) {
         let send = async {
             let mut send = self.connection.open_uni().await.ok()?;
@@ -47,8 +47,8 @@ impl PeerConnection {
         self.hello_sent.send_replace(true);
     }
 
-    /// Waits until this side's hello has been sent. The peer reads requests only after it, and a large one that
-    /// came first would fill the window that is open before admission: neither side would get any further.
+    /// Waits until this side's hello has been sent. The peer reads requests only after the hello, so a large request that
+    /// came first could fill the small window before admission, and neither side would make progress.
     async fn after_hello(&self) {
         let mut hello_sent = self.hello_sent.subscribe();
         let _ = hello_sent.wait_for(|sent| *sent).await;
@@ -91,8 +91,8 @@ impl PeerConnection {
         Ok(send)
     }
 
-    /// Finishes a stream. Until the peer has received all of it, the connection is not closed but for a reason that
-    /// cannot wait.
+    /// Finishes a stream. Until the peer has received all of it, the connection is closed only for reasons that cannot
+    /// wait.
     pub(crate) fn finish(&self, stream: &mut SendStream) {
         if stream.finish().is_ok() {
             let received = stream.stopped();
@@ -102,10 +102,10 @@ impl PeerConnection {
         }
     }
 
-    /// The next request of the peer's; `None` at the end of the connection.
+    /// The next request of the peer; `None` at the end of the connection.
     pub(crate) async fn accept_request(&self) -> Option<IncomingRequest> {
         let (send, recv) = self.connection.accept_bi().await.ok()?;
-        // What arrives after the end is not looked at: its sender may send it elsewhere.
+        // Requests that arrive after the end are not looked at: the sender may send them elsewhere.
         if self.is_closed() {
             return None;
         }
@@ -116,7 +116,7 @@ impl PeerConnection {
         })
     }
 
-    /// Takes the peer's hello, and hands raw streams to their sessions, until the connection ends.
+    /// Receives the peer's hello, and delivers raw streams to their sessions, until the connection ends.
     pub(crate) async fn route_streams(self: &Arc<Self>) {
         let mut heads = JoinSet::new();
         loop {
@@ -135,8 +135,8 @@ impl PeerConnection {
     }
 
     async fn route(self: Arc<Self>, mut stream: RecvStream) {
-        let patience = self.cluster_state.node.limiter.limits().opening();
-        match tokio::time::timeout(patience, read_head(&mut stream)).await {
+        let timeout = self.cluster_state.node.limiter.limits().opening();
+        match tokio::time::timeout(timeout, read_head(&mut stream)).await {
             Ok(Some(Head::Hello(hello))) => self.on_hello(hello),
             Ok(Some(Head::Raw(StreamKind::Stdin, session))) => {
                 let stream = RawStream::new(stream, self.windows.clone());
@@ -147,8 +147,7 @@ impl PeerConnection {
                 self.outbound.deliver(kind, session, stream);
             }
             Ok(None) | Err(_) => {
-                let refusal =
-                    Refusal::new(RefusalCode::Protocol, "a stream without a known beginning");
+                let refusal = Refusal::new(RefusalCode::Protocol, "a stream of unknown kind");
                 self.close(&refusal);
             }
         }
@@ -161,10 +160,10 @@ impl PeerConnection {
     }
 }
 
-/// What a unidirectional stream begins with.
+/// The start of a unidirectional stream.
 enum Head {
     Hello(Hello),
-    /// Its kind, and its session.
+    /// Its kind and its session.
     Raw(StreamKind, u64),
 }
 

@@ -1,5 +1,5 @@
-//! One connection to one peer: what its two sides know of each other, who uses it, and how it ends. Both sides may
-//! open requests.
+//! One connection to one peer: what the two sides know of each other, who uses it, and how it ends. Both sides may open
+//! requests.
 
 mod io;
 
@@ -27,16 +27,16 @@ use crate::peer::windows::{WindowShare, Windows};
 
 pub(crate) use io::IncomingRequest;
 
-/// Heard from within this time, a peer is taken to be there: a request is sent without asking first.
+/// A peer heard within this time counts as alive: a request is sent without a ping first.
 pub(crate) const LIVENESS_WINDOW: Duration = Duration::from_millis(1_600);
 
 /// How long a peer may take to receive what was sent before the connection is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection and what is known of its other side.
+/// A connection and what is known about its peer.
 #[derive(Debug)]
 pub struct PeerConnection {
-    /// The cluster it belongs to: an endpoint has one identity, in one cluster.
+    /// The cluster that it belongs to: an endpoint has one identity, in one cluster.
     pub cluster_state: Arc<ClusterState>,
     /// The key that this connection's handshake proved.
     pub peer: MachineId,
@@ -44,7 +44,7 @@ pub struct PeerConnection {
 
     // How far it has come.
     phase: watch::Sender<Phase>,
-    /// Whether this side's hello has been sent: only then may anything else take room on the connection.
+    /// Whether this side's hello has been sent. Nothing else may use the connection's window before.
     hello_sent: watch::Sender<bool>,
 
     // Who uses it.
@@ -52,19 +52,19 @@ pub struct PeerConnection {
     is_watched: AtomicBool,
 
     // What goes over it.
-    /// How much the peer may have on its way.
+    /// How much the peer may have in flight.
     windows: Arc<Windows>,
-    /// Streams of the requests that this side makes.
+    /// Streams of this side's requests.
     outbound: StreamRouter,
-    /// Streams of the requests that the peer makes.
+    /// Streams of the peer's requests.
     inbound: StreamRouter,
 
-    /// An endpoint that exists for this connection alone and closes with it.
+    /// An endpoint that exists for this connection only and closes with it.
     own_endpoint: Mutex<Option<Endpoint>>,
 }
 
 impl PeerConnection {
-    /// The span of everything that is logged about it.
+    /// The tracing span for its log lines.
     pub(crate) fn span(&self) -> tracing::Span {
         let (cluster_state, peer) = (&self.cluster_state, self.peer.short());
         let machine = cluster_state.name_of(&self.peer);
@@ -94,21 +94,18 @@ impl PeerConnection {
         })
     }
 
-    /// The peer's hello, waited for at most this long.
+    /// Waits for the peer's hello, up to this timeout.
     ///
     /// # Errors
     ///
-    /// The connection ended, or nothing came.
-    pub(crate) async fn wait_greeted(
-        &self,
-        patience: Duration,
-    ) -> Result<RemoteHello, StreamError> {
+    /// The connection ended, or the hello did not arrive in time.
+    pub(crate) async fn wait_greeted(&self, timeout: Duration) -> Result<RemoteHello, StreamError> {
         let greeted = self.wait_for_phase(|phase| phase.hello().is_some());
-        match tokio::time::timeout(patience, greeted).await {
+        match tokio::time::timeout(timeout, greeted).await {
             Ok(()) => self
                 .hello()
                 .ok_or_else(|| StreamError::ConnectionLost(self.end())),
-            Err(_) => Err(StreamError::Timeout(patience)),
+            Err(_) => Err(StreamError::Timeout(timeout)),
         }
     }
 
@@ -126,17 +123,17 @@ impl PeerConnection {
         }
     }
 
-    /// The peer has said hello. Only the first counts.
+    /// The peer's hello has arrived. Only the first counts.
     fn greet(&self, hello: RemoteHello) {
         self.phase.send_if_modified(|phase| phase.greet(hello));
     }
 
-    /// The peer is not a member. It is about to be told.
+    /// The peer is not a member. It will be told.
     pub(crate) fn reject(&self) {
         self.phase.send_if_modified(Phase::reject);
     }
 
-    /// The peer is a member: it may make requests, this many at a time.
+    /// The peer is a member and may have this many requests open.
     pub(crate) fn admit(&self, requests: u32) {
         self.phase.send_if_modified(Phase::admit);
         self.connection
@@ -160,13 +157,13 @@ impl PeerConnection {
         self.phase.borrow().hello().cloned()
     }
 
-    /// Which run of the peer this is, if it has said so.
+    /// The run of the peer, if its hello has arrived.
     pub(crate) fn instance(&self) -> Option<InstanceId> {
         Some(self.phase.borrow().hello()?.hello.instance)
     }
 
-    /// Whether `next`, which has just arrived, is the hello of a run of the peer that began after this connection's
-    /// run was last heard: then this connection leads nowhere any more.
+    /// Whether `next`, a hello that has just arrived, belongs to a run of the peer that started after this connection's run
+    /// was last heard. If so, this connection is dead.
     pub(crate) fn is_superseded_by(&self, next: &RemoteHello) -> bool {
         let heard = self.activity.heard();
         self.hello()
@@ -178,7 +175,7 @@ impl PeerConnection {
         &self.activity
     }
 
-    /// Marks that the liveness watcher runs; whether it ran already.
+    /// Marks that the liveness watcher runs; returns whether it already did.
     pub(crate) fn set_watched(&self) -> bool {
         self.is_watched.swap(true, Ordering::Relaxed)
     }
@@ -188,46 +185,46 @@ impl PeerConnection {
         self.is_watched.load(Ordering::Relaxed)
     }
 
-    /// Marks that a request is under way, of either side.
+    /// Marks that a request of either side is running.
     pub(crate) fn occupied(&self) -> Occupied {
         self.activity.request()
     }
 
-    /// Marks the connection as serving a command, until the peer has been told of its end.
+    /// Marks that the connection serves a command, until the peer has been told of its end.
     pub(crate) fn serving(&self) -> Serving {
         self.activity.serving()
     }
 
-    /// Marks the connection as used by a session of this side, and lets the peer send as much as that needs.
+    /// Marks that a session of this side uses the connection, and lets the peer send what that session needs.
     pub fn in_use(&self) -> InUse {
         self.activity.session(Some(self.windows.outbound()))
     }
 
-    /// Marks the connection as used by a session of the peer's, and lets it send its input.
+    /// Marks that a session of the peer uses the connection, and lets it send its input.
     pub(crate) fn in_use_by_peer(&self, share: WindowShare) -> InUse {
         self.activity.session(Some(share))
     }
 
-    /// The share of the window that a session of the peer's needs.
+    /// The share of the window for a session of the peer.
     ///
     /// # Errors
     ///
-    /// The limit of what members may have on their way here is reached.
+    /// The limit of data in flight from members is reached.
     pub(crate) fn share_for_peer(&self, has_input: bool) -> Result<WindowShare, Refusal> {
         self.windows.inbound(has_input)
     }
 
-    /// Sessions that use the connection now.
+    /// The number of sessions that use the connection.
     pub(crate) fn sessions(&self) -> usize {
         self.activity.sessions()
     }
 
-    /// Something arrived from the peer.
+    /// Records that something arrived from the peer.
     pub(crate) fn heard_now(&self) {
         self.activity.heard_now();
     }
 
-    /// How long neither side has used the connection; pings do not count.
+    /// How long neither side has used the connection. Pings do not count.
     pub fn idle_for(&self) -> Duration {
         self.activity.idle_for()
     }
@@ -237,9 +234,9 @@ impl PeerConnection {
         self.activity.heard().elapsed()
     }
 
-    /// Whether this side has dialled. Such a connection survives a new address of this computer:
-    /// in QUIC it is the dialer who opens new paths.
-    pub fn is_dialled(&self) -> bool {
+    /// Whether this side dialed. Such a connection survives a new address of this computer, because in QUIC the dialer
+    /// opens new paths.
+    pub fn is_dialed(&self) -> bool {
         self.connection.side().is_client()
     }
 
@@ -253,7 +250,7 @@ impl PeerConnection {
         self.connection.closed().await;
     }
 
-    /// Why the connection has ended, for people; with the peer's own reason where it gave one.
+    /// Why the connection ended, as text, including the peer's own reason if it gave one.
     pub(crate) fn end(&self) -> String {
         match self.connection.close_reason() {
             Some(iroh::endpoint::ConnectionError::ApplicationClosed(close)) => {
@@ -279,8 +276,8 @@ impl PeerConnection {
         }
     }
 
-    /// Closes the connection with a peer that is not a member any more. Its commands have been ended; it is told
-    /// of each before the connection is closed.
+    /// Closes the connection to a peer that is no longer a member. Its commands have been ended; the peer is told of each
+    /// before the connection is closed.
     pub(crate) async fn drain_and_close(&self, refusal: &Refusal) {
         self.phase.send_if_modified(Phase::drain);
         let told = async {
@@ -291,7 +288,7 @@ impl PeerConnection {
         self.close(refusal);
     }
 
-    /// Closes the connection when the peer has received what was sent to its end; what still runs is cut off.
+    /// Closes the connection once the peer has received everything that was finished. What still runs is cut off.
     pub(crate) async fn deliver_and_close(&self, refusal: &Refusal) {
         let delivered = self.activity.delivered();
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, delivered).await;
@@ -305,7 +302,7 @@ impl PeerConnection {
         self.activity.delivered().await;
     }
 
-    /// Closes the endpoint that exists for this connection alone, if there is one.
+    /// Closes the endpoint that exists for this connection only, if there is one.
     pub(crate) async fn close_own_endpoint(&self) {
         let own_endpoint = self.own_endpoint.lock().take();
         if let Some(endpoint) = own_endpoint {
@@ -315,7 +312,7 @@ impl PeerConnection {
 
     /// Closes the connection with a code and a reason.
     pub(crate) fn close(&self, refusal: &Refusal) {
-        // Closing what the peer has closed would put this side's reason in place of the peer's.
+        // If the peer closed first, closing here would replace the peer's reason with this side's.
         if self.is_closed() {
             return;
         }
@@ -345,14 +342,14 @@ impl PeerConnection {
         }
     }
 
-    /// Whether packets go straight to the peer; `None` while no path is chosen.
+    /// Whether packets go directly to the peer; `None` while no path is selected.
     pub(crate) fn is_direct(&self) -> Option<bool> {
         let paths = self.connection.paths();
         let path = paths.iter().find(iroh::endpoint::Path::is_selected)?;
         Some(path.is_ip())
     }
 
-    /// The round trip of the path in use.
+    /// The round trip time of the current path.
     pub(crate) fn round_trip(&self) -> Option<Duration> {
         let paths = self.connection.paths();
         let path = paths
@@ -373,7 +370,7 @@ impl PathInfo for PeerConnection {
     }
 }
 
-/// Why a connection ended whose peer was given up.
+/// Why a connection to a silent peer ended.
 pub(super) fn silence() -> String {
     format!(
         "the machine has been silent for {} s",

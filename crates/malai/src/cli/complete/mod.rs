@@ -1,14 +1,14 @@
-//! What can stand where the cursor is: commands, options, and the names that this home knows. Pure.
+//! Completions at the cursor: commands, options, and the names that this home knows. Pure.
 
 use clap::{Arg, Command};
 use malai_node::{ClusterNames, Names};
 
-/// A word that fits.
+/// A completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     /// The word.
     pub text: String,
-    /// What it is, for shells that show it.
+    /// Its description, for shells that show one.
     pub about: String,
 }
 
@@ -19,7 +19,7 @@ fn candidate(text: impl Into<String>, about: impl Into<String>) -> Candidate {
     }
 }
 
-/// The words that fit for the last of `words`, which are those after `malai` up to the cursor.
+/// The completions of the last of `words`, which are the words after `malai` up to the cursor.
 pub fn candidates(declaration: &Command, names: &Names, words: &[String]) -> Vec<Candidate> {
     let Some((current, before)) = words.split_last() else {
         return Vec::new();
@@ -32,7 +32,7 @@ pub fn candidates(declaration: &Command, names: &Names, words: &[String]) -> Vec
         None if !before.is_empty() => targets(names, current),
         None => [verbs(declaration), targets(names, current)].concat(),
         Some((first, rest)) => match declaration.find_subcommand(first) {
-            // What a target runs is its own affair, but for what it was given names for.
+            // A command on a target has its own arguments; only the names of command entries are known.
             None if rest.is_empty() => commands_of(names, first),
             None => Vec::new(),
             Some(verb) => after_verb(declaration, verb, names, rest, current),
@@ -43,7 +43,7 @@ pub fn candidates(declaration: &Command, names: &Names, words: &[String]) -> Vec
     found
 }
 
-/// Whether file names fit: among a command's arguments on a target, and where `--out` wants a folder.
+/// Whether file names fit: in a command's arguments on a target, and for the folder of `--out`.
 pub fn wants_files(declaration: &Command, words: &[String]) -> bool {
     let Some((_, before)) = words.split_last() else {
         return false;
@@ -63,7 +63,7 @@ pub fn wants_files(declaration: &Command, words: &[String]) -> bool {
     }
 }
 
-/// The values of an option before a target: only `--exclude` has names.
+/// The values of an option before a target: only `--exclude` takes names.
 fn option_before_target(
     command: &Command,
     names: &Names,
@@ -148,7 +148,7 @@ fn after_verb(
     found
 }
 
-/// What stands after the options that come first, each with its value; `None` where a value is awaited.
+/// The words after the leading options and their values; `None` if a value is expected next.
 fn after_options<'w>(command: &Command, mut words: &'w [String]) -> Option<&'w [String]> {
     while let [first, rest @ ..] = words
         && first.starts_with('-')
@@ -161,7 +161,7 @@ fn after_options<'w>(command: &Command, mut words: &'w [String]) -> Option<&'w [
     Some(words)
 }
 
-/// An option that waits for its value, by one of its names.
+/// The option with this name, if it takes a value.
 fn option<'c>(command: &'c Command, word: &str) -> Option<&'c Arg> {
     let takes_value = |arg: &&Arg| arg.get_action().takes_values() && !arg.is_positional();
     let is_it = |arg: &&Arg| match word.strip_prefix("--") {
@@ -173,12 +173,12 @@ fn option<'c>(command: &'c Command, word: &str) -> Option<&'c Arg> {
     command.get_arguments().filter(takes_value).find(is_it)
 }
 
-/// Where a value is wanted.
+/// A position at which a value is expected.
 struct Place<'a> {
     declaration: &'a Command,
     command: &'a Command,
     names: &'a Names,
-    /// What was given before it, options left out.
+    /// The arguments before it, without options.
     given: &'a [&'a str],
     current: &'a str,
 }
@@ -201,7 +201,7 @@ impl Place<'_> {
                 self.aliases(|cluster| cluster.managed)
             }
             ("leave", "alias") => self.aliases(|cluster| !cluster.managed),
-            // A new name, unless another manager is to be followed under an old one.
+            // A new name, unless `--replace` refers to an existing one.
             ("init", "alias") => match self
                 .command
                 .get_arguments()
@@ -241,7 +241,7 @@ impl Place<'_> {
             .collect()
     }
 
-    /// The groups of the cluster that was named.
+    /// The groups of the cluster given before.
     fn groups(&self) -> Vec<Candidate> {
         let named = |cluster: &&ClusterNames| self.given.first() == Some(&cluster.alias.as_str());
         let clusters = self.names.clusters.iter().filter(named);
@@ -251,7 +251,7 @@ impl Place<'_> {
             .collect()
     }
 
-    /// Machines, and groups if they are wanted: of the cluster that was named, else of all. The last of a list.
+    /// Machines, and optionally groups, of the cluster given before or else of all clusters. Completes the last item of a list.
     fn members(&self, groups: bool) -> Vec<Candidate> {
         let named = |cluster: &&ClusterNames| self.given.first() == Some(&cluster.alias.as_str());
         let all = &self.names.clusters;
@@ -300,7 +300,7 @@ fn options(command: &Command) -> Vec<Candidate> {
             found.push(candidate(format!("-{short}"), about));
         }
     }
-    // These two clap adds by itself, and only when it reads.
+    // clap adds these two itself, but only when it parses.
     found.push(candidate("--help", "Print help"));
     if command.get_version().is_some() {
         found.push(candidate("--version", "Print version"));
@@ -308,7 +308,7 @@ fn options(command: &Command) -> Vec<Candidate> {
     found
 }
 
-/// Everything that a command can be run on; for the last of several.
+/// Every target; completes the last item of a list.
 fn targets(names: &Names, current: &str) -> Vec<Candidate> {
     let (before, _) = split_list(current);
     let mut found = Vec::new();
@@ -329,7 +329,7 @@ fn targets(names: &Names, current: &str) -> Vec<Candidate> {
     found
 }
 
-/// A list up to its last comma, and what follows that.
+/// A list up to its last comma, and the rest.
 fn split_list(text: &str) -> (&str, &str) {
     match text.rfind(',') {
         Some(comma) => text.split_at(comma + 1),

@@ -1,13 +1,13 @@
-//! The answer of `malai why`.
+//! The output of `malai why`.
 
 use malai_cluster::{Refusal, escape};
 use malai_node::{Answer, Explanation, Located, Reason};
 
-/// An answer for each kind of member, and by what it was decided.
+/// An answer for each kind of member, and what it was based on.
 pub fn render(why: &Explanation) -> String {
     let mut out = String::new();
     if why.answers.is_empty() {
-        out.push_str(&format!("❌ refused: nobody is in {}\n", why.who));
+        out.push_str(&format!("❌ refused: {} has no members\n", why.who));
     }
     for answer in &why.answers {
         one(&mut out, why, answer);
@@ -38,11 +38,11 @@ fn one(out: &mut String, why: &Explanation, answer: &Answer) {
             granted(&mut line, why, answer);
             line(
                 "because",
-                &format!("{}; it never runs as somebody else", escape(error)),
+                &format!("{}; it never runs as another user", escape(error)),
             );
         }
         Some(Reason::Policy(refusal)) => {
-            // Where the cluster allows it, it is this computer's owner who does not.
+            // The cluster allows it, but this computer's owner does not.
             if answer.accepted.is_some() {
                 granted(&mut line, why, answer);
             }
@@ -87,7 +87,7 @@ fn granted(line: &mut impl FnMut(&str, &str), why: &Explanation, answer: &Answer
         &match (&answer.user, answer.own_user) {
             (Some(user), false) => format!("user {user}"),
             (Some(user), true) => format!("user {}, the daemon's own", escape(user)),
-            (None, _) => "the user that the daemon there runs as".to_owned(),
+            (None, _) => "the user that the daemon runs as there".to_owned(),
         },
     );
 }
@@ -98,7 +98,7 @@ fn accepted(line: &mut impl FnMut(&str, &str), why: &Explanation, answer: &Answe
         None if why.target_is_here => {}
         None => line(
             "accepted",
-            "not known here: the [accept] in that computer's own malai.toml may refuse it",
+            "not known here: [accept] in that computer's own malai.toml may refuse it",
         ),
     }
 }
@@ -111,7 +111,7 @@ fn place(placed: &Located) -> String {
     }
 }
 
-/// The reason in words about somebody else.
+/// The reason, phrased about a third party.
 fn because(refusal: &Refusal) -> String {
     match refusal {
         Refusal::NotAMember => "this key is not a member of the cluster".to_owned(),
@@ -136,10 +136,13 @@ fn notes(why: &Explanation) -> Vec<String> {
     match (used.unpublished, used.revision) {
         (false, _) => Vec::new(),
         (true, Some(revision)) => vec![format!(
-            "cluster.toml says something else than revision {revision}, which is in force: `malai rescan` publishes it"
+            "cluster.toml differs from revision {revision}, which is in force: publish it with `malai rescan`"
         )],
         (true, None) => {
-            vec!["nothing has been published yet: `malai rescan` publishes cluster.toml".to_owned()]
+            vec![
+                "nothing has been published yet: publish cluster.toml with `malai rescan`"
+                    .to_owned(),
+            ]
         }
     }
 }

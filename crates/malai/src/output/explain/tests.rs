@@ -50,7 +50,7 @@ fn many_members_and_odd_paths() {
         ✅ allowed: m0, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, m11, m12, m13, m14, m15, m16, m17, m18, m19 and 3 more may run `ls` on web01.company
            rule     machine.web01.allow_from: *
            at       /h/a\x1bb:9
-           as       the user that the daemon there runs as
+           as       the user that the daemon runs as there
     "#]]
     .assert_eq(&render(&why(answer(23))));
 }

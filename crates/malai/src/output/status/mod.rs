@@ -1,4 +1,4 @@
-//! The screen of `malai status`. Its first lines are the tutorial's, to the letter: people grep for them.
+//! The screen of `malai status`. Its first lines are exactly the tutorial's, because scripts grep for them.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -11,7 +11,7 @@ use malai_wire::status::{ClusterFacts, MachineFacts, MachineState, MembershipSta
 use crate::output::duration;
 use crate::output::text::problems;
 
-/// Every line below a cluster's name begins with this.
+/// The indentation of every line below a cluster's name.
 const INDENT: &str = "      ";
 
 /// The whole screen, with a newline at its end.
@@ -61,10 +61,10 @@ fn daemon(out: &mut String, facts: &Facts) {
    🔌 Socket: {socket} (no CLI communication)
 🔍 Testing daemon responsiveness... ❌ NOT RESPONSIVE
    ⚠️  {}
-   💡 A daemon{pid} holds the lock and does not answer. Look into {}, end it{}, and start a new one: malai daemon",
+   💡 A daemon{pid} holds the lock but does not respond. Check {}, end it{}, and start a new one: malai daemon",
             match &facts.no_answer {
                 Some(reason) => escape(reason),
-                None => "the daemon was not asked".to_owned(),
+                None => "the daemon was not contacted".to_owned(),
             },
             path(&facts.home.join("malai.log")),
             facts.pid.map(|pid| format!(" (kill {pid}, or kill -9 {pid} if that does nothing)")).unwrap_or_default(),
@@ -73,16 +73,16 @@ fn daemon(out: &mut String, facts: &Facts) {
             "🔒 Daemon: STARTING ⚠️
    📁 Lock: {lock}
    🔌 Socket: {socket} (not there yet)
-   💡 A daemon{pid} has the lock and is not ready yet; look again in a moment: malai status"
+   💡 A daemon{pid} holds the lock but is not ready yet; try again shortly: malai status"
         ),
         DaemonState::Crashed => format!(
             "🔒 Daemon: CRASHED ❌
-   🔌 Socket: {socket} (left by a daemon that ended without tidying up)
-   💡 Start a new one, it tidies up by itself: malai daemon"
+   🔌 Socket: {socket} (left behind by a daemon that did not exit cleanly)
+   💡 Start a new one, which cleans up: malai daemon"
         ),
         DaemonState::NotRunning if facts.lock.present => format!(
             "🔒 Daemon: NOT RUNNING 💤
-   📁 Lock: {lock} (left over, held by nobody)
+   📁 Lock: {lock} (left over, not held)
    💡 Start it: malai daemon"
         ),
         DaemonState::NotRunning => "🔒 Daemon: NOT RUNNING 💤
@@ -199,7 +199,7 @@ fn local_lines(out: &mut String, cluster: &LocalCluster, served: Option<&Cluster
     if cluster.errors + cluster.warnings > 0 {
         let symbol = if cluster.errors > 0 { "❌" } else { "⚠️ " };
         let count = problems(cluster.errors, cluster.warnings);
-        // What has no role may have a name that cannot be typed.
+        // A folder without a role may have a name that cannot be typed.
         match cluster.role {
             Some(_) => item(&format!("{symbol} {count}: malai rescan --check {alias}")),
             None => item(&format!("{symbol} {count}: malai rescan --check")),
@@ -216,7 +216,7 @@ fn served_lines(out: &mut String, cluster: &LocalCluster, served: &ClusterFacts)
         let notice = served.membership_notice.as_deref().unwrap_or_default();
         item(&format!("❌ {}", escape(notice)));
     }
-    // What is known of a manager that is none says nothing.
+    // What is known about a false manager is meaningless.
     if served.membership == MembershipState::NotAManager {
         return;
     }
@@ -260,7 +260,7 @@ fn served_lines(out: &mut String, cluster: &LocalCluster, served: &ClusterFacts)
     }
 }
 
-/// A machine's name; the manager may have none.
+/// A machine's name; a manager may have none.
 fn name(machine: &MachineFacts) -> String {
     match &machine.name {
         Some(name) => escape(name),
@@ -292,7 +292,7 @@ fn machine_facts(machine: &MachineFacts, current: Option<u64>) -> String {
         facts.push_str(match path {
             NetworkPath::Direct => " · direct",
             NetworkPath::Relayed => " · relayed",
-            NetworkPath::Other => " · by another way",
+            NetworkPath::Other => " · by another path",
         });
         if let Some(rtt) = machine.rtt_ms {
             let digits = if rtt < 10.0 { 1 } else { 0 };

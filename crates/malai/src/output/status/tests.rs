@@ -221,7 +221,7 @@ fn a_daemon_that_does_not_answer() {
                🔌 Socket: /Users/admin/.malai/malai.socket (no CLI communication)
             🔍 Testing daemon responsiveness... ❌ NOT RESPONSIVE
                ⚠️  no answer within 5 seconds
-               💡 A daemon (pid 4711) holds the lock and does not answer. Look into /Users/admin/.malai/malai.log, end it (kill 4711, or kill -9 4711 if that does nothing), and start a new one: malai daemon
+               💡 A daemon (pid 4711) holds the lock but does not respond. Check /Users/admin/.malai/malai.log, end it (kill 4711, or kill -9 4711 if that does nothing), and start a new one: malai daemon
 
             🏗️  Cluster Configurations:
                👑 company (Cluster Manager)
@@ -239,19 +239,19 @@ fn a_daemon_that_is_starting() {
     check(
         &facts,
         expect![[r#"
-        📊 malai Status
-        ═══════════════════════════════════════
-        📁 MALAI_HOME: /Users/admin/.malai
-        🔒 Daemon: STARTING ⚠️
-           📁 Lock: /Users/admin/.malai/malai.lock
-           🔌 Socket: /Users/admin/.malai/malai.socket (not there yet)
-           💡 A daemon (pid 4711) has the lock and is not ready yet; look again in a moment: malai status
+            📊 malai Status
+            ═══════════════════════════════════════
+            📁 MALAI_HOME: /Users/admin/.malai
+            🔒 Daemon: STARTING ⚠️
+               📁 Lock: /Users/admin/.malai/malai.lock
+               🔌 Socket: /Users/admin/.malai/malai.socket (not there yet)
+               💡 A daemon (pid 4711) holds the lock but is not ready yet; try again shortly: malai status
 
-        🏗️  Cluster Configurations:
-           none yet
-           💡 Create a cluster: malai cluster init <alias>
-           💡 Or join one: malai machine init <manager-id52> <alias>
-    "#]],
+            🏗️  Cluster Configurations:
+               none yet
+               💡 Create a cluster: malai cluster init <alias>
+               💡 Or join one: malai machine init <manager-id52> <alias>
+        "#]],
     );
 }
 
@@ -260,18 +260,18 @@ fn a_daemon_that_crashed() {
     check(
         &facts(DaemonState::Crashed, Vec::new()),
         expect![[r#"
-        📊 malai Status
-        ═══════════════════════════════════════
-        📁 MALAI_HOME: /Users/admin/.malai
-        🔒 Daemon: CRASHED ❌
-           🔌 Socket: /Users/admin/.malai/malai.socket (left by a daemon that ended without tidying up)
-           💡 Start a new one, it tidies up by itself: malai daemon
+            📊 malai Status
+            ═══════════════════════════════════════
+            📁 MALAI_HOME: /Users/admin/.malai
+            🔒 Daemon: CRASHED ❌
+               🔌 Socket: /Users/admin/.malai/malai.socket (left behind by a daemon that did not exit cleanly)
+               💡 Start a new one, which cleans up: malai daemon
 
-        🏗️  Cluster Configurations:
-           none yet
-           💡 Create a cluster: malai cluster init <alias>
-           💡 Or join one: malai machine init <manager-id52> <alias>
-    "#]],
+            🏗️  Cluster Configurations:
+               none yet
+               💡 Create a cluster: malai cluster init <alias>
+               💡 Or join one: malai machine init <manager-id52> <alias>
+        "#]],
     );
 }
 
@@ -342,7 +342,7 @@ fn no_daemon_and_everything_that_can_be_wrong() {
             ═══════════════════════════════════════
             📁 MALAI_HOME: /Users/admin/.malai
             🔒 Daemon: NOT RUNNING 💤
-               📁 Lock: /Users/admin/.malai/malai.lock (left over, held by nobody)
+               📁 Lock: /Users/admin/.malai/malai.lock (left over, not held)
                💡 Start it: malai daemon
             ⚠️  malai.toml has 1 error: `malai rescan --check` shows where
 

@@ -311,7 +311,7 @@ fn a_machine_keeps_its_place_and_its_rights_under_another_name() {
         FILE,
         "web01",
         "laptop",
-        expect!["there is a machine `laptop` already: remove it first, or take another name"],
+        expect!["there already is a machine `laptop`: remove it first, or choose another name"],
     );
     renamed(FILE, "db", "db2", expect!["there is no machine `db`"]);
     let inline = format!(

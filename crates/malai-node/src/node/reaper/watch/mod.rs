@@ -153,8 +153,8 @@ impl Orphans {
     }
 
     /// Waits until all have ended, and forgets those that have.
-    fn wait(&mut self, patience: Duration) {
-        let deadline = Instant::now() + patience;
+    fn wait(&mut self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
         loop {
             self.forget_ended();
             let left = deadline.saturating_duration_since(Instant::now());
