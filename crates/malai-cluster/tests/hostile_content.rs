@@ -186,7 +186,7 @@ const TRIES: &[Try] = &[
     (
         "a command with a long name",
         || command(&full("c"), ""),
-        "255 are the most",
+        "the maximum is 255",
     ),
     (
         "entries",

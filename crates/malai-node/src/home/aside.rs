@@ -1,4 +1,4 @@
-//! A cluster's folder leaves `clusters/`, or gets another name there. No key is deleted without being asked to.
+//! Moves a cluster's folder out of `clusters/`, or renames it. A key is deleted only when asked to.
 
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -13,10 +13,10 @@ use crate::home::keystore;
 use crate::home::{ClusterDir, Home, HomeError, Role};
 use crate::os::fs::{self, StoreError, display_path};
 
-/// Largest `malai.toml` that is edited, in bytes.
+/// The maximum size in bytes of a `malai.toml` that is edited.
 const MAX_SETTINGS: u64 = 1 << 20;
 
-/// Why a cluster's folder stays where it is.
+/// Why a cluster's folder was not moved.
 #[derive(Debug, thiserror::Error)]
 pub enum AsideError {
     /// There is no such cluster here.
@@ -33,23 +33,23 @@ pub enum AsideError {
         /// The clusters there are.
         known: Vec<ClusterAlias>,
     },
-    /// The cluster is managed here, and was to be left.
+    /// The cluster is managed here, so it cannot be left.
     #[error(
-        "this computer manages `{alias}`, and a manager does not leave its cluster: malai cluster delete {alias} ends it"
+        "this computer manages `{alias}`, and a manager cannot leave its cluster: use malai cluster delete {alias}"
     )]
     Managed {
         /// The cluster.
         alias: ClusterAlias,
     },
-    /// The cluster is managed elsewhere, and was to be deleted.
+    /// The cluster is managed elsewhere, so it cannot be deleted here.
     #[error(
-        "this computer is a machine of `{alias}`, not its manager: malai cluster leave {alias} leaves it"
+        "this computer is a machine of `{alias}`, not its manager: use malai cluster leave {alias}"
     )]
     NotManaged {
         /// The cluster.
         alias: ClusterAlias,
     },
-    /// Something has the new alias.
+    /// The new alias is taken.
     #[error(
         "the alias {alias} is taken: {} exists; nothing was changed",
         display_path(path)
@@ -57,10 +57,10 @@ pub enum AsideError {
     Taken {
         /// The new alias.
         alias: ClusterAlias,
-        /// What is there.
+        /// What exists there.
         path: PathBuf,
     },
-    /// `malai.toml` cannot follow the new alias.
+    /// `malai.toml` cannot be changed to the new alias.
     #[error("{}: {source}; nothing was changed", display_path(path))]
     Settings {
         /// The file.
@@ -76,12 +76,11 @@ pub enum AsideError {
     Store(#[from] StoreError),
 }
 
-/// What a cluster's folder is, and whether [`set_aside`] would move it. Changes nothing.
+/// Identifies a cluster's folder and checks whether [`set_aside`] would move it. Changes nothing.
 ///
 /// # Errors
 ///
-/// There is no such cluster, or it is the other kind: `role` says what is expected. A folder that does not say
-/// what it is can be left.
+/// There is no such cluster, or its role is not the expected `role`. A folder without a recognizable role can be left.
 pub fn find(home: &Home, alias: &ClusterAlias, role: Role) -> Result<ClusterDir, AsideError> {
     let dir = home.cluster_dir(alias);
     if dir.path.symlink_metadata().is_err() {
@@ -92,7 +91,7 @@ pub fn find(home: &Home, alias: &ClusterAlias, role: Role) -> Result<ClusterDir,
             known: known.into_iter().map(|dir| dir.alias).collect(),
         });
     }
-    // A folder of both kinds holds a cluster's key: it is not left in passing.
+    // A folder with both roles has a cluster's key, so it must not be left by accident.
     let managed =
         dir.cluster_key().symlink_metadata().is_ok() || dir.role().ok() == Some(Role::Manager);
     match (role, managed) {
@@ -106,12 +105,12 @@ pub fn find(home: &Home, alias: &ClusterAlias, role: Role) -> Result<ClusterDir,
     }
 }
 
-/// Moves a cluster's folder, with its key, out of `clusters/` into [`Home::removed`], where no daemon reads it.
-/// Returns where it is now.
+/// Moves a cluster's folder, with its key, from `clusters/` to [`Home::removed`], where no daemon reads it. Returns its
+/// new path.
 ///
 /// # Errors
 ///
-/// As [`find`], or the system refuses; then the folder is where it was.
+/// As [`find`], or the system refuses; then the folder stays where it was.
 pub fn set_aside(home: &Home, alias: &ClusterAlias, role: Role) -> Result<PathBuf, AsideError> {
     home.prepare()?;
     let _clusters = lock(&home.clusters())?;
@@ -137,7 +136,7 @@ pub fn set_aside(home: &Home, alias: &ClusterAlias, role: Role) -> Result<PathBu
         match renameat_with(CWD, &dir.path, CWD, &goal, RenameFlags::NOREPLACE) {
             Ok(()) => break,
             Err(rustix::io::Errno::EXIST) => goal = removed.join(format!("{name}-{number}")),
-            Err(error) => return Err(StoreError::io("move away", &dir.path)(error.into()).into()),
+            Err(error) => return Err(StoreError::io("move", &dir.path)(error.into()).into()),
         }
     }
     fs::sync_folder(&home.clusters())?;
@@ -145,12 +144,12 @@ pub fn set_aside(home: &Home, alias: &ClusterAlias, role: Role) -> Result<PathBu
     Ok(goal)
 }
 
-/// Deletes a folder that was set aside, and the key in it: it cannot be had back. (What was on a disk can be
-/// found there for longer than its file exists.)
+/// Deletes a folder that was set aside, including the key in it. This cannot be undone. (Deleted data may stay on the disk
+/// for longer.)
 ///
 /// # Errors
 ///
-/// The system refuses; some of it may be deleted then.
+/// The system refuses; part of the folder may have been deleted.
 pub fn destroy(aside: &Path) -> Result<(), StoreError> {
     std::fs::remove_dir_all(aside).map_err(StoreError::io("delete", aside))?;
     match aside.parent() {
@@ -159,12 +158,11 @@ pub fn destroy(aside: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Gives a cluster another alias on this computer. What `malai.toml` says of it follows: at no instant is more
-/// accepted than before.
+/// Renames a cluster on this computer. `malai.toml` follows, so that at no instant more is accepted than before.
 ///
 /// # Errors
 ///
-/// There is no such cluster, the new alias is taken, or `malai.toml` cannot follow; then nothing was changed.
+/// There is no such cluster, the new alias is taken, or `malai.toml` cannot follow. Nothing was changed then.
 pub fn rename_alias(home: &Home, old: &ClusterAlias, new: &ClusterAlias) -> Result<(), AsideError> {
     home.prepare()?;
     let _clusters = lock(&home.clusters())?;
@@ -200,7 +198,7 @@ pub fn rename_alias(home: &Home, old: &ClusterAlias, new: &ClusterAlias) -> Resu
     };
     let write = |text: &Option<String>, before: &Option<String>| match text {
         Some(text) if Some(text) != before.as_ref() => {
-            let mode = std::fs::metadata(&path).map_err(StoreError::io("look at", &path))?;
+            let mode = std::fs::metadata(&path).map_err(StoreError::io("examine", &path))?;
             let mode = mode.permissions().mode() & 0o7777;
             fs::write_atomic(&path, text.as_bytes(), mode)
         }
@@ -222,7 +220,7 @@ pub fn rename_alias(home: &Home, old: &ClusterAlias, new: &ClusterAlias) -> Resu
     Ok(())
 }
 
-/// The lock on `clusters/` that whoever adds, moves or renames a folder in it holds.
+/// The lock on `clusters/`, which protects adding, moving and renaming folders in it.
 fn lock(clusters: &Path) -> Result<File, StoreError> {
     let folder = File::open(clusters).map_err(StoreError::io("open", clusters))?;
     folder.lock().map_err(StoreError::io("lock", clusters))?;

@@ -1,5 +1,5 @@
-//! A cluster.toml while a person edits it: a copy beside the file, which takes the file's place only once it is
-//! sound, as visudo does it.
+//! A cluster.toml while a person edits it: a copy beside the file, which replaces the file only once it is valid, like
+//! visudo.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -13,52 +13,51 @@ use super::edit::{EditFailure, errors_first, managed, read, replace};
 use crate::home::{ClusterDir, Home, keystore};
 use crate::os::fs::{self, StoreError};
 
-/// Largest `published` that is read, in bytes: the content and its comment line.
+/// The maximum size of `published` in bytes: the content and its comment line.
 const MAX_PUBLISHED: u64 = MAX_CONTENT as u64 + 4096;
 
-/// What the copy is called. Hidden, and never read as a configuration.
+/// The name of the copy. It is hidden, and never read as a configuration.
 const COPY: &str = ".cluster.toml.edit";
 
-/// What is left of an edit that did not become the file.
+/// The name of an edit that did not become the file.
 const UNSAVED: &str = "cluster.toml.unsaved";
 
-/// An edit that has begun. Nobody else begins one before it is dropped.
+/// An edit in progress. No other edit can start before it is dropped.
 #[derive(Debug)]
 pub struct Draft {
     alias: ClusterAlias,
     dir: ClusterDir,
     key: MachineId,
     original: String,
-    /// The key file is never replaced, so that its lock is one lock.
+    /// The key file is never replaced, so locking it is a reliable lock.
     _lock: File,
 }
 
-/// How the copy is now.
+/// The state of the copy.
 #[derive(Debug)]
 pub enum Examined {
-    /// As the file.
+    /// Same as the file.
     Unchanged,
-    /// It cannot be the file; all that is wrong with it, errors first.
+    /// Not valid; all problems, errors first.
     Invalid(Vec<Diagnostic>),
-    /// It can be the file.
+    /// Valid.
     Valid {
         /// Its text.
         text: String,
-        /// What it would change; nothing if only comments and layout differ. `None` if there is nothing to compare
-        /// it with: the file was not valid, and nothing was published.
+        /// What it would change; empty if only comments and layout differ. `None` if there is nothing to compare with: the
+        /// file was not valid, and nothing was published.
         changes: Option<Vec<Change>>,
-        /// What the check warns of.
+        /// Warnings.
         warnings: Vec<Diagnostic>,
     },
 }
 
 impl Draft {
-    /// Begins an edit: makes the copy. Returns too where the text of an edit is that was interrupted before, if
-    /// there was one.
+    /// Starts an edit: creates the copy. Also returns where the text of an earlier, interrupted edit is, if there was one.
     ///
     /// # Errors
     ///
-    /// The cluster is not managed here, somebody else edits it, or the files cannot be used.
+    /// The cluster is not managed here, another edit is in progress, or the files cannot be used.
     pub fn begin(
         home: &Home,
         alias: &ClusterAlias,
@@ -105,7 +104,7 @@ impl Draft {
         self.dir.cluster_toml()
     }
 
-    /// Looks at the copy as it is now.
+    /// Checks the current copy.
     ///
     /// # Errors
     ///
@@ -128,7 +127,7 @@ impl Draft {
         })
     }
 
-    /// The configuration as it was: the file's where it was sound, else what was published last.
+    /// The configuration before the edit: the file's if it was valid, otherwise the one published last.
     fn cluster_before(&self) -> Option<Cluster> {
         let checked = check_cluster_toml(&self.file(), &self.original, Some(self.key));
         checked.cluster.or_else(|| {
@@ -138,11 +137,11 @@ impl Draft {
         })
     }
 
-    /// Puts the text in the file's place.
+    /// Replaces the file with this text.
     ///
     /// # Errors
     ///
-    /// Somebody has changed the file meanwhile, or it cannot be written. Then the text is kept beside it.
+    /// The file has changed meanwhile, or it cannot be written. Then the text is kept beside it.
     pub fn save(self, text: &str) -> Result<(), EditFailure> {
         match replace(&self.dir, &self.original, text) {
             Ok(true) => {
@@ -154,14 +153,14 @@ impl Draft {
                 kept: self.keep()?,
             }),
             Err(error) => {
-                // The text outlives what went wrong, as far as the disk lets it.
+                // The text survives the failure, if the disk permits.
                 let _ = self.keep();
                 Err(error)
             }
         }
     }
 
-    /// Ends the edit and keeps its text beside the file, under a name that malai does not read. Returns where.
+    /// Ends the edit and keeps its text beside the file, under a name that malai does not read. Returns the path.
     ///
     /// # Errors
     ///
@@ -173,12 +172,12 @@ impl Draft {
         Ok(kept)
     }
 
-    /// Ends the edit and forgets its text.
+    /// Ends the edit and discards its text.
     pub fn discard(self) {
         let _ = std::fs::remove_file(self.path());
     }
 
-    /// Which cluster it is.
+    /// The cluster's alias.
     pub fn alias(&self) -> &ClusterAlias {
         &self.alias
     }

@@ -1,4 +1,4 @@
-//! Edits of a cluster.toml by malai: one at a time, checked as a whole, and written only if the result is sound.
+//! malai's own edits of a cluster.toml: one at a time, checked as a whole, and written only if the result is valid.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::MetadataExt;
@@ -16,10 +16,10 @@ use crate::home::keystore::{self, KeyError};
 use crate::home::{ClusterDir, Home, HomeError, Role};
 use crate::os::fs::{self, StoreError, display_path};
 
-/// How long another edit of the same cluster may take.
+/// How long to wait for another edit of the same cluster.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The pause between two looks whether the other edit is done.
+/// How often to check whether the other edit has finished.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why nothing was changed.
@@ -30,20 +30,20 @@ pub enum EditFailure {
     Unknown {
         /// The alias asked for.
         alias: ClusterAlias,
-        /// Where it was looked for.
+        /// The folder that was searched.
         clusters: PathBuf,
-        /// The clusters there are, in words.
+        /// The existing clusters, as text.
         known: String,
     },
     /// The cluster is managed elsewhere.
     #[error(
-        "this computer is a machine of `{alias}`, not its manager: a cluster is changed on its manager"
+        "this computer is a machine of `{alias}`, not its manager: change the cluster on its manager"
     )]
     NotManager {
         /// The cluster.
         alias: ClusterAlias,
     },
-    /// The edit itself cannot be made.
+    /// The edit cannot be made.
     #[error("{}: {source}; nothing was changed", display_path(path))]
     Edit {
         /// The file.
@@ -53,33 +53,31 @@ pub enum EditFailure {
     },
     /// The file would not be valid afterwards; every problem.
     #[error(
-        "{}\nwith this change {} would not be valid (the lines are those that it would have); nothing was changed",
+        "{}\nwith this change {} would not be valid (line numbers are those after the change); nothing was changed",
         .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
         display_path(path)
     )]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// What would be wrong.
+        /// The problems.
         problems: Vec<Diagnostic>,
     },
     /// Members have a newer revision than this manager.
     #[error("{message}\nnothing was changed")]
     Behind {
-        /// What is the matter, what publishing the file would change, and what to do.
+        /// What is wrong, what publishing the file would change, and what to do.
         message: String,
     },
-    /// Somebody has the file in an editor.
-    #[error(
-        "`{alias}` is being edited already, by another `malai cluster edit`; try again when that is done"
-    )]
+    /// Someone has the file in an editor.
+    #[error("another `malai cluster edit` is editing `{alias}`; try again when it is done")]
     BeingEdited {
         /// The cluster.
         alias: ClusterAlias,
     },
     /// The file has changed while a person edited a copy of it.
     #[error(
-        "{} has changed meanwhile, and was not written over; your text is in {}: bring the two together and run malai cluster edit again",
+        "{} has changed meanwhile and was not overwritten; your text is in {}: merge the two and run malai cluster edit again",
         display_path(path),
         display_path(kept)
     )]
@@ -91,7 +89,7 @@ pub enum EditFailure {
     },
     /// Another edit takes too long.
     #[error(
-        "another edit of `{alias}` has been under way for {} s; nothing was changed, try again",
+        "another edit of `{alias}` has been running for {} s; nothing was changed, try again",
         LOCK_TIMEOUT.as_secs()
     )]
     Busy {
@@ -109,12 +107,12 @@ pub enum EditFailure {
     Store(#[from] StoreError),
 }
 
-/// An edit that was made.
+/// A completed edit.
 #[derive(Debug)]
 pub struct Edited {
     /// The file.
     pub path: PathBuf,
-    /// What it changed; nothing where the file said so already.
+    /// What it changed; empty if the file already said so.
     pub changes: Vec<Change>,
 }
 
@@ -122,7 +120,7 @@ pub struct Edited {
 ///
 /// # Errors
 ///
-/// Everything that stands in the way; then nothing was changed.
+/// As [`EditFailure`]. Nothing was changed then.
 pub fn add(
     home: &Home,
     alias: &ClusterAlias,
@@ -144,11 +142,11 @@ pub fn add(
     })
 }
 
-/// Changes a machine's section in the cluster's file, and the groups that the machine is in.
+/// Changes a machine's section in the cluster's file, and the machine's groups.
 ///
 /// # Errors
 ///
-/// Everything that stands in the way; then nothing was changed.
+/// As [`EditFailure`]. Nothing was changed then.
 pub fn change(
     home: &Home,
     alias: &ClusterAlias,
@@ -158,11 +156,11 @@ pub fn change(
     edit(home, alias, |source| change_machine(source, name, change))
 }
 
-/// Gives a machine another name in the cluster's file, in its section and in every list.
+/// Renames a machine in the cluster's file, in its section and in every list.
 ///
 /// # Errors
 ///
-/// Everything that stands in the way; then nothing was changed.
+/// As [`EditFailure`]. Nothing was changed then.
 pub fn rename(
     home: &Home,
     alias: &ClusterAlias,
@@ -176,7 +174,7 @@ pub fn rename(
 ///
 /// # Errors
 ///
-/// Everything that stands in the way; then nothing was changed.
+/// As [`EditFailure`]. Nothing was changed then.
 pub fn remove(
     home: &Home,
     alias: &ClusterAlias,
@@ -216,8 +214,8 @@ fn edit(
     }
 }
 
-/// Puts a text in the place of the cluster's file, unless the file has changed since `before` was read: no edit
-/// is written over, not even one by an editor, which takes no lock. Returns whether it was done.
+/// Replaces the cluster's file with a text, unless the file has changed since `before` was read: no edit is overwritten,
+/// not even one by an editor, which takes no lock. Returns whether it was replaced.
 ///
 /// # Errors
 ///
@@ -236,7 +234,7 @@ pub(crate) fn replace(dir: &ClusterDir, before: &str, text: &str) -> Result<bool
     Ok(true)
 }
 
-/// Refuses to change a file that may not be published: it may be older than what is out there.
+/// Refuses to change a file that must not be published because it may be older than what members have.
 fn refuse_behind(dir: &ClusterDir) -> Result<(), EditFailure> {
     let files = LoadedCluster::load(dir);
     match &files.newer {
@@ -270,23 +268,23 @@ pub fn managed(home: &Home, alias: &ClusterAlias) -> Result<ClusterDir, EditFail
     }
 }
 
-/// The clusters there are, in words.
+/// The existing clusters, as text.
 pub(crate) fn known_clusters(known: &[ClusterAlias]) -> String {
     let known: Vec<_> = known.iter().map(|alias| escape(alias.as_str())).collect();
     match known.is_empty() {
-        true => "there is none yet: `malai cluster init <alias>` makes one".to_owned(),
+        true => "there are none yet: create one with `malai cluster init <alias>`".to_owned(),
         false => format!("there are: {}", known.join(", ")),
     }
 }
 
-/// One edit of a cluster at a time: the lock on its folder, until dropped.
+/// Locks the cluster's folder for one edit, until dropped.
 fn lock(dir: &ClusterDir) -> Result<File, EditFailure> {
     let folder = File::open(&dir.path).map_err(StoreError::io("open", &dir.path))?;
     let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match folder.try_lock() {
             Ok(()) => return Ok(folder),
-            // The system tells nobody in time that a lock has become free.
+            // There is no way to wait for a lock with a timeout.
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(PAUSE),
             Err(TryLockError::WouldBlock) => {
                 return Err(EditFailure::Busy {

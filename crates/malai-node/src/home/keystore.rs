@@ -1,4 +1,4 @@
-//! Secret keys in files: made with the system's randomness, readable by their owner alone.
+//! Secret keys in files: created from the system's randomness, readable only by their owner.
 
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -12,24 +12,24 @@ use rand::rngs::SysRng;
 use crate::os::fs::{self, StoreError, display_path};
 use crate::os::trust;
 
-/// Largest key file that is read, in bytes. A sound one has 65.
+/// The maximum size of a key file in bytes. A valid one has 65.
 const MAX_KEY_FILE: u64 = 1024;
 
-/// Why a private key cannot be made or read. None of these shows anything of the key.
+/// Why a private key cannot be created or read. No variant reveals anything about the key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// There is no such file.
     #[error(
-        "the private key {} is missing; restore it from a backup (without it this computer is not who it was)",
+        "the private key {} is missing; restore it from a backup (without it this computer loses its identity)",
         display_path(path)
     )]
     Missing {
         /// The key file.
         path: PathBuf,
     },
-    /// Others can read the key, or change it.
+    /// Others can read or change the key.
     #[error(
-        "the private key {} has mode {mode:04o}, so that other users can get at it; if it is still yours alone, fix it with: chmod 600 {}",
+        "the private key {} has mode {mode:04o}, so other users can access it; if it has not been exposed, fix it with: chmod 600 {}",
         display_path(path),
         quoted(path)
     )]
@@ -39,7 +39,7 @@ pub enum KeyError {
         /// Its mode's permission bits.
         mode: u32,
     },
-    /// The file holds no key.
+    /// The file does not contain a key.
     #[error("cannot use {}: {source}", display_path(path))]
     Malformed {
         /// The key file.
@@ -47,10 +47,10 @@ pub enum KeyError {
         /// What is wrong with its content.
         source: SeedError,
     },
-    /// The system has no randomness to give.
-    #[error("cannot make a private key: the system gives no random numbers: {reason}")]
+    /// The system provides no randomness.
+    #[error("cannot create a private key: the system provides no randomness: {reason}")]
     NoRandomness {
-        /// The system's answer.
+        /// The system's error.
         reason: String,
     },
     /// The file cannot be read or written.
@@ -58,11 +58,11 @@ pub enum KeyError {
     Store(#[from] StoreError),
 }
 
-/// Makes a new identity and keeps its secret in this file, with mode 0600 from the first byte.
+/// Creates a new identity and stores its secret in this file, with mode 0600 from the first byte.
 ///
 /// # Errors
 ///
-/// [`StoreError::Exists`] where there is a file already (it stays as it is), or what the system refused.
+/// [`StoreError::Exists`] if the file exists (it stays unchanged), or the system refuses.
 pub fn create(path: &Path) -> Result<SecretSeed, KeyError> {
     let mut bytes = [0; 32];
     SysRng
@@ -77,16 +77,16 @@ pub fn create(path: &Path) -> Result<SecretSeed, KeyError> {
 
 /// Reads the secret in this file.
 ///
-/// A symbolic link is followed; the mode that counts is that of the file it leads to.
+/// A symbolic link is followed; the mode that counts is that of its target.
 ///
 /// # Errors
 ///
-/// When it is missing, when anybody but its owner can read or change it, or when it holds no key.
+/// It is missing, a user other than its owner can read or change it, or it does not contain a key.
 pub fn load(path: &Path) -> Result<SecretSeed, KeyError> {
     let path_buf = || path.to_path_buf();
     let mut file = fs::open_file(path)?.ok_or_else(|| KeyError::Missing { path: path_buf() })?;
-    // Asked of the opened file, so that what is checked is what is read.
-    let metadata = file.metadata().map_err(StoreError::io("look at", path))?;
+    // Read from the opened file, so that the file that is checked is the one that is read.
+    let metadata = file.metadata().map_err(StoreError::io("examine", path))?;
     if !trust::is_trusted(&metadata) {
         return Err(StoreError::ForeignOwner {
             path: path_buf(),
@@ -120,7 +120,7 @@ pub fn load(path: &Path) -> Result<SecretSeed, KeyError> {
     })
 }
 
-/// Quotes a path for a shell, for commands that the reader is told to run.
+/// Quotes a path for a shell, for commands that the user is told to run.
 pub(crate) fn quoted(path: &Path) -> String {
     quote_bytes(path.as_os_str().as_bytes())
 }

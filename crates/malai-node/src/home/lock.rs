@@ -1,7 +1,7 @@
 //! One daemon per home: an advisory lock on the home folder itself, with `malai.lock` as its visible sign.
 //!
-//! The folder is locked, not the file, since people remove `malai.lock` (the tutorial tells them to): the
-//! lock of a live daemon must survive that. The file holds the daemon's pid for whoever looks.
+//! The folder is locked, not the file, because people remove `malai.lock` (the tutorial tells them to), and a live
+//! daemon's lock must survive that. The file contains the daemon's pid, for people.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -12,28 +12,28 @@ use std::time::{Duration, Instant};
 use crate::home::Home;
 use crate::os::fs::{self, StoreError, display_path};
 
-/// How long [`HomeLock::acquire`] tries: clients that look whether a daemon lives hold a shared lock for a moment.
+/// How long [`HomeLock::acquire`] tries: clients that check for a daemon hold a shared lock briefly.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// The pause between two tries.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Largest `malai.lock` that is read, in bytes. A pid and a newline are eleven at most.
+/// The maximum size of `malai.lock` in bytes. A pid and a newline are at most eleven.
 const MAX_LOCK_FILE: u64 = 64;
 
-/// Why the lock could not be had.
+/// Why the lock could not be acquired.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// A daemon has it.
+    /// A daemon holds it.
     #[error(
-        "a malai daemon is running already for {}{}; `malai status` shows it, `malai stop` ends it",
+        "a malai daemon is already running for {}{}; see `malai status`, or stop it with `malai stop`",
         display_path(home),
         pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
     )]
     Held {
-        /// The home that is locked.
+        /// The locked home.
         home: PathBuf,
-        /// The daemon's process id, where `malai.lock` tells it.
+        /// The daemon's process id, if `malai.lock` has it.
         pid: Option<u32>,
     },
     /// The system refused the lock itself.
@@ -42,9 +42,9 @@ pub enum LockError {
         display_path(home)
     )]
     Io {
-        /// The home that was to be locked.
+        /// The home.
         home: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
     /// `malai.lock` could not be written.
@@ -55,16 +55,16 @@ pub enum LockError {
 /// Whether a daemon holds a home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockState {
-    /// No daemon lives.
+    /// No daemon is running.
     Free,
-    /// One does.
+    /// A daemon is running.
     Held {
-        /// Its process id, where `malai.lock` tells it.
+        /// Its process id, if `malai.lock` has it.
         pid: Option<u32>,
     },
 }
 
-/// The exclusive hold on a home, until dropped.
+/// The exclusive lock on a home, until dropped.
 #[derive(Debug)]
 pub struct HomeLock {
     home: Home,
@@ -73,11 +73,11 @@ pub struct HomeLock {
 }
 
 impl HomeLock {
-    /// Takes the lock of a home that [`Home::prepare`] has made, and writes `malai.lock`.
+    /// Acquires the lock of a home that [`Home::prepare`] has created, and writes `malai.lock`.
     ///
     /// # Errors
     ///
-    /// [`LockError::Held`] when a daemon has it, otherwise what the system refused.
+    /// [`LockError::Held`] if a daemon holds it, otherwise what the system refused.
     pub fn acquire(home: &Home) -> Result<HomeLock, LockError> {
         let io = |source| LockError::Io {
             home: home.root().to_path_buf(),
@@ -88,7 +88,7 @@ impl HomeLock {
         loop {
             match folder.try_lock() {
                 Ok(()) => break,
-                // There is no event to wait for: the system tells nobody that a lock has become free in time.
+                // There is no event to wait for: a lock cannot be awaited with a timeout.
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(PAUSE),
                 Err(TryLockError::WouldBlock) => {
                     return Err(LockError::Held {
@@ -107,11 +107,11 @@ impl HomeLock {
         Ok(lock)
     }
 
-    /// Writes `malai.lock` again when it is missing or names another process; cheap otherwise.
+    /// Rewrites `malai.lock` if it is missing or names another process; cheap otherwise.
     ///
     /// # Errors
     ///
-    /// When it cannot be written. The lock holds nonetheless.
+    /// It cannot be written. The lock is still held.
     pub fn refresh(&self) -> Result<(), StoreError> {
         if read_pid(&self.home) == Some(std::process::id()) {
             return Ok(());
@@ -119,8 +119,8 @@ impl HomeLock {
         self.write_sign()
     }
 
-    /// Whether the home's path still leads to the folder that is locked. Somebody may have removed it,
-    /// or put another in its place, which another daemon can lock.
+    /// Whether the home's path still leads to the locked folder. It may have been removed or replaced, and another daemon
+    /// can lock the replacement.
     pub fn is_in_place(&self) -> bool {
         use std::os::unix::fs::MetadataExt;
         match (self.folder.metadata(), std::fs::metadata(self.home.root())) {
@@ -137,20 +137,20 @@ impl HomeLock {
 
 impl Drop for HomeLock {
     fn drop(&mut self) {
-        // Never another daemon's sign, in a home that took this one's place.
+        // Never another daemon's file, in a home that replaced this one.
         if !self.is_in_place() {
             return;
         }
-        // A sign that stays behind without its lock is a leftover, which nobody mistakes for a daemon.
+        // A file that stays behind without its lock is harmless: it is not mistaken for a daemon.
         let _ = std::fs::remove_file(self.home.lock_file());
     }
 }
 
-/// Whether a daemon holds this home, found out by holding a shared lock for a moment.
+/// Whether a daemon holds this home, checked by briefly holding a shared lock.
 ///
 /// # Errors
 ///
-/// When the home is there and cannot be opened or locked. A home that is not there is free.
+/// The home exists but cannot be opened or locked. A missing home is free.
 pub fn probe(home: &Home) -> io::Result<LockState> {
     let folder = match File::open(home.root()) {
         Ok(folder) => folder,

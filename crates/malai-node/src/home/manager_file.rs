@@ -1,4 +1,4 @@
-//! Which cluster a folder in `clusters/` is about: the `manager` file, and the ways to find the cluster's id.
+//! Which cluster a folder in `clusters/` belongs to: the `manager` file, and other sources of the cluster's id.
 
 use std::path::PathBuf;
 
@@ -8,34 +8,34 @@ use crate::home::keystore::{self, KeyError};
 use crate::home::{ClusterDir, HomeError, Role};
 use crate::os::fs::{self, StoreError, display_path};
 
-/// Largest `manager` file that is read, in bytes.
+/// The maximum size of a `manager` file in bytes.
 const MAX_MANAGER_FILE: u64 = 64 * 1024;
 
-/// The longest address hint, in bytes. A relay's address with a path is far below it.
+/// The maximum length of an address hint in bytes. A relay's address with a path is much shorter.
 const MAX_HINT: usize = 1024;
 
-/// What `machine init` was given: who manages the cluster, and where it may be found.
+/// The arguments of `machine init`: who manages the cluster, and where the manager may be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManagerFile {
     /// The cluster, by its manager's key.
     pub cluster: ClusterId,
-    /// Addresses to try, as they were typed. Hints: none of them proves anything.
+    /// Addresses to try, as typed. They are hints and prove nothing.
     pub hints: Vec<String>,
 }
 
 /// Why a `manager` file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MembershipError {
-    /// There is no `manager` file in a machine's folder.
+    /// A machine's folder has no `manager` file.
     #[error(
-        "{} is missing, so that nothing says who may configure this computer; write the manager's id52 into it (`malai status` on the manager shows it)",
+        "{} is missing: it names the manager that may configure this computer. Write the manager's id52 into it (`malai status` on the manager shows it)",
         display_path(path)
     )]
     Missing {
         /// The file.
         path: PathBuf,
     },
-    /// Its first line is no id52.
+    /// Its first line is not an id52.
     #[error("{}, line 1: {source}", display_path(path))]
     BadId {
         /// The file.
@@ -43,12 +43,12 @@ pub enum MembershipError {
         /// What is wrong with the line.
         source: IdError,
     },
-    /// An address hint that cannot be one.
+    /// An invalid address hint.
     #[error(
-        "the address hint {hint:?} cannot be used: it must be one line of at most {MAX_HINT} visible characters"
+        "invalid address hint {hint:?}: it must be one line of at most {MAX_HINT} visible characters"
     )]
     BadHint {
-        /// The hint as it was given.
+        /// The hint as given.
         hint: String,
     },
     /// The file cannot be read.
@@ -57,7 +57,7 @@ pub enum MembershipError {
     /// The manager's key cannot be read.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// What the folder is cannot be told.
+    /// The folder's role is unknown.
     #[error(transparent)]
     Home(#[from] HomeError),
 }
@@ -67,7 +67,7 @@ impl ManagerFile {
     ///
     /// # Errors
     ///
-    /// When it is missing, its first line is no id52, or a further line cannot be an address.
+    /// It is missing, its first line is not an id52, or a further line cannot be an address.
     pub fn load(dir: &ClusterDir) -> Result<ManagerFile, MembershipError> {
         let path = dir.manager_file();
         let Some(text) = fs::read_text(&path, MAX_MANAGER_FILE)? else {
@@ -87,7 +87,7 @@ impl ManagerFile {
     ///
     /// # Errors
     ///
-    /// [`MembershipError::BadHint`] for one that is empty, too long, or not a line of visible characters.
+    /// [`MembershipError::BadHint`] for a hint that is empty, too long, or not a line of visible characters.
     pub fn new(cluster: ClusterId, hints: Vec<String>) -> Result<ManagerFile, MembershipError> {
         let bad = |hint: &String| {
             hint.trim().is_empty() || hint.len() > MAX_HINT || hint.chars().any(char::is_control)
@@ -109,11 +109,11 @@ impl ManagerFile {
     }
 }
 
-/// What this computer is in the cluster this folder is about, and which cluster that is.
+/// This computer's role in the cluster of this folder, and the cluster's id.
 ///
 /// # Errors
 ///
-/// When the folder's files contradict each other, or the one that says it cannot be read.
+/// The folder's files contradict each other, or the file with the id cannot be read.
 pub fn identify(dir: &ClusterDir) -> Result<(Role, ClusterId), MembershipError> {
     let role = dir.role()?;
     let cluster = match role {
@@ -123,7 +123,7 @@ pub fn identify(dir: &ClusterDir) -> Result<(Role, ClusterId), MembershipError> 
     Ok((role, cluster))
 }
 
-/// Whether this folder is about a cluster, by its alias here or by its id.
+/// Whether this folder belongs to a cluster, given by its alias or by its id.
 pub fn is_of(dir: &ClusterDir, cluster: &ClusterRef) -> bool {
     match cluster {
         ClusterRef::Alias(alias) => dir.alias == *alias,

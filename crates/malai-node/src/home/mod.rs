@@ -1,4 +1,4 @@
-//! `$MALAI_HOME`: what lies where in it, who may own it, and which clusters it is in.
+//! `$MALAI_HOME`: its layout, who may own it, and which clusters it is in.
 
 pub mod aside;
 pub(crate) mod cluster_files;
@@ -27,27 +27,27 @@ pub(crate) const HOME_VARIABLE: &str = "MALAI_HOME";
 /// Why a home cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
-    /// `MALAI_HOME` is set to nothing.
+    /// `MALAI_HOME` is set but empty.
     #[error(
         "the environment variable MALAI_HOME is empty; unset it to use ~/.malai, or set it to a folder"
     )]
     EmptyVariable,
-    /// Neither `MALAI_HOME` nor `HOME` says where the home is.
+    /// Neither `MALAI_HOME` nor `HOME` is set.
     #[error(
-        "cannot tell where malai's home is: neither MALAI_HOME nor HOME is set; set MALAI_HOME to a folder"
+        "cannot find malai's home: neither MALAI_HOME nor HOME is set; set MALAI_HOME to a folder"
     )]
     Unknown,
     /// The system refused an operation.
     #[error("cannot {action} {}: {source}", display_path(path))]
     Io {
-        /// What was attempted.
+        /// The attempted operation.
         action: &'static str,
-        /// The file or folder it was attempted on.
+        /// The file or folder.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
-    /// Something that is no folder is where a folder must be.
+    /// There is something other than a folder at its path.
     #[error(
         "{} is not a folder; move it away, or set MALAI_HOME to another place",
         display_path(path)
@@ -58,7 +58,7 @@ pub enum HomeError {
     },
     /// Another user owns the folder, or the symbolic link that leads to it.
     #[error(
-        "{} belongs to the user with id {owner} and malai runs as the one with id {user}; run malai as its owner, or set MALAI_HOME to a folder of your own",
+        "{} belongs to user id {owner}, but malai runs as user id {user}; run malai as its owner, or set MALAI_HOME to a folder of your own",
         display_path(path)
     )]
     ForeignOwner {
@@ -69,9 +69,9 @@ pub enum HomeError {
         /// The user id malai runs as.
         user: u32,
     },
-    /// Everybody can put something else in the place of a folder on the way to the home.
+    /// Every user can replace a folder on the path to the home.
     #[error(
-        "{} can be changed by every user (mode {mode:04o}), and so can what malai finds in it; take that away (chmod o-w), or set MALAI_HOME to another place",
+        "every user can change {} (mode {mode:04o}), and with it what malai reads there; fix it (chmod o-w), or set MALAI_HOME to another place",
         display_path(path)
     )]
     OpenToAll {
@@ -91,9 +91,9 @@ pub enum HomeError {
         /// The rule its name breaks.
         reason: String,
     },
-    /// A folder in `clusters/` holds the files of a manager and those of a machine.
+    /// A folder in `clusters/` has the files of a manager and those of a machine.
     #[error(
-        "{} holds {}, which makes it a manager's, and {}, which makes it a machine's; it can be one of them: move the other's files away",
+        "{} contains {}, which make it a manager's, and {}, which make it a machine's; it can only be one of them: move the other's files away",
         display_path(path),
         manager_files.join(" and "),
         machine_files.join(" and ")
@@ -101,14 +101,14 @@ pub enum HomeError {
     BothRoles {
         /// The folder.
         path: PathBuf,
-        /// What is there of a manager's files.
+        /// The files of a manager that are there.
         manager_files: Vec<&'static str>,
-        /// What is there of a machine's files.
+        /// The files of a machine that are there.
         machine_files: Vec<&'static str>,
     },
-    /// A folder in `clusters/` holds nothing that says what it is.
+    /// A folder in `clusters/` has no file that shows its role.
     #[error(
-        "{} holds neither cluster.toml (a cluster managed here) nor machine.toml or manager (a cluster this computer is a machine of); it is not a cluster's folder; move it out of clusters/",
+        "{} contains neither cluster.toml (a cluster managed here) nor machine.toml or manager (a cluster this computer is a machine of); it is not a cluster's folder; move it out of clusters/",
         display_path(path)
     )]
     NoRole {
@@ -118,7 +118,7 @@ pub enum HomeError {
 }
 
 impl HomeError {
-    /// Whether it is about a folder in `clusters/` that is not a cluster's, and nothing else.
+    /// Whether the only problem is a folder in `clusters/` that does not belong to a cluster.
     pub(crate) fn is_stray(&self) -> bool {
         matches!(self, HomeError::BadAlias { .. } | HomeError::NoRole { .. })
     }
@@ -133,28 +133,28 @@ impl HomeError {
     }
 }
 
-/// What this computer is in one of its clusters.
+/// This computer's role in one of its clusters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// It holds `cluster.toml` and the cluster's key.
+    /// It has `cluster.toml` and the cluster's key.
     Manager,
     /// It is a machine of a cluster that is managed elsewhere.
     Machine,
 }
 
-/// The folder that everything malai keeps is in.
+/// The folder in which malai keeps everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
     root: PathBuf,
 }
 
 impl Home {
-    /// The home of this process: `$MALAI_HOME`, else `~/.malai`. A relative path counts from the current folder.
+    /// The home of this process: `$MALAI_HOME`, or else `~/.malai`. A relative path starts at the current folder.
     ///
     /// # Errors
     ///
-    /// When `MALAI_HOME` is empty, or nothing says where the home is.
+    /// `MALAI_HOME` is empty, or neither variable is set.
     pub fn from_env() -> Result<Home, HomeError> {
         let chosen = match std::env::var_os(HOME_VARIABLE) {
             Some(value) if value.is_empty() => return Err(HomeError::EmptyVariable),
@@ -186,7 +186,7 @@ impl Home {
         self.root.join("clusters")
     }
 
-    /// The folder of one cluster, whether it is there or not.
+    /// The folder of one cluster, whether it exists or not.
     pub fn cluster_dir(&self, alias: &ClusterAlias) -> ClusterDir {
         ClusterDir {
             alias: alias.clone(),
@@ -199,7 +199,7 @@ impl Home {
         self.root.join("malai.lock")
     }
 
-    /// `malai.socket`, where the daemon answers the command line.
+    /// `malai.socket`, on which the daemon answers the command line.
     pub fn socket(&self) -> PathBuf {
         self.root.join("malai.socket")
     }
@@ -214,12 +214,12 @@ impl Home {
         self.root.join("audit.jsonl")
     }
 
-    /// `replaced/`, the folders of memberships whose manager was replaced. No daemon reads them.
+    /// `replaced/`, the folders of identities whose manager was replaced. No daemon reads them.
     pub fn replaced(&self) -> PathBuf {
         self.root.join("replaced")
     }
 
-    /// `removed/`, the folders of clusters that were left or are not managed here any more. No daemon reads them.
+    /// `removed/`, the folders of clusters that were left or given up. No daemon reads them.
     pub fn removed(&self) -> PathBuf {
         self.root.join("removed")
     }
@@ -229,24 +229,24 @@ impl Home {
         self.root.join("malai.toml")
     }
 
-    /// Makes the home and `clusters/` where they are missing, and takes away what others may do in them.
+    /// Creates the home and `clusters/` if they are missing, and removes the access of others.
     ///
     /// # Errors
     ///
-    /// When another user owns either, or the symbolic link that leads there, or the system refuses.
+    /// Another user owns one of them, or the symbolic link that leads there, or the system refuses.
     pub fn prepare(&self) -> Result<(), HomeError> {
         prepare_folder(&self.root)?;
         prepare_folder(&self.clusters())
     }
 
-    /// Whether what lies in this home can be believed: it is this user's own, and nobody but root can put
-    /// another in its place. One that is not there yet can.
+    /// Checks that the content of this home can be trusted: it belongs to this user, and only root could replace it. A
+    /// missing home passes.
     ///
     /// # Errors
     ///
-    /// [`HomeError::ForeignOwner`] or [`HomeError::OpenToAll`], of the home or of something on the way to it.
+    /// [`HomeError::ForeignOwner`] or [`HomeError::OpenToAll`], for the home or something on the path to it.
     pub fn require_own(&self) -> Result<(), HomeError> {
-        trust::way_to(&self.root).map_err(|found| match found {
+        trust::check_path(&self.root).map_err(|found| match found {
             Unsafe::ForeignOwner { path, owner } => HomeError::ForeignOwner {
                 path,
                 owner,
@@ -256,12 +256,12 @@ impl Home {
         })
     }
 
-    /// The clusters of this home, and the folders in `clusters/` that cannot be one. Hidden folders and
-    /// plain files do not count.
+    /// The clusters of this home, and the folders in `clusters/` that cannot be one. Hidden folders and regular files are
+    /// ignored.
     ///
     /// # Errors
     ///
-    /// When `clusters/` is there and cannot be listed.
+    /// `clusters/` exists but cannot be listed.
     pub fn survey(&self) -> Result<Survey, HomeError> {
         let mut survey = Survey::default();
         let clusters = self.clusters();
@@ -287,10 +287,10 @@ impl Home {
     }
 }
 
-/// What [`Home::survey`] found in `clusters/`.
+/// The result of [`Home::survey`].
 #[derive(Debug, Default)]
 pub struct Survey {
-    /// The folders whose names are aliases, sorted.
+    /// The folders whose names are valid aliases, sorted.
     pub dirs: Vec<ClusterDir>,
     /// The folders that cannot be clusters, and why, sorted.
     pub problems: Vec<(PathBuf, HomeError)>,
@@ -299,30 +299,30 @@ pub struct Survey {
 /// The folder of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterDir {
-    /// The cluster's local name, which is the folder's.
+    /// The cluster's alias, which is the name of the folder.
     pub alias: ClusterAlias,
     /// The folder.
     pub path: PathBuf,
 }
 
 impl ClusterDir {
-    /// What this computer is in that cluster: the files in the folder say it.
+    /// This computer's role in that cluster, according to the files in the folder.
     ///
     /// # Errors
     ///
-    /// [`HomeError::BothRoles`], [`HomeError::NoRole`], or when the folder cannot be read.
+    /// [`HomeError::BothRoles`], [`HomeError::NoRole`], or the folder cannot be read.
     ///
-    /// Where the files that say it are gone, the key that is left says it.
+    /// If the files that show the role are gone, the remaining key shows it.
     pub fn role(&self) -> Result<Role, HomeError> {
         let present = |names: &[&'static str]| -> Result<Vec<&'static str>, HomeError> {
             let mut found = Vec::new();
             for name in names {
                 let path = self.path.join(name);
-                // Not followed: a link that leads nowhere is a damaged file, not an absent one.
+                // Not followed: a dangling link is a damaged file, not an absent one.
                 match path.symlink_metadata() {
                     Ok(_) => found.push(*name),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(HomeError::io("look at", &path)(error)),
+                    Err(error) => return Err(HomeError::io("examine", &path)(error)),
                 }
             }
             Ok(found)
@@ -354,7 +354,7 @@ impl ClusterDir {
         self.path.join("cluster.private-key")
     }
 
-    /// `machine.toml`: the snapshot received last, written by malai alone.
+    /// `machine.toml`: the last snapshot received, written only by malai.
     pub fn machine_toml(&self) -> PathBuf {
         self.path.join("machine.toml")
     }
@@ -369,23 +369,23 @@ impl ClusterDir {
         self.path.join("manager")
     }
 
-    /// `published`: the snapshot that this manager published last.
+    /// `published`: the last snapshot that this manager published.
     pub fn published(&self) -> PathBuf {
         self.path.join("published")
     }
 
-    /// `newer`: a validly signed snapshot above this manager's own, kept for comparison.
+    /// `newer`: a validly signed snapshot with a revision above this manager's own, kept for comparison.
     pub fn newer(&self) -> PathBuf {
         self.path.join("newer")
     }
 
-    /// `addresses`: remembered addresses of members.
+    /// `addresses`: the remembered addresses of members.
     pub fn addresses(&self) -> PathBuf {
         self.path.join("addresses")
     }
 }
 
-/// The cluster folder at this path; `None` where there is something else than a folder.
+/// The cluster folder at this path; `None` if there is something other than a folder.
 fn cluster_dir(path: PathBuf) -> Result<Option<ClusterDir>, HomeError> {
     let name = path.file_name().unwrap_or_default();
     let parsed = match name.to_str() {
@@ -396,12 +396,12 @@ fn cluster_dir(path: PathBuf) -> Result<Option<ClusterDir>, HomeError> {
     if metadata.as_ref().is_ok_and(|metadata| !metadata.is_dir()) {
         return Ok(None);
     }
-    // A folder with another name is never read, whoever owns it.
+    // A folder with another name is never read, so its owner does not matter.
     let alias = match parsed {
         Ok(alias) => alias,
         Err(reason) => return Err(HomeError::BadAlias { path, reason }),
     };
-    let metadata = metadata.map_err(HomeError::io("look at", &path))?;
+    let metadata = metadata.map_err(HomeError::io("examine", &path))?;
     let owner = match trust::is_trusted(&metadata) {
         true => trust::foreign_link(&path),
         false => Some(metadata.uid()),
@@ -415,7 +415,7 @@ fn cluster_dir(path: PathBuf) -> Result<Option<ClusterDir>, HomeError> {
     }
 }
 
-/// Makes this folder if it is missing, and leaves it to its owner alone.
+/// Creates this folder if it is missing, and restricts it to its owner.
 fn prepare_folder(path: &Path) -> Result<(), HomeError> {
     DirBuilder::new()
         .recursive(true)
@@ -425,16 +425,16 @@ fn prepare_folder(path: &Path) -> Result<(), HomeError> {
             io::ErrorKind::AlreadyExists => Ok(()),
             _ => Err(HomeError::io("create", path)(error)),
         })?;
-    // Whoever owns a link can make it lead elsewhere, so its owner counts as well as its goal's.
+    // The owner of a link can change its target, so both owners count.
     let connection = path
         .symlink_metadata()
-        .map_err(HomeError::io("look at", path))?;
+        .map_err(HomeError::io("examine", path))?;
     let user = rustix::process::geteuid().as_raw();
     if connection.is_symlink() && connection.uid() != 0 {
         require_owner(path, &connection, user)?;
     }
     let folder = File::open(path).map_err(HomeError::io("open", path))?;
-    let metadata = folder.metadata().map_err(HomeError::io("look at", path))?;
+    let metadata = folder.metadata().map_err(HomeError::io("examine", path))?;
     if !metadata.is_dir() {
         return Err(HomeError::NotAFolder {
             path: path.to_path_buf(),
@@ -443,7 +443,7 @@ fn prepare_folder(path: &Path) -> Result<(), HomeError> {
     require_owner(path, &metadata, user)?;
     let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        // On the opened folder, not on the path: the path may lead elsewhere by now.
+        // On the opened folder, not the path: the path may lead elsewhere by now.
         folder
             .set_permissions(fs::Permissions::from_mode(mode & !0o077))
             .map_err(HomeError::io("tighten the mode of", path))?;

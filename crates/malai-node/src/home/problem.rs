@@ -1,11 +1,11 @@
-//! What is wrong with the files of a home, as data.
+//! Problems with the files of a home, as data.
 
 use std::fmt;
 
 use malai_cluster::{Diagnostic, Severity, escape};
 use serde::Serialize;
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Problem {
@@ -15,7 +15,7 @@ pub enum Problem {
     Whole {
         /// How bad it is.
         severity: Severity,
-        /// What is wrong and what to do about it. Further lines hold details.
+        /// What is wrong and what to do about it. Further lines contain details.
         message: String,
     },
 }
@@ -37,7 +37,7 @@ impl Problem {
         }
     }
 
-    /// In one line, for the log.
+    /// The problem as one line, for the log.
     pub fn brief(&self) -> String {
         match self {
             Problem::InFile(found) => format!(

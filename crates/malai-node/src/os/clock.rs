@@ -1,22 +1,22 @@
-//! Moments that prove something: intervals between them are never measured too short or too long.
+//! Instants for proofs: intervals between them are never measured too short or too long.
 //!
-//! The usual clock stands still while a computer sleeps, and its speed is adjusted to that of others.
+//! The usual clock stops while a computer sleeps, and its rate is adjusted to other clocks.
 
 use std::time::Duration;
 
 use rustix::time::ClockId;
 
-/// A moment on this computer.
+/// An instant on this computer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BoundedInstant {
-    /// Runs at the hardware's speed; stands still in sleep.
+    /// Runs at the hardware's rate; stops during sleep.
     monotonic_raw: Duration,
-    /// Goes on in sleep; its speed may be adjusted.
+    /// Runs during sleep; its rate may be adjusted.
     boottime: Duration,
 }
 
 impl BoundedInstant {
-    /// This moment.
+    /// The current instant.
     pub fn now() -> Self {
         Self {
             monotonic_raw: read(STEADY),
@@ -24,13 +24,13 @@ impl BoundedInstant {
         }
     }
 
-    /// At most this much time has passed since `earlier`, but for the hardware's own error.
+    /// The most time that can have passed since `earlier`, apart from the hardware's own error.
     pub fn max_elapsed_since(&self, earlier: &Self) -> Duration {
         let monotonic_raw = self.monotonic_raw.saturating_sub(earlier.monotonic_raw);
         monotonic_raw.max(self.boottime.saturating_sub(earlier.boottime))
     }
 
-    /// At least this much time has passed since then, but for the hardware's own error.
+    /// The least time that has passed since then, apart from the hardware's own error.
     pub fn min_elapsed(&self) -> Duration {
         let now = Self::now();
         let monotonic_raw = now.monotonic_raw.saturating_sub(self.monotonic_raw);
@@ -42,7 +42,7 @@ impl BoundedInstant {
 const STEADY: ClockId = ClockId::MonotonicRaw;
 #[cfg(target_os = "linux")]
 const SLEEPLESS: ClockId = ClockId::Boottime;
-// There it goes on in sleep.
+// On this system it runs during sleep.
 #[cfg(not(target_os = "linux"))]
 const STEADY: ClockId = ClockId::Monotonic;
 #[cfg(not(target_os = "linux"))]

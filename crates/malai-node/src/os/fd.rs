@@ -1,9 +1,8 @@
-//! Descriptors that belong to somebody else: read and written without touching their flags.
+//! Reads and writes descriptors that belong to other processes, without changing their flags.
 //!
-//! O_NONBLOCK is a flag of the open file, which the caller shares. So pipes and terminals are opened
-//! again through `/proc/self/fd`, sockets are used with MSG_DONTWAIT, and what can be neither is asked
-//! with `poll` before each read or write. Regular files cannot be polled and never block for long:
-//! they are read and written on a thread.
+//! O_NONBLOCK is a flag of the open file, which the caller shares. So pipes and terminals are reopened through
+//! `/proc/self/fd`, sockets are used with MSG_DONTWAIT, and for everything else `poll` is called before each read or
+//! write. Regular files cannot be polled and never block for long, so a thread reads and writes them.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,10 +16,10 @@ use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// The largest write that cannot block on a pipe that `poll` calls writable (POSIX PIPE_BUF).
+/// The largest write that cannot block on a pipe that `poll` reports as writable (POSIX PIPE_BUF).
 const ATOMIC: usize = 512;
 
-/// Which way bytes go.
+/// The direction of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// From the descriptor.
@@ -29,19 +28,19 @@ pub enum Direction {
     Write,
 }
 
-/// A descriptor that can be waited for.
+/// A descriptor that can be awaited.
 #[derive(Debug)]
 pub enum Fd {
-    /// Waited for by the runtime.
+    /// Awaited by the runtime.
     Pollable(AsyncFd<OwnedFd>, IoMode),
-    /// Read or written on a thread: a regular file, a device such as /dev/null.
+    /// Read or written on a thread: a regular file, or a device such as /dev/null.
     File(Arc<OwnedFd>),
 }
 
 /// How a pollable descriptor is used without blocking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IoMode {
-    /// An open file of our own, with O_NONBLOCK.
+    /// Our own open file, with O_NONBLOCK.
     Own,
     /// A socket: MSG_DONTWAIT.
     Socket,
@@ -50,17 +49,17 @@ pub enum IoMode {
 }
 
 impl Fd {
-    /// Prepares a descriptor; its flags, and those of whatever shares its open file, stay as they are.
+    /// Prepares a descriptor. Its flags, and those of other descriptors of the same open file, stay unchanged.
     ///
     /// # Errors
     ///
-    /// It cannot be examined, or a pipe whose other end is gone.
+    /// It cannot be examined, or it is a pipe whose other end is closed.
     pub fn adopt(fd: OwnedFd, way: Direction) -> io::Result<Self> {
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);
         match kind {
             FileType::Fifo => match reopen(&fd, way) {
                 Ok(own) => pollable(own, way, IoMode::Own),
-                // A pipe for writing that nobody reads any more.
+                // A pipe for writing that no process reads any more.
                 Err(Errno::NXIO) => Err(io::ErrorKind::BrokenPipe.into()),
                 Err(_) => pollable(fd, way, IoMode::Shared),
             },
@@ -73,16 +72,16 @@ impl Fd {
         }
     }
 
-    /// A descriptor of this process's own that has O_NONBLOCK already: its end of a command's pipe.
+    /// Prepares this process's own descriptor that already has O_NONBLOCK: its end of a command's pipe.
     ///
     /// # Errors
     ///
-    /// It cannot be waited for.
+    /// It cannot be awaited.
     pub fn own(fd: OwnedFd, way: Direction) -> io::Result<Self> {
         pollable(fd, way, IoMode::Own)
     }
 
-    /// How many bytes can be read from a pipe without waiting.
+    /// How many bytes can be read from a pipe without blocking.
     ///
     /// # Errors
     ///
@@ -95,7 +94,7 @@ impl Fd {
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
-    /// Reads at most about `most` bytes (what an allocation of that size has room for); none is the end.
+    /// Reads up to about `most` bytes (as many as an allocation of that size can hold); returns none at the end.
     ///
     /// # Errors
     ///
@@ -127,7 +126,7 @@ impl Fd {
                 match result {
                     Err(Errno::AGAIN) => guard.clear_ready(),
                     Err(Errno::INTR) => {}
-                    // The far side of a terminal has hung up.
+                    // The other side of a terminal has hung up.
                     Err(Errno::IO) => break,
                     other => {
                         other?;
@@ -181,12 +180,12 @@ impl Fd {
     }
 }
 
-/// The limit of open files that programs expect: those that use select(2) cannot cope with more.
+/// The limit of open files that programs expect: programs that use select(2) cannot handle more.
 pub(crate) const USUAL_OPEN_FILES: u64 = 1024;
 
-/// Raises this process's limit of open files when it may be reached soon. Until then commands are started faster:
-/// they inherit a limit that is to be theirs. `newest` is a descriptor that was just made: the system gives out the
-/// lowest number that is free, so it tells how many there are.
+/// Raises this process's limit of open files when it may be reached soon. Until then commands start faster, because
+/// they inherit the limit that they are to have. `newest` is a descriptor that was just created: the system assigns
+/// the lowest free number, so it shows how many there are.
 pub(crate) fn make_room(newest: &impl AsFd) {
     use std::os::fd::AsRawFd;
     let number = u64::try_from(newest.as_fd().as_raw_fd()).unwrap_or(0);
@@ -195,7 +194,7 @@ pub(crate) fn make_room(newest: &impl AsFd) {
     }
 }
 
-/// Raises this process's limit of open files as far as it may go, if it is below `wanted`. For processes that need
+/// Raises this process's limit of open files as far as possible, if it is below `wanted`. For processes that need
 /// many at once.
 pub fn raise_limit(wanted: u64) {
     use rustix::process::{Resource, getrlimit, setrlimit};
@@ -204,7 +203,7 @@ pub fn raise_limit(wanted: u64) {
         return;
     }
     limit.current = limit.maximum;
-    // Where it is refused, there are as many as before.
+    // If it is refused, the old limit stays.
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
@@ -218,7 +217,7 @@ pub fn inherited(number: i32) -> io::Result<OwnedFd> {
     #[allow(unsafe_code)]
     let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(number.max(3)) };
     rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC)?;
-    // SAFETY: it is open, and was before this program's first line: nothing else in it owns it.
+    // SAFETY: the descriptor was open before this program started, so nothing else in it owns it.
     #[allow(unsafe_code)]
     Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(number.max(3)) })
 }

@@ -1,7 +1,7 @@
-//! Files that are whole or not there: atomic durable writes and bounded reads.
+//! Files that are complete or absent: atomic durable writes and bounded reads.
 //!
-//! A write goes to a temporary file beside its goal, is synced, renamed over the goal, and the folder is
-//! synced: power loss or `kill -9` at any instant leaves the old content or the new, never a mixture.
+//! A write goes to a temporary file beside its target, which is synced and renamed over the target; then the folder
+//! is synced. A power failure or `kill -9` at any instant leaves the old content or the new, never a mixture.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,46 +13,46 @@ use malai_cluster::escape;
 
 use crate::os::trust;
 
-/// What went wrong with a file, and what to do about it.
+/// A failed file operation, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The system refused an operation.
     #[error("cannot {action} {}: {source}{}", display_path(path), hint(source))]
     Io {
-        /// What was attempted, as a verb: `read`, `write`, `create` …
+        /// The attempted operation, as a verb: `read`, `write`, `create` …
         action: &'static str,
-        /// The file or folder it was attempted on.
+        /// The file or folder.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
-    /// There is something at the path, but it is a folder, a pipe, a socket or a device.
+    /// The path leads to a folder, a pipe, a socket or a device.
     #[error(
-        "cannot read {}: it is not an ordinary file; move it away",
+        "cannot read {}: it is not a regular file; move it away",
         display_path(path)
     )]
     NotAFile {
-        /// What was to be read.
+        /// The path.
         path: PathBuf,
     },
-    /// The file is larger than anything that belongs there.
+    /// The file is larger than any valid file there.
     #[error(
-        "cannot read {}: it is larger than {limit} bytes, which nothing that belongs there is; look at it and move it away",
+        "cannot read {}: it is larger than {limit} bytes, so it is not a valid file of malai's; check it and move it away",
         display_path(path)
     )]
     TooLarge {
-        /// What was to be read.
+        /// The path.
         path: PathBuf,
         /// The largest size accepted, in bytes.
         limit: u64,
     },
-    /// Another user owns the file, or the symbolic link that leads to it.
+    /// The file, or the symbolic link that leads to it, belongs to another user.
     #[error(
-        "cannot believe what {} says: it belongs to the user with id {owner}, and malai runs as the one with id {user}; if it is to be used, give it to its home's owner (chown)",
+        "refusing to read {}: it belongs to user id {owner}, but malai runs as user id {user}; if it is valid, give it to the home's owner (chown)",
         display_path(path)
     )]
     ForeignOwner {
-        /// What somebody else owns.
+        /// The path.
         path: PathBuf,
         /// Its owner's user id.
         owner: u32,
@@ -61,28 +61,28 @@ pub enum StoreError {
     },
     /// The file is not text.
     #[error(
-        "cannot read {}: the byte at offset {offset} is not UTF-8; write the file again as plain text",
+        "cannot read {}: the byte at offset {offset} is not UTF-8; rewrite the file as plain text",
         display_path(path)
     )]
     NotText {
-        /// What was to be read.
+        /// The path.
         path: PathBuf,
-        /// Where the first bad byte stands, counted from 0.
+        /// The offset of the first invalid byte, counted from 0.
         offset: usize,
     },
-    /// A file that must not be overwritten is there already.
+    /// The file already exists and must not be overwritten.
     #[error(
-        "{} exists already and is not overwritten; nothing was changed",
+        "{} already exists and is not overwritten; nothing was changed",
         display_path(path)
     )]
     Exists {
-        /// The file that is there.
+        /// The existing file.
         path: PathBuf,
     },
 }
 
 impl StoreError {
-    /// An [`StoreError::Io`] of this action on this path, for `map_err`.
+    /// Makes a [`StoreError::Io`] of this action on this path, for `map_err`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
         let path = path.to_path_buf();
         move |source| StoreError::Io {
@@ -98,40 +98,40 @@ pub fn display_path(path: &Path) -> String {
     escape(&path.to_string_lossy())
 }
 
-/// What to do about the commonest refusals; empty where the system's own words say enough.
+/// What to do about the most common errors; empty if the system's own message suffices.
 fn hint(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::PermissionDenied => {
             " (run malai as the user that owns it, or give that user access)"
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            " (make room; what was there before is untouched)"
+            " (free some space; the previous content is untouched)"
         }
         io::ErrorKind::ReadOnlyFilesystem => {
-            " (malai keeps everything under its home: put MALAI_HOME where it can be written)"
+            " (malai keeps everything in its home: set MALAI_HOME to a writable place)"
         }
         _ => "",
     }
 }
 
-/// Writes a file so that at every instant it has its old content or its new, with exactly this mode.
+/// Writes a file so that at every instant it has either its old or its new content, with exactly this mode.
 ///
-/// A symbolic link at `path` that this user or root has made is followed, so that a configuration kept
-/// elsewhere stays a link; anybody else's is replaced.
+/// A symbolic link at `path` is followed if this user or root created it, so that a configuration kept elsewhere
+/// stays a link. Any other link is replaced.
 ///
 /// # Errors
 ///
-/// When the system refuses any step; the old content is then still there.
+/// The system refuses a step. The old content is then still there.
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
-    let goal = goal_of(path);
-    let staged = TempFile::write(&goal, bytes, mode)?;
-    fs::rename(&staged.path, &goal).map_err(StoreError::io("write", &goal))?;
+    let target = target_of(path);
+    let staged = TempFile::write(&target, bytes, mode)?;
+    fs::rename(&staged.path, &target).map_err(StoreError::io("write", &target))?;
     staged.keep();
-    sync_folder(parent(&goal))
+    sync_folder(parent(&target))
 }
 
-/// Where a write to this path must go. A link that leads nowhere is replaced.
-fn goal_of(path: &Path) -> PathBuf {
+/// Where a write to this path must go. A dangling link is replaced.
+fn target_of(path: &Path) -> PathBuf {
     let own_link = path
         .symlink_metadata()
         .is_ok_and(|data| data.is_symlink() && trust::is_trusted(&data));
@@ -142,11 +142,11 @@ fn goal_of(path: &Path) -> PathBuf {
     }
 }
 
-/// Like [`write_atomic`], but a file that is there already is an error and stays as it is.
+/// Like [`write_atomic`], but an existing file is an error and stays unchanged.
 ///
 /// # Errors
 ///
-/// [`StoreError::Exists`], or when the system refuses any step; nothing is left behind then.
+/// [`StoreError::Exists`], or the system refuses a step. Nothing is left behind then.
 pub(crate) fn create_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
     let exists = || StoreError::Exists {
         path: path.to_path_buf(),
@@ -155,11 +155,11 @@ pub(crate) fn create_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), 
         return Err(exists());
     }
     let staged = TempFile::write(path, bytes, mode)?;
-    // Linking, unlike renaming, fails when the name is taken.
+    // Linking fails if the name is taken, unlike renaming.
     match fs::hard_link(&staged.path, path) {
         Ok(()) => drop(staged),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(exists()),
-        // Some file systems know no hard links. The check above must do there.
+        // Some file systems have no hard links. There, the check above has to suffice.
         Err(_) => {
             fs::rename(&staged.path, path).map_err(StoreError::io("create", path))?;
             staged.keep();
@@ -168,11 +168,11 @@ pub(crate) fn create_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), 
     sync_folder(parent(path))
 }
 
-/// The text of a file, or `None` where there is no such file.
+/// The text of a file, or `None` if there is no such file.
 ///
 /// # Errors
 ///
-/// When it is there and cannot be read, is no ordinary file, larger than `max_bytes`, or not UTF-8.
+/// It exists but cannot be read, is not a regular file, is larger than `max_bytes`, or is not UTF-8.
 pub(crate) fn read_text(path: &Path, max_bytes: u64) -> Result<Option<String>, StoreError> {
     let Some(file) = open_file(path)? else {
         return Ok(None);
@@ -195,8 +195,8 @@ pub(crate) fn read_text(path: &Path, max_bytes: u64) -> Result<Option<String>, S
         })
 }
 
-/// Refuses what another user than this one and root has put at a path. Where a symbolic link that can be
-/// believed leads is its maker's choice.
+/// Refuses what a user other than this one and root has put at a path. The target of a trusted symbolic link is its
+/// creator's choice.
 ///
 /// # Errors
 ///
@@ -216,9 +216,9 @@ fn foreign(path: &Path, metadata: &fs::Metadata) -> StoreError {
     }
 }
 
-/// Opens an ordinary file for reading that this user or root has put there; `None` where there is none.
+/// Opens a regular file for reading if this user or root put it there; `None` if there is none.
 pub(crate) fn open_file(path: &Path) -> Result<Option<File>, StoreError> {
-    // Without O_NONBLOCK the open of a pipe that somebody put there would wait for ever.
+    // Without O_NONBLOCK, opening a pipe that another user put there would block forever.
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
     let opened = OpenOptions::new()
         .read(true)
@@ -227,7 +227,7 @@ pub(crate) fn open_file(path: &Path) -> Result<Option<File>, StoreError> {
     let file = match opened {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // A link that leads nowhere is not the same as nothing: somebody put it there.
+            // A dangling link is different from nothing: it was put there.
             return match path.symlink_metadata() {
                 Ok(_) => Err(StoreError::io("read", path)(error)),
                 Err(_) => Ok(None),
@@ -242,8 +242,7 @@ pub(crate) fn open_file(path: &Path) -> Result<Option<File>, StoreError> {
         });
     }
     if !trust::is_trusted(&metadata) {
-        // It may be elsewhere, by a link. The link is looked at last: a file of another user's that takes
-        // the place of a link is found then.
+        // A link may lead elsewhere. It is checked last, so that another user's file that replaces the link is detected.
         match path.symlink_metadata() {
             Ok(link) if link.is_symlink() && trust::is_trusted(&link) => {}
             _ => return Err(foreign(path, &metadata)),
@@ -262,14 +261,14 @@ pub(crate) fn open_file(path: &Path) -> Result<Option<File>, StoreError> {
 ///
 /// # Errors
 ///
-/// When the folder cannot be opened or synced.
+/// The folder cannot be opened or synced.
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(StoreError::io("sync", folder))
 }
 
-/// The folder a file is in.
+/// The folder of a file.
 fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -277,10 +276,10 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// A temporary file, complete and synced, that is removed again unless it was renamed to its goal.
+/// A complete, synced temporary file, which is removed unless it is renamed to its target.
 ///
-/// While it exists its writer holds an advisory lock on it, so that whoever tidies up can tell the
-/// leftover of a killed writer from the work of a live one.
+/// While it exists, its writer holds an advisory lock on it, so that cleanup can distinguish what a killed writer left
+/// from the work of a live one.
 struct TempFile {
     path: PathBuf,
     kept: bool,
@@ -288,22 +287,22 @@ struct TempFile {
 }
 
 impl TempFile {
-    fn write(goal: &Path, bytes: &[u8], mode: u32) -> Result<TempFile, StoreError> {
-        let prefix = temporary_prefix(goal);
-        remove_leftovers(parent(goal), &prefix);
+    fn write(target: &Path, bytes: &[u8], mode: u32) -> Result<TempFile, StoreError> {
+        let prefix = temporary_prefix(target);
+        remove_leftovers(parent(target), &prefix);
         loop {
-            let (path, file) = create_temporary(goal, &prefix, mode)?;
-            // From here on every early return removes the file again.
+            let (path, file) = create_temporary(target, &prefix, mode)?;
+            // From here on, every early return removes the file again.
             let mut staged = TempFile {
                 path,
                 kept: false,
                 _lock: file,
             };
-            // A file system without locks loses the tidying up, nothing else.
+            // On a file system without locks, only the cleanup is lost.
             let _ = staged._lock.lock();
             let linked = staged._lock.metadata().map(|data| data.nlink() > 0);
             if matches!(linked, Ok(false)) {
-                // Somebody tidied up between our creating and our locking.
+                // It was cleaned up between creating and locking it.
                 staged.kept = true;
                 continue;
             }
@@ -315,7 +314,7 @@ impl TempFile {
     fn fill(&mut self, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
         let path = &self.path;
         let file = &mut self._lock;
-        // The umask may have taken bits away.
+        // The umask may have removed bits.
         file.set_permissions(fs::Permissions::from_mode(mode))
             .map_err(StoreError::io("set the mode of", path))?;
         file.write_all(bytes)
@@ -331,23 +330,23 @@ impl TempFile {
 impl Drop for TempFile {
     fn drop(&mut self) {
         if !self.kept {
-            // What cannot be removed now is a leftover, which the next write removes.
+            // What cannot be removed now is removed by the next write.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// What the names of this goal's temporary files begin with.
-fn temporary_prefix(goal: &Path) -> String {
-    let name = goal.file_name().unwrap_or_default().to_string_lossy();
+/// The prefix of the names of this target's temporary files.
+fn temporary_prefix(target: &Path) -> String {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
     format!(".{name}.malai-tmp-")
 }
 
-fn create_temporary(goal: &Path, prefix: &str, mode: u32) -> Result<(PathBuf, File), StoreError> {
+fn create_temporary(target: &Path, prefix: &str, mode: u32) -> Result<(PathBuf, File), StoreError> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     loop {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let path = parent(goal).join(format!("{prefix}{}-{number}", std::process::id()));
+        let path = parent(target).join(format!("{prefix}{}-{number}", std::process::id()));
         let created = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -356,12 +355,12 @@ fn create_temporary(goal: &Path, prefix: &str, mode: u32) -> Result<(PathBuf, Fi
         match created {
             Ok(file) => return Ok((path, file)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-            Err(error) => return Err(StoreError::io("write", goal)(error)),
+            Err(error) => return Err(StoreError::io("write", target)(error)),
         }
     }
 }
 
-/// Removes temporary files whose writers are gone. What cannot be removed does no harm.
+/// Removes temporary files whose writers are gone. Files that cannot be removed do no harm.
 fn remove_leftovers(folder: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;

@@ -1,19 +1,19 @@
-//! Memory that was needed for a moment is given back to the system.
+//! Returns unused heap memory to the system.
 //!
-//! What many dials, lookups or sessions at once took is free again afterwards, but not at the end of the heap, and
-//! the C library keeps it: a daemon would for ever be as large as its busiest second.
+//! Memory that many parallel dials, lookups or sessions needed is free afterwards, but not at the end of the heap, so the
+//! C library keeps it: a daemon would stay as large as in its busiest second.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-/// How soon after the start it is done for the first time; then after twice that, and so on.
+/// The delay before the first trim. It doubles until it reaches [`LAST`].
 const FIRST: Duration = Duration::from_secs(1);
 
-/// How often at the least.
+/// The longest delay between two trims.
 const LAST: Duration = Duration::from_secs(30);
 
-/// Gives back what is not used, from time to time, until `stop`.
+/// Returns unused memory from time to time, until `stop`.
 pub(crate) async fn trim_periodically(stop: CancellationToken) {
     return_large_at_once();
     let mut pause = FIRST;
@@ -23,15 +23,15 @@ pub(crate) async fn trim_periodically(stop: CancellationToken) {
     }
 }
 
-/// From this size on, in bytes, memory is the system's again as soon as it is free. By itself the C library keeps
-/// what is as large as anything that was freed before, up to 32 MiB and twice that at the end of the heap: two
-/// configurations of a hostile manager would make the daemon 60 MiB larger.
+/// Allocations of this size in bytes and above are returned to the system as soon as they are freed. By default the C
+/// library keeps memory up to the size of anything freed before, up to 32 MiB, and twice that at the end of the heap:
+/// two configurations of a hostile manager would make the daemon 60 MiB larger.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const LARGE: libc::c_int = 1 << 20;
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn return_large_at_once() {
-    // SAFETY: sets a number of the allocator's, under its own lock.
+    // SAFETY: sets a parameter of the allocator, under its own lock.
     #[allow(unsafe_code)]
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE)
@@ -41,7 +41,7 @@ fn return_large_at_once() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn return_large_at_once() {}
 
-/// Other C libraries give it back by themselves.
+/// Other C libraries do this by themselves.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn trim() {
     // SAFETY: takes the allocator's own locks and moves nothing that is in use.

@@ -1,4 +1,4 @@
-//! What the operating system gives. Knows nothing of malai.
+//! Interfaces of the operating system. Knows nothing of malai.
 
 pub(crate) mod clock;
 pub mod fd;

@@ -1,5 +1,4 @@
-//! Lines of a file that is put aside when it is large: read through all its files, the oldest first, and on
-//! as it grows.
+//! Reads the lines of a rotated log: through all its files, oldest first, and on as it grows.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -9,16 +8,16 @@ use std::path::{Path, PathBuf};
 
 use crate::os::fs::{self, StoreError};
 
-/// The files as one, as they are read.
+/// The files, read as one.
 #[derive(Debug)]
 pub struct RotatedReader {
-    /// The newest first; never empty.
+    /// Newest first; never empty.
     names: Vec<PathBuf>,
-    /// Of a longer line the rest is not kept, in bytes.
+    /// The maximum length of a line in bytes; the rest of a longer line is dropped.
     longest: usize,
-    /// The file that is read, and those that follow it.
+    /// The file being read, and those after it.
     files: VecDeque<Node>,
-    /// The last of them was seen not to be the newest any more.
+    /// The last of them is known not to be the newest any more.
     superseded: bool,
     torn: u64,
 }
@@ -27,18 +26,18 @@ pub struct RotatedReader {
 struct Node {
     file: BufReader<File>,
     identity: (u64, u64),
-    /// The beginning of a line whose end is not there yet.
+    /// The start of a line whose end has not been written yet.
     begun: Vec<u8>,
-    /// That line is too long already.
+    /// That line is already too long.
     overlong: bool,
 }
 
 impl RotatedReader {
-    /// The files of these names, the newest first, from the oldest line on. Those that are not there are empty.
+    /// The files with these names, newest first, read from the oldest line on. Missing files count as empty.
     ///
     /// # Errors
     ///
-    /// A file is there and cannot be read.
+    /// A file exists but cannot be read.
     pub fn open(names: Vec<PathBuf>, longest: usize) -> Result<Self, StoreError> {
         let mut opened = Self {
             names,
@@ -47,8 +46,8 @@ impl RotatedReader {
             superseded: false,
             torn: 0,
         };
-        // The newest first: files move in the other direction, so that none is missed, and one that
-        // moved meanwhile is met twice.
+        // Newest first: rotation moves files in the other direction, so none is missed, and one that moves meanwhile is
+        // seen twice.
         for name in &opened.names {
             if let Some(node) = Node::open(name)?
                 && !is_member(&opened.files, node.identity)
@@ -59,18 +58,18 @@ impl RotatedReader {
         Ok(opened)
     }
 
-    /// Whether there is any file at all.
+    /// Whether there is no file at all.
     pub fn is_absent(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// Lines so far that have lost their end.
+    /// How many lines without an end were found so far.
     pub fn torn(&self) -> u64 {
         self.torn
     }
 
-    /// The next whole line, without its newline; none at the end, as it is now. Of one that is too long
-    /// only the beginning.
+    /// The next complete line, without its newline; `None` at the current end. Of a line that is too long, only the
+    /// start.
     ///
     /// # Errors
     ///
@@ -91,7 +90,7 @@ impl RotatedReader {
         }
     }
 
-    /// Nothing more is expected: a line without its end is torn.
+    /// Marks the end of reading: a line without its end counts as torn.
     pub fn finish(&mut self) {
         while !self.files.is_empty() {
             self.leave_first();
@@ -104,8 +103,8 @@ impl RotatedReader {
         }
     }
 
-    /// Looks whether there are newer files. To be called from time to time, and between two calls
-    /// [`RotatedReader::next_line`] until there is none.
+    /// Checks for newer files. Call it from time to time, and call [`RotatedReader::next_line`] until `None` between two
+    /// calls.
     ///
     /// # Errors
     ///
@@ -126,7 +125,7 @@ impl RotatedReader {
                 .map_err(StoreError::io("read", &self.names[0]))?;
             return Ok(());
         }
-        // Whoever had the old file open a moment ago may still be writing to it.
+        // A process that had the old file open may still be writing to it.
         if !std::mem::replace(&mut self.superseded, true) {
             return Ok(());
         }
@@ -144,7 +143,7 @@ impl RotatedReader {
             }
         }
         if !found {
-            // It was removed: what is older than the newest file has been read already.
+            // It was removed: everything older than the newest file has been read already.
             newer.truncate(1);
         }
         for node in newer.into_iter().rev() {
@@ -175,7 +174,7 @@ impl Node {
         }))
     }
 
-    /// The next whole line, without its newline; of one that is too long only the beginning.
+    /// The next complete line, without its newline; of one that is too long, only the start.
     fn next_line(&mut self, longest: usize) -> io::Result<Option<Vec<u8>>> {
         loop {
             let bytes = match self.file.fill_buf() {
@@ -199,7 +198,7 @@ impl Node {
         }
     }
 
-    /// Begins again with a file that somebody emptied; how many lines are lost with that.
+    /// Starts again if the file was truncated; returns how many lines were lost by that.
     fn look_for_truncation(&mut self) -> io::Result<u64> {
         let size = self.file.get_ref().metadata()?.len();
         if self.file.stream_position()? <= size {

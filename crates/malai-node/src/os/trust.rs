@@ -1,54 +1,54 @@
-//! Whose a path is. What lies somewhere is believed as far as whoever could have put it there.
+//! Who controls a path. A file is trusted only as far as the users who could have put it there.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-/// The user that malai runs as.
+/// The user id that malai runs as.
 pub(crate) fn own_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Whether this user or root owns it: nobody else can change what is in it, or where it leads.
+/// Whether this user or root owns it: no other user can change its content or target.
 pub(crate) fn is_trusted(metadata: &Metadata) -> bool {
     metadata.uid() == own_user() || metadata.uid() == 0
 }
 
-/// The owner of a symbolic link at this path that neither this user nor root has made.
+/// The owner of a symbolic link at this path that neither this user nor root created.
 pub(crate) fn foreign_link(path: &Path) -> Option<u32> {
     let metadata = path.symlink_metadata().ok()?;
     (metadata.is_symlink() && !is_trusted(&metadata)).then(|| metadata.uid())
 }
 
-/// What makes a way unsafe.
+/// Why a path is not safe.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unsafe {
-    /// Another user owns this folder or symbolic link on it, and can put something else in its place.
+    /// Another user owns this folder or symbolic link on the path, and can replace what is in it.
     ForeignOwner {
-        /// Where.
+        /// The folder or link.
         path: PathBuf,
         /// The owner's user id.
         owner: u32,
     },
-    /// Everybody can put something else in the place of what is in this folder.
+    /// Every user can replace what is in this folder.
     Writable {
-        /// Where.
+        /// The folder.
         path: PathBuf,
         /// Its mode's permission bits.
         mode: u32,
     },
 }
 
-/// The user id that stands for all that a user namespace does not know; user_namespaces(7).
+/// The user id that stands for all ids unknown to a user namespace; user_namespaces(7).
 const OVERFLOW: u32 = 65534;
 
-/// How many symbolic links are followed, as the system does; path_resolution(7).
+/// How many symbolic links are followed, like the system; path_resolution(7).
 const MAX_LINKS: usize = 40;
 
-/// Looks at every folder and symbolic link on the way to `path`, an absolute path, which must be this
-/// user's own itself. A way that ends before is safe: whatever is missing will be this user's.
-pub(crate) fn way_to(path: &Path) -> Result<(), Unsafe> {
+/// Checks every folder and symbolic link on the way to `path`, an absolute path, which must itself belong to this
+/// user. A path that ends early is safe: whatever is missing will be created by this user.
+pub(crate) fn check_path(path: &Path) -> Result<(), Unsafe> {
     let user = own_user();
     let mut rest: Vec<OsString> = names(path);
     let mut here = PathBuf::from("/");
@@ -59,7 +59,7 @@ pub(crate) fn way_to(path: &Path) -> Result<(), Unsafe> {
             continue;
         }
         let next = here.join(&name);
-        // What cannot be looked at cannot be used either, and whoever tries says so.
+        // What cannot be examined cannot be used either; whoever uses it reports the error.
         let Ok(metadata) = next.symlink_metadata() else {
             return Ok(());
         };
@@ -103,7 +103,7 @@ pub(crate) fn way_to(path: &Path) -> Result<(), Unsafe> {
     Ok(())
 }
 
-/// The names in a path, the last first.
+/// The names in a path, last first.
 fn names(path: &Path) -> Vec<OsString> {
     let names = path.components().rev().filter_map(|part| match part {
         Component::Normal(name) => Some(name.to_owned()),
@@ -126,20 +126,20 @@ mod tests {
     fn a_way_of_ones_own_is_safe_and_one_that_everybody_can_change_is_not() {
         let folder = tempdir().unwrap();
         let home = folder.path().join("between/home");
-        assert_eq!(way_to(&home), Ok(()), "it is not there yet");
+        assert_eq!(check_path(&home), Ok(()), "it is not there yet");
         fs::create_dir_all(&home).unwrap();
-        assert_eq!(way_to(&home), Ok(()));
+        assert_eq!(check_path(&home), Ok(()));
         let between = folder.path().join("between");
         fs::set_permissions(&between, fs::Permissions::from_mode(0o777)).unwrap();
         assert_eq!(
-            way_to(&home),
+            check_path(&home),
             Err(Unsafe::Writable {
                 path: fs::canonicalize(&between).unwrap(),
                 mode: 0o777
             })
         );
         fs::set_permissions(&between, fs::Permissions::from_mode(0o1777)).unwrap();
-        assert_eq!(way_to(&home), Ok(()));
+        assert_eq!(check_path(&home), Ok(()));
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
         }
         symlink(&home, folder.path().join("e")).unwrap();
         for name in ["a", "b", "d", "e"] {
-            assert_eq!(way_to(&folder.path().join(name)), Ok(()), "{name}");
+            assert_eq!(check_path(&folder.path().join(name)), Ok(()), "{name}");
         }
     }
 
@@ -175,15 +175,15 @@ mod tests {
                     path: path.clone(),
                     owner: STRANGER,
                 };
-                assert_eq!(way_to(way), Err(found));
+                assert_eq!(check_path(way), Err(found));
             }
             lchown(path, Some(0), None).unwrap();
         }
-        assert_eq!((way_to(&link), foreign_link(&link)), (Ok(()), None));
+        assert_eq!((check_path(&link), foreign_link(&link)), (Ok(()), None));
         lchown(&link, Some(STRANGER), None).unwrap();
         assert_eq!(foreign_link(&link), Some(STRANGER));
         assert_eq!(
-            way_to(&link),
+            check_path(&link),
             Err(Unsafe::ForeignOwner {
                 path: link,
                 owner: STRANGER

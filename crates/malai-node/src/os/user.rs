@@ -1,4 +1,4 @@
-//! Users of this computer: whom a command can run as, and becoming one of them.
+//! Users of this computer: whom commands can run as, and switching to them.
 
 use std::ffi::{CString, OsString};
 use std::fmt;
@@ -11,22 +11,22 @@ use malai_cluster::UserName;
 use rustix::process::{Gid, Uid};
 use uzers::os::unix::UserExt;
 
-/// A user of this computer, as a command runs as it.
+/// A user of this computer that commands run as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunAs {
-    /// Its name, if the system knows one.
+    /// Its name, if the user database has one.
     pub name: Option<OsString>,
-    /// Its number: what counts.
+    /// Its user id, which is what counts.
     pub uid: u32,
-    /// Its home.
+    /// Its home folder.
     pub home: PathBuf,
     /// Its shell.
     pub shell: Option<PathBuf>,
-    /// What has to be taken on to become it; none for the daemon's own user.
+    /// The credentials to switch to; `None` for the daemon's own user.
     pub switch: Option<Credentials>,
 }
 
-/// Groups and user to take on.
+/// The groups and the user to switch to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     groups: Vec<u32>,
@@ -35,7 +35,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// What a login as this user gives: the groups as initgroups(3) would set them.
+    /// The credentials of a login as this user: the groups are those that initgroups(3) would set.
     fn of_login(user: &uzers::User) -> Self {
         let groups = user.groups().unwrap_or_default();
         let mut groups: Vec<u32> = groups.iter().map(uzers::Group::gid).collect();
@@ -50,7 +50,7 @@ impl Credentials {
     }
 }
 
-/// The groups of a process: its own and the supplementary ones.
+/// The groups of a process: its group and the supplementary ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Groups {
     gid: Gid,
@@ -58,8 +58,8 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    /// Those of a fresh login as the user of this process, if this process has others and may take them on. It keeps
-    /// its own: they are for a child, between fork and exec.
+    /// Those of a fresh login as the user of this process, if this process has others and may change them. They are for a
+    /// child, between fork and exec; this process keeps its own.
     pub(crate) fn missing() -> Option<Self> {
         if !may_switch() {
             return None;
@@ -77,11 +77,11 @@ impl Groups {
         })
     }
 
-    /// Takes them on. System calls only.
+    /// Sets them. System calls only.
     ///
     /// # Errors
     ///
-    /// The system's refusal. Then nothing may be run.
+    /// The system refuses. Then nothing may be run.
     #[cfg(target_os = "linux")]
     pub(crate) fn set(&self) -> io::Result<()> {
         rustix::thread::set_thread_groups(&self.groups)?;
@@ -90,7 +90,7 @@ impl Groups {
         )?)
     }
 
-    /// On this system that is not in this version.
+    /// Not supported on this system in this version.
     ///
     /// # Errors
     ///
@@ -101,7 +101,7 @@ impl Groups {
     }
 }
 
-/// Names of groups that a fresh login as this user has, and which are not among these.
+/// The groups that a fresh login as this user would have and that are not among these, by name.
 pub(crate) fn groups_lacking(uid: u32, groups: &[u32]) -> Vec<String> {
     let Some(user) = uzers::get_user_by_uid(uid) else {
         return Vec::new();
@@ -118,7 +118,7 @@ pub(crate) fn groups_lacking(uid: u32, groups: &[u32]) -> Vec<String> {
 /// Why a command cannot run as a user.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccountError {
-    /// There is none of that name.
+    /// There is no user with this name.
     #[error("there is no user `{0}` on this computer")]
     Unknown(UserName),
     /// The daemon is not root.
@@ -126,32 +126,30 @@ pub enum AccountError {
     MayNot(UserName),
 }
 
-/// Why a user gets no shell here.
+/// Why a user cannot have a shell here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoShell {
-    /// Its shell is one that lets nobody in.
-    #[error(
-        "{user} may not log in there: the shell of that user is {shell}; commands can be run as before"
-    )]
+    /// Its shell does not permit logins.
+    #[error("{user} has no login shell on that machine ({shell}); running commands still works")]
     Closed {
         /// The user.
         user: String,
         /// Its shell.
         shell: String,
     },
-    /// Its shell is no program.
+    /// Its shell is not a program.
     #[error("the shell of {user} there, {shell}, cannot be run: {why}")]
     Broken {
         /// The user.
         user: String,
         /// Its shell.
         shell: String,
-        /// The system's words.
+        /// The system's error.
         why: String,
     },
 }
 
-/// For people and records.
+/// The user as text, for messages and records.
 impl fmt::Display for RunAs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.name {
@@ -162,13 +160,13 @@ impl fmt::Display for RunAs {
 }
 
 impl RunAs {
-    /// The shell that a login as this user gets.
+    /// The shell of a login as this user.
     ///
     /// # Errors
     ///
-    /// The user is one that does not log in, or its shell is not there.
+    /// The user cannot log in, or its shell does not exist.
     pub fn login_shell(&self) -> Result<&Path, NoShell> {
-        // What passwd(5) says of an empty field.
+        // As passwd(5) defines an empty field.
         let fallback = Path::new("/bin/sh");
         let shell = self
             .shell
@@ -194,12 +192,12 @@ impl RunAs {
         };
         let found = std::fs::metadata(shell).map_err(|error| broken(error.to_string()))?;
         if !found.is_file() || found.permissions().mode() & 0o111 == 0 {
-            return Err(broken("it is no program".to_owned()));
+            return Err(broken("it is not a program".to_owned()));
         }
         Ok(shell)
     }
 
-    /// The user whom this process runs as.
+    /// The user that this process runs as.
     pub fn own() -> Self {
         let uid = uzers::get_effective_uid();
         let user = uzers::get_user_by_uid(uid);
@@ -214,11 +212,11 @@ impl RunAs {
         }
     }
 
-    /// The user of this name, if this process may run commands as it.
+    /// The user with this name, if this process may run commands as it.
     ///
     /// # Errors
     ///
-    /// There is none, or this process may not.
+    /// There is no such user, or this process may not switch to it.
     pub fn named(name: &UserName) -> Result<Self, AccountError> {
         let user = uzers::get_user_by_name(name.as_str())
             .ok_or_else(|| AccountError::Unknown(name.clone()))?;
@@ -240,7 +238,7 @@ impl RunAs {
     }
 }
 
-/// The name of the user whom this process runs as; none if the system knows no name for it.
+/// The name of the user that this process runs as; `None` if the user database has none.
 pub(crate) fn own_name() -> Option<String> {
     uzers::get_user_by_uid(uzers::get_effective_uid())
         .map(|user| user.name().to_string_lossy().into_owned())
@@ -251,17 +249,17 @@ pub(crate) fn exists(name: &UserName) -> bool {
     uzers::get_user_by_name(name.as_str()).is_some()
 }
 
-/// Whether this process may become other users: root, unless what root may was taken from it.
+/// Whether this process may switch users: it is root, unless root's capabilities were removed.
 #[cfg(target_os = "linux")]
 pub(crate) fn may_switch() -> bool {
     use rustix::thread::CapabilitySet;
     let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
     let held = || rustix::thread::capabilities(None);
-    // Capabilities alone would not do: of them only root's are lost with the change of the user.
+    // Capabilities of a user other than root would not suffice: only root loses them when the user is switched.
     uzers::get_effective_uid() == 0 && held().is_ok_and(|held| held.effective.contains(needed))
 }
 
-/// Whether this process may make itself, or a child, less nice.
+/// Whether this process may lower the niceness of itself or a child.
 #[cfg(target_os = "linux")]
 pub(crate) fn may_schedule() -> bool {
     use rustix::thread::CapabilitySet;
@@ -269,20 +267,20 @@ pub(crate) fn may_schedule() -> bool {
         .is_ok_and(|held| held.effective.contains(CapabilitySet::SYS_NICE))
 }
 
-/// Whether this process may make itself, or a child, less nice: on this system it is not known.
+/// Whether this process may lower the niceness of itself or a child: unknown on this system.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn may_schedule() -> bool {
     false
 }
 
-/// Whether this process may become other users: on this system that is not in this version.
+/// Whether this process may switch users: not supported on this system in this version.
 #[cfg(not(target_os = "linux"))]
 pub fn may_switch() -> bool {
     false
 }
 
-/// What a new process does between fork and exec to become another user. Made before the fork, so
-/// that nothing is allocated after it.
+/// What a new process does between fork and exec to switch users. Built before the fork, so that nothing is
+/// allocated after it.
 #[derive(Debug)]
 pub(crate) struct PrivilegeDrop {
     groups: Vec<Gid>,
@@ -292,7 +290,7 @@ pub(crate) struct PrivilegeDrop {
 }
 
 impl PrivilegeDrop {
-    /// Becoming this user.
+    /// Prepares switching to this user.
     pub(crate) fn new(switch: &Credentials, home: &Path) -> Self {
         PrivilegeDrop {
             groups: switch.groups.iter().copied().map(Gid::from_raw).collect(),
@@ -302,20 +300,20 @@ impl PrivilegeDrop {
         }
     }
 
-    /// Becomes it, for good: the groups while still root, then the group, then the user, each with its
-    /// saved number; then into the home, if the user may. System calls only.
+    /// Switches permanently: first the groups, while still root, then the group, then the user, each with its saved id;
+    /// then changes to the home folder, if the user may. System calls only.
     ///
     /// # Errors
     ///
-    /// Any of it fails. Then nothing may be run.
+    /// Any step fails. Then nothing may be run.
     #[cfg(target_os = "linux")]
     pub(crate) fn apply(&self) -> io::Result<()> {
-        // A session of its own: it has no business on the terminal of whoever started the daemon.
+        // A new session: the process must not have the terminal of whoever started the daemon.
         rustix::process::setsid()?;
         rustix::thread::set_thread_groups(&self.groups)?;
         rustix::thread::set_thread_res_gid(self.gid, self.gid, self.gid)?;
         rustix::thread::set_thread_res_uid(self.uid, self.uid, self.uid)?;
-        // There must be no way back.
+        // The switch must be irreversible.
         if self.uid.as_raw() != 0 && rustix::thread::set_thread_uid(Uid::ROOT).is_ok() {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
@@ -325,7 +323,7 @@ impl PrivilegeDrop {
         Ok(())
     }
 
-    /// Becoming another user is not in this version for this system.
+    /// Switching users is not supported on this system in this version.
     ///
     /// # Errors
     ///

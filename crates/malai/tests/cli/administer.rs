@@ -364,7 +364,7 @@ fn an_edit_counts_only_when_it_is_sound_and_shows_what_it_changes() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: this computer is a machine of `work`, not its manager: a cluster is changed on its manager
+        malai: this computer is a machine of `work`, not its manager: change the cluster on its manager
     "#]].assert_eq(&world.show(&without.output().unwrap()));
 }
 
@@ -380,13 +380,14 @@ fn a_cluster_ends_only_on_purpose_and_its_key_is_kept() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: this computer manages `company`, and a manager does not leave its cluster: malai cluster delete company ends it
+        malai: this computer manages `company`, and a manager cannot leave its cluster: use malai cluster delete company
     "#]].assert_eq(&world.picture(&["cluster", "leave", "company", "--yes"]));
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: this computer is a machine of `work`, not its manager: malai cluster leave work leaves it
-    "#]].assert_eq(&world.picture(&["cluster", "delete", "work", "--yes"]));
+        malai: this computer is a machine of `work`, not its manager: use malai cluster leave work
+    "#]]
+    .assert_eq(&world.picture(&["cluster", "delete", "work", "--yes"]));
     expect![[r#"
         exit code: 1
         ----- stderr -----
@@ -457,6 +458,6 @@ fn ids_versions_and_one_clusters_status() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: this computer is a machine of `work`, not its manager: a cluster is changed on its manager
+        malai: this computer is a machine of `work`, not its manager: change the cluster on its manager
     "#]].assert_eq(&world.picture(&["cluster", "approve", "work", "x", OTHER]));
 }

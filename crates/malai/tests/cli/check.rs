@@ -107,7 +107,7 @@ fn keys_are_checked_too() {
     expect![[r#"
         exit code: 1
         ----- stdout -----
-        error: the private key [HOME]/clusters/company/cluster.private-key has mode 0644, so that other users can get at it; if it is still yours alone, fix it with: chmod 600 [HOME]/clusters/company/cluster.private-key
+        error: the private key [HOME]/clusters/company/cluster.private-key has mode 0644, so other users can access it; if it has not been exposed, fix it with: chmod 600 [HOME]/clusters/company/cluster.private-key
 
         ❌ company: 0 machines, 1 error
     "#]].assert_eq(&world.picture(&["rescan", "--check", "company"]));
@@ -139,7 +139,7 @@ fn a_damaged_snapshot_and_a_stray_folder_are_problems() {
     expect![[r#"
         exit code: 1
         ----- stdout -----
-        error: [HOME]/clusters/work/machine.toml cannot be used: its first line is damaged or was changed, so the signature cannot be checked; this cluster denies everything until the manager or a member has sent it again, which the daemon asks for
+        error: [HOME]/clusters/work/machine.toml cannot be used: its first line is damaged or was changed, so the signature cannot be checked; this cluster denies everything until the daemon has received it again from the manager or a member
 
         warning: the folder [HOME]/clusters/Old Stuff cannot be a cluster: "Old Stuff" cannot be a cluster alias: use only a-z, 0-9 and "-", not "O"; rename it, or move it out of clusters/
 

@@ -82,14 +82,14 @@ fn a_stale_lock_keeps_no_daemon_from_starting() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: a malai daemon is running already for [HOME] (pid [PID]); `malai status` shows it, `malai stop` ends it
+        malai: a malai daemon is already running for [HOME] (pid [PID]); see `malai status`, or stop it with `malai stop`
     "#]].assert_eq(&daemon.picture(&["daemon"]));
     // The tutorial's `rm` does no harm to a daemon that lives.
     fs::remove_file(&lock).unwrap();
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: a malai daemon is running already for [HOME] (pid [PID]); `malai status` shows it, `malai stop` ends it
+        malai: a malai daemon is already running for [HOME] (pid [PID]); see `malai status`, or stop it with `malai stop`
     "#]].assert_eq(&daemon.picture(&["daemon"]));
 }
 

@@ -77,7 +77,7 @@ fn root_sends_nothing_to_the_daemon_of_another_users_home() {
         assert_ne!(output.code, 0, "{verb:?}: {}", output.shown());
         assert!(output.stdout.is_empty(), "{verb:?}: {}", output.shown());
         assert!(
-            output.stderr.contains("belongs to the user with id 12345"),
+            output.stderr.contains("belongs to user id 12345"),
             "{verb:?}: {}",
             output.shown()
         );
@@ -184,7 +184,7 @@ fn files_that_another_user_has_put_into_a_home_are_refused() {
             String::from_utf8_lossy(&output.stdout)
         );
         assert!(
-            said.contains("belongs to the user with id 12345"),
+            said.contains("belongs to user id 12345"),
             "{verb:?} with {}: {}",
             what.display(),
             output.shown()
@@ -219,7 +219,7 @@ fn files_that_another_user_has_put_into_a_home_are_refused() {
     lchown(&kept, Some(OTHER), None).unwrap();
     let output = web01.run(&["daemon"]);
     assert!(
-        output.stderr.contains("belongs to the user with id 12345"),
+        output.stderr.contains("belongs to user id 12345"),
         "{}",
         output.shown()
     );
@@ -240,7 +240,7 @@ fn a_home_on_a_way_that_others_can_change_is_refused() {
     assert!(
         output
             .stderr
-            .contains("can be changed by every user (mode 0777)"),
+            .contains("(mode 0777), and with it what malai reads there"),
         "{}",
         output.shown()
     );
@@ -248,7 +248,7 @@ fn a_home_on_a_way_that_others_can_change_is_refused() {
     lchown(&between, Some(OTHER), None).unwrap();
     let output = home.run(&["status"]);
     assert!(
-        output.stderr.contains("belongs to the user with id 12345"),
+        output.stderr.contains("belongs to user id 12345"),
         "{}",
         output.shown()
     );

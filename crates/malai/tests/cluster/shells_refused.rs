@@ -72,7 +72,7 @@ fn a_user_that_does_not_log_in_gets_no_shell() {
         return;
     };
     for route in cluster.routes() {
-        shell(&route).refused("user nobody may not log in there");
+        shell(&route).refused("user nobody has no login shell on that machine");
         route.home.run(&["-tt", route.target]).refused("nologin");
         let script = "stat -c '%U %a' \"$(tty)\"; echo x >/dev/tty";
         let own = route.home.run(&["-tt", route.target, "sh", "-c", script]);

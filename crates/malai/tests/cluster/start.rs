@@ -110,7 +110,7 @@ fn a_cluster_is_served_by_what_it_published_last() {
             &["allow_form", "did you mean `allow_from`?"][..],
         ),
         (Some("[broken".to_owned()), &["cluster.toml:1"]),
-        (None, &["is gone"]),
+        (None, &["is missing"]),
     ] {
         match text {
             Some(text) => manager.write("cluster.toml", &text),

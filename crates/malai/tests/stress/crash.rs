@@ -95,7 +95,7 @@ fn files_removed_under_a_live_daemon_come_back() {
     let second = manager.run(&["daemon"]);
     assert_eq!(second.code, 1, "{}", second.shown());
     assert!(
-        second.stderr.contains("running already"),
+        second.stderr.contains("already running"),
         "{}",
         second.shown()
     );

@@ -1,5 +1,5 @@
-//! The one loader of a cluster's files: what its folder says, and everything that is wrong with it, as
-//! data. What is told to people, and what is served, is up to the callers.
+//! The one loader of a cluster's files: the content of its folder and every problem, as data. Callers decide what to report
+//! and what to serve.
 
 use std::fmt;
 use std::path::Path;
@@ -18,68 +18,68 @@ use super::problem::Problem;
 use super::{ClusterDir, Role};
 use crate::os::fs::{self, display_path};
 
-/// Largest snapshot file that is read, in bytes: the content and its comment line.
+/// The maximum size of a snapshot file in bytes: the content and its comment line.
 pub(crate) const MAX_SNAPSHOT_FILE: u64 = MAX_CONTENT as u64 + 4096;
 
 /// How many differences between two configurations are listed.
 const MAX_CHANGES: usize = 40;
 
-/// How a cluster is, as far as its files tell.
+/// The condition of a cluster, judging by its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
     /// It can be served.
     Sound,
-    /// This computer has its identity and no configuration yet.
+    /// This computer has its identity but no configuration yet.
     Waiting,
-    /// Members have a newer revision than this manager: it was probably restored from an old backup.
-    /// It serves what it has and publishes nothing by itself.
+    /// Members have a newer revision than this manager, which was probably restored from an old backup. It serves its own
+    /// revision and publishes nothing by itself.
     Behind,
     /// `machine.toml` cannot be used. The daemon denies everything in this cluster and fetches it again.
     Damaged,
-    /// Only a person can fix it. A manager serves the revision that it published last, if there is one.
+    /// A person has to fix it. A manager serves its last published revision, if there is one.
     Broken,
-    /// The folder is not a cluster's: its name cannot be an alias, or it holds none of a cluster's files.
+    /// The folder does not belong to a cluster: its name cannot be an alias, or it has none of a cluster's files.
     Stray,
 }
 
-/// What the files of one cluster say.
+/// The content of one cluster's files.
 #[derive(Debug)]
 pub struct LoadedCluster {
-    /// Where they are.
+    /// The folder.
     pub dir: ClusterDir,
-    /// What this computer is in the cluster; `None` if the files do not tell.
+    /// This computer's role in the cluster; `None` if the files do not show it.
     pub role: Option<Role>,
     /// The cluster, by its manager's key.
     pub id: Option<ClusterId>,
-    /// This computer's key in it.
+    /// This computer's key in the cluster.
     pub seed: Option<SecretSeed>,
-    /// What is in force: what a manager published last, what a machine received last.
+    /// The snapshot in force: on a manager the last one published, on a machine the last one received.
     pub snapshot: Option<Snapshot>,
-    /// Whether a snapshot is there that cannot be used.
+    /// Whether there is a snapshot that cannot be used.
     pub snapshot_is_damaged: bool,
-    /// On a manager: what `cluster.toml` says, if it has no errors and belongs to the key.
+    /// On a manager: the content of `cluster.toml`, if it has no errors and matches the key.
     pub draft: Option<Cluster>,
     /// The text of `cluster.toml` or `machine.toml`, if it can be read.
     pub source: Option<String>,
-    /// On a manager: a revision above its own that a member has shown.
+    /// On a manager: a snapshot from a member with a higher revision than its own.
     pub newer: Option<Snapshot>,
     /// How many `[machine.*]` sections the configuration has, if they can be counted.
     pub machines: Option<usize>,
-    /// Whether another folder of the same cluster is served in its place.
+    /// Whether another folder of the same cluster is served instead.
     pub is_double: bool,
-    /// How it is.
+    /// Its condition.
     pub condition: Condition,
-    /// Everything that is wrong.
+    /// Every problem.
     pub problems: Vec<Problem>,
 }
 
-/// Which files are read.
+/// Which files to read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
     /// All of them.
     All,
-    /// On a manager that has published, not `cluster.toml`.
+    /// Without `cluster.toml` on a manager that has published.
     InForce,
 }
 
@@ -89,8 +89,8 @@ impl LoadedCluster {
         Self::read(dir, Scope::All)
     }
 
-    /// Reads what is in force: as [`LoadedCluster::load`], but without looking at `cluster.toml` if a
-    /// revision was published. It can be large, and a command that runs without a daemon does not need it.
+    /// Reads the configuration in force: like [`LoadedCluster::load`], but without `cluster.toml` if a revision was published.
+    /// That file can be large, and a command without a daemon does not need it.
     pub fn load_in_force(dir: &ClusterDir) -> Self {
         Self::read(dir, Scope::InForce)
     }
@@ -133,8 +133,7 @@ impl LoadedCluster {
         self.seed.as_ref().map(SecretSeed::id)
     }
 
-    /// Whether a daemon can serve it: the identity is known, and on a manager something was published or
-    /// can be.
+    /// Whether a daemon can serve it: the identity is known, and on a manager something was published or can be.
     pub fn is_servable(&self) -> bool {
         let can_decide = match self.role {
             Some(Role::Manager) => self.snapshot.is_some() || self.draft.is_some(),
@@ -144,8 +143,7 @@ impl LoadedCluster {
         can_decide && !self.is_double && self.id.is_some() && self.seed.is_some()
     }
 
-    /// The configuration that is to be looked at: `cluster.toml`'s on a manager, `machine.toml`'s on a
-    /// machine.
+    /// The configuration to look at: that of `cluster.toml` on a manager, of `machine.toml` on a machine.
     pub fn configuration(&self) -> Option<&Cluster> {
         match self.role? {
             Role::Manager => self.draft.as_ref(),
@@ -153,13 +151,13 @@ impl LoadedCluster {
         }
     }
 
-    /// All problems in full, as a text.
+    /// All problems as text.
     pub(crate) fn all_problems(&self) -> String {
         let problems = self.problems.iter().map(ToString::to_string);
         problems.collect::<Vec<_>>().join("\n")
     }
 
-    /// All errors in full, as a text.
+    /// All errors as text.
     pub(crate) fn all_errors(&self) -> String {
         let errors = self.problems.iter().filter(|problem| problem.is_error());
         errors
@@ -168,7 +166,7 @@ impl LoadedCluster {
             .join("\n")
     }
 
-    /// Adds an error that only a person can fix.
+    /// Adds an error that a person has to fix.
     pub(crate) fn breaks(&mut self, problem: impl fmt::Display) {
         self.condition = Condition::Broken;
         self.problems.push(Problem::error(problem));
@@ -200,7 +198,7 @@ impl LoadedCluster {
                 self.snapshot_is_damaged = true;
                 let alias = &self.dir.alias;
                 self.problems.push(Problem::warning(format_args!(
-                    "{reason}; `malai rescan {alias}` publishes cluster.toml again"
+                    "{reason}; publish cluster.toml again with `malai rescan {alias}`"
                 )));
             }
         }
@@ -221,7 +219,7 @@ impl LoadedCluster {
             Ok(None) => {
                 let shown = display_path(&path);
                 return self.breaks(format_args!(
-                    "{shown} is gone; restore it, or move the folder out of clusters/ to give the cluster up"
+                    "{shown} is missing; restore it, or move the folder out of clusters/ to give up the cluster"
                 ));
             }
             Err(error) => return self.breaks(error),
@@ -237,7 +235,7 @@ impl LoadedCluster {
         self.source = Some(source);
     }
 
-    /// A file that says what the newer revision says does no harm.
+    /// A file with the same content as the newer revision does no harm.
     fn compare_with_newer(&mut self) {
         let Some(newer) = &self.newer else { return };
         if let Some(draft) = &self.draft
@@ -274,7 +272,7 @@ impl LoadedCluster {
                 condition = Condition::Damaged;
                 self.snapshot_is_damaged = true;
                 self.problems.push(Problem::error(format_args!(
-                    "{reason}; this cluster denies everything until the manager or a member has sent it again, which the daemon asks for"
+                    "{reason}; this cluster denies everything until the daemon has received it again from the manager or a member"
                 )));
             }
         }
@@ -284,18 +282,18 @@ impl LoadedCluster {
     }
 }
 
-/// Whether publishing this file would say what the snapshot says already.
+/// Whether publishing this file would not change the snapshot's content.
 pub(crate) fn says(draft: &Cluster, snapshot: &Snapshot) -> bool {
     draft.render() == snapshot.content()
 }
 
-/// What is told of a manager that members have shown a revision above its own: in the first line what is
-/// the matter, below it what publishing its file would change and what to do.
+/// The message for a manager whose members have a higher revision: the first line says what is wrong, the others what
+/// publishing its file would change and what to do.
 pub(crate) fn behind(dir: &ClusterDir, newer: &Snapshot, draft: Option<&Cluster>) -> String {
     let (alias, revision) = (&dir.alias, newer.revision());
     let file = dir.cluster_toml();
     let mut lines = vec![format!(
-        "{}; publishing it would undo what was changed since, so nothing is published",
+        "{}; publishing it would undo later changes, so nothing is published",
         behind_in_short(revision)
     )];
     if let Some(draft) = draft {
@@ -314,15 +312,15 @@ pub(crate) fn behind(dir: &ClusterDir, newer: &Snapshot, draft: Option<&Cluster>
         quoted(&file)
     ));
     lines.push(format!(
-        "to publish this file all the same: malai rescan {alias} --publish-older"
+        "to publish this file anyway: malai rescan {alias} --publish-older"
     ));
     lines.join("\n")
 }
 
-/// The same in one sentence.
+/// The same as one sentence.
 pub(crate) fn behind_in_short(revision: u64) -> String {
     format!(
-        "members have revision {revision}, newer than anything that this manager knows to have published: its cluster.toml may come from an old backup"
+        "members have revision {revision}, newer than any that this manager remembers publishing: its cluster.toml may come from an old backup"
     )
 }
 
@@ -336,18 +334,18 @@ fn read_snapshot(path: &Path, id: &ClusterId) -> Result<Option<(Snapshot, String
     }
 }
 
-/// What came of checking the text of a `cluster.toml`.
+/// The result of checking the text of a `cluster.toml`.
 #[derive(Debug)]
 pub(crate) struct CheckedFile {
-    /// The cluster, if there are no errors and the file belongs to the key.
+    /// The cluster, if there are no errors and the file matches the key.
     pub(crate) cluster: Option<Cluster>,
-    /// How many `[machine.*]` sections there are, in a document that need not be valid otherwise.
+    /// How many `[machine.*]` sections there are, even if the document is not valid.
     pub(crate) machines: usize,
     /// Errors, then warnings.
     pub(crate) problems: Vec<Diagnostic>,
 }
 
-/// Checks the text of a `cluster.toml`, and that it belongs to the key beside it, if that is known.
+/// Checks the text of a `cluster.toml`, and that it matches the key beside it, if that is known.
 pub(crate) fn check_cluster_toml(path: &Path, source: &str, key: Option<MachineId>) -> CheckedFile {
     let file = path.to_string_lossy();
     let checked = check(&file, source);
@@ -369,7 +367,7 @@ pub(crate) fn check_cluster_toml(path: &Path, source: &str, key: Option<MachineI
     result
 }
 
-/// The problem of a `[cluster_manager]` that names another key than the one in the key file.
+/// The problem of a `[cluster_manager]` whose id52 is not that of the key file.
 fn foreign_id(
     file: &str,
     source: &str,
@@ -381,7 +379,7 @@ fn foreign_id(
         .iter()
         .find_map(|name| document.get(*name))?;
     let written: &Spanned<DeValue<'_>> = manager.get_ref().as_table()?.get("id52")?;
-    // A text that is not an id52 is the check's to report.
+    // `check` reports a text that is not an id52.
     let id = MachineId::parse(written.get_ref().as_str()?).ok()?;
     (id != key).then(|| {
         Diagnostic::at(

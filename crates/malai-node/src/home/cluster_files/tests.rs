@@ -72,7 +72,7 @@ fn a_broken_file_is_served_as_far_as_something_was_published() {
     for (text, words) in [
         (Some("[machine.web01]\nid = 3\n"), "cluster.toml:1"),
         (Some("[broken"), "cluster.toml:1"),
-        (None, "is gone"),
+        (None, "is missing"),
     ] {
         match text {
             Some(text) => fs::write(dir.cluster_toml(), text).unwrap(),

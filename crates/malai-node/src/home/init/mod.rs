@@ -1,4 +1,4 @@
-//! New clusters and new memberships: made whole in a hidden folder and renamed into place, or not at all.
+//! Creates clusters and memberships: completely, in a hidden folder that is renamed into place, or not at all.
 
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -13,43 +13,43 @@ use crate::home::manager_file::{self, ManagerFile, MembershipError};
 use crate::home::{ClusterDir, Home, HomeError, Role};
 use crate::os::fs::{self, StoreError, display_path};
 
-/// What the names of folders under construction begin with. Hidden, so nobody takes one for a cluster.
+/// The name prefix of folders under construction. They are hidden, so they are never taken for a cluster.
 const STAGING_PREFIX: &str = ".malai-init-";
 
-/// Why a cluster or a membership was not made. Nothing was changed then.
+/// Why a cluster or a membership was not created. Nothing was changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// There is something of that name already.
+    /// The alias is taken.
     #[error(
-        "the alias {alias} is taken: {} is there already; nothing was changed, choose another alias",
+        "the alias {alias} is taken: {} already exists; nothing was changed, choose another alias",
         display_path(path)
     )]
     AliasTaken {
         /// The alias asked for.
         alias: ClusterAlias,
-        /// What is there.
+        /// What exists there.
         path: PathBuf,
     },
-    /// This home is in that cluster already.
+    /// This home is already in that cluster.
     #[error(
-        "this computer is in the cluster {} already, as {}, under the alias {existing}; nothing was changed, use that alias (a second membership needs a home of its own: set MALAI_HOME)",
+        "this computer is already in the cluster {}, as {}, under the alias {existing}; nothing was changed, use that alias (a second membership needs its own home: set MALAI_HOME)",
         cluster.short(),
         match role { Role::Manager => "its manager", Role::Machine => "a machine" }
     )]
     AlreadyMember {
         /// The cluster.
         cluster: ClusterId,
-        /// What this home is in it.
+        /// This home's role in it.
         role: Role,
-        /// The alias it has here.
+        /// Its alias here.
         existing: ClusterAlias,
     },
-    /// There is nothing of that name whose manager could be replaced.
+    /// There is no membership with that alias whose manager could be replaced.
     #[error("cannot replace the manager of {alias}: {why}; nothing was changed")]
     NothingToReplace {
         /// The alias asked for.
         alias: ClusterAlias,
-        /// What is there instead, and what to do.
+        /// What exists instead, and what to do.
         why: String,
     },
     /// The home cannot be used.
@@ -66,31 +66,31 @@ pub enum InitError {
     Store(#[from] StoreError),
 }
 
-/// A cluster that [`init_cluster`] has made.
+/// A cluster created by [`init_cluster`].
 #[derive(Debug)]
 pub struct NewCluster {
     /// The cluster's identity, which is its manager's.
     pub id: ClusterId,
-    /// Where its files are.
+    /// The folder of its files.
     pub dir: ClusterDir,
 }
 
-/// A membership that [`init_machine`] has made.
+/// A membership created by [`init_machine`].
 #[derive(Debug)]
 pub struct NewMachine {
     /// This computer's identity in the cluster.
     pub id: MachineId,
     /// The cluster.
     pub cluster: ClusterId,
-    /// Where its files are.
+    /// The folder of its files.
     pub dir: ClusterDir,
 }
 
-/// Makes a cluster managed here: its key, and a `cluster.toml` to be filled in by hand.
+/// Creates a cluster managed here: its key, and a `cluster.toml` to fill in by hand.
 ///
 /// # Errors
 ///
-/// When the alias is taken or the system refuses; nothing is left behind then.
+/// The alias is taken or the system refuses. Nothing is left behind then.
 pub fn init_cluster(home: &Home, alias: &ClusterAlias) -> Result<NewCluster, InitError> {
     let staging = Staging::start(home, alias)?;
     let made = staging.dir();
@@ -104,12 +104,12 @@ pub fn init_cluster(home: &Home, alias: &ClusterAlias) -> Result<NewCluster, Ini
     })
 }
 
-/// Makes this computer's identity in a cluster that is managed elsewhere.
+/// Creates this computer's identity in a cluster that is managed elsewhere.
 ///
 /// # Errors
 ///
-/// When the alias is taken, this home is in that cluster already, a hint cannot be used, or the system
-/// refuses; nothing is left behind then.
+/// The alias is taken, this home is already in that cluster, a hint cannot be used, or the system refuses. Nothing is left
+/// behind then.
 pub fn init_machine(
     home: &Home,
     alias: &ClusterAlias,
@@ -130,15 +130,15 @@ pub fn init_machine(
     })
 }
 
-/// Makes a new identity under a new manager, in the place of one whose manager's key is lost or stolen. The
-/// old folder is kept, outside of `clusters/`, where no daemon reads it.
+/// Creates a new identity under a new manager, replacing one whose manager's key is lost or stolen. The old folder is
+/// kept outside of `clusters/`, where no daemon reads it.
 ///
-/// Returns what was made, and where the old folder is now. At every instant the alias leads to the whole old
-/// folder or to the whole new one.
+/// Returns the new membership and the old folder's new path. At every instant the alias leads either to the complete old
+/// folder or to the complete new one.
 ///
 /// # Errors
 ///
-/// When there is no membership of that name, it follows this manager already, or the system refuses.
+/// There is no membership with that alias, it already follows this manager, or the system refuses.
 pub fn replace_machine(
     home: &Home,
     alias: &ClusterAlias,
@@ -153,7 +153,7 @@ pub fn replace_machine(
     };
     if goal.path.symlink_metadata().is_err() {
         return Err(nothing(format!(
-            "this computer has no such cluster; malai machine init {cluster} {alias} joins it"
+            "this computer has no such cluster; join it with malai machine init {cluster} {alias}"
         )));
     }
     home.prepare()?;
@@ -162,14 +162,14 @@ pub fn replace_machine(
     lock.lock().map_err(StoreError::io("lock", &clusters))?;
     if goal.role().ok() == Some(Role::Manager) {
         return Err(nothing(
-            "it is managed here; who manages a cluster is its key, and another key is another cluster"
+            "it is managed here; a cluster is identified by its manager's key, so another key means another cluster"
                 .to_owned(),
         ));
     }
-    // A folder that does not tell whom it follows can be replaced all the same.
+    // A folder whose manager is unknown can be replaced, too.
     let old = manager_file::identify(&goal).ok().map(|(_, id)| id);
     if old == Some(*cluster) {
-        return Err(nothing("it follows that manager already".to_owned()));
+        return Err(nothing("it already follows that manager".to_owned()));
     }
     refuse_second_membership(home, cluster)?;
     let own = keystore::load(&goal.machine_key())
@@ -181,8 +181,8 @@ pub fn replace_machine(
     let seconds = now.map_or(0, |now| now.as_secs());
     let replaced = home.replaced();
     make_folder(&replaced, true)?;
-    // The new folder is made under the name that the old one is to have, and then the two change places: so
-    // nothing is ever deleted.
+    // The new folder is created under the name that the old one is to have, and then the two are exchanged, so nothing
+    // is ever deleted.
     let aside = ClusterDir {
         alias: alias.clone(),
         path: replaced.join(format!("{alias}-{own}-{seconds}")),
@@ -219,7 +219,7 @@ fn exchange(new: &Path, old: &Path) -> Result<(), StoreError> {
 
 fn refuse_second_membership(home: &Home, cluster: &ClusterId) -> Result<(), InitError> {
     for dir in home.survey()?.dirs {
-        // A folder that cannot tell its cluster is `rescan --check`'s business and no reason to refuse another.
+        // A folder without a recognizable cluster is reported by `rescan --check`; it is not a reason to refuse another.
         match manager_file::identify(&dir) {
             Ok((role, id)) if id == *cluster => {
                 return Err(InitError::AlreadyMember {
@@ -234,12 +234,12 @@ fn refuse_second_membership(home: &Home, cluster: &ClusterId) -> Result<(), Init
     Ok(())
 }
 
-/// A folder under construction; removed again unless it is published.
+/// A folder under construction, which is removed unless it is published.
 struct Staging {
     goal: ClusterDir,
     path: PathBuf,
     published: bool,
-    /// The lock on `clusters/`: of two inits at once, the second sees what the first has made.
+    /// The lock on `clusters/`: of two parallel inits, the second sees what the first has created.
     _clusters: File,
 }
 
@@ -267,7 +267,7 @@ impl Staging {
         })
     }
 
-    /// The folder as it is now, for the names of the files in it.
+    /// The folder as it is now, for the names of its files.
     fn dir(&self) -> ClusterDir {
         ClusterDir {
             alias: self.goal.alias.clone(),
@@ -277,7 +277,7 @@ impl Staging {
 
     fn publish(mut self) -> Result<ClusterDir, InitError> {
         let goal = &self.goal.path;
-        // A plain rename would replace an empty folder that somebody made meanwhile.
+        // A plain rename would replace an empty folder created meanwhile.
         let renamed = match renameat_with(CWD, &self.path, CWD, goal, RenameFlags::NOREPLACE) {
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
                 std::fs::rename(&self.path, goal)
@@ -314,7 +314,7 @@ fn taken(goal: &ClusterDir) -> InitError {
     }
 }
 
-/// Removes what killed inits left. The lock on `clusters/` says that no live one is at work.
+/// Removes what killed inits left behind. The lock on `clusters/` ensures that no live one is running.
 fn remove_leftovers(clusters: &Path) {
     let Ok(entries) = std::fs::read_dir(clusters) else {
         return;

@@ -95,7 +95,7 @@ fn folders_that_are_no_clusters_are_problems_too() {
         ]
     );
     assert!(reports.iter().all(|report| !report.servable));
-    assert!(messages(&reports[0]).contains("cluster.toml, which makes it a manager's"));
+    assert!(messages(&reports[0]).contains("cluster.toml, which make it a manager's"));
 }
 
 #[test]

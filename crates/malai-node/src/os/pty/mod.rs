@@ -1,4 +1,4 @@
-//! Terminals for what runs here: a pty each, its size, its foreground, and bytes in and out of it.
+//! Pseudo-terminals for sessions here: size, foreground process group, input and output.
 
 use std::ffi::OsString;
 use std::io;
@@ -14,25 +14,24 @@ use rustix::termios::{InputModes, OptionalActions, SpecialCodeIndex, Winsize};
 
 use crate::os::fd::{Direction, Fd};
 
-/// The most that is read after the command has ended. A pty holds less than a quarter of that; what is
-/// more comes from something that it left in the background.
+/// How much is read after the command has exited, at most. A pty buffers less than a quarter of that; more comes from
+/// processes that the command left in the background.
 const REST: usize = 64 * 1024;
 
 /// A pty. When it is dropped, and all its readers and writers, the terminal hangs up.
 #[derive(Debug)]
 pub(crate) struct Pty {
     master: OwnedFd,
-    /// Held open: a terminal that nobody has open for a moment is not at its end, since whatever runs on
-    /// it can open it again.
+    /// Kept open: a terminal that no process has open is not at its end, because what runs on it can open it again.
     slave: OwnedFd,
 }
 
 impl Pty {
-    /// A terminal of this size. It is its user's: `owner`, if that is not the user of this process.
+    /// Opens a terminal of this size. It belongs to `owner`, or else to the user of this process.
     ///
     /// # Errors
     ///
-    /// The system has no more of them, or none at all.
+    /// The system has no more terminals, or none at all.
     pub(crate) fn open(terminal: &Terminal, owner: Option<u32>) -> io::Result<Self> {
         let master =
             rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
@@ -44,11 +43,11 @@ impl Pty {
         let slave = rustix::fs::open(name, flags, Mode::empty())?;
         if let Some(owner) = owner {
             rustix::fs::fchown(&slave, Some(Uid::from_raw(owner)), None::<Gid>)?;
-            // As for every login: the user's alone, but for what is written to it (write(1), wall(1)).
+            // Mode as for every login: only for the user, except that others may write to it (write(1), wall(1)).
             rustix::fs::fchmod(&slave, Mode::RUSR | Mode::WUSR | Mode::WGRP)?;
         }
         let mut modes = rustix::termios::tcgetattr(&slave)?;
-        // Erasing a character takes all of its bytes.
+        // Makes erasing a character erase all its bytes.
         #[cfg(target_os = "linux")]
         modes.input_modes.insert(InputModes::IUTF8);
         rustix::termios::tcsetattr(&slave, OptionalActions::Now, &modes)?;
@@ -61,26 +60,26 @@ impl Pty {
     ///
     /// # Errors
     ///
-    /// The system's refusal.
+    /// The system refuses.
     pub(crate) fn name(&self) -> io::Result<OsString> {
         let name = rustix::pty::ptsname(&self.master, Vec::new())?;
         Ok(OsString::from_vec(name.into_bytes()))
     }
 
-    /// The side of the command, for its standard input, output and error.
+    /// The command's side, for its standard input, output and error.
     ///
     /// # Errors
     ///
-    /// No more descriptors.
+    /// No descriptors are left.
     pub(crate) fn side_of_command(&self) -> io::Result<OwnedFd> {
         self.slave.try_clone()
     }
 
-    /// Gives it another size; whoever is in its foreground is told by the system (SIGWINCH).
+    /// Resizes the terminal; the system notifies its foreground process group (SIGWINCH).
     ///
     /// # Errors
     ///
-    /// The system's refusal.
+    /// The system refuses.
     pub(crate) fn resize(&self, size: Size) -> io::Result<()> {
         let size = Winsize {
             ws_col: size.columns,
@@ -91,17 +90,17 @@ impl Pty {
         Ok(rustix::termios::tcsetwinsize(&self.master, size)?)
     }
 
-    /// The process group that is in its foreground.
+    /// Its foreground process group.
     pub(crate) fn foreground(&self) -> Option<Pid> {
         rustix::termios::tcgetpgrp(&self.master).ok()
     }
 
-    /// What is to be typed into it where the input ends: the character that means that, and twice behind
-    /// an unfinished line, which the first one only passes on.
+    /// The bytes to type at the end of the input: the end-of-file character, twice after an unfinished line, which the
+    /// first one only passes on.
     pub(crate) fn end_of_input(&self, unfinished: bool) -> Vec<u8> {
         let modes = rustix::termios::tcgetattr(&self.master);
         let end = modes.map_or(4, |modes| modes.special_codes[SpecialCodeIndex::VEOF]);
-        // Switched off: nothing ends this input.
+        // It is disabled, so this input has no end.
         match end {
             0 => Vec::new(),
             end => vec![end; if unfinished { 2 } else { 1 }],
@@ -112,7 +111,7 @@ impl Pty {
     ///
     /// # Errors
     ///
-    /// It cannot be waited for.
+    /// It cannot be awaited.
     pub(crate) fn reader(&self) -> io::Result<Fd> {
         Fd::own(self.master.try_clone()?, Direction::Read)
     }
@@ -121,13 +120,13 @@ impl Pty {
     ///
     /// # Errors
     ///
-    /// It cannot be waited for.
+    /// It cannot be awaited.
     pub(crate) fn writer(&self) -> io::Result<Fd> {
         Fd::own(self.master.try_clone()?, Direction::Write)
     }
 
-    /// What it holds now, and nothing that comes later. The system moves what has been written on to the
-    /// reader before it says that there is nothing.
+    /// What it holds now, and nothing that comes later. The system moves what was written to the reader before it reports
+    /// that there is nothing.
     ///
     /// # Errors
     ///
