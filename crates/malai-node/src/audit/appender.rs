@@ -1,4 +1,4 @@
-//! A file that whole lines are appended to, by several processes, and that is put aside when it is large.
+//! An append-only file of lines, written by several processes and rotated when it is large.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -11,37 +11,37 @@ use crate::os::fs::{StoreError, require_trusted};
 /// Why a line was not appended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AppendError {
-    /// The system's refusal.
+    /// The system refuses.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// Another user has put it there.
+    /// Another user put the file there.
     #[error(transparent)]
     Foreign(#[from] StoreError),
-    /// Something else has the file's name.
-    #[error("it is not an ordinary file; move it away")]
+    /// There is something other than a regular file at the path.
+    #[error("it is not a regular file; move it away")]
     NotAFile,
-    /// There was room for a part of the line only.
+    /// Only part of the line could be written.
     #[error("no space left: {written} of {length} bytes were written")]
     Cut {
         /// Bytes written.
         written: usize,
-        /// Bytes that there were.
+        /// The length of the line in bytes.
         length: usize,
     },
 }
 
-/// The file, opened when it is first needed and again when it is no longer what its name leads to.
+/// The file, opened when first needed, and reopened when its path leads to another file.
 #[derive(Debug)]
 pub(crate) struct Appender {
     path: PathBuf,
-    /// The size at which it is put aside, in bytes.
+    /// The size in bytes at which it is rotated.
     limit: u64,
     file: Option<File>,
     removed: bool,
 }
 
 impl Appender {
-    /// Nothing is opened yet.
+    /// An appender for this path. Nothing is opened yet.
     pub(crate) fn new(path: &Path, limit: u64) -> Self {
         Self {
             path: path.to_path_buf(),
@@ -51,21 +51,18 @@ impl Appender {
         }
     }
 
-    /// Appends a line with its newline, with one write. On a line of its own: if the last writer was
-    /// stopped in the middle of a line (a full disk, a crash of the computer), that line ends first.
+    /// Appends a line with its newline, in a single write. If the last writer was stopped in the middle of a line (a full
+    /// disk, a crash of the computer), that line is ended first.
     ///
     /// # Errors
     ///
-    /// It was not appended, or not all of it.
+    /// It was not appended, or not completely.
     pub(crate) fn append(&mut self, line: &[u8]) -> Result<(), AppendError> {
         let mut size = self.open_sized()?;
         if size + line.len() as u64 > self.limit && size > 0 {
-            // Where that fails, too much in one file is better than nothing recorded.
+            // If rotation fails, a file that is too large is better than nothing recorded.
             if let Err(error) = self.put_aside() {
-                tracing::warn!(
-                    "{} has grown large and cannot be put aside: {error}",
-                    self.path.display()
-                );
+                tracing::warn!("cannot rotate {}: {error}", self.path.display());
             }
             size = self.open_sized()?;
         }
@@ -92,16 +89,16 @@ impl Appender {
         }
     }
 
-    /// The file that the name leads to now.
+    /// The file that the path leads to now.
     ///
     /// # Errors
     ///
-    /// It cannot be opened for writing, or is no file.
+    /// It cannot be opened for writing, or is not a regular file.
     pub(crate) fn open(&mut self) -> Result<(), AppendError> {
         self.open_sized().map(drop)
     }
 
-    /// The same, and its size: every record is on the way of a command, and each look costs.
+    /// The same, with its size. Every command waits for its records, and each system call costs time.
     fn open_sized(&mut self) -> Result<u64, AppendError> {
         if let Some(file) = self.file.take() {
             let (own, named) = (file.metadata()?, fs::metadata(&self.path));
@@ -109,12 +106,12 @@ impl Appender {
                 self.file = Some(file);
                 return Ok(own.len());
             }
-            // Without a name it was removed; with another it was put aside.
+            // Without a link it was deleted; with another inode it was rotated.
             self.removed |= own.nlink() == 0;
         }
-        // What is appended, and what is read again, is not to be another user's.
+        // What is written and read back must not be under another user's control.
         require_trusted(&self.path)?;
-        // Without O_NONBLOCK the open of a pipe that somebody put there would wait for ever.
+        // Without O_NONBLOCK, opening a pipe that another user put there would block forever.
         let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
         let file = OpenOptions::new()
             .read(true)
@@ -128,31 +125,31 @@ impl Appender {
             return Err(AppendError::NotAFile);
         }
         if metadata.mode() & 0o077 != 0 {
-            // Its owner's to change; whoever is not leaves it as it is.
+            // Only the owner may change it; other users leave it as it is.
             let _ = file.set_permissions(fs::Permissions::from_mode(0o600));
         }
         self.file = Some(file);
         Ok(metadata.len())
     }
 
-    /// Whether the file was removed under this process, since this was last asked.
+    /// Whether the file was deleted since the last call.
     pub(crate) fn was_removed(&mut self) -> bool {
         std::mem::take(&mut self.removed)
     }
 
-    /// Makes way for a new file. Of several processes that find it large, one does so.
+    /// Rotates the file. If several processes find it too large, only one rotates it.
     fn put_aside(&mut self) -> io::Result<()> {
         let Some(file) = &self.file else {
             return Ok(());
         };
         match file.try_lock() {
             Ok(()) => {}
-            // Somebody else is at it; it will be another file next time.
+            // Another process is rotating it; next time there will be another file.
             Err(TryLockError::WouldBlock) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
         }
         let own = file.metadata()?;
-        // Whoever had the lock before may have done it.
+        // The previous holder of the lock may have rotated it.
         let is_current = fs::metadata(&self.path)
             .is_ok_and(|named| (named.dev(), named.ino()) == (own.dev(), own.ino()));
         if is_current {
@@ -171,7 +168,7 @@ impl Appender {
                 return Err(error);
             }
         }
-        // Closing it gives the lock back.
+        // Closing it releases the lock.
         self.file = None;
         Ok(())
     }

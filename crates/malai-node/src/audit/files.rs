@@ -1,4 +1,4 @@
-//! A session's files in the audit record: each by its name, up to a number, and the rest as a count.
+//! A session's files in the audit record: by name up to a limit, and the rest as a count.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use malai_wire::file_report::FileReport;
 
 use super::Audit;
 
-/// Records of files by name, for one session. More would push other sessions out of the record.
+/// How many files of one session are recorded by name. More would push other sessions out of the record.
 pub(crate) const NAMED: usize = 1000;
 
-/// Files that are open at once and remembered: more than a server has.
+/// How many open files are tracked: more than a server may have.
 const OPEN: usize = 4096;
 
-/// What a session reports of files becomes records. What it still has open is recorded when this is dropped.
+/// Turns a session's file reports into records. Files still open are recorded when this is dropped.
 #[derive(Debug)]
 pub(crate) struct FileRecords {
     audit: Arc<Audit>,
@@ -31,7 +31,7 @@ pub(crate) struct FileRecords {
 }
 
 impl FileRecords {
-    /// Nothing is recorded yet.
+    /// Nothing has been recorded yet.
     pub(crate) fn new(audit: &Arc<Audit>, request: &Request, user: String, session: u64) -> Self {
         let mut request = request.clone();
         request.action = request.action.brief();
@@ -52,7 +52,7 @@ impl FileRecords {
     ///
     /// # Errors
     ///
-    /// The refusal, if it cannot be recorded and has to be.
+    /// The refusal, if it cannot be recorded but must be.
     pub(crate) fn add(&mut self, report: FileReport) -> Result<(), Refusal> {
         match report {
             FileReport::Opened {
@@ -130,7 +130,7 @@ impl FileRecords {
 
 impl Drop for FileRecords {
     fn drop(&mut self) {
-        // Where it cannot be written that has been said, and the files are as they are.
+        // A failure to write has been reported, and the files are as they are.
         for (_, (write, path)) in std::mem::take(&mut self.open) {
             let change = if write { Change::Written } else { Change::Read };
             let _ = self.record(change, &path, None, None);

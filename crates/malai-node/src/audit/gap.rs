@@ -1,8 +1,8 @@
-//! How many records are missing, kept where a full disk does not matter: in a small file that was written
-//! in advance and is only ever written over.
+//! The number of missing records, stored so that a full disk does not matter: in a small file that is written in advance
+//! and only ever overwritten.
 //!
-//! Every process that takes part in the record adds what it could not write; the next one that can write
-//! says so in the record. So a gap outlives the processes that noticed it.
+//! Every process that writes the record adds what it could not write; the next process that can write records the gap. So
+//! a gap outlives the processes that noticed it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use malai_wire::audit::Lost;
 
-/// Bytes of the file: more than its content takes.
+/// The size of the file in bytes: larger than its content.
 const SIZE: usize = 512;
 
-/// The longest reason that is kept, in bytes.
+/// The maximum length of a stored reason in bytes.
 const MAX_REASON: usize = 200;
 
-/// How often it is tried to have the file for this process alone, a millisecond apart.
+/// How often to try to lock the file, a millisecond apart.
 const TRIES: usize = 50;
 
 /// The file.
@@ -28,15 +28,14 @@ pub(super) struct Gap {
 }
 
 impl Gap {
-    /// The file beside this record. Nothing is opened yet.
+    /// The gap file of this record. Nothing is opened yet.
     pub(super) fn beside(record: &Path) -> Self {
         Self {
             path: record.with_extension("gap"),
         }
     }
 
-    /// Allocates the file if it is not there yet. Where there is no room, a gap is known only as long as
-    /// the process lives.
+    /// Allocates the file if it does not exist. If there is no space, a gap is known only while the process lives.
     pub(super) fn prepare(&self) {
         let made = || {
             let file = options().create_new(true).mode(0o600).open(&self.path)?;
@@ -54,23 +53,23 @@ impl Gap {
 
     /// Adds records that could not be written.
     pub(super) fn add(&self, lost: &Lost) {
-        // Where that fails, the process that noticed them knows of them.
+        // If this fails, the process that noticed the gap still knows it.
         if let Err(error) = self.change(|known| Some(merged(known, lost))) {
-            tracing::debug!("a gap in the audit record is not kept: {error}");
+            tracing::debug!("cannot store a gap in the audit record: {error}");
         }
     }
 
-    /// Whether there is such a file.
+    /// Whether the file exists.
     pub(super) fn is_there(&self) -> bool {
         self.path.is_file()
     }
 
-    /// What is missing, if anything.
+    /// The missing records, if any.
     pub(super) fn known(&self) -> Option<Lost> {
         read(&options().open(&self.path).ok()?)
     }
 
-    /// Takes what is missing, to be said in the record.
+    /// Takes the missing records, in order to record them.
     pub(super) fn take(&self) -> Option<Lost> {
         let mut taken = None;
         let cleared = self.change(|known| {

@@ -189,7 +189,7 @@ fn a_pipe_in_its_place_stops_nobody_and_a_wide_mode_is_tightened() {
     .unwrap();
     let audit = audit(&folder, true);
     let refusal = audit.record(strangers(1)).unwrap_err();
-    assert!(refusal.message.contains("ordinary file"), "{refusal:?}");
+    assert!(refusal.message.contains("regular file"), "{refusal:?}");
     fs::remove_file(&path).unwrap();
     fs::write(&path, "").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
@@ -231,7 +231,7 @@ fn a_gap_outlives_the_processes_that_noticed_it() {
     };
     assert_eq!(lost.records, 3);
     assert!(
-        lost.why.contains("ordinary file") || lost.why.contains("directory"),
+        lost.why.contains("regular file") || lost.why.contains("directory"),
         "{lost:?}"
     );
     // It is said once.

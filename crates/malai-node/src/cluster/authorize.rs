@@ -1,7 +1,7 @@
-//! The gate: the only place where a [`Granted`] is made. Whatever serves a request takes one.
+//! Authorization: the only place where a [`Granted`] is made. Everything that serves a request takes one.
 //!
-//! Only the key that this connection's handshake proved is judged; nothing in a message says who the
-//! sender is. The decision itself is `malai_cluster::decide`, a pure function.
+//! Only the key that this connection's handshake proved is authorized; no message names its sender. The decision itself is
+//! `malai_cluster::decide`, a pure function.
 
 use std::sync::{Arc, Weak};
 
@@ -16,7 +16,7 @@ use crate::cluster::state::ClusterState;
 use crate::node::sessions::{Live, PathInfo, Session, SessionGuard};
 use crate::os::user::RunAs;
 
-/// Work that the gate has allowed. It cannot be made anywhere else.
+/// Authorized work. It cannot be constructed anywhere else.
 #[derive(Debug)]
 pub(crate) struct Granted<T>(T);
 
@@ -32,32 +32,32 @@ impl<T> Granted<T> {
     }
 }
 
-/// A command that may run, for whom, and by which rule.
+/// A command that may run.
 #[derive(Debug)]
 pub(crate) struct Command {
     /// Who asked: the key that the handshake proved, or this machine itself.
     pub from: MachineId,
-    /// What was asked for: an argument list, or a shell.
+    /// The requested action.
     pub asked: Action,
-    /// The user whom the caller asked for.
+    /// The user that the caller asked for.
     pub user: Option<String>,
     /// The environment variables that the caller sent and this machine accepts.
     pub env: Vec<(String, Vec<u8>)>,
     /// Whether standard output and standard error are one stream.
     pub one_output: bool,
-    /// What to run and by which rule.
+    /// What to run, and the rule that allows it.
     pub grant: Grant,
     /// The user it runs as.
     pub run_as: RunAs,
-    /// The configuration under which it was decided.
+    /// The configuration that the decision is based on.
     pub cluster: Arc<Cluster>,
-    /// The number of its session.
+    /// The session number.
     pub session: u64,
-    /// The request as it is recorded.
+    /// The request, as recorded.
     pub request: audit::Request,
 }
 
-/// Whether a peer may stay connected: it is a member under the configuration in force, or the manager.
+/// Whether a peer may stay connected: it is the manager or a member under the configuration in force.
 ///
 /// # Errors
 ///
@@ -72,11 +72,11 @@ pub(crate) fn admit(cluster_state: &ClusterState, peer: &MachineId) -> Result<()
     ))
 }
 
-/// Whether a command, or a shell, may run here: the decision, which is recorded, and work that is allowed.
+/// Decides whether a command or a shell may run here, and records the decision.
 ///
 /// # Errors
 ///
-/// The refusal, with the rule that made it.
+/// The refusal, including its rule.
 pub(crate) fn exec(
     cluster_state: &ClusterState,
     from: MachineId,
@@ -98,7 +98,7 @@ pub(crate) fn exec(
                 .request(cluster_state.requester(from), origin, action);
         let judged = ensure_not_stopping(cluster_state)
             .and_then(|()| decide_exec(cluster_state, from, action, asked.user.as_deref()));
-        // The revision that is recorded is the one that was judged by.
+        // The recorded revision is the one that the decision is based on.
         if request.revision == cluster_state.header().map(|header| header.revision) {
             break (judged, request);
         }
@@ -136,8 +136,8 @@ pub(crate) fn exec(
     }))
 }
 
-/// Lists a command that is about to run, and decides once more: a configuration that came between its grant and
-/// its place in the list has not been applied to it.
+/// Adds a command that is about to run to the sessions, and decides once more: a configuration that arrived between its
+/// grant and its entry in the list has not been applied to it.
 pub(crate) fn begin(
     cluster_state: &ClusterState,
     command: &Command,
@@ -156,7 +156,7 @@ pub(crate) fn begin(
     guard
 }
 
-/// Decides a cluster's live sessions again, under what is in force now.
+/// Authorizes a cluster's live sessions again, under the configuration in force.
 pub(crate) fn reauthorize_all(cluster_state: &ClusterState) {
     let sessions = cluster_state.node.sessions.all().into_iter();
     for session in sessions.filter(|session| session.live.alias == *cluster_state.alias()) {
@@ -164,7 +164,7 @@ pub(crate) fn reauthorize_all(cluster_state: &ClusterState) {
     }
 }
 
-/// Decides a live session again. One that would not get the same answer (allowed, as the same user) is ended,
+/// Authorizes a live session again. A session that would not get the same answer (allowed, as the same user) is ended,
 /// with the reason.
 fn reauthorize(cluster_state: &ClusterState, session: &Session) {
     let live = &session.live;
@@ -184,13 +184,13 @@ fn reauthorize(cluster_state: &ClusterState, session: &Session) {
         },
         Err(refusal) => refusal.message,
     };
-    let reason = format!("ended, since the configuration has changed: {reason}");
+    let reason = format!("ended because the configuration has changed: {reason}");
     tracing::info!(cluster = %live.alias, peer = %session.from.short(), session = live.id, "{reason}");
     live.end(Refusal::new(RefusalCode::NotAllowed, reason));
 }
 
-/// The variables of a request that this machine's `accept_env` lets in. A name or value that no environment can hold
-/// is left out like one that is not accepted.
+/// The variables of a request that this machine's `accept_env` admits. Names and values that an environment cannot contain
+/// are dropped like those that are not accepted.
 fn accepted_env(
     cluster: &Cluster,
     machine: &MachineId,
@@ -208,7 +208,7 @@ fn accepted_env(
     accepted.cloned().collect()
 }
 
-/// Whether anything may begin here any more.
+/// Refuses new sessions while the daemon stops.
 fn ensure_not_stopping(cluster_state: &ClusterState) -> Result<(), Refusal> {
     match cluster_state.is_stopping() {
         false => Ok(()),
@@ -219,12 +219,12 @@ fn ensure_not_stopping(cluster_state: &ClusterState) -> Result<(), Refusal> {
     }
 }
 
-/// The decision alone, under what is in force now: for a request, and again for what runs already.
-/// It includes the user whom it is for this computer to run it as.
+/// The decision alone, under the configuration in force: for a new request, and again for a running one. It includes the
+/// user that this computer runs it as.
 ///
 /// # Errors
 ///
-/// The refusal, with the rule that made it.
+/// The refusal, including its rule.
 pub(crate) fn decide_exec(
     cluster_state: &ClusterState,
     from: MachineId,
@@ -254,7 +254,7 @@ pub(crate) fn decide_exec(
     }
 }
 
-/// The configuration by which this machine decides.
+/// The configuration that this machine decides by.
 fn in_force(cluster_state: &ClusterState) -> Result<Arc<Cluster>, Refusal> {
     // A manager's command line without a daemon may run here before anything was published.
     let cluster = if cluster_state.node.serves {
@@ -270,8 +270,8 @@ fn in_force(cluster_state: &ClusterState) -> Result<Arc<Cluster>, Refusal> {
     })
 }
 
-/// The user to run as, for every kind of request: the one that the configuration names, else the
-/// daemon's own. Where this daemon cannot run as it, nothing runs: never as somebody else.
+/// The user to run as, for every kind of request: the one that the configuration names, else the daemon's own. If this
+/// daemon cannot run as that user, nothing runs; it never runs as another user.
 fn may_run_as(user: Option<&UserName>) -> Result<RunAs, Refusal> {
     let Some(user) = user else {
         return Ok(RunAs::own());
@@ -286,7 +286,7 @@ fn may_run_as(user: Option<&UserName>) -> Result<RunAs, Refusal> {
     })
 }
 
-/// Whether a peer may have the configuration in force: content is given only to members of it.
+/// Whether a peer may fetch the configuration in force: only its members may.
 ///
 /// # Errors
 ///
@@ -308,7 +308,7 @@ pub(crate) fn fetch(
     }
 }
 
-/// Whether a peer may exchange headers here.
+/// Whether a peer may compare headers here.
 ///
 /// # Errors
 ///
@@ -320,8 +320,8 @@ pub(crate) fn compare(
     admit(cluster_state, peer).map(Granted)
 }
 
-/// An argument list for the log: escaped, and bounded; only its first word if the owner keeps
-/// arguments out of the record.
+/// An argument list for the log: escaped and bounded; only its first word if the owner keeps arguments out of the
+/// record.
 pub(crate) fn shown(cluster_state: &ClusterState, action: &Action) -> String {
     const MOST: usize = 200;
     let argv = match action {

@@ -6,30 +6,29 @@ use malai_cluster::{Cluster, Header, Snapshot, SnapshotError, Standing};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// What is in force in one cluster, and what stands in the way of more.
+/// What is in force in one cluster, and what prevents an update.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct State {
-    /// The last good snapshot. Without one everything is denied.
+    /// The last valid snapshot. Without one, everything is denied.
     pub snapshot: Option<Arc<Snapshot>>,
-    /// Names for a manager's own command line before anything was published: never used to allow
-    /// anything to others.
+    /// The names for a manager's own command line before anything was published. It never allows anything to others.
     pub draft: Option<Arc<Cluster>>,
-    /// What is wrong, for people: a damaged file, a broken cluster.toml.
+    /// What is wrong, as text: a damaged file, an invalid cluster.toml.
     pub problem: Option<String>,
-    /// On a manager: a validly signed revision that is newer than its files. Nothing is published until the
-    /// administrator has settled what holds.
+    /// On a manager: a validly signed revision newer than its files. Nothing is published until the administrator has decided
+    /// which one counts.
     pub newer: Option<Arc<Snapshot>>,
-    /// A second content under a revision that this side has.
+    /// The message about another content under a revision that this side has.
     pub fork: Option<String>,
-    /// What the manager signed last that cannot be used here, and why: it is not fetched again.
+    /// The manager's latest snapshot if it cannot be used here, and why. It is not fetched again.
     pub refused: Option<(Header, SnapshotError)>,
 }
 
-/// The state, and news of it.
+/// The state, with change notifications.
 #[derive(Debug)]
 pub(crate) struct ConfigStore {
     state: watch::Sender<State>,
-    /// Held while a snapshot is being stored: the state itself is never held up by the disk.
+    /// Held while a snapshot is stored, so that the state itself never waits for the disk.
     installing: Mutex<()>,
 }
 
@@ -56,27 +55,27 @@ impl ConfigStore {
             .map(|snapshot| snapshot.cluster().clone())
     }
 
-    /// The cluster in which names are looked up: the one in force, else a manager's draft.
+    /// The cluster for looking up names: the one in force, else a manager's draft.
     pub(crate) fn names(&self) -> Option<Arc<Cluster>> {
         self.cluster().or_else(|| self.state.borrow().draft.clone())
     }
 
-    /// All of it.
+    /// The whole state.
     pub(crate) fn state(&self) -> State {
         self.state.borrow().clone()
     }
 
-    /// News: changes each time that a new snapshot is in force.
+    /// Notifies whenever a new snapshot takes effect.
     pub(crate) fn watch(&self) -> watch::Receiver<State> {
         self.state.subscribe()
     }
 
-    /// Puts a newer snapshot in force; `save` stores it first. Two that arrive at once are settled
-    /// here: only the newer one is saved and stays. Blocks while it is stored.
+    /// Puts a newer snapshot in force; `save` stores it first. If two arrive at once, only the newer one is saved and stays.
+    /// Blocks while it is stored.
     ///
     /// # Errors
     ///
-    /// What `save` says; then nothing has changed.
+    /// The error of `save`. Nothing has changed then.
     pub(crate) fn install<E>(
         &self,
         snapshot: Arc<Snapshot>,
@@ -99,7 +98,7 @@ impl ConfigStore {
         Ok(standing)
     }
 
-    /// Changes what is said beside the snapshot, without news.
+    /// Changes the rest of the state, without a notification.
     pub(crate) fn note(&self, change: impl FnOnce(&mut State)) {
         self.state.send_if_modified(|state| {
             change(state);

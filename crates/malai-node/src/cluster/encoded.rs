@@ -1,4 +1,4 @@
-//! The configuration as it is sent, kept while a member fetches it.
+//! The encoded configuration, kept while members fetch it.
 
 use std::sync::{Arc, Weak};
 
@@ -8,7 +8,7 @@ use malai_wire::frame::Tagged;
 use malai_wire::peer::sync::{Content, Fetched};
 use parking_lot::Mutex;
 
-/// The configuration in force as the frame that members fetch, encoded once for all that fetch it at the same time.
+/// The configuration in force as a frame, encoded once for all members that fetch it at the same time.
 #[derive(Debug, Default)]
 pub(crate) struct EncodedSnapshot(Mutex<Weak<Frame>>);
 

@@ -1,4 +1,4 @@
-//! A cluster's state, from what its files say.
+//! Loads a cluster's state from its files.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::home::problem::Problem;
 use crate::node::Node;
 use crate::os::fs;
 
-/// A cluster's files cannot be used: everything that is wrong with them.
+/// A cluster's files cannot be used: every problem.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct LoadError(String);
@@ -19,8 +19,8 @@ pub struct LoadError(String);
 ///
 /// # Errors
 ///
-/// The files do not say who this computer is in the cluster, or nothing can be in force. A damaged snapshot is not
-/// an error: that cluster denies everything until it has a new one.
+/// The files do not show this computer's identity in the cluster, or no configuration can be in force. A damaged snapshot
+/// is not an error: that cluster denies everything until it has a new one.
 pub(crate) fn load(files: &LoadedCluster, node: Arc<Node>) -> Result<ClusterState, LoadError> {
     let (Some(role), Some(cluster), Some(seed), true) = (
         files.role,
@@ -34,7 +34,7 @@ pub(crate) fn load(files: &LoadedCluster, node: Arc<Node>) -> Result<ClusterStat
     Ok(ClusterState::new(dir, cluster, role, seed, config, node))
 }
 
-/// What the files say is in force.
+/// The state according to the files.
 fn state(files: &LoadedCluster) -> State {
     let is_machine = files.role == Some(Role::Machine);
     let problem = files.problems.first().filter(|_| files.snapshot_is_damaged);
@@ -54,7 +54,7 @@ fn state(files: &LoadedCluster) -> State {
     }
 }
 
-/// Puts back what a machine has received if its file was edited, and says so: a local edit is never obeyed.
+/// Restores what a machine has received if its file was edited, and reports that. A local edit is never obeyed.
 pub(crate) fn restore_edited(
     cluster_state: &ClusterState,
     files: &LoadedCluster,
@@ -67,12 +67,12 @@ pub(crate) fn restore_edited(
     }
     Some(match fs::write_atomic(&path, written.as_bytes(), 0o600) {
         Ok(()) => format!(
-            "{} was changed here; only the manager changes it, so what it sent (revision {}) was put back",
+            "{} was edited here; only the manager may change it, so revision {} was restored",
             path.display(),
             snapshot.revision()
         ),
         Err(error) => format!(
-            "{} was changed here, and what the manager sent cannot be put back: {error}",
+            "{} was edited here, and the manager's version cannot be restored: {error}",
             path.display()
         ),
     })

@@ -1,4 +1,4 @@
-//! Keys that ask a manager to be members: a short list, the oldest kept.
+//! Keys that ask a manager to join: a short list that keeps the oldest.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use malai_cluster::MachineId;
 
 use crate::settings::limits::Limits;
 
-/// One that has not asked again for this long is forgotten.
+/// A key that has not asked again for this long is removed.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
 /// The list.
@@ -19,15 +19,14 @@ pub(crate) struct PendingJoins(Vec<PendingJoin>);
 pub(crate) struct PendingJoin {
     /// The key that the handshake proved.
     pub id: MachineId,
-    /// Where it was last seen, if not through a relay.
+    /// Its last address, unless it came through a relay.
     pub address: Option<SocketAddr>,
-    /// When it was last seen.
+    /// When it last asked.
     pub last: Instant,
 }
 
 impl PendingJoins {
-    /// Lists a key, or renews it. A full list stays as it is: identities are free to mint, so whoever
-    /// comes later is not listed.
+    /// Adds or renews a key. A full list stays as it is: identities are free to create, so later keys are not listed.
     pub(crate) fn insert(
         &mut self,
         id: MachineId,
@@ -50,7 +49,7 @@ impl PendingJoins {
             .count();
         if self.0.len() < limits.pending_joins as usize
             && (from_there < limits.pending_joins_per_address as usize
-                // Through relays everybody comes from nowhere: half of the list is theirs.
+                // Peers behind relays have no address of their own, so they share half of the list.
                 || ip.is_none() && from_there < limits.pending_joins as usize / 2)
         {
             self.0.push(PendingJoin {
@@ -61,13 +60,13 @@ impl PendingJoins {
         }
     }
 
-    /// Takes a key off the list: it has become a member.
+    /// Removes a key that has become a member.
     pub(crate) fn remove(&mut self, id: &MachineId) -> Option<PendingJoin> {
         let at = self.0.iter().position(|waiting| waiting.id == *id)?;
         Some(self.0.remove(at))
     }
 
-    /// All of them, the oldest first.
+    /// All keys, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &PendingJoin> {
         self.0.iter()
     }

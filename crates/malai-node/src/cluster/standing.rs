@@ -1,4 +1,4 @@
-//! How this machine stands in its cluster, and which members were not reached: what others let it see.
+//! Whether this machine is a member of its cluster, and which members could not be reached, judging by what others do.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -7,42 +7,42 @@ use malai_cluster::{ClusterAlias, ClusterId, MachineId, escape};
 use malai_wire::status::MembershipState;
 use parking_lot::Mutex;
 
-/// What was observed of others.
+/// Observations about others.
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
     objection: Mutex<Option<Objection>>,
     failures: Mutex<HashMap<MachineId, Failure>>,
 }
 
-/// Why this machine is not a member in the eyes of others.
+/// Why others do not treat this machine as a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Objection {
     /// The manager refuses this machine's key.
     Refused,
-    /// A revision that the manager has signed, newer than what is in force here, and its content is refused
-    /// to this machine: it is given to members only.
+    /// The manager has signed a newer revision than the one in force here, and its content, which only members get, is refused
+    /// to this machine.
     LeftOut {
         /// The revision.
         revision: u64,
     },
-    /// What was taken for the manager is a machine of this cluster.
+    /// The supposed manager is a machine of this cluster.
     NotAManager {
         /// The cluster, by the manager's key.
         cluster: ClusterId,
     },
 }
 
-/// A member that was not reached.
+/// A member that could not be reached.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
-    /// When.
+    /// When it failed.
     pub(crate) at: Instant,
-    /// Why, in words for people.
+    /// Why, as text.
     pub(crate) why: String,
 }
 
 impl Observed {
-    /// Takes note that a peer was not reached, or has fallen silent.
+    /// Records that a peer could not be reached, or has fallen silent.
     pub(crate) fn failed(&self, peer: MachineId, why: &str) {
         let failure = Failure {
             at: Instant::now(),
@@ -51,7 +51,7 @@ impl Observed {
         self.failures.lock().insert(peer, failure);
     }
 
-    /// How a peer was not reached, unless it was heard from since.
+    /// The last failure to reach a peer, unless the peer was heard from since.
     pub(crate) fn failure_of(&self, peer: &MachineId, heard: Option<Instant>) -> Option<Failure> {
         let failure = self.failures.lock().get(peer).cloned()?;
         heard
@@ -59,21 +59,21 @@ impl Observed {
             .then_some(failure)
     }
 
-    /// Forgets all peers but these.
+    /// Removes all peers but these.
     pub(crate) fn retain(&self, is_kept: impl Fn(&MachineId) -> bool) {
         self.failures.lock().retain(|peer, _| is_kept(peer));
     }
 
-    /// Takes note that this machine is not a member in the eyes of another.
+    /// Records that another machine does not treat this one as a member.
     pub(crate) fn object(&self, new: Objection) {
         let mut objection = self.objection.lock();
-        // That it is not a manager explains every refusal of it.
+        // If it is not a manager, that explains its refusals.
         if !matches!(*objection, Some(Objection::NotAManager { .. })) {
             *objection = Some(new);
         }
     }
 
-    /// Takes note that the manager treats this machine as a member, or that a configuration with it is in force.
+    /// Records that the manager treats this machine as a member, or that a configuration with it is in force.
     pub(crate) fn accepted(&self) {
         let mut objection = self.objection.lock();
         if !matches!(*objection, Some(Objection::NotAManager { .. })) {
@@ -81,7 +81,7 @@ impl Observed {
         }
     }
 
-    /// How this machine stands in its cluster, and what its owner should know and do about that.
+    /// Whether this machine is a member of its cluster, and what its owner should know and do about it.
     pub(crate) fn standing(
         &self,
         is_configured: bool,
@@ -100,7 +100,7 @@ impl Observed {
     }
 }
 
-/// The words for each situation.
+/// The message for each situation.
 fn describe(
     objection: Option<&Objection>,
     is_configured: bool,
@@ -110,7 +110,7 @@ fn describe(
 ) -> (MembershipState, Option<String>) {
     let alias = escape(alias);
     let again = format!(
-        "if that is not meant, the manager adds it again (malai cluster add <alias> <name> {own}); else: malai cluster leave {alias}"
+        "if that is a mistake, add it again on the manager (malai cluster add <alias> <name> {own}); otherwise: malai cluster leave {alias}"
     );
     match (objection, is_configured) {
         (Some(Objection::NotAManager { cluster }), _) => (
@@ -122,13 +122,13 @@ fn describe(
         (Some(Objection::Refused), true) => (
             MembershipState::Removed,
             Some(format!(
-                "this machine is not in the cluster any more: the manager refuses its key, and so do all machines with the newest configuration; {again}"
+                "this machine is no longer in the cluster: the manager refuses its key, and so do all machines with the newest configuration; {again}"
             )),
         ),
         (Some(Objection::LeftOut { revision }), true) => (
             MembershipState::Removed,
             Some(format!(
-                "this machine is not in the cluster any more: revision {revision}, which the manager has signed, is newer than what is in force here, and it is given to members only; {again}"
+                "this machine is no longer in the cluster: the manager has signed revision {revision}, which is newer than the one in force here and is given only to members; {again}"
             )),
         ),
         (Some(Objection::Refused | Objection::LeftOut { .. }), false) | (None, false) => (

@@ -1,4 +1,4 @@
-//! One cluster as this home takes part in it: identity, role, configuration, and what it has heard.
+//! The state of one cluster in this home: identity, role, configuration, and what was learned from peers.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -25,9 +25,9 @@ use crate::node::Node;
 /// A cluster that this home manages or is a machine of.
 #[derive(Debug)]
 pub struct ClusterState {
-    /// The folder it lives in, which gives it its alias.
+    /// Its folder, whose name is the alias.
     pub dir: ClusterDir,
-    /// Which cluster: the manager's key.
+    /// The cluster's id: the manager's key.
     pub cluster: ClusterId,
     /// Manager or machine.
     pub role: Role,
@@ -35,32 +35,32 @@ pub struct ClusterState {
     pub local_id: MachineId,
     /// The secret of that identity.
     pub seed: SecretSeed,
-    /// The process that it is at work in.
+    /// The process.
     pub node: Arc<Node>,
-    /// What is in force.
+    /// The configuration in force.
     pub(crate) config: ConfigStore,
-    /// What other members were last heard to have.
+    /// What other members were last known to have.
     peers_seen: Mutex<HashMap<MachineId, PeerSeen>>,
-    /// The configuration as it is being given to others.
+    /// The encoded configuration, for members that fetch it.
     encoded: EncodedSnapshot,
-    /// Keys that ask to be members.
+    /// Keys that ask to join.
     pending_joins: Mutex<PendingJoins>,
-    /// A second process with this identity, if one was met.
+    /// Another process with this identity, if one was found.
     duplicate: Mutex<Option<DuplicateIdentity>>,
     /// How others have answered, and which did not.
     observed: Observed,
-    /// Whether no new session may begin: the daemon is stopping.
+    /// Whether new sessions are refused because the daemon is stopping.
     stopping: AtomicBool,
 }
 
-/// When and with what a member was last heard from.
+/// When a member was last heard from, and what it had.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PeerSeen {
     /// When.
     pub at: Instant,
-    /// The revision it has; 0 for none.
+    /// Its revision; 0 if it has none.
     pub revision: u64,
-    /// Which run of it said so.
+    /// The run of the member that reported it.
     pub instance: Option<InstanceId>,
 }
 
@@ -69,12 +69,12 @@ pub(crate) struct PeerSeen {
 pub(crate) struct DuplicateIdentity {
     /// Its instance.
     pub instance: InstanceId,
-    /// Where it was met, for people.
+    /// Where it was found, as text.
     pub seen_at: String,
 }
 
 impl ClusterState {
-    /// A cluster of which nothing was heard yet.
+    /// The state of a cluster before anything was learned from peers.
     pub(crate) fn new(
         dir: ClusterDir,
         cluster: ClusterId,
@@ -105,13 +105,13 @@ impl ClusterState {
         &self.dir.alias
     }
 
-    /// The name of a machine, where the configuration has one for it.
+    /// The name of a machine, if the configuration has one.
     pub fn name_of(&self, machine: &MachineId) -> Option<String> {
         let names = self.config.names()?;
         names.machine(machine).map(|found| found.name().to_string())
     }
 
-    /// What the audit record says of a machine that asks for something here.
+    /// A machine that asks for something here, as recorded in the audit record.
     pub(crate) fn requester(&self, peer: MachineId) -> Requester<'_> {
         Requester {
             alias: self.alias(),
@@ -129,12 +129,12 @@ impl ClusterState {
             .map(|snapshot| snapshot.header().clone())
     }
 
-    /// What this computer's owner accepts in the cluster; none is whatever its rules allow.
+    /// What this computer's owner accepts in the cluster; `None` means whatever its rules allow.
     pub fn accept(&self) -> Option<Arc<Accept>> {
         self.node.accept_policies.of(self.alias())
     }
 
-    /// The first words of this side on a connection.
+    /// This side's hello on a connection.
     pub fn hello(&self) -> Hello {
         Hello {
             versions: Versions::OURS,
@@ -155,15 +155,15 @@ impl ClusterState {
                 .is_some_and(|cluster| cluster.is_member(peer))
     }
 
-    /// Takes note of what a member's run says it has. One run never goes back, but what it said on
-    /// two connections may be heard in another order.
+    /// Records the configuration that a member's run reports. One run never goes back, but reports on two connections may
+    /// arrive out of order.
     pub fn record_peer_revision(
         &self,
         peer: MachineId,
         instance: Option<InstanceId>,
         header: Option<&Header>,
     ) {
-        // What nobody but the peer vouches for is no revision.
+        // An unsigned claim is not a revision.
         let own = self.header();
         let mut revision = header
             .filter(|header| own.as_ref() == Some(header) || header.verify(&self.cluster).is_ok())
@@ -184,19 +184,19 @@ impl ClusterState {
         );
     }
 
-    /// What members were last heard to have.
+    /// What members were last known to have.
     pub(crate) fn peers_seen(&self) -> HashMap<MachineId, PeerSeen> {
         self.peers_seen.lock().clone()
     }
 
-    /// Notes that a member answers, whatever it has.
+    /// Records that a member answers.
     pub fn heard_again(&self, peer: &MachineId) {
         if let Some(peers_seen) = self.peers_seen.lock().get_mut(peer) {
             peers_seen.at = Instant::now();
         }
     }
 
-    /// Forgets what was heard from keys that are not members any more.
+    /// Removes keys that are no longer members.
     pub fn forget_strangers(&self) {
         self.peers_seen
             .lock()
@@ -204,21 +204,21 @@ impl ClusterState {
         self.observed.retain(|peer| self.is_member(peer));
     }
 
-    /// Notes that a member was not reached, or has fallen silent.
+    /// Records that a member could not be reached, or has fallen silent.
     pub(crate) fn record_failure(&self, peer: MachineId, why: &str) {
         if self.is_member(&peer) {
             self.observed.failed(peer, why);
         }
     }
 
-    /// How a member was not reached, unless it was heard from since.
+    /// The last failure to reach a member, unless it was heard from since.
     pub(crate) fn failure_of(&self, peer: &MachineId) -> Option<Failure> {
         let heard = self.peers_seen.lock().get(peer).map(|seen| seen.at);
         self.observed.failure_of(peer, heard)
     }
 
-    /// Notes a header by which a peer introduces itself. Where the peer was taken for this cluster's manager,
-    /// and the header is another manager's, it is a machine.
+    /// Records the header in a peer's hello. If the peer was taken for this cluster's manager, and the header is another
+    /// manager's, it is a machine.
     pub(crate) fn record_introduction(&self, peer: &MachineId, header: &Header) {
         let cluster = header.cluster;
         if *peer == self.cluster.manager()
@@ -229,8 +229,8 @@ impl ClusterState {
         }
     }
 
-    /// Notes how a peer has closed a connection. Only the manager's refusal says that this machine is not a
-    /// member: another machine's configuration may be older than what is in force here.
+    /// Records how a peer closed a connection. Only the manager's refusal shows that this machine is not a member: another
+    /// machine's configuration may be older than the one in force here.
     pub(crate) fn record_close(&self, peer: &MachineId, refusal: &Refusal) {
         let is_refused = refusal.known_code() == Some(RefusalCode::NotAMember);
         if self.role == Role::Machine && is_refused && *peer == self.cluster.manager() {
@@ -238,7 +238,7 @@ impl ClusterState {
         }
     }
 
-    /// Notes that a member did not give the content of a newer revision, whose signature holds.
+    /// Records that a member refused the content of a newer, validly signed revision.
     pub(crate) fn record_content_refused(&self, header: &Header, refusal: &Refusal) {
         let is_refused = refusal.known_code() == Some(RefusalCode::NotAMember);
         if self.role == Role::Machine && is_refused {
@@ -247,12 +247,12 @@ impl ClusterState {
         }
     }
 
-    /// Notes that the manager treats this machine as a member, or that a configuration with it is in force.
+    /// Records that the manager treats this machine as a member, or that a configuration with it is in force.
     pub(crate) fn record_accepted(&self) {
         self.observed.accepted();
     }
 
-    /// How this machine stands in the cluster, and what its owner should know and do about that.
+    /// Whether this machine is a member of the cluster, and what its owner should know and do about it.
     pub(crate) fn standing(&self) -> (MembershipState, Option<String>) {
         match self.role {
             Role::Manager => (MembershipState::Member, None),
@@ -270,37 +270,37 @@ impl ClusterState {
         self.encoded.frame(snapshot)
     }
 
-    /// Keys that ask to be members, the oldest first.
+    /// Keys that ask to join, oldest first.
     pub(crate) fn pending_joins(&self) -> Vec<PendingJoin> {
         self.pending_joins.lock().iter().cloned().collect()
     }
 
-    /// Takes a key off the list of those that ask: it has become a member.
+    /// Removes a key that has become a member from those that ask to join.
     pub(crate) fn remove_pending_join(&self, peer: &MachineId) {
         self.pending_joins.lock().remove(peer);
     }
 
-    /// Another process with this identity, if one was met lately.
+    /// Another process with this identity, if one was found recently.
     pub(crate) fn duplicate(&self) -> Option<DuplicateIdentity> {
         self.duplicate.lock().clone()
     }
 
-    /// Notes whether there is another process with this identity.
+    /// Records whether there is another process with this identity.
     pub(crate) fn set_duplicate(&self, duplicate: Option<DuplicateIdentity>) {
         *self.duplicate.lock() = duplicate;
     }
 
-    /// Lets no new session begin.
+    /// Refuses new sessions from now on.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Whether no new session may begin.
+    /// Whether new sessions are refused.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Takes note of a key that is not in the configuration.
+    /// Records a key that is not in the configuration.
     pub fn record_rejected_peer(&self, peer: MachineId, address: Option<SocketAddr>) {
         self.node.audit.stranger(self.alias());
         if self.role == Role::Manager {

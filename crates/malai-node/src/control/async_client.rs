@@ -1,4 +1,4 @@
-//! The command line's side of the socket for many commands at once: each is waited for beside the others.
+//! The async client of the daemon's socket, for many parallel commands.
 
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
@@ -14,14 +14,14 @@ use super::take_message;
 
 use crate::control::{ControlError, REPLY_TIMEOUT};
 
-/// A connection on which nothing was asked yet.
+/// A connection without a request yet.
 #[derive(Debug)]
 pub struct AsyncClient {
     stream: UnixStream,
     home: String,
 }
 
-/// What the daemon says.
+/// The daemon's answers.
 #[derive(Debug)]
 pub struct ReplyStream {
     stream: OwnedReadHalf,
@@ -29,7 +29,7 @@ pub struct ReplyStream {
     home: String,
 }
 
-/// What is said to the daemon while a command runs.
+/// Sends messages to the daemon while a command runs.
 #[derive(Debug)]
 pub struct MessageSink(OwnedWriteHalf);
 
@@ -40,7 +40,7 @@ impl AsyncClient {
         Ok(Self { stream, home })
     }
 
-    /// Waits for the daemon's greeting, then sends a request, and descriptors with its first byte.
+    /// Waits for the daemon's preamble, then sends a request, with descriptors on its first byte.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl AsyncClient {
         match control::parse_preamble(preamble) {
             Some(control::VERSION) => {}
             Some(theirs) => return Err(ControlError::Version { theirs }),
-            None => return Err(ControlError::Garbled("it is not malai's".into())),
+            None => return Err(ControlError::Garbled("it does not come from malai".into())),
         }
         let mut bytes = control::preamble(control::VERSION).to_vec();
         bytes.extend_from_slice(&request.to_frame());
@@ -89,7 +89,7 @@ impl AsyncClient {
             Ok(sent) => write.write_all(bytes.get(sent..).unwrap_or_default()).await,
             Err(error) => Err(error),
         };
-        // Of a daemon that has closed its end, what it said before is the answer.
+        // If the daemon has closed its end, its answer may have arrived before that.
         if let Err(error) = sent
             && !super::is_closed(&error)
         {
@@ -105,11 +105,11 @@ impl AsyncClient {
 }
 
 impl ReplyStream {
-    /// The next answer. Nothing is lost if this is given up and called again.
+    /// The next answer. Cancelling the call and calling it again loses nothing.
     ///
     /// # Errors
     ///
-    /// The daemon has gone or did not do it, or its answer cannot be read.
+    /// The daemon has gone or failed, or its answer cannot be read.
     pub async fn next(&mut self) -> Result<Reply, ControlError> {
         loop {
             match take_message(&mut self.bytes) {
@@ -128,7 +128,7 @@ impl ReplyStream {
 }
 
 impl MessageSink {
-    /// Says something. A daemon that has gone is noticed where its answer is waited for.
+    /// Sends a message. A daemon that has gone is noticed when its answer is awaited.
     pub async fn say<T: Tagged>(&mut self, message: &T) {
         let _ = self.0.write_all(&message.to_frame()).await;
     }

@@ -1,4 +1,4 @@
-//! The command line's side of the socket. Without a runtime: this is on every command's way.
+//! The blocking client of the daemon's socket. It needs no runtime, because every command uses it.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::BorrowedFd;
@@ -21,18 +21,18 @@ use crate::os::trust;
 /// How long a daemon that holds the lock may take to answer.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The daemon cannot be asked.
+/// The daemon cannot be reached, or did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// The lock is held and the socket does not answer.
-    #[error("a daemon holds {home} (pid {pid}) and its socket did not answer within {} s; `malai doctor` says what to do", REPLY_TIMEOUT.as_secs())]
+    /// The lock is held, but the socket does not respond.
+    #[error("a daemon (pid {pid}) holds {home}, but its socket did not respond within {} s; run `malai doctor`", REPLY_TIMEOUT.as_secs())]
     NoAnswer {
         /// The home.
         home: String,
         /// Its process id, or `unknown`.
         pid: String,
     },
-    /// Another version is at the other end.
+    /// The daemon speaks another version of the protocol.
     #[error(
         "the running daemon speaks version {theirs} of the control protocol, this malai version {}; restart the daemon: `malai stop`, then `malai daemon`",
         control::VERSION
@@ -41,33 +41,33 @@ pub enum ControlError {
         /// The daemon's version.
         theirs: u16,
     },
-    /// Another user's process is at the other end, or the home is another user's.
+    /// The daemon, or the home, belongs to another user.
     #[error(
-        "the daemon's socket in {home} is the user's with id {owner}, and malai runs as the one with id {user}: nothing was sent to it; run malai as the owner of the home, or set MALAI_HOME to one of your own"
+        "the daemon's socket in {home} belongs to user id {owner}, but malai runs as user id {user}; nothing was sent; run malai as the owner of the home, or set MALAI_HOME to a folder of your own"
     )]
     ForeignDaemon {
         /// The home.
         home: String,
-        /// Who owns the home, or serves its socket.
+        /// The owner of the home or of its socket.
         owner: u32,
         /// The user id malai runs as.
         user: u32,
     },
-    /// What arrived is not malai's.
+    /// The answer does not come from malai.
     #[error("the daemon's answer cannot be read: {0}")]
     Garbled(String),
-    /// The daemon ended while it was being asked.
-    #[error("the daemon went away in the middle of an answer")]
+    /// The daemon exited before it answered completely.
+    #[error("the daemon exited in the middle of an answer")]
     Gone,
-    /// The daemon did not do it.
+    /// The daemon failed.
     #[error("{0}")]
     Failed(String),
-    /// The system's refusal.
+    /// The system refuses.
     #[error("cannot reach the daemon's socket in {home}: {source}")]
     Io {
         /// The home.
         home: String,
-        /// The system's words.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -80,12 +80,11 @@ pub struct Control {
     greeted: bool,
 }
 
-/// Connects to the daemon of a home: `None` if there is none, by the lock. One that is just
-/// starting is waited for.
+/// Connects to the daemon of a home: `None` if there is none, going by the lock. Waits for a daemon that is starting.
 ///
 /// # Errors
 ///
-/// The lock is held and the socket does not answer: an error, never a reason to go around it.
+/// The lock is held, but the socket does not respond. Callers must not run commands without the daemon then.
 pub fn connect(home: &Home) -> Result<Option<Control>, ControlError> {
     let shown = home.root().display().to_string();
     let started = Instant::now();
@@ -96,7 +95,7 @@ pub fn connect(home: &Home) -> Result<Option<Control>, ControlError> {
             user: trust::own_user(),
         };
         let attempt = match ShortPath::of(home) {
-            // Whoever owns the folder decides whose socket is in it.
+            // The owner of the folder decides whose socket is in it.
             Ok(path) => match path.foreign_owner() {
                 Some(owner) => return Err(foreign(owner)),
                 None => UnixStream::connect(path.path()),
@@ -105,7 +104,7 @@ pub fn connect(home: &Home) -> Result<Option<Control>, ControlError> {
         };
         match attempt {
             Ok(stream) => {
-                // Whoever listens there has it all: what is asked, and open files.
+                // The process that listens there receives everything: requests and open files.
                 if let Some(owner) = foreign_peer(&stream) {
                     return Err(foreign(owner));
                 }
@@ -134,36 +133,36 @@ pub fn connect(home: &Home) -> Result<Option<Control>, ControlError> {
                     pid: pid.map_or_else(|| "unknown".into(), |pid| pid.to_string()),
                 });
             }
-            // A socket that appears is no event that can be waited for before it is there.
+            // There is no event to wait for before the socket exists.
             LockState::Held { .. } => std::thread::sleep(Duration::from_millis(10)),
         }
     }
 }
 
-/// The user at the other end, if it is neither this one nor root: then it is not the daemon of this user's
-/// home. The system tells who has made the socket.
+/// The user at the other end, if it is neither this one nor root: then it is not the daemon of this user's home. The
+/// kernel reports who created the socket.
 #[cfg(target_os = "linux")]
 fn foreign_peer(stream: &UnixStream) -> Option<u32> {
     match rustix::net::sockopt::socket_peercred(stream) {
         Ok(peer) if peer.uid.as_raw() == trust::own_user() || peer.uid.is_root() => None,
         Ok(peer) => Some(peer.uid.as_raw()),
-        // It does not tell: nobody that could be believed.
+        // The kernel does not report it: nobody that could be trusted.
         Err(_) => Some(u32::MAX),
     }
 }
 
-/// Elsewhere the owner of the home has to do.
+/// On other systems, the owner of the home has to suffice.
 #[cfg(not(target_os = "linux"))]
 fn foreign_peer(_: &UnixStream) -> Option<u32> {
     None
 }
 
 impl Control {
-    /// Sends a request, and descriptors with its first byte. Descriptors are sent only to a daemon that
-    /// has greeted: they would stay open in the queue of one that hangs, and whoever reads the other
-    /// end of a pipe would wait for its end long after this process has given up.
+    /// Sends a request, with descriptors on its first byte. Descriptors are sent only after the daemon's preamble: in the
+    /// queue of a daemon that hangs they would stay open, and the reader at the other end of a pipe would wait for its end
+    /// long after this process has given up.
     ///
-    /// A daemon that has closed its end is no error here: what it said before is its answer.
+    /// A daemon that has closed its end is not an error here: its answer may have arrived before.
     ///
     /// # Errors
     ///
@@ -200,7 +199,7 @@ impl Control {
         }
     }
 
-    /// Sends what follows a request.
+    /// Sends a message that follows a request.
     ///
     /// # Errors
     ///
@@ -211,8 +210,8 @@ impl Control {
             .map_err(|error| self.io(error))
     }
 
-    /// Waits for the daemon's first sign of life, then for its next answer. A daemon that holds its
-    /// lock and does not even greet within [`REPLY_TIMEOUT`] is an error.
+    /// Waits for the daemon's preamble, then for its next answer. A daemon that holds its lock but does not send a preamble
+    /// within [`REPLY_TIMEOUT`] is an error.
     ///
     /// # Errors
     ///
@@ -249,7 +248,7 @@ impl Control {
         match control::parse_preamble(preamble) {
             Some(control::VERSION) => {}
             Some(theirs) => return Err(ControlError::Version { theirs }),
-            None => return Err(ControlError::Garbled("it is not malai's".into())),
+            None => return Err(ControlError::Garbled("it does not come from malai".into())),
         }
         self.stream
             .set_read_timeout(None)
@@ -258,22 +257,22 @@ impl Control {
         Ok(())
     }
 
-    /// The same, waited for beside others. To be called within a runtime, before anything was asked.
+    /// Makes an async client of it. Must be called within a runtime, before the first request.
     ///
     /// # Errors
     ///
-    /// The system's refusal.
+    /// The system refuses.
     pub fn into_conversation(self) -> Result<AsyncClient, ControlError> {
         let Self { stream, home, .. } = self;
         AsyncClient::new(stream, home.clone()).map_err(|source| ControlError::Io { home, source })
     }
 
-    /// The stream, to wait for.
+    /// The stream, for waiting.
     pub fn stream(&self) -> &UnixStream {
         &self.stream
     }
 
-    /// The error for something of this process's own that stands in the way of asking.
+    /// The error for a failure of this process itself.
     pub fn unusable(&self, source: io::Error) -> ControlError {
         ControlError::Io {
             home: self.home.clone(),
@@ -281,7 +280,7 @@ impl Control {
         }
     }
 
-    /// The error for a daemon that has not greeted within [`REPLY_TIMEOUT`].
+    /// The error for a daemon that has not sent its preamble within [`REPLY_TIMEOUT`].
     pub fn no_answer(&self) -> ControlError {
         let holder = lock::probe(&Home::at(PathBuf::from(&self.home)));
         let pid = match holder {
@@ -321,7 +320,7 @@ impl Control {
     }
 }
 
-/// Asks one question of the daemon: `None` if there is none.
+/// Sends one request to the daemon: `None` if there is none.
 ///
 /// # Errors
 ///
@@ -334,17 +333,17 @@ pub fn ask(home: &Home, request: &Request) -> Result<Option<Reply>, ControlError
     control.answer().map(Some)
 }
 
-/// What the daemon says of itself.
+/// The state that the daemon reports.
 ///
 /// # Errors
 ///
-/// Why it gave no answer, in words for people.
+/// Why there is no answer, as text.
 pub fn facts(home: &Home) -> Result<DaemonFacts, String> {
     match ask(home, &Request::Status) {
         Ok(Some(Reply::Status(facts))) => serde_json::from_str(&facts)
             .map_err(|error| format!("its answer cannot be read: {error}")),
-        Ok(Some(_)) => Err("it answered with something else".to_owned()),
-        Ok(None) => Err("it has just ended".to_owned()),
+        Ok(Some(_)) => Err("it sent an unexpected answer".to_owned()),
+        Ok(None) => Err("it has just exited".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -1,4 +1,4 @@
-//! The socket in the home: command line ⇄ daemon.
+//! The socket in the home, between the command line and its daemon.
 
 mod async_client;
 mod client;
@@ -26,8 +26,8 @@ fn is_closed(error: &io::Error) -> bool {
     )
 }
 
-/// A socket's address as short as it has to be (107 bytes): through the open home folder. The folder
-/// has to stay open while the path is used.
+/// The path of a socket, short enough for its address (107 bytes): through the open home folder, which has to stay open
+/// while the path is used.
 pub(crate) struct ShortPath {
     folder: std::fs::File,
     path: PathBuf,
@@ -64,7 +64,7 @@ impl ShortPath {
     }
 }
 
-/// Takes a whole message off the bytes, if there is one; a skippable unknown one counts as none.
+/// Removes a complete message from the front of the bytes, if there is one; an unknown one that may be skipped is `None`.
 pub(crate) fn take_message<T: Tagged>(bytes: &mut Vec<u8>) -> io::Result<Option<Option<T>>> {
     let Some(head) = bytes.first_chunk::<HEAD>() else {
         return Ok(None);
@@ -81,7 +81,7 @@ pub(crate) fn take_message<T: Tagged>(bytes: &mut Vec<u8>) -> io::Result<Option<
     }
 }
 
-/// The answer that tells which machines are meant.
+/// The answer to a resolve request.
 pub fn resolved(resolved: Resolved) -> Reply {
     let named = |machine: malai_cluster::ResolvedMachine| Named {
         machine: machine.name.to_string(),

@@ -34,7 +34,7 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
             match opened.and_then(|file| file.metadata()) {
                 Ok(metadata) if metadata.is_file() => (!has_room(&path)).then(full),
                 Ok(_) => Some((
-                    "it is not an ordinary file".to_owned(),
+                    "it is not a regular file".to_owned(),
                     format!("mv {0} {0}.away", quoted(&path)),
                 )),
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {

@@ -1,5 +1,5 @@
-//! Who may do what where, and why: the decision of the policy, with the places of the rules that made
-//! it. Reads the home, and needs no daemon.
+//! Explains who may do what, and why: the policy's decision, with the places of the rules behind it. Reads the home, and
+//! needs no daemon.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -21,53 +21,53 @@ use crate::settings::Settings;
 /// The answer.
 #[derive(Debug, Clone, Serialize)]
 pub struct Explanation {
-    /// Whether everybody who was asked about may do it.
+    /// Whether every member asked about may do it.
     pub allowed: bool,
-    /// Who was asked about, as typed.
+    /// The member asked about, as typed.
     pub who: String,
     /// The machine and the cluster, as `web01.company`.
     pub target: String,
-    /// The argument list, safe to show; none for a shell.
+    /// The argument list, safe to show; `None` for a shell.
     pub command: Option<Vec<String>>,
-    /// By which configuration.
+    /// The configuration used.
     pub configuration: ConfigurationUsed,
-    /// Whether the target is this very computer, so that what its owner accepts is known.
+    /// Whether the target is this computer, so that its owner's `[accept]` is known.
     pub target_is_here: bool,
-    /// One for all of whom it is the same.
+    /// One answer for each group of members with the same answer.
     pub answers: Vec<Answer>,
 }
 
-/// By which configuration it was decided.
+/// The configuration that the decision is based on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConfigurationUsed {
-    /// The file that the lines are of.
+    /// The file that the line numbers refer to.
     pub file: PathBuf,
-    /// What is in force: on a manager what it has published, on a machine what it has received.
+    /// The revision in force: on a manager the one published, on a machine the one received.
     pub revision: Option<u64>,
-    /// On a manager: whether `cluster.toml` says something else than what is in force.
+    /// On a manager: whether `cluster.toml` differs from the revision in force.
     pub unpublished: bool,
 }
 
 /// The answer for some members.
 #[derive(Debug, Clone, Serialize)]
 pub struct Answer {
-    /// For whom: names, and id52s of those who have none.
+    /// The members: names, or id52s of those without a name.
     pub members: Vec<String>,
-    /// Whether they may.
+    /// Whether they may do it.
     pub allowed: bool,
-    /// The cluster's rule that allowed or refused it, and where it stands.
+    /// The cluster's rule that allowed or refused it, and its place.
     pub rule: Option<Located>,
-    /// The entry of the rule's list that holds them.
+    /// The entry of the rule's list that matches them.
     pub entry: Option<String>,
-    /// The groups that lead to them, each with the place of its members.
+    /// The groups that lead to them, each with the place of its `members`.
     pub groups: Vec<Located>,
-    /// The user it runs as; none is the daemon's own, whose name is not known here.
+    /// The user it runs as; `None` is the daemon's own, whose name is not known here.
     pub user: Option<String>,
     /// Whether that is the daemon's own user.
     pub own_user: bool,
-    /// What is run; empty for a shell and where nothing is.
+    /// What is run; empty for a shell, and if nothing is run.
     pub runs: Vec<String>,
-    /// The list by which the owner of this computer accepts them or does not, if one counts.
+    /// The list in this computer's `[accept]` that accepts or refuses them, if one applies.
     pub accepted: Option<Located>,
     /// Why it is refused.
     #[serde(serialize_with = "as_text")]
@@ -77,20 +77,20 @@ pub struct Answer {
 /// Why it is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// By the cluster's rules or this computer's owner.
+    /// Refused by the cluster's rules or this computer's owner.
     Policy(Refusal),
-    /// It would be allowed, and cannot run as its user here.
+    /// Allowed, but it cannot run as its user here.
     User(String),
 }
 
-/// A key of a configuration file, and where it stands.
+/// A key of a configuration file, and its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Located {
     /// The key, as `machine.web01.allow_from`, or the name of a group.
     pub name: String,
     /// The file.
     pub file: PathBuf,
-    /// The line, counted from 1, where there is one: a missing key has its section's.
+    /// The line, counted from 1, if there is one; for a missing key, the line of its section.
     pub line: Option<usize>,
 }
 
@@ -105,12 +105,11 @@ fn as_text<S: serde::Serializer>(
     text.serialize(serializer)
 }
 
-/// Decides, by what the home has, what somebody may do: run a command, or open a shell without one.
+/// Decides, from the files of this home, whether a member may run a command, or open a shell if there is none.
 ///
 /// # Errors
 ///
-/// The question cannot be answered, in words for people: no such cluster, machine or member, or a
-/// configuration that is not sound.
+/// The question cannot be answered, as text: no such cluster, machine or member, or an invalid configuration.
 pub fn why(
     home: &Home,
     who: &str,
@@ -191,7 +190,7 @@ pub fn why(
     })
 }
 
-/// Whom a text means: a machine, a key, or a group's members.
+/// Resolves text to a machine, a key, or a group's members.
 fn members(cluster: &Cluster, who: &str) -> Result<Vec<MachineId>, String> {
     if looks_like_id52(who) {
         let id = MachineId::parse(who).map_err(|error| error.to_string())?;
@@ -227,13 +226,13 @@ struct KnownCluster {
     cluster: Cluster,
     local_id: MachineId,
     source: String,
-    /// Whether the source is signed content, and no file that a person wrote.
+    /// Whether the source is signed content rather than a file written by a person.
     is_content: bool,
     used: ConfigurationUsed,
 }
 
 impl KnownCluster {
-    /// On a manager `cluster.toml`, as it would be published; on a machine what it has received.
+    /// Loads `cluster.toml` on a manager, as it would be published; on a machine, what it has received.
     fn load(dir: &ClusterDir) -> Result<Self, String> {
         let files = LoadedCluster::load(dir);
         let (Some(role), Some(local_id)) = (files.role, files.own_id()) else {
@@ -242,11 +241,11 @@ impl KnownCluster {
         let Some(cluster) = files.configuration().cloned() else {
             return Err(match (role, files.condition) {
                 (Role::Machine, Condition::Waiting) => format!(
-                    "cluster `{}` has sent no configuration yet: everything is refused here",
+                    "cluster `{}` has not sent its configuration yet: everything is refused here",
                     dir.alias
                 ),
                 (Role::Manager, _) => format!(
-                    "there is no answer while cluster.toml is invalid\n{}",
+                    "cannot answer while cluster.toml is invalid\n{}",
                     files.all_errors()
                 ),
                 (Role::Machine, _) => files.all_errors(),
@@ -279,7 +278,7 @@ struct Query<'a> {
     home: &'a Home,
     settings: &'a Settings,
     known: &'a KnownCluster,
-    /// Rules that were looked for: each once, since a group of thousands is answered by a few.
+    /// Rules already located, because a group of thousands is decided by a few rules.
     located: RefCell<HashMap<String, Located>>,
     target_is_here: bool,
     accept: Option<&'a Accept>,
@@ -310,7 +309,7 @@ impl Query<'_> {
                 return answer;
             }
         }
-        // What is left of it here.
+        // Removed here as far as this computer's owner does not accept it.
         if let Decision::Refuse(refusal) = decide(cluster, request, self.accept) {
             answer.allowed = false;
             answer.accepted = refusal.rule().map(|rule| self.placed(rule));
@@ -385,7 +384,7 @@ impl Query<'_> {
     }
 }
 
-/// Where a key stands; of one that is not written, its section.
+/// The place of a key; for a key that is not set, the place of its section.
 fn nearest_place(path: &str, find: impl Fn(&str) -> Option<Location>) -> Option<Location> {
     let mut path = path;
     loop {
@@ -411,7 +410,7 @@ impl Answer {
         key(self) == key(other)
     }
 
-    /// Takes members over. The way through groups stays as far as it is theirs too.
+    /// Merges the members of another answer. Of the chains of groups, the common part stays.
     fn merge(&mut self, other: Answer) {
         let same = self.groups.iter().zip(&other.groups);
         let same = same.take_while(|(one, other)| one == other).count();

@@ -1,4 +1,4 @@
-//! The names that a home knows, for completions and for whoever mistyped one. Needs no daemon.
+//! The names that a home knows, for completions and suggestions. Needs no daemon.
 
 use malai_cluster::Cluster;
 
@@ -6,23 +6,23 @@ use crate::home::{Home, Role};
 use crate::inspect::check::{ClusterReport, verify_home};
 use crate::settings::Settings;
 
-/// The names that there are. What cannot be read has none.
+/// The known names. Files that cannot be read contribute none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
     /// The clusters of the home, by alias.
     pub clusters: Vec<ClusterNames>,
-    /// Short names of targets, as `malai.toml` has them.
+    /// Short names of targets, from `malai.toml`.
     pub aliases: Vec<String>,
 }
 
 /// The names in one cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterNames {
-    /// Its local name.
+    /// The cluster's alias.
     pub alias: String,
     /// Whether it is managed here.
     pub managed: bool,
-    /// Its machines and what they are to be asked for by name.
+    /// Its machines and their command entries.
     pub machines: Vec<MachineNames>,
     /// Its groups.
     pub groups: Vec<String>,
@@ -31,7 +31,7 @@ pub struct ClusterNames {
 /// The names of one machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MachineNames {
-    /// Its own.
+    /// The machine's name.
     pub name: String,
     /// Its command entries.
     pub commands: Vec<String>,
@@ -48,14 +48,14 @@ impl Names {
         }
     }
 
-    /// Whether a target is a machine's by its name and its cluster's alias.
+    /// Whether a target names a known machine by its name and its cluster's alias.
     pub fn has(&self, target: &str) -> bool {
         target.split_once('.').is_some_and(|(machine, _)| {
             self.targets_of(machine).iter().any(|known| known == target)
         })
     }
 
-    /// The targets in the clusters with a machine of this name.
+    /// The targets with a machine of this name, in all clusters.
     pub fn targets_of(&self, machine: &str) -> Vec<String> {
         let mut found = Vec::new();
         for cluster in &self.clusters {

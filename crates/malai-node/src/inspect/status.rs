@@ -1,4 +1,4 @@
-//! The facts behind `malai status`, as far as they can be told without asking the daemon.
+//! The facts behind `malai status` that are known without asking the daemon.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,83 +15,83 @@ use crate::settings::Settings;
 /// Everything `malai status` shows.
 #[derive(Debug, Clone, Serialize)]
 pub struct Facts {
-    /// The version of the malai that asks.
+    /// The version of this malai.
     pub version: &'static str,
     /// The home.
     pub home: PathBuf,
-    /// Whether a daemon lives, and how it is.
+    /// The state of the daemon.
     pub state: DaemonState,
-    /// The daemon's process id, where it can be told.
+    /// The daemon's process id, if known.
     pub pid: Option<u32>,
     /// `malai.lock`.
     pub lock: Sign,
     /// `malai.socket`.
     pub socket: Sign,
-    /// Why the daemon's answer is missing, where one was asked for in vain.
+    /// Why the daemon did not answer, if it was asked.
     pub no_answer: Option<String>,
     /// The clusters of this home, by alias.
     pub clusters: Vec<LocalCluster>,
-    /// What is wrong with the home as a whole, in whole sentences.
+    /// Problems of the home as a whole, in complete sentences.
     pub problems: Vec<String>,
-    /// What the daemon said of itself.
+    /// What the daemon reported.
     pub daemon: Option<DaemonFacts>,
 }
 
-/// Whether a daemon lives, and how it is. The lock alone says whether one does.
+/// The state of the daemon. The lock alone decides whether one is running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DaemonState {
     /// It holds the lock and answers.
     Running,
-    /// It holds the lock and has not answered.
+    /// It holds the lock but has not answered.
     NotResponsive,
-    /// It holds the lock and has no socket yet.
+    /// It holds the lock but has no socket yet.
     Starting,
-    /// Nobody holds the lock; a socket is left.
+    /// The lock is free, but a socket is left over.
     Crashed,
-    /// Nobody holds the lock.
+    /// The lock is free.
     NotRunning,
 }
 
-/// A file whose presence means something.
+/// A file whose presence has a meaning.
 #[derive(Debug, Clone, Serialize)]
 pub struct Sign {
-    /// Where it is, or would be.
+    /// Its path.
     pub path: PathBuf,
-    /// Whether it is there.
+    /// Whether it exists.
     pub present: bool,
 }
 
-/// One cluster as its files in this home show it.
+/// One cluster, according to its files in this home.
 #[derive(Debug, Clone, Serialize)]
 pub struct LocalCluster {
-    /// The folder's name, which is the alias where it can be one.
+    /// The folder's name, which is the alias if it is valid.
     pub alias: String,
-    /// What this computer is in it; `None` where the folder does not tell.
+    /// This computer's role in it; `None` if the folder does not show it.
     pub role: Option<Role>,
     /// The manager's id52.
     pub manager: Option<ClusterId>,
     /// This computer's own id52 in it.
     pub own_id: Option<MachineId>,
-    /// `cluster.toml` or `machine.toml`; the folder where the role cannot be told.
+    /// `cluster.toml` or `machine.toml`; the folder if the role is unknown.
     pub config: PathBuf,
-    /// How many `[machine.*]` sections its configuration has, where they can be counted.
+    /// How many `[machine.*]` sections its configuration has, if they can be counted.
     pub machines: Option<usize>,
-    /// How it is.
+    /// Its condition.
     pub condition: Condition,
-    /// How many errors `malai rescan --check` shows.
+    /// The number of errors that `malai rescan --check` shows.
     pub errors: usize,
-    /// How many warnings it shows.
+    /// The number of warnings that it shows.
     pub warnings: usize,
 }
 
 impl Facts {
-    /// Whether only the daemon's own answer can tell how it is.
+    /// Whether the state depends on the daemon's answer.
     pub fn wants_answer(&self) -> bool {
         self.state == DaemonState::NotResponsive && self.daemon.is_none()
     }
 
-    /// Adds what the daemon answered, or why it did not.
+    /// Adds the daemon's answer, or why there is none.
     pub fn answered(&mut self, answer: Result<DaemonFacts, String>) {
         match answer {
             Ok(daemon) => {
@@ -104,7 +104,7 @@ impl Facts {
         }
     }
 
-    /// Leaves every cluster out but this one.
+    /// Removes every cluster except this one.
     pub fn keep_only(&mut self, alias: &str) {
         self.clusters.retain(|cluster| cluster.alias == alias);
         if let Some(daemon) = &mut self.daemon {
@@ -112,8 +112,8 @@ impl Facts {
         }
     }
 
-    /// Whether there is a daemon that answers and serves every cluster, nothing hand-written has errors, and this
-    /// computer is where it should be: what the exit code of `malai status` says.
+    /// Whether the daemon answers and serves every cluster, no hand-written file has errors, and this computer is a member
+    /// where it should be: the exit code of `malai status` depends on it.
     pub fn is_healthy(&self) -> bool {
         let is_served = |cluster: &LocalCluster| {
             let served = self.daemon.iter().flat_map(|daemon| &daemon.clusters);
@@ -130,8 +130,8 @@ impl Facts {
             && !self.is_excluded()
     }
 
-    /// Whether this computer is not a member, for good, of a cluster that it is configured for: somebody has to do
-    /// something about that.
+    /// Whether this computer is permanently excluded from a cluster that it is configured for, so that its owner has to
+    /// act.
     fn is_excluded(&self) -> bool {
         let clusters = self.daemon.iter().flat_map(|daemon| &daemon.clusters);
         clusters.into_iter().any(|cluster| {
@@ -143,10 +143,10 @@ impl Facts {
     }
 }
 
-/// Why the facts cannot be had.
+/// Why the facts are not available.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
-    /// Whether a daemon lives cannot be told.
+    /// The state of the lock is unknown.
     #[error(
         "cannot tell whether a daemon runs for {}: {source}; run malai as the user that owns this home",
         crate::os::fs::display_path(home)
@@ -154,7 +154,7 @@ pub enum StatusError {
     Lock {
         /// The home.
         home: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
     /// The clusters cannot be listed.
@@ -162,11 +162,11 @@ pub enum StatusError {
     Home(#[from] VerifyError),
 }
 
-/// Gathers what the files and the lock of this home tell. Changes nothing.
+/// Gathers the facts from the files and the lock of this home. Changes nothing.
 ///
 /// # Errors
 ///
-/// When the home is there and cannot be read.
+/// The home exists but cannot be read.
 pub fn gather(home: &Home) -> Result<Facts, StatusError> {
     let sign = |path: PathBuf| Sign {
         present: path.symlink_metadata().is_ok(),
@@ -210,7 +210,7 @@ fn home_problems(home: &Home) -> Vec<String> {
             if errors == 1 { "error" } else { "errors" }
         ));
     }
-    // The file's own problems are counted above; what is left is the environment's.
+    // The file's own problems are counted above; the rest concerns the environment.
     if let Err(error) = Settings::default().effective_reach() {
         problems.push(error.to_string());
     }

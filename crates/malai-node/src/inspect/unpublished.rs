@@ -1,12 +1,12 @@
-//! What a manager's cluster.toml says that is not published yet.
+//! The unpublished changes in a manager's cluster.toml.
 
 use malai_cluster::{Change, ClusterAlias, changes};
 
 use crate::home::Home;
 use crate::home::cluster_files::LoadedCluster;
 
-/// What publishing the file would change. `None` where that cannot be told: the cluster is not managed here, its
-/// file is not valid, or nothing was published yet.
+/// What publishing the file would change. `None` if that is unknown: the cluster is not managed here, its file is not
+/// valid, or nothing was published yet.
 pub fn unpublished_changes(home: &Home, alias: &ClusterAlias) -> Option<Vec<Change>> {
     let files = LoadedCluster::load(&home.cluster_dir(alias));
     let wanted = files.draft.as_ref()?;

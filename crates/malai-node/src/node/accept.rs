@@ -1,5 +1,4 @@
-//! What this computer accepts, as `malai.toml` says it at the moment: one value for all clusters,
-//! replaced when the file is read again.
+//! What this computer accepts according to `malai.toml`: one value for all clusters, replaced when the file is read again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,20 +14,20 @@ use crate::settings::accept::Sections;
 pub(crate) struct AcceptPolicies(Mutex<BTreeMap<ClusterAlias, Arc<Accept>>>);
 
 impl AcceptPolicies {
-    /// What these sections say.
+    /// The policies of these sections.
     pub(crate) fn new(sections: &Sections) -> Self {
         let accept_policies = Self::default();
         accept_policies.replace(sections, None);
         accept_policies
     }
 
-    /// What is accepted in a cluster; none is whatever its rules allow.
+    /// What is accepted in a cluster; `None` means whatever its rules allow.
     pub(crate) fn of(&self, alias: &ClusterAlias) -> Option<Arc<Accept>> {
         self.0.lock().get(alias).cloned()
     }
 
-    /// Loads what these sections say, of one cluster or of all. Returns where that has changed
-    /// anything: sessions there have to be judged again.
+    /// Replaces the policies, of one cluster or of all. Returns the clusters whose policy changed: sessions there have to be
+    /// authorized again.
     pub(crate) fn replace(&self, sections: &Sections, only: Option<&str>) -> Vec<ClusterAlias> {
         let own = user::own_name();
         let wanted = |alias: &ClusterAlias| only.is_none_or(|only| only == alias.as_str());

@@ -1,4 +1,4 @@
-//! The variables that `malai.toml` gives every command here, as it says them now.
+//! The current variables of `malai.toml` for every command here.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::settings::environment::Environment;
 pub(crate) struct CommandEnvironment(Mutex<Arc<Environment>>);
 
 impl CommandEnvironment {
-    /// These variables.
+    /// Starts with these variables.
     pub(crate) fn new(environment: &Environment) -> Self {
         Self(Mutex::new(Arc::new(environment.clone())))
     }
@@ -21,7 +21,7 @@ impl CommandEnvironment {
         self.0.lock().clone()
     }
 
-    /// Puts other variables in force, for commands that begin later. Returns whether they are others.
+    /// Replaces the variables, for commands that start later. Returns whether they differ.
     pub(crate) fn replace(&self, environment: &Environment) -> bool {
         let mut current = self.0.lock();
         let changed = **current != *environment;

@@ -1,4 +1,4 @@
-//! What one process has once, for all its clusters.
+//! What a process has once for all its clusters.
 
 pub(crate) mod accept;
 pub(crate) mod environment;
@@ -21,41 +21,41 @@ use crate::node::sessions::Sessions;
 use crate::os::clock::BoundedInstant;
 use crate::settings::{Reach, Settings};
 
-/// One process: what all its clusters share.
+/// A process: what all its clusters share.
 #[derive(Debug)]
 pub struct Node {
-    /// Whether requests are served (a daemon), or this process only dials (a command by itself). Only a daemon
-    /// writes what it learns into the home.
+    /// Whether requests are served (a daemon), or this process only dials (a command without a daemon). Only a daemon writes
+    /// what it learns into the home.
     pub serves: bool,
-    /// How far it reaches.
+    /// Its reach.
     pub reach: Reach,
-    /// Which run of the program this is.
+    /// Identifies the run of the program.
     pub instance: InstanceId,
-    /// When it began.
+    /// When it started.
     pub started_at: BoundedInstant,
     /// What this computer's owner accepts.
     pub(crate) accept_policies: AcceptPolicies,
-    /// Which variables every command here finds.
+    /// The variables for every command here.
     pub(crate) environment: CommandEnvironment,
-    /// What runs here now, and on other machines for this computer's command lines.
+    /// The sessions here, and those of this computer's command lines on other machines.
     pub(crate) sessions: Sessions,
-    /// Where that is recorded.
+    /// The audit record.
     pub audit: Arc<Audit>,
-    /// What counts for the limits.
+    /// Enforces the limits.
     pub(crate) limiter: Arc<Limiter>,
-    /// What ends commands if this process is killed. Nothing unless it is set.
+    /// Ends commands if this process is killed. Does nothing unless it is set.
     pub reaper: Arc<Reaper>,
-    /// From where members are looked for.
+    /// The endpoints that probe for members.
     pub(crate) probes: Arc<ProbePool>,
 }
 
 impl Node {
-    /// A process that serves this home.
+    /// A daemon for this home.
     pub fn daemon(reach: Reach, home: &Home, settings: &Settings) -> Self {
         Self::new(true, reach, home, settings)
     }
 
-    /// A process that runs commands of this home by itself, without a daemon.
+    /// A process that runs commands of this home without a daemon.
     pub fn command(reach: Reach, home: &Home, settings: &Settings) -> Self {
         Self::new(false, reach, home, settings)
     }

@@ -1,5 +1,5 @@
-//! What runs now: on this machine, for whom and by which rule; and on others, for this machine's command
-//! lines. How each can be ended.
+//! The live sessions: those on this machine, and those of this machine's command lines on other machines. Each can be
+//! ended.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,15 +17,15 @@ use tokio::sync::watch;
 use crate::audit::Counts;
 use crate::os::user::RunAs;
 
-/// How the other side of a session is reached.
+/// The network path to the other side of a session.
 pub(crate) trait PathInfo: fmt::Debug + Send + Sync {
-    /// Whether its packets go straight to the peer rather than through a relay, where that is known.
+    /// Whether packets go directly to the peer rather than through a relay, if known.
     fn is_direct(&self) -> Option<bool>;
-    /// The peer's address on the path that is used.
+    /// The peer's address on the current path.
     fn address(&self) -> Option<SocketAddr>;
 }
 
-/// The live sessions of a process, of all its clusters.
+/// The live sessions of a process, over all its clusters.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     next: AtomicU64,
@@ -33,20 +33,20 @@ pub(crate) struct Sessions {
     outbound: Arc<List<OutboundSession>>,
 }
 
-/// What every live session has, whoever runs its command.
+/// The common part of all live sessions.
 #[derive(Debug)]
 pub(crate) struct Live {
     /// Its number in this process.
     pub id: u64,
-    /// The cluster it goes through.
+    /// The cluster that it belongs to.
     pub alias: ClusterAlias,
-    /// What was asked for: an argument list, or a shell.
+    /// The requested action.
     pub asked: Action,
-    /// When it began.
+    /// When it started.
     pub since: SystemTime,
-    /// The connection that it uses; none where the command line and the command are on this computer.
+    /// The connection that it uses; `None` if command line and command are on this computer.
     pub connection: Option<Weak<dyn PathInfo>>,
-    /// How many bytes went each way.
+    /// The byte counts.
     pub counts: Arc<Counts>,
     ended: watch::Sender<Option<Refusal>>,
 }
@@ -54,11 +54,11 @@ pub(crate) struct Live {
 /// A command that runs on this machine.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// Number, cluster, connection.
+    /// The common part.
     pub live: Live,
     /// Who asked for it.
     pub from: MachineId,
-    /// The user whom the caller asked for.
+    /// The user that the caller asked for.
     pub user: Option<String>,
     /// The user it runs as.
     pub run_as: RunAs,
@@ -69,14 +69,14 @@ pub(crate) struct Session {
 /// A command of one of this computer's command lines that runs on another machine.
 #[derive(Debug)]
 pub(crate) struct OutboundSession {
-    /// Number, cluster, connection.
+    /// The common part.
     pub live: Live,
-    /// The target as it was typed.
+    /// The target as typed.
     pub target: String,
 }
 
 impl Live {
-    /// A session that begins now.
+    /// A session that starts now.
     pub(crate) fn new(
         id: u64,
         alias: ClusterAlias,
@@ -95,7 +95,7 @@ impl Live {
         }
     }
 
-    /// Ends the session, with a reason for its client.
+    /// Ends the session; the client is told the reason.
     pub(crate) fn end(&self, reason: Refusal) {
         end_first(&self.ended, reason);
     }
@@ -142,7 +142,7 @@ impl<T: AsRef<Live>> List<T> {
     }
 }
 
-/// A session's place in the list, until dropped.
+/// A session's entry in the list, until dropped.
 #[derive(Debug)]
 pub(crate) struct SessionGuard<T: AsRef<Live>> {
     list: Arc<List<T>>,
@@ -155,7 +155,7 @@ impl<T: AsRef<Live>> SessionGuard<T> {
         &self.session
     }
 
-    /// Waits until the session is ended, for the reason.
+    /// Waits until the session is ended; returns the reason.
     pub(crate) async fn ended(&self) -> Refusal {
         until_ended(&(*self.session).as_ref().ended).await
     }
@@ -174,27 +174,27 @@ impl Sessions {
         self.next.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Lists a command that is about to run here.
+    /// Adds a command that is about to run here.
     pub(crate) fn begin(&self, session: Session) -> SessionGuard<Session> {
         self.live.add(session)
     }
 
-    /// Lists a command that another machine has accepted.
+    /// Adds a command that another machine has accepted.
     pub(crate) fn begin_outbound(&self, session: OutboundSession) -> SessionGuard<OutboundSession> {
         self.outbound.add(session)
     }
 
-    /// What runs here, the oldest first.
+    /// The sessions here, oldest first.
     pub(crate) fn all(&self) -> Vec<Arc<Session>> {
         self.live.all()
     }
 
-    /// What runs elsewhere, the oldest first.
+    /// The sessions on other machines, oldest first.
     pub(crate) fn all_outbound(&self) -> Vec<Arc<OutboundSession>> {
         self.outbound.all()
     }
 
-    /// Ends the session of this number, here or elsewhere, in the name of `who`; whether there is one.
+    /// Ends the session with this number, here or on another machine, on behalf of `who`. Returns whether it exists.
     pub(crate) fn end(&self, id: u64, who: &str) -> bool {
         let reason = Refusal::new(RefusalCode::Ended, format!("ended by {who}"));
         if let Some(session) = self.live.get(id) {
@@ -229,7 +229,7 @@ async fn until_ended(ended: &watch::Sender<Option<Refusal>>) -> Refusal {
             return reason;
         }
         if ended.changed().await.is_err() {
-            // The sender is the session's own, which the caller holds.
+            // The sender belongs to the session, which the caller holds.
             std::future::pending::<()>().await;
         }
     }

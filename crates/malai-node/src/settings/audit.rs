@@ -1,19 +1,18 @@
-//! `audit` and `audit_arguments` in `malai.toml`: whether what cannot be recorded may run, and what is
-//! recorded of a command.
+//! `audit` and `audit_arguments` in `malai.toml`: whether commands may run without being recorded, and what is recorded of
+//! a command.
 
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::Reader;
 
-/// The keys that are about the audit record. They stand above the first section.
+/// The keys for the audit record. They go above the first section.
 pub(super) const KEYS: [&str; 2] = ["audit", "audit_arguments"];
 
-/// What `malai.toml` says of the audit record.
+/// The settings for the audit record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuditSettings {
-    /// `audit = "required"`: what cannot be recorded is refused. Otherwise it runs, and malai says loudly
-    /// that it was not recorded.
+    /// `audit = "required"`: what cannot be recorded is refused. Otherwise it runs, and malai warns that it was not recorded.
     pub required: bool,
     /// `audit_arguments = false`: only the name of a command is recorded and logged.
     pub arguments: bool,
@@ -36,10 +35,10 @@ impl Reader<'_> {
             "wanted" => Some(false),
             other => {
                 let message = format!(
-                    "audit is \"required\" or \"wanted\", not \"{}\"",
+                    "audit must be \"required\" or \"wanted\", not \"{}\"",
                     malai_cluster::escape(other)
                 );
-                let help = "\"required\" refuses what cannot be recorded; \"wanted\", the default, lets it run and says so";
+                let help = "\"required\" refuses what cannot be recorded; \"wanted\", the default, runs it with a warning";
                 self.problem(value.span(), message, Some(help.to_owned()));
                 None
             }
@@ -96,7 +95,7 @@ mod tests {
             ("audit_argument = false", "did you mean audit_arguments?"),
             (
                 "[network]\nreach = \"lan\"\naudit = \"required\"",
-                "write it above the first [section]",
+                "put it above the first [section]",
             ),
         ] {
             let problems = settings(source).unwrap_err().join("\n");

@@ -1,4 +1,4 @@
-//! `[environment]` in `malai.toml`: variables that every command on this computer finds, `PATH` among them.
+//! `[environment]` in `malai.toml`: variables for every command on this computer, including `PATH`.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::Reader;
 /// Variables by name.
 pub(crate) type Environment = BTreeMap<String, String>;
 
-/// What malai sets itself, of the user, the terminal and the caller.
+/// Variables that malai sets itself, from the user, the terminal and the caller.
 const OWN: [&str; 6] = [
     "HOME",
     "LOGNAME",
@@ -22,7 +22,7 @@ const OWN: [&str; 6] = [
 ];
 
 impl Reader<'_> {
-    /// The section. What is wrong in it is reported and left out.
+    /// Parses the section. Invalid entries are reported and skipped.
     pub(super) fn environment(&mut self, value: &Spanned<DeValue<'_>>) -> Environment {
         let mut environment = Environment::new();
         for (key, value) in self.table(value, "environment").into_iter().flatten() {
@@ -47,11 +47,11 @@ impl Reader<'_> {
     }
 }
 
-/// Why a variable cannot be called this, and what to do about it.
+/// Why a variable cannot have this name, and what to do about it.
 fn wrong_name(name: &str) -> Option<(String, &'static str)> {
     if OWN.contains(&name) || name.starts_with("MALAI_") {
         let message = format!("{} is set by malai itself", escape(name));
-        return Some((message, "take the line out"));
+        return Some((message, "remove the line"));
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let digit = |c: char| c.is_ascii_digit();
@@ -59,7 +59,7 @@ fn wrong_name(name: &str) -> Option<(String, &'static str)> {
         let message = format!("\"{}\" cannot be the name of a variable", escape(name));
         (
             message,
-            "use letters, digits and _, and begin with no digit",
+            "use letters, digits and _, and do not start with a digit",
         )
     })
 }
@@ -67,21 +67,16 @@ fn wrong_name(name: &str) -> Option<(String, &'static str)> {
 /// Why a variable cannot have this value, and what to do about it.
 fn wrong_value(name: &str, value: &str) -> Option<(String, &'static str)> {
     if value.contains('\0') {
-        let message = format!("{name} has a NUL byte in it, which no variable can have");
-        return Some((message, "take it out"));
+        let message = format!("{name} contains a NUL byte, which a variable cannot have");
+        return Some((message, "remove it"));
     }
     let folder = value.split(':').find(|folder| !folder.starts_with('/'))?;
     (name == "PATH").then(|| {
         let message = match folder {
-            "" => {
-                "PATH has an empty folder in it, which means any folder a command is in".to_owned()
-            }
-            folder => format!("\"{}\" in PATH is no absolute folder", escape(folder)),
+            "" => "PATH contains an empty folder, which means the current folder".to_owned(),
+            folder => format!("\"{}\" in PATH is not an absolute path", escape(folder)),
         };
-        (
-            message,
-            "write folders that begin with /, separated by colons",
-        )
+        (message, "write absolute paths, separated by colons")
     })
 }
 
@@ -126,7 +121,7 @@ mod tests {
         check("PATH = \"/bin:\"", Err("empty folder"));
         check(
             "PATH = \"/bin:sbin\"",
-            Err("\"sbin\" in PATH is no absolute folder"),
+            Err("\"sbin\" in PATH is not an absolute path"),
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `[log]` in `malai.toml`: how much is logged, and how a line of it looks.
+//! `[log]` in `malai.toml`: how much is logged, and in which format.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,10 +9,10 @@ use toml::de::DeValue;
 
 use super::Reader;
 
-/// The environment variable that decides the format before `malai.toml` does.
+/// The environment variable that overrides the format in `malai.toml`.
 pub const FORMAT_VARIABLE: &str = "MALAI_LOG";
 
-/// What `malai.toml` says of the log. The environment's `MALAI_LOG` and `RUST_LOG` win over it.
+/// The settings for the log. `MALAI_LOG` and `RUST_LOG` in the environment override them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LogSettings {
     /// `format`.
@@ -21,29 +21,29 @@ pub struct LogSettings {
     pub level: LogLevel,
 }
 
-/// How an event looks in the log. It is one line in any case.
+/// The format of an event in the log, which is always one line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// For programs: a JSON object.
+    /// A JSON object, for programs.
     Json,
 }
 
-/// How much is logged: events of this weight and above it.
+/// How much is logged: events of this level and above.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogLevel {
-    /// Only what is broken.
+    /// Failures.
     Error,
-    /// And what should not be.
+    /// Also warnings.
     Warn,
-    /// And what happens.
+    /// Also normal events.
     #[default]
     Info,
-    /// And how it comes to that.
+    /// Also details for debugging.
     Debug,
-    /// And every step on the way.
+    /// Also every single step.
     Trace,
 }
 
@@ -57,9 +57,9 @@ const LEVELS: [(&str, LogLevel); 5] = [
     ("trace", LogLevel::Trace),
 ];
 
-/// A text that names no format.
+/// A text that is not a log format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{}\" is no format of the log: it is text or json", escape(.0))]
+#[error("invalid log format \"{}\": expected text or json", escape(.0))]
 pub struct BadFormat(String);
 
 impl FromStr for LogFormat {
@@ -113,7 +113,7 @@ impl Reader<'_> {
             let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
             let help = match nearest(text, names.iter().copied()) {
                 Some(near) => format!("did you mean \"{near}\"?"),
-                None => format!("it is one of {}", names.join(", ")),
+                None => format!("expected one of {}", names.join(", ")),
             };
             let message = format!("{name} in [log] cannot be \"{}\"", escape(text));
             self.problem(value.span(), message, Some(help));

@@ -1,4 +1,4 @@
-//! `malai.toml`: what this computer's owner has written down by hand. Strict, so that nothing in it is ignored.
+//! `malai.toml`: the settings of this computer's owner, written by hand. Parsing is strict, so nothing in it is ignored.
 
 pub(crate) mod accept;
 pub(crate) mod audit;
@@ -23,13 +23,13 @@ use crate::os::fs::{self, StoreError};
 pub(crate) use audit::AuditSettings;
 pub use log::{LogFormat, LogSettings};
 
-/// The environment variable that decides the reach before `malai.toml` does.
+/// The environment variable that overrides the reach in `malai.toml`.
 pub(crate) const REACH_VARIABLE: &str = "MALAI_NETWORK";
 
-/// Largest `malai.toml` that is read, in bytes.
+/// The maximum size of `malai.toml` in bytes.
 const MAX_SETTINGS: u64 = 1024 * 1024;
 
-/// What may stand in brackets.
+/// The known sections.
 const SECTIONS: [&str; 6] = [
     "network",
     "aliases",
@@ -39,16 +39,16 @@ const SECTIONS: [&str; 6] = [
     "log",
 ];
 
-/// How far malai looks for peers, and lets itself be found.
+/// How far malai looks for peers and can be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reach {
     /// Everywhere: direct addresses, the local network, public discovery and relays.
     #[default]
     Public,
-    /// The local network and nothing outside it.
+    /// Only the local network.
     Lan,
-    /// This computer only: 127.0.0.1 and ::1.
+    /// Only this computer: 127.0.0.1 and ::1.
     Loopback,
 }
 
@@ -81,17 +81,17 @@ impl FromStr for Reach {
     }
 }
 
-/// A text that names no reach.
+/// A text that is not a reach.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{}\" is no reach: it is public, lan or loopback", escape(.0))]
+#[error("invalid reach \"{}\": expected public, lan or loopback", escape(.0))]
 pub struct BadReach(String);
 
-/// The environment says something that cannot be.
+/// An environment variable has an invalid value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the environment variable MALAI_NETWORK cannot be used: {0}; unset it or correct it")]
 pub struct BadEnvironment(#[from] BadReach);
 
-/// What `malai.toml` says; every part is optional.
+/// The content of `malai.toml`; everything is optional.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Settings {
     /// `[network] reach`.
@@ -102,7 +102,7 @@ pub struct Settings {
     pub audit: AuditSettings,
     /// `[accept.<alias>]`: what this computer accepts in each cluster.
     pub accept: accept::Sections,
-    /// `[environment]`: variables of every command here.
+    /// `[environment]`: variables for every command here.
     pub environment: environment::Environment,
     /// `[limits]`.
     pub limits: limits::Limits,
@@ -116,17 +116,17 @@ pub enum SettingsError {
     /// The file cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Something in it is wrong; every problem is listed.
+    /// The file has errors; every problem is listed.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Invalid(Vec<Diagnostic>),
 }
 
 impl Settings {
-    /// The settings of this home; the defaults where there is no `malai.toml`.
+    /// The settings of this home; the defaults if there is no `malai.toml`.
     ///
     /// # Errors
     ///
-    /// When the file is there and cannot be read, or with every problem in it.
+    /// The file exists but cannot be read, or every problem in it.
     pub fn load(home: &Home) -> Result<Settings, SettingsError> {
         let path = home.settings();
         match fs::read_text(&path, MAX_SETTINGS)? {
@@ -137,7 +137,7 @@ impl Settings {
         }
     }
 
-    /// Reads the text of a `malai.toml`; `file` is its name in the diagnostics.
+    /// Parses a `malai.toml`; `file` is its name in diagnostics.
     ///
     /// # Errors
     ///
@@ -163,12 +163,11 @@ impl Settings {
         }
     }
 
-    /// The reach that holds: `MALAI_NETWORK` if it is set, else the file's, else public.
+    /// The reach in force: `MALAI_NETWORK` if it is set, else the file's, else public.
     ///
     /// # Errors
     ///
-    /// When the environment names no reach. It is never taken for an unset one: somebody who mistypes
-    /// `loopback` does not want `public`.
+    /// The environment variable is not a reach. It is never ignored: someone who mistypes `loopback` does not want `public`.
     pub fn effective_reach(&self) -> Result<Reach, BadEnvironment> {
         self.reach_with(std::env::var_os(REACH_VARIABLE).as_deref())
     }
@@ -181,7 +180,7 @@ impl Settings {
     }
 }
 
-/// A walk through the document that collects every problem.
+/// Walks through the document and collects every problem.
 struct Reader<'a> {
     file: &'a str,
     source: &'a str,
@@ -251,7 +250,7 @@ impl Reader<'_> {
                 Ok(_) => {}
                 Err(error) => self.problem(
                     value.span(),
-                    format!("the alias {name} leads to no target: {error}"),
+                    format!("the alias {name} is not a target: {error}"),
                     Some("as in \"web01.company\" or \"@web.company\"".to_owned()),
                 ),
             }
@@ -259,7 +258,7 @@ impl Reader<'_> {
         aliases
     }
 
-    /// Whether a target can be called this; reports it if not.
+    /// Whether a target may have this alias; reports a problem if not.
     fn alias_name(&mut self, span: Range<usize>, name: &str) -> bool {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
         let (message, help) = if VERBS.contains(&name) {
@@ -268,13 +267,13 @@ impl Reader<'_> {
             (message, "choose another name")
         } else if name.contains('.') {
             let message =
-                format!("the alias \"{name}\" has a dot in it, as only full targets have");
-            (message, "write it without the dot")
+                format!("the alias \"{name}\" contains a dot, which only full targets may have");
+            (message, "remove the dot")
         } else if name.is_empty() || name.starts_with('-') || !name.chars().all(plain) {
             let message = format!("\"{name}\" cannot be an alias");
             (
                 message,
-                "use letters, digits, - and _, and begin with none of -",
+                "use letters, digits, - and _, and do not start with -",
             )
         } else {
             return true;
@@ -305,7 +304,7 @@ impl Reader<'_> {
 
     fn wrong_type(&mut self, value: &Spanned<DeValue<'_>>, name: &str, wanted: &str, help: &str) {
         let found = value.get_ref().type_str();
-        let message = format!("{name} must be {wanted}, and this is of the type {found}");
+        let message = format!("{name} must be {wanted}, but its type is {found}");
         self.problem(value.span(), message, Some(help.to_owned()));
     }
 
@@ -313,10 +312,10 @@ impl Reader<'_> {
         let name = key.get_ref().as_ref();
         let help = match nearest(name, known.iter().copied()) {
             _ if audit::KEYS.contains(&name) => {
-                "it belongs to the file as a whole: write it above the first [section]".to_owned()
+                "it applies to the whole file: put it above the first [section]".to_owned()
             }
             Some(near) => format!("did you mean {near}?"),
-            None => format!("this version knows {}", known.join(", ")),
+            None => format!("valid keys: {}", known.join(", ")),
         };
         let message = format!("unknown key \"{name}\" in {place}");
         self.problem(key.span(), message, Some(help));
@@ -402,7 +401,7 @@ mod tests {
         assert!(found[0].2.ends_with("did you mean network?"), "{found:#?}");
         assert!(found[1].2.ends_with("did you mean \"lan\"?"), "{found:#?}");
         assert!(found[3].2.contains("malai's own commands"), "{found:#?}");
-        assert!(found[4].2.contains("has a dot"), "{found:#?}");
+        assert!(found[4].2.contains("contains a dot"), "{found:#?}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Configurations between two peers: what a header means here, and fetching what goes with it.
+//! Configurations between two peers: compares headers and fetches content.
 
 pub(crate) mod publish;
 pub(crate) mod serve;
@@ -18,16 +18,16 @@ use crate::net::framing::{self, MESSAGE_TIMEOUT, StreamError};
 use crate::os::fs::{self, StoreError};
 use crate::peer::connection::PeerConnection;
 
-/// How long fetching a whole configuration (16 MiB at most) may take.
+/// The maximum time for fetching a whole configuration (up to 16 MiB).
 const FETCH: Duration = Duration::from_secs(60);
 
-/// Why what a peer announced was not loaded.
+/// Why a configuration that a peer announced was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SyncError {
     /// Its signature, cluster, hash or content is wrong.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// Two contents under one revision, both signed by the manager's key.
+    /// Two contents with the same revision, both signed by the manager's key.
     #[error(
         "fork: revision {revision} exists with two contents, both signed by the manager's key; this machine keeps the one it has"
     )]
@@ -38,21 +38,21 @@ pub(crate) enum SyncError {
     /// The peer or the connection failed.
     #[error(transparent)]
     Stream(#[from] StreamError),
-    /// The peer did not give the content.
+    /// The peer refused the content.
     #[error("the peer refused to give its configuration: {}", malai_cluster::escape(&.0.message))]
     Refused(Refusal),
-    /// It could not be stored; what was in force stays in force.
+    /// It could not be stored; the previous configuration stays in force.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Looks at a header that a peer announced; if it is newer than what is in force here, fetches the
-/// content and puts it in force. A machine takes it up; a manager only takes note, since it alone
-/// publishes; a command that runs without a daemon leaves the home as it is.
+/// Examines a header that a peer announced. If it is newer than the one in force, fetches the content. A machine then puts it
+/// in force; a manager only keeps it for comparison, because only the manager itself publishes; a command without a
+/// daemon leaves the home unchanged.
 ///
 /// # Errors
 ///
-/// The header is not the manager's, it is a fork, or the content could not be had or stored.
+/// The header is not the manager's, it is a fork, or the content could not be fetched or stored.
 pub(crate) async fn reconcile(
     connection: &Arc<PeerConnection>,
     header: &Header,
@@ -76,8 +76,8 @@ pub(crate) async fn reconcile(
     if !cluster_state.node.serves {
         return Ok(());
     }
-    // Each can be 16 MiB: few at a time, and strangers, who may only have heard of this header, take no
-    // member's turn.
+    // Each may be 16 MiB, so few are fetched in parallel. Strangers, who may only have overheard this header, do not use
+    // the members' permits.
     let _turn = cluster_state
         .node
         .limiter
@@ -102,7 +102,7 @@ pub(crate) async fn reconcile(
             ) = &error
             {
                 let problem = format!(
-                    "revision {} cannot be used here: {why}; what was in force stays in force",
+                    "revision {} cannot be used here: {why}; the previous configuration stays in force",
                     header.revision
                 );
                 let refused = Some((header.clone(), why.clone()));
@@ -125,17 +125,17 @@ pub(crate) async fn reconcile(
     .await
 }
 
-/// Runs what takes the processor or the disk a while beside everything else that this process does: its
-/// other clusters, sessions and command lines do not wait.
+/// Runs work that occupies the processor or the disk on another thread, so that this process's other clusters, sessions
+/// and command lines do not wait.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        // It is not cancelled, so it has panicked, and goes on doing so here.
+        // It is never cancelled, so it has panicked; the panic continues here.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
-/// Puts a verified snapshot in force on a machine, stored first.
+/// Stores a verified snapshot on a machine and puts it in force.
 fn install(cluster_state: &ClusterState, snapshot: Arc<Snapshot>) -> Result<(), SyncError> {
     let revision = snapshot.revision();
     let path = cluster_state.dir.machine_toml();
@@ -151,12 +151,12 @@ fn install(cluster_state: &ClusterState, snapshot: Arc<Snapshot>) -> Result<(), 
     }
 }
 
-/// A manager that is shown a revision above its own keeps that content for comparison, says so, and
-/// publishes nothing by itself from then on.
+/// Keeps the content of a revision above a manager's own for comparison, and reports it. The manager publishes nothing by
+/// itself from then on.
 fn note_newer(cluster_state: &ClusterState, snapshot: Arc<Snapshot>) -> Result<(), SyncError> {
     let revision = snapshot.revision();
     let state = cluster_state.config.state();
-    // The administrator may have published past it while it was being fetched.
+    // The administrator may have published a higher one while it was being fetched.
     if state.snapshot.is_some_and(|own| own.revision() >= revision) {
         return Ok(());
     }
@@ -166,7 +166,7 @@ fn note_newer(cluster_state: &ClusterState, snapshot: Arc<Snapshot>) -> Result<(
     Ok(())
 }
 
-/// Keeps a revision for comparison, in memory in any case. Returns whether it is news.
+/// Keeps a revision for comparison, at least in memory. Returns whether it is new.
 fn keep_newer(cluster_state: &ClusterState, snapshot: Arc<Snapshot>) -> Result<bool, StoreError> {
     let mut is_news = false;
     cluster_state.config.note(|state| {
@@ -183,7 +183,7 @@ fn keep_newer(cluster_state: &ClusterState, snapshot: Arc<Snapshot>) -> Result<b
     Ok(is_news)
 }
 
-/// What a manager says that has seen a revision above its own.
+/// The notice of a manager that has seen a revision above its own.
 pub(crate) fn newer_notice(cluster_state: &ClusterState, revision: u64) -> String {
     format!(
         "{}; nothing is published until that is settled: `malai rescan {}` shows what publishing it would change",
@@ -192,7 +192,7 @@ pub(crate) fn newer_notice(cluster_state: &ClusterState, revision: u64) -> Strin
     )
 }
 
-/// Fetches and checks the content that goes with a verified header, or a newer one.
+/// Fetches and checks the content of a verified header, or of a newer one.
 async fn fetch(connection: &Arc<PeerConnection>, header: &Header) -> Result<Snapshot, SyncError> {
     let _occupied = connection.occupied();
     let (mut send, mut recv) = connection.open(RequestKind::Fetch).await?;
@@ -213,12 +213,12 @@ async fn fetch(connection: &Arc<PeerConnection>, header: &Header) -> Result<Snap
     }
 }
 
-/// Tells a peer what is in force here and learns what it has, after either side has loaded what
-/// the other had newer. Returns the peer's header.
+/// Exchanges headers with a peer, after either side has fetched a newer configuration from the other. Returns the peer's
+/// header.
 ///
 /// # Errors
 ///
-/// The peer did not answer or refused, or what it has was not loaded.
+/// The peer did not answer or refused, or its configuration was not loaded.
 pub(crate) async fn compare(connection: &Arc<PeerConnection>) -> Result<Option<Header>, SyncError> {
     let _occupied = connection.occupied();
     let (mut send, mut recv) = connection.open(RequestKind::Compare).await?;

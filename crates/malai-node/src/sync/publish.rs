@@ -1,5 +1,5 @@
-//! A manager's file becomes the next revision, if it says anything new and is not older than what
-//! members have.
+//! Publishes a manager's file as the next revision, if it differs from the last one and is not older than what members
+//! have.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,30 +12,30 @@ use crate::home::cluster_files::{LoadedCluster, behind, says};
 use crate::os::fs::{self, StoreError};
 use crate::sync::{self, keep_newer};
 
-/// Whether a file may be published that may be older than what members have.
+/// Whether to publish a file that may be older than what members have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PublishMode {
     /// No.
     Current,
-    /// Yes: the administrator has asked for just that.
+    /// Yes: the administrator has asked for exactly that.
     EvenIfOlder,
 }
 
-/// What publishing a manager's file did.
+/// The result of publishing a manager's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Published {
-    /// The content is what is in force.
+    /// The content is already in force.
     Unchanged(u64),
-    /// A new revision is in force here.
+    /// A new revision is in force.
     Revision(u64),
-    /// The file says what a newer revision that members have says: that one is in force here now.
+    /// The file has the content of a newer revision that members have; that revision is now in force here.
     Adopted(u64),
 }
 
-/// Why nothing was published; what was in force stays in force.
+/// Why nothing was published. The previous configuration stays in force.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PublishError {
-    /// Members have a newer revision than this manager knows to have published.
+    /// Members have a newer revision than any that this manager remembers publishing.
     #[error("nothing was published: {0}")]
     Behind(String),
     /// A file cannot be written.
@@ -43,12 +43,12 @@ pub(crate) enum PublishError {
     Store(#[from] StoreError),
 }
 
-/// Publishes what `cluster.toml` says, if that differs from what is in force.
+/// Publishes `cluster.toml` if it differs from the configuration in force.
 ///
 /// # Errors
 ///
-/// Members have a newer revision and `mode` does not allow to publish above it, or the snapshot cannot
-/// be stored. Then nothing has changed.
+/// Members have a newer revision and `mode` does not permit publishing above it, or the snapshot cannot be stored. Nothing
+/// has changed then.
 pub(crate) fn publish(
     cluster_state: &ClusterState,
     draft: &Cluster,
@@ -83,7 +83,7 @@ pub(crate) fn publish(
     Ok(Published::Revision(revision))
 }
 
-/// Puts a revision in force that this manager had published and does not know of any more.
+/// Puts a revision in force that this manager had published but no longer remembers.
 fn adopt(cluster_state: &ClusterState, newer: &Arc<Snapshot>) -> Result<Published, PublishError> {
     let revision = newer.revision();
     store(cluster_state, newer)?;
@@ -99,7 +99,7 @@ fn store(cluster_state: &ClusterState, snapshot: &Snapshot) -> Result<(), StoreE
     fs::write_atomic(&path, snapshot.to_file().as_bytes(), 0o600)
 }
 
-/// With this revision in force, older ones that members have shown are of no interest any more.
+/// Discards older revisions from members once this revision is in force.
 fn settle(cluster_state: &ClusterState, revision: u64) {
     let mut is_settled = false;
     cluster_state.config.note(|state| {
@@ -115,26 +115,26 @@ fn settle(cluster_state: &ClusterState, revision: u64) {
     let path = cluster_state.dir.newer();
     if let Err(error) = std::fs::remove_file(&path) {
         tracing::warn!(
-            "{} is not needed any more and cannot be removed: {error}",
+            "cannot remove {}, which is no longer needed: {error}",
             path.display()
         );
     }
 }
 
-/// Looks whether the folder was restored from an old backup under the running daemon: what it says to
-/// have published last is older than what is in force. From then on that counts as a newer revision.
+/// Detects that the folder was restored from an old backup while the daemon is running: the revision published last
+/// according to the files is older than the one in force, which then counts as a newer revision from members.
 pub(crate) fn notice_restored(cluster_state: &ClusterState, files: &LoadedCluster) {
     let Some(current) = cluster_state.config.snapshot() else {
         return;
     };
     let stored = files.snapshot.as_ref().map(Snapshot::revision);
-    // What is damaged is written again with the next revision.
+    // A damaged file is rewritten with the next revision.
     if files.snapshot_is_damaged || stored >= Some(current.revision()) {
         return;
     }
     let revision = current.revision();
     if let Err(error) = keep_newer(cluster_state, current) {
-        tracing::error!(cluster = %cluster_state.alias(), "revision {revision} cannot be kept for comparison: {error}");
+        tracing::error!(cluster = %cluster_state.alias(), "cannot keep revision {revision} for comparison: {error}");
     }
     tracing::error!(cluster = %cluster_state.alias(), revision, "{}", sync::newer_notice(cluster_state, revision));
 }

@@ -1,4 +1,4 @@
-//! Giving the configuration to members, and comparing with them.
+//! Serves the configuration to members, and compares with them.
 
 use std::sync::Arc;
 
@@ -11,18 +11,18 @@ use crate::net::framing::{self, MESSAGE_TIMEOUT};
 use crate::peer::connection::PeerConnection;
 use crate::sync;
 
-/// Gives the configuration in force to a member of it.
+/// Sends the configuration in force to one of its members.
 pub(crate) async fn give(
     connection: &Arc<PeerConnection>,
     mut send: SendStream,
     mut recv: RecvStream,
 ) {
-    // The revision asked for is what the peer has seen announced; it gets what is in force now.
+    // The requested revision is the one announced to the peer; it gets the one in force now.
     let Ok(Fetch::Revision(_)) = framing::expect(&mut recv, frame::SMALL, MESSAGE_TIMEOUT).await
     else {
         return;
     };
-    // Nothing else is expected, and nothing is kept of it.
+    // Nothing else is expected, and nothing more is stored.
     let _ = recv.stop(0u32.into());
     let written = match authorize::fetch(&connection.cluster_state, &connection.peer) {
         Ok(granted) => {
@@ -33,12 +33,12 @@ pub(crate) async fn give(
     };
     if written.is_ok() {
         connection.finish(&mut send);
-        // The stream ends here, not the connection: what is under way is still delivered.
+        // Only the stream ends here, not the connection: what is in flight is still delivered.
         let _ = send.stopped().await;
     }
 }
 
-/// Loads what a member announces, if it is newer, and answers with what is in force then.
+/// Fetches what a member announces, if it is newer, and answers with the header then in force.
 pub(crate) async fn compare(
     connection: &Arc<PeerConnection>,
     mut send: SendStream,

@@ -33,7 +33,7 @@ impl Begun {
     async fn ended(self, reason: &str) {
         until("its end", || self.running.has_ended()).await;
         let output = self.running.finish().await;
-        output.refused("ended, since the configuration has changed");
+        output.refused("ended because the configuration has changed");
         output.refused(reason);
         until("the process group's end", || {
             !self.processes.iter().any(|pid| lives(*pid))

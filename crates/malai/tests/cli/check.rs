@@ -73,7 +73,7 @@ fn every_problem_is_shown_where_it_stands() {
     expect![[r#"
         exit code: 1
         ----- stdout -----
-        error: "lann" is no reach: it is public, lan or loopback
+        error: invalid reach "lann": expected public, lan or loopback
           --> [HOME]/malai.toml:2:9
            |
          2 | reach = "lann"
@@ -341,14 +341,14 @@ members = "laptop"
            |
          2 | from = "admin"
            |         ^^^^^
-           = help: did you mean `admins`? This entry accepts nobody
+           = help: did you mean `admins`? This entry accepts no one
 
         warning: this home is in no cluster `later`
           --> [HOME]/malai.toml:3:9
            |
          3 | [accept.later]
            |         ^^^^^
-           = help: it takes effect when this home is in a cluster of that name
+           = help: it takes effect when this home joins a cluster with that alias
 
         warning: this allows no one
            --> [HOME]/clusters/company/cluster.toml:20:1
@@ -364,12 +364,12 @@ members = "laptop"
             | ^^^^^^^^^^^
             = help: narrow the machine's `allow_from`, and grant single commands in `command` sections
 
-        note: on `web01` commands run as the daemon's user there, who can read that machine's keys: whoever may run them can act as that machine, and is root where its daemon is
+        note: on `web01` commands run as the daemon's user there, who can read that machine's keys: anyone who may run them can act as that machine, and is root if its daemon is
            --> [HOME]/clusters/company/cluster.toml:19:1
             |
          19 | allow_from = "laptop"
             | ^^^^^^^^^^
-            = help: write `username` where that matters
+            = help: set a `username` where that matters
 
         ⚠️  malai.toml: 2 warnings
         ⚠️  company: 2 machines, 2 warnings

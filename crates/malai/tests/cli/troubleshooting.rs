@@ -351,7 +351,7 @@ fn a_daemon_that_hangs() {
            📁 Lock: [HOME]/malai.lock
            🔌 Socket: [HOME]/malai.socket (no CLI communication)
         🔍 Testing daemon responsiveness... ❌ NOT RESPONSIVE
-           ⚠️  a daemon holds [HOME] (pid [PID]) and its socket did not answer within 5 s; `malai doctor` says what to do
+           ⚠️  a daemon (pid [PID]) holds [HOME], but its socket did not respond within 5 s; run `malai doctor`
            💡 A daemon (pid [PID]) holds the lock but does not respond. Check [HOME]/malai.log, end it (kill [PID], or kill -9 [PID] if that does nothing), and start a new one: malai daemon
 
         🏗️  Cluster Configurations:
@@ -363,12 +363,12 @@ fn a_daemon_that_hangs() {
     expect![[r#"
         exit code: 255
         ----- stderr -----
-        malai: a daemon holds [HOME] (pid [PID]) and its socket did not answer within 5 s; `malai doctor` says what to do
+        malai: a daemon (pid [PID]) holds [HOME], but its socket did not respond within 5 s; run `malai doctor`
     "#]].assert_eq(&daemon.picture(&["web01.company", "echo", "test"]));
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: a daemon holds [HOME] (pid [PID]) and its socket did not answer within 5 s; `malai doctor` says what to do
+        malai: a daemon (pid [PID]) holds [HOME], but its socket did not respond within 5 s; run `malai doctor`
     "#]].assert_eq(&daemon.picture(&["stop"]));
 }
 

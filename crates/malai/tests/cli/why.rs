@@ -321,10 +321,10 @@ fn on_a_machine_by_what_it_has() {
         &world,
         &["desk", "web01.work", "ls"],
         expect![[r#"
-        exit code: 2
-        ----- stderr -----
-        malai: cluster `work` has sent no configuration yet: everything is refused here
-    "#]],
+            exit code: 2
+            ----- stderr -----
+            malai: cluster `work` has not sent its configuration yet: everything is refused here
+        "#]],
     );
     let own = key(&world, "work/machine.private-key").id().to_string();
     let path = manager.cluster_file("company/cluster.toml");

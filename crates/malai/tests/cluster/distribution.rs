@@ -254,7 +254,7 @@ fn a_local_edit_is_put_back_and_never_obeyed() {
     web01.write("machine.toml", &edited);
     refused(laptop);
     let said = web01.succeed(&["rescan"]);
-    assert!(said.contains("was changed here"), "{said}");
+    assert!(said.contains("was edited here"), "{said}");
     assert_eq!(web01.read("machine.toml"), received);
     refused(laptop);
     // Nor by a command without a daemon, which reads the file itself.

@@ -76,7 +76,7 @@ fn a_snapshot_that_is_too_much_is_refused_and_nothing_else_waits_for_it() {
                 "{facts}"
             );
             assert!(
-                problem.contains("what was in force stays in force"),
+                problem.contains("the previous configuration stays in force"),
                 "{facts}"
             );
             assert!(problem.len() < 2_000, "{problem}");

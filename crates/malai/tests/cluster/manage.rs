@@ -160,7 +160,7 @@ fn a_removed_machine_is_cut_off_and_told_why() {
             until("its end there", || !lives(pid));
         };
         let ended =
-            "ended, since the configuration has changed: this key is not a member of the cluster";
+            "ended because the configuration has changed: this key is not a member of the cluster";
         for session in sessions {
             cut_off(session, ended);
         }

@@ -141,7 +141,7 @@ fn nothing_is_sent_to_a_socket_that_another_user_listens_on() {
             String::from_utf8_lossy(&output.stdout)
         );
         assert!(
-            said.contains("is the user's with id 12345") && said.contains("nothing was sent to it"),
+            said.contains("belongs to user id 12345") && said.contains("nothing was sent"),
             "{verb:?}: {}",
             output.shown()
         );

@@ -140,7 +140,7 @@ fn a_removed_machine_is_told_so_and_one_that_is_added_again_recovers() {
     );
     let status = laptop.status();
     assert!(
-        status.contains("❌ this machine is not in the cluster any more"),
+        status.contains("❌ this machine is no longer in the cluster"),
         "{status}"
     );
     assert!(
@@ -148,8 +148,7 @@ fn a_removed_machine_is_told_so_and_one_that_is_added_again_recovers() {
         "{status}"
     );
     assert!(
-        doctor(laptop, 1)
-            .contains("❌ peers: company: this machine is not in the cluster any more")
+        doctor(laptop, 1).contains("❌ peers: company: this machine is no longer in the cluster")
     );
     let ping = laptop.run(&["ping", "web01.company"]);
     assert!(

@@ -1,4 +1,4 @@
-//! Checks a whole home without a daemon: for `malai rescan --check`, `malai status` and a daemon's start.
+//! Checks a whole home without a daemon: for `malai rescan --check`, `malai status` and the start of a daemon.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -17,30 +17,30 @@ use crate::settings::{Settings, SettingsError};
 pub use crate::home::cluster_files::Condition;
 pub use crate::home::problem::Problem;
 
-/// What the check of one cluster found.
+/// The result of checking one cluster.
 #[derive(Debug, Serialize)]
 pub struct ClusterReport {
-    /// The folder's name, which is the alias where it can be one.
+    /// The folder's name, which is the alias if it is valid.
     pub alias: String,
     /// The folder.
     pub path: PathBuf,
-    /// What this computer is in the cluster.
+    /// This computer's role in the cluster.
     pub role: Option<Role>,
     /// The cluster, by its manager's key.
     pub id: Option<ClusterId>,
     /// This computer's key in it.
     pub own_id: Option<MachineId>,
-    /// How it is.
+    /// Its condition.
     pub condition: Condition,
     /// Whether a daemon can serve it.
     pub servable: bool,
     /// How many `[machine.*]` sections the configuration has, if they can be counted.
     pub machines: Option<usize>,
-    /// The revision that was published or received last, if there is a sound one.
+    /// The revision published or received last, if it is valid.
     pub revision: Option<u64>,
-    /// Everything that is wrong.
+    /// Every problem.
     pub problems: Vec<Problem>,
-    /// What was read. `None` for what cannot be a cluster's folder.
+    /// The files that were read. `None` for something that is not a cluster's folder.
     #[serde(skip)]
     pub(crate) files: Option<LoadedCluster>,
 }
@@ -64,7 +64,7 @@ impl From<LoadedCluster> for ClusterReport {
 }
 
 impl ClusterReport {
-    /// The report on something in `clusters/` that cannot be a cluster's folder.
+    /// The report on something in `clusters/` that is not a cluster's folder.
     fn unusable(path: &Path, error: &HomeError) -> Self {
         let is_stray = error.is_stray();
         let name = path.file_name().unwrap_or_default();
@@ -91,8 +91,8 @@ impl ClusterReport {
         }
     }
 
-    /// Whether nothing has to be done about it: it can be served, now or once its first configuration has
-    /// come, or it is not a cluster at all.
+    /// Whether nothing has to be fixed: it can be served, now or once its first configuration has arrived, or it is not a
+    /// cluster at all.
     pub fn is_sound(&self) -> bool {
         matches!(
             self.condition,
@@ -100,7 +100,7 @@ impl ClusterReport {
         )
     }
 
-    /// The configuration, if it is sound: `cluster.toml`'s or `machine.toml`'s.
+    /// The configuration, if it is valid: that of `cluster.toml` or `machine.toml`.
     pub fn cluster(&self) -> Option<&Cluster> {
         self.files.as_ref()?.configuration()
     }
@@ -110,7 +110,7 @@ impl ClusterReport {
         self.problems.iter().filter(|problem| problem.is_error())
     }
 
-    /// How many problems of this severity there are.
+    /// The number of problems with this severity.
     pub fn count(&self, severity: Severity) -> usize {
         let of_it = |problem: &&Problem| problem.severity() == severity;
         self.problems.iter().filter(of_it).count()
@@ -120,7 +120,7 @@ impl ClusterReport {
 /// Why a home cannot be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// There is no cluster of the name that was asked for.
+    /// There is no cluster with the given name.
     #[error(
         "there is no cluster {} in {}; {}",
         escape(name),
@@ -130,9 +130,9 @@ pub enum VerifyError {
     UnknownCluster {
         /// The name asked for.
         name: String,
-        /// The folder that was looked in.
+        /// The folder that was searched.
         clusters: PathBuf,
-        /// The clusters there are.
+        /// The existing clusters.
         known: Vec<String>,
     },
     /// The home cannot be read.
@@ -140,10 +140,10 @@ pub enum VerifyError {
     Home(#[from] HomeError),
 }
 
-/// What is said of a name that no cluster has.
+/// The message about a name that no cluster has.
 pub(crate) fn known_clusters(name: &str, known: &[String]) -> String {
     if known.is_empty() {
-        return "there is none at all yet: `malai cluster init <alias>` makes one".to_owned();
+        return "there are none yet: create one with `malai cluster init <alias>`".to_owned();
     }
     let near = nearest(name, known.iter().map(String::as_str));
     let near = near.map(|near| format!("; did you mean {}?", escape(near)));
@@ -157,12 +157,12 @@ pub(crate) fn known_clusters(name: &str, known: &[String]) -> String {
 
 /// Checks every cluster of a home, or the one with this alias, in the order of their aliases.
 ///
-/// Two folders can be of the same cluster, as after a copy. Then only one of them can be served: one in
+/// Two folders can belong to the same cluster, for instance after a copy. Only one of them can be served: one in
 /// `served`, else the one with the newest revision, else the first.
 ///
 /// # Errors
 ///
-/// When the home cannot be read, or there is no cluster of that name.
+/// The home cannot be read, or there is no cluster with that name.
 pub(crate) fn verify_home_serving(
     home: &Home,
     only: Option<&str>,
@@ -171,7 +171,7 @@ pub(crate) fn verify_home_serving(
     let survey = home.survey()?;
     let is_wanted = |name: &str| only.is_none_or(|only| only == name);
     let mut known = Vec::new();
-    // Looked at for every folder, because the one that was asked for may be another's double.
+    // Every folder is examined, because the requested one may duplicate another.
     let mut folders: BTreeMap<ClusterId, Vec<&ClusterDir>> = BTreeMap::new();
     for dir in &survey.dirs {
         known.push(dir.alias.to_string());
@@ -191,7 +191,7 @@ pub(crate) fn verify_home_serving(
             && chosen.alias != dir.alias
         {
             files.breaks(format_args!(
-                "{} and {} are the same cluster, and a home is in a cluster once only; {0} is not served: move it out of clusters/",
+                "{} and {} are the same cluster, and a home can be in a cluster only once; {0} is not served: move it out of clusters/",
                 dir.alias, chosen.alias
             ));
             files.is_double = true;
@@ -214,7 +214,7 @@ pub(crate) fn verify_home_serving(
     }
 }
 
-/// As [`verify_home_serving`], where no daemon serves any of them.
+/// As [`verify_home_serving`], for a home without a daemon that serves any of them.
 ///
 /// # Errors
 ///
@@ -223,7 +223,7 @@ pub fn verify_home(home: &Home, only: Option<&str>) -> Result<Vec<ClusterReport>
     verify_home_serving(home, only, &[])
 }
 
-/// Which of several folders of one cluster is served. There is one at least.
+/// Which of several folders of one cluster is served. There is at least one.
 fn chosen<'a>(dirs: &[&'a ClusterDir], served: &[ClusterAlias]) -> Option<&'a ClusterDir> {
     if let [only] = dirs {
         return Some(only);
@@ -240,8 +240,8 @@ fn chosen<'a>(dirs: &[&'a ClusterDir], served: &[ClusterAlias]) -> Option<&'a Cl
     dirs.iter().copied().max_by_key(|dir| rank(dir))
 }
 
-/// Every problem in `malai.toml`, given what was found of the clusters; none where there is no such
-/// file. What it accepts is held against those clusters that are sound.
+/// Every problem in `malai.toml`; none if there is no such file. What it accepts is compared with those clusters whose
+/// configuration is valid.
 pub fn verify_settings(home: &Home, clusters: &[ClusterReport]) -> Vec<Problem> {
     match Settings::load(home) {
         Ok(settings) => {
@@ -250,7 +250,7 @@ pub fn verify_settings(home: &Home, clusters: &[ClusterReport]) -> Vec<Problem> 
                 aliases.collect::<Vec<_>>()
             });
             let accept = &settings.accept;
-            // A home that cannot be looked at is reported where its clusters are.
+            // A home that cannot be read is reported with its clusters.
             let mut found = known.map_or_else(|_| Vec::new(), |known| accept.check_aliases(&known));
             for report in clusters {
                 if let (Ok(alias), Some(cluster)) =

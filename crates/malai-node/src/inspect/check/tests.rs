@@ -133,7 +133,7 @@ fn of_a_cluster_in_two_folders_one_is_served() {
 fn one_cluster_can_be_asked_for_and_an_unknown_one_is_an_error() {
     let (_folder, home) = home();
     let error = verify_home(&home, Some("x")).unwrap_err().to_string();
-    assert!(error.contains("none at all yet"), "{error}");
+    assert!(error.contains("none yet"), "{error}");
     managed(&home);
     joined(&home);
     let reports = verify_home(&home, Some("work")).unwrap();

@@ -1,4 +1,4 @@
-//! As whom commands run here, and what that means: said once for each cluster.
+//! Which users commands run as here, and the consequences: reported once per cluster.
 
 use malai_cluster::{
     Accept, AllowList, Cluster, ClusterAlias, Diagnostic, Machine, MachineId, Severity, UserName,
@@ -10,8 +10,8 @@ use crate::inspect::check::{ClusterReport, Problem};
 use crate::os::user;
 use crate::settings::Settings;
 
-/// Adds to each sound cluster what it means that commands run as the daemon's user: most loudly where
-/// that user holds the cluster's key, or is root.
+/// Adds to each valid cluster the consequences of commands running as the daemon's user: as a warning if that user can
+/// read the cluster's key, or is root.
 pub fn note_users(home: &Home, reports: &mut [ClusterReport]) {
     let notes = user_notes(home, reports);
     for (report, note) in reports.iter_mut().zip(notes) {
@@ -19,9 +19,9 @@ pub fn note_users(home: &Home, reports: &mut [ClusterReport]) {
     }
 }
 
-/// For each of these clusters, in their order, what [`note_users`] adds.
+/// What [`note_users`] adds to each of these clusters, in their order.
 pub(crate) fn user_notes(home: &Home, reports: &[ClusterReport]) -> Vec<Option<Problem>> {
-    // A malai.toml with errors is reported as such, and does not count here.
+    // A malai.toml with errors is reported as such and is ignored here.
     let settings = Settings::load(home).unwrap_or_default();
     let own = Own {
         name: user::own_name().unwrap_or_default(),
@@ -48,13 +48,13 @@ fn note(settings: &Settings, own: &Own, report: &ClusterReport) -> Option<Proble
     Some(note?.problem(report))
 }
 
-/// The user whom the daemon runs as, which is taken to be the one who checks.
+/// The user that the daemon runs as, assumed to be the one who checks.
 struct Own {
     name: String,
     is_root: bool,
 }
 
-/// What is to be said, and about which key of cluster.toml.
+/// A note, and the key of cluster.toml that it is about.
 struct Note {
     severity: Severity,
     key: String,
@@ -76,10 +76,9 @@ impl Own {
             severity: Severity::Warning,
             key: format!("machine.{}", here.name()),
             message: format!(
-                "this is the manager, and commands on it run as {user}, who can read cluster.private-key: whoever may run commands here can take the whole cluster over"
+                "this is the manager, and commands on it run as {user}, who can read cluster.private-key: anyone who may run commands here can take over the whole cluster"
             ),
-            help: "give it a `username` that cannot read this home, or allow nobody here"
-                .to_owned(),
+            help: "set a `username` that cannot read this home, or allow no one here".to_owned(),
         }
     }
 
@@ -89,14 +88,14 @@ impl Own {
             true => (
                 Severity::Warning,
                 format!(
-                    "commands on this computer (`{}`) run as root: whoever may run them rules it, and with its keys its place in every cluster",
+                    "commands on this computer (`{}`) run as root: anyone who may run them controls it, and with its keys its identity in every cluster",
                     here.name()
                 ),
             ),
             false => (
                 Severity::Note,
                 format!(
-                    "commands on this computer (`{}`) run as {user}, who can read the keys in this home: whoever may run them can act as this computer in every cluster",
+                    "commands on this computer (`{}`) run as {user}, who can read the keys in this home: anyone who may run them can act as this computer in every cluster",
                     here.name()
                 ),
             ),
@@ -106,13 +105,13 @@ impl Own {
             key: String::new(),
             message,
             help: format!(
-                "the manager can give it a `username`, and `users` in [accept.{alias}] of malai.toml refuses the daemon's own"
+                "the manager can set a `username`, and `users` in [accept.{alias}] of malai.toml can refuse the daemon's own user"
             ),
         }
     }
 }
 
-/// On a manager, about machines other than this computer.
+/// A note on a manager about other machines.
 fn elsewhere(cluster: &Cluster, own: Option<MachineId>) -> Option<Note> {
     let open = cluster
         .machines()
@@ -127,16 +126,16 @@ fn elsewhere(cluster: &Cluster, own: Option<MachineId>) -> Option<Note> {
         severity: Severity::Note,
         key: format!("machine.{first}"),
         message: format!(
-            "{whom} commands run as the daemon's user there, who can read that machine's keys: whoever may run them can act as that machine, and is root where its daemon is"
+            "{whom} commands run as the daemon's user there, who can read that machine's keys: anyone who may run them can act as that machine, and is root if its daemon is"
         ),
-        help: "write `username` where that matters".to_owned(),
+        help: "set a `username` where that matters".to_owned(),
     })
 }
 
 impl Note {
     fn problem(self, report: &ClusterReport) -> Problem {
         let file = report.path.join("cluster.toml");
-        // A machine has no cluster.toml that a place could be shown in.
+        // A machine has no cluster.toml in which to show a place.
         let files = report.files.as_ref().filter(|_| !self.key.is_empty());
         let source = files.and_then(|files| files.source.as_ref());
         let place = source.and_then(|source| {
@@ -161,7 +160,7 @@ impl Note {
     }
 }
 
-/// Whether anybody may run anything on this computer as the daemon's user.
+/// Whether any member may run anything on this computer as the daemon's user.
 fn runs_as_daemon(machine: &Machine, own: &Own, accept: Option<&Accept>) -> bool {
     if accept.is_some_and(|accept| {
         accept.from().is_some_and(<[_]>::is_empty) || !accept.accepts_user(None)
@@ -176,7 +175,7 @@ fn has_list_without_user(machine: &Machine) -> bool {
     any_list(machine, |user| user.is_none())
 }
 
-/// Whether there is a list that is not empty for something that runs as such a user.
+/// Whether there is a non-empty list for something that runs as such a user.
 fn any_list(machine: &Machine, such: impl Fn(Option<&UserName>) -> bool) -> bool {
     let holds = |list: Option<&AllowList>| list.is_some_and(|list| !list.entries().is_empty());
     let own =

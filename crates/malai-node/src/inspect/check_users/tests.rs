@@ -128,8 +128,7 @@ fn a_machine() {
     let own = "[machine.web]\nid52 = \"ME\"\nallow_from = \"*\"\n";
     let start = "note [] commands on this computer (`web`) run as the daemon's user `malai`, who can read the keys in this home";
     one(&on_a_machine(own, "malai", ""), start);
-    let start =
-        "warning [] commands on this computer (`web`) run as root: whoever may run them rules it";
+    let start = "warning [] commands on this computer (`web`) run as root: anyone who may run them controls it";
     one(&on_a_machine(own, "root", ""), start);
     let other = format!(
         "[machine.web]\nid52 = \"ME\"\n[machine.x]\nid52 = \"{OTHER}\"\nallow_from = \"*\"\n"

@@ -1,4 +1,4 @@
-//! Admission: slots for connections that have not yet said who they are or what they want.
+//! Admission: slots for connections whose peer or request is not known yet.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::quota::Full;
 
-/// Where a connection comes from, for sharing slots.
+/// The origin of a connection, which slots are shared by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Origin {
-    /// An IPv4 address, or the first half of an IPv6 one: who has one of these has all of them.
+    /// An IPv4 address, or the first half of an IPv6 address, because one host has all addresses with the same half.
     Address(IpAddr),
     /// A relay, by its URL.
     Relay(String),
@@ -40,34 +40,34 @@ impl From<IncomingAddr> for Origin {
     }
 }
 
-/// How many slots there are, and how long one is safe.
+/// How many slots there are, and how long each is protected.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Slots in all.
+    /// The number of slots.
     pub(crate) all: usize,
-    /// Slots of one key.
+    /// The number of slots per key.
     pub(crate) per_key: usize,
-    /// A slot is not evicted before it is this old: what is just beginning must be able to finish.
+    /// A slot is not evicted before it is this old, so that new connections can complete.
     pub(crate) min_age: Duration,
 }
 
-/// No slot is free, and none may be evicted now.
+/// No slot is free, and none can be evicted now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoSlot {
-    /// Which limit is reached.
+    /// The limit that is reached.
     pub(crate) by: Full,
-    /// When the oldest that may be evicted reaches its age; `None` if all are pinned.
+    /// When the oldest evictable slot reaches its minimum age; `None` if all are pinned.
     pub(crate) evictable_at: Option<Instant>,
 }
 
-/// Slots of which the oldest is evicted when there are none left.
+/// A pool of slots. When it is full, the oldest slot is evicted.
 #[derive(Debug)]
 pub(crate) struct SlotPool<K>(Mutex<Inner<K>>, Notify);
 
 #[derive(Debug)]
 struct Inner<K> {
     next: u64,
-    /// The oldest first.
+    /// Oldest first.
     slots: Vec<Taken<K>>,
 }
 
@@ -76,7 +76,7 @@ struct Taken<K> {
     number: u64,
     key: K,
     since: Instant,
-    /// `None` for one that is pinned.
+    /// `None` if the slot is pinned.
     eviction: Option<Arc<Eviction>>,
 }
 
@@ -105,12 +105,12 @@ pub(crate) struct Slot<K> {
 }
 
 impl<K: Eq + Hash + Clone> SlotPool<K> {
-    /// Takes a slot. Where all are taken the oldest is evicted: of the same key, if that one has its
-    /// share, else of the key that has most.
+    /// Takes a slot. When all are taken, the oldest is evicted: of the same key if that key has its share, else of the key
+    /// that has the most.
     ///
     /// # Errors
     ///
-    /// All that could be evicted are pinned, or too young.
+    /// All slots that could be evicted are pinned or too young.
     pub(crate) fn enter(
         self: &Arc<Self>,
         key: K,
@@ -152,7 +152,7 @@ impl<K: Eq + Hash + Clone> SlotPool<K> {
         })
     }
 
-    /// How many slots are taken, in all and of one key.
+    /// How many slots are taken, in total and by one key.
     pub(crate) fn count(&self, key: &K) -> (usize, usize) {
         let inner = self.0.lock();
         let of_key = inner.slots.iter().filter(|taken| taken.key == *key);
@@ -161,7 +161,7 @@ impl<K: Eq + Hash + Clone> SlotPool<K> {
 }
 
 impl<K> SlotPool<K> {
-    /// Waits until a slot is free again that was taken when this was called, or since.
+    /// Waits until a slot is released that was taken when this was called, or since.
     pub(crate) async fn freed(&self) {
         self.1.notified().await;
     }
@@ -193,7 +193,7 @@ impl<K: Eq> Inner<K> {
 }
 
 impl<K> Slot<K> {
-    /// From now on it is not evicted.
+    /// Protects the slot from eviction.
     pub(crate) fn pin(&self) {
         let mut inner = self.pool.0.lock();
         let own = inner.slots.iter_mut();
@@ -202,13 +202,13 @@ impl<K> Slot<K> {
         }
     }
 
-    /// Waits until it is evicted; says which limit was reached.
+    /// Waits until the slot is evicted; returns the limit that was reached.
     pub(crate) async fn evicted(&self) -> Full {
         self.eviction.token.cancelled().await;
         self.evicted_by().unwrap_or(Full::All)
     }
 
-    /// Which limit was reached when it was evicted, if it was.
+    /// The limit that was reached when the slot was evicted, if it was.
     pub(crate) fn evicted_by(&self) -> Option<Full> {
         self.eviction.by.get().copied()
     }

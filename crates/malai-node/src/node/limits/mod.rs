@@ -1,4 +1,4 @@
-//! The limits at work: which connections are admitted, and how much of this computer each peer may use.
+//! Enforces the limits: which connections are admitted, and how much of this computer each peer may use.
 
 mod admission;
 mod quota;
@@ -18,28 +18,28 @@ use quota::InboundBuffers;
 pub(crate) use admission::{Bounds, NoSlot, Origin, Slot, SlotPool};
 pub(crate) use quota::{BufferReservation, CountGuard, Full, KeyedCounter};
 
-/// How often it is logged that a limit is reached.
+/// The log names a limit that is reached at most once in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long a connection of an unknown peer keeps its slot at least. A handshake takes some milliseconds and a few
-/// round trips; without this, peers that come all at once would evict each other in the middle of theirs.
+/// How long a connection of an unknown peer keeps its slot at least. A handshake takes a few milliseconds and round trips;
+/// without this, peers that come all at once would evict each other in the middle of theirs.
 const HANDSHAKE_MIN_AGE: Duration = Duration::from_millis(100);
 
-/// How long a connection of an unknown peer waits for a slot at the most. Its peer gives up a probe after 3 s.
+/// How long a connection of an unknown peer waits for a slot at most. Its peer gives up on a probe after 3 s.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(2);
 
-/// How long a command line may say nothing before it is evicted for another one.
+/// How long a command line may be silent before it can be evicted for another one.
 const CONTROL_MIN_AGE: Duration = Duration::from_secs(1);
 
-/// What counts for the limits, of all clusters of a process.
+/// Everything that the limits count, over all clusters of a process.
 #[derive(Debug)]
 pub struct Limiter {
     limits: Mutex<Arc<Limits>>,
     /// Connections whose peer is not known yet.
     pub(crate) unauthenticated: Arc<SlotPool<Origin>>,
-    /// Those that wait for a slot.
+    /// Connections that wait for a slot.
     queued: Arc<KeyedCounter<()>>,
-    /// Command lines that have no command running.
+    /// Command lines without a running command.
     pub(crate) control: Arc<SlotPool<()>>,
     /// Commands of other machines that run here.
     pub(crate) sessions: Arc<KeyedCounter<MachineId>>,
@@ -49,13 +49,13 @@ pub struct Limiter {
     /// Bytes that may be on their way here for members' commands.
     receive: Arc<KeyedCounter<MachineId>>,
     inflight: Mutex<InboundBuffers>,
-    /// Turns of peers that are not known to be members, and of members.
+    /// Permits for fetching: for peers that are not known to be members, and for members.
     fetches: Mutex<[Arc<Semaphore>; 2]>,
     logged: Mutex<HashMap<&'static str, (Instant, u64)>>,
 }
 
 impl Limiter {
-    /// Nothing counted yet.
+    /// Enforces these limits; nothing is counted yet.
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             inflight: Mutex::new(InboundBuffers::new(&limits)),
@@ -77,7 +77,7 @@ impl Limiter {
         self.limits.lock().clone()
     }
 
-    /// Puts other limits in force, for what begins from now on. Returns whether they differ.
+    /// Replaces the limits, for everything that starts later. Returns whether they differ.
     pub(crate) fn replace(&self, limits: Limits) -> bool {
         let mut current = self.limits.lock();
         if **current == limits {
@@ -89,11 +89,11 @@ impl Limiter {
         true
     }
 
-    /// A slot for a connection whose peer is not known, evicting another if need be.
+    /// A slot for a connection whose peer is not known. Evicts another one if necessary.
     ///
     /// # Errors
     ///
-    /// All that could be evicted have only just begun.
+    /// Everything that could be evicted has only just started.
     pub(crate) fn unauthenticated(&self, origin: Origin) -> Result<Slot<Origin>, NoSlot> {
         let limits = self.limits();
         let bounds = Bounds {
@@ -108,18 +108,18 @@ impl Limiter {
         slot
     }
 
-    /// A place among the connections that wait for a slot; as many may wait as there are slots.
+    /// A place in the queue for a slot. As many connections may wait as there are slots.
     pub(crate) fn queue(&self) -> Option<CountGuard<()>> {
         let most = self.limits().unauthenticated_connections as usize;
         self.queued.enter((), 1, most, usize::MAX).ok()
     }
 
-    /// Waits for a slot for a connection whose peer is not known. Without this, it would be ignored until its peer
-    /// sends its first packet again: a second later, then after two more.
+    /// Waits for a slot for a connection whose peer is not known. Without waiting, the connection would be ignored until its
+    /// peer sends its first packet again: after a second, then after two more.
     ///
     /// # Errors
     ///
-    /// There has been none for [`HANDSHAKE_WAIT`].
+    /// No slot became free within [`HANDSHAKE_WAIT`].
     pub(crate) async fn wait_unauthenticated(
         &self,
         origin: &Origin,
@@ -164,7 +164,7 @@ impl Limiter {
             || of_one >= limits.unauthenticated_connections_per_address as usize / 2
     }
 
-    /// A slot for a command line, evicting one that has said nothing for a while if need be.
+    /// A slot for a command line. Evicts one that has been silent for a while if necessary.
     ///
     /// # Errors
     ///
@@ -178,7 +178,7 @@ impl Limiter {
         self.control.enter((), bounds, Instant::now())
     }
 
-    /// The refusal for a command line that has no slot.
+    /// The refusal for a command line without a slot.
     pub(crate) fn control_refused(&self) -> Refusal {
         self.refused("control_connections", self.limits().control_connections)
     }
@@ -211,7 +211,7 @@ impl Limiter {
             })
     }
 
-    /// Reserves what the input of a member's command may have on its way here, unread.
+    /// Reserves buffer space for input in flight to a member's command.
     ///
     /// # Errors
     ///
@@ -243,12 +243,11 @@ impl Limiter {
             .map_err(|_| self.refused("local_sessions", most))
     }
 
-    /// Waits for buffer space for a frame of a member that is about to arrive. Small ones need none: there are no more
-    /// of them than requests.
+    /// Waits for buffer space for a frame from a member. Small frames need none, because requests bound their number.
     ///
     /// # Errors
     ///
-    /// There is no space before the deadline.
+    /// No space became free before the deadline.
     pub(crate) async fn reserve(
         &self,
         peer: MachineId,
@@ -270,13 +269,13 @@ impl Limiter {
         })
     }
 
-    /// The turn to fetch a configuration, from a member or from a peer that is not known to be one.
+    /// Waits for a permit to fetch a configuration from a member, or from a peer that is not known to be one.
     pub(crate) async fn fetch(&self, from_member: bool) -> Option<OwnedSemaphorePermit> {
         let turns = self.fetches.lock()[usize::from(from_member)].clone();
         turns.acquire_owned().await.ok()
     }
 
-    /// The refusal where a limit is reached. The log names the limit, at most every [`LOG_INTERVAL`].
+    /// The refusal when a limit is reached. The log names the limit, at most once per [`LOG_INTERVAL`].
     pub(crate) fn refused(&self, name: &'static str, value: u32) -> Refusal {
         self.log_throttled(name);
         busy(name, value)

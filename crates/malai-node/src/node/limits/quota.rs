@@ -1,4 +1,4 @@
-//! Quotas: how much of something there may be, in all and of one member.
+//! Quotas: how much of something may exist, in total and per member.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -14,16 +14,16 @@ use crate::settings::limits::Limits;
 /// Budgets of bytes are counted in units of this size.
 const UNIT: usize = 1024;
 
-/// Which limit is reached.
+/// The limit that is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Full {
-    /// That of all together.
+    /// The total.
     All,
-    /// That of one key.
+    /// The limit per key.
     PerKey,
 }
 
-/// Things that are counted, in all and by key.
+/// Counts things, in total and per key.
 #[derive(Debug)]
 pub(crate) struct KeyedCounter<K>(Mutex<(usize, HashMap<K, usize>)>);
 
@@ -33,7 +33,7 @@ impl<K> Default for KeyedCounter<K> {
     }
 }
 
-/// A number of things, counted until dropped.
+/// Counted things, until dropped.
 #[derive(Debug)]
 pub(crate) struct CountGuard<K: Eq + Hash> {
     counter: Arc<KeyedCounter<K>>,
@@ -42,7 +42,7 @@ pub(crate) struct CountGuard<K: Eq + Hash> {
 }
 
 impl<K: Eq + Hash + Clone> KeyedCounter<K> {
-    /// Counts `count` more.
+    /// Counts `count` things.
     ///
     /// # Errors
     ///
@@ -91,14 +91,14 @@ impl<K: Eq + Hash> Drop for CountGuard<K> {
     }
 }
 
-/// Budgets for what is arriving. They are made again when the limits change.
+/// Buffer space for requests that are being received. It is recreated when the limits change.
 #[derive(Debug)]
 pub(super) struct InboundBuffers {
     all: Arc<Semaphore>,
     per_peer: HashMap<MachineId, Arc<Semaphore>>,
 }
 
-/// Buffer space for a frame, until dropped.
+/// Reserved buffer space for a frame, until dropped.
 #[derive(Debug, Default)]
 pub(crate) struct BufferReservation {
     _per_peer: Option<OwnedSemaphorePermit>,
@@ -115,9 +115,9 @@ impl InboundBuffers {
         }
     }
 
-    /// The budgets that a frame of this peer counts against: the peer's, and that of all.
+    /// The budgets for a frame of this peer: the peer's own, and the total.
     pub(super) fn budgets(&mut self, peer: MachineId, limits: &Limits) -> [Arc<Semaphore>; 2] {
-        // One that is not held or waited for is as good as a new one.
+        // A budget that is neither held nor awaited is equivalent to a new one.
         self.per_peer
             .retain(|_, budget| Arc::strong_count(budget) > 1);
         let per_peer = self.per_peer.entry(peer).or_insert_with(|| {
@@ -134,11 +134,11 @@ impl InboundBuffers {
 }
 
 impl BufferReservation {
-    /// Waits for `length` bytes of both budgets.
+    /// Waits for `length` bytes in both budgets.
     ///
     /// # Errors
     ///
-    /// The budget that does not have them before the deadline.
+    /// The budget that did not have enough before the deadline.
     pub(super) async fn wait(
         [per_peer, all]: [Arc<Semaphore>; 2],
         length: usize,

@@ -1,9 +1,8 @@
-//! The reaper: a small process that ends the commands of a daemon that was killed, and cannot any more.
+//! The reaper: a small process that ends the commands of a daemon that was killed.
 //!
-//! It reads from a pipe which process groups begin and end. The end of the pipe is the end of the daemon,
-//! whatever brought that about: what is registered then is ended as the daemon would have ended it.
-//! The pipe belongs to the daemon for as long as it lives, and outlives any one reaper: one that dies
-//! is replaced by another, which is told everything that is live.
+//! It reads from a pipe which process groups start and end. The pipe ends when the daemon exits, for any reason; the reaper
+//! then ends the registered process groups as the daemon would have. The pipe belongs to the daemon and outlives any
+//! single reaper: a reaper that dies is replaced by another one, which is told everything that is live.
 
 pub mod record;
 pub mod watch;
@@ -27,23 +26,23 @@ pub use record::Kind;
 pub(crate) use watch::groups_of_session;
 pub use watch::{Orphans, watch};
 
-/// How long a command whose client has gone may take to clean up after SIGHUP, before SIGKILL.
+/// How long a command whose client has gone may clean up after SIGHUP, before SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// How soon a reaper that died is replaced at first; then twice that, and so on.
+/// The delay before a dead reaper is replaced. It doubles each time.
 const MIN_RESTART_BACKOFF: Duration = Duration::from_millis(10);
 
-/// The longest wait before a reaper is replaced.
+/// The longest delay before a dead reaper is replaced.
 const MAX_RESTART_BACKOFF: Duration = Duration::from_secs(60);
 
-/// How the reaper's process is started.
+/// How to start the reaper's process.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// The program that calls [`watch`] on its standard input.
+    /// The program, which must call [`watch`] on its standard input.
     pub path: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
-    /// Whether it has this process's standard error: what it cannot end is said there.
+    /// Whether it inherits this process's standard error, for reporting what it cannot end.
     pub keeps_stderr: bool,
 }
 
@@ -54,7 +53,7 @@ pub struct Reaper(Option<Inner>);
 #[derive(Debug)]
 struct Inner {
     program: Program,
-    /// Held here too: writing to it must not fail while there is no reaper.
+    /// Kept open here, too: writing must not fail while there is no reaper.
     read: OwnedFd,
     write: Arc<OwnedFd>,
     started: Once,
@@ -67,15 +66,15 @@ struct State {
     process: Option<Child>,
     /// Its process id, from its start until it is known to have ended.
     id: Option<Pid>,
-    /// Whether it was told all that is live, and is told what changes.
+    /// Whether it was told everything that is live, and is told changes.
     told: bool,
 }
 
-/// What a new process says of itself between fork and exec. Made before the fork.
+/// What a new process reports about itself between fork and exec. Built before the fork.
 #[derive(Debug)]
 pub struct SelfRegistration(Option<(Arc<OwnedFd>, Kind)>);
 
-/// A process group that is registered. Until [`Registration::ended`] the reaper ends it if this process dies.
+/// A registered process group. Until [`Registration::ended`] is called, the reaper ends it if this process dies.
 #[derive(Debug)]
 #[must_use]
 pub struct Registration {
@@ -84,14 +83,14 @@ pub struct Registration {
 }
 
 impl Reaper {
-    /// A reaper whose process is started when it is needed: by [`Reaper::start`] or the first command.
+    /// A reaper whose process is started when needed: by [`Reaper::start`] or the first command.
     ///
     /// # Errors
     ///
-    /// There is no pipe.
+    /// The pipe cannot be created.
     pub fn new(program: Program) -> io::Result<Arc<Self>> {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        // A reaper that reads no more must not hold this process up.
+        // A reaper that stops reading must not block this process.
         rustix::fs::fcntl_setfl(&write, rustix::fs::OFlags::NONBLOCK)?;
         Ok(Arc::new(Self(Some(Inner {
             program,
@@ -102,8 +101,8 @@ impl Reaper {
         }))))
     }
 
-    /// Starts the reaper's process, if that was not done before. A reaper that cannot be started is no
-    /// reason not to run a command; it is logged. Within a runtime.
+    /// Starts the reaper's process, if that was not done before. If it cannot be started, commands run nevertheless, and the
+    /// failure is logged. Must be called within a runtime.
     pub fn start(&self) {
         if let Some(inner) = &self.0 {
             inner
@@ -133,7 +132,7 @@ impl Reaper {
                 }
                 let status = status.map_or_else(|error| error.to_string(), |end| end.to_string());
                 tracing::error!(
-                    "the reaper, which ends commands of a daemon that was killed, has ended ({status}); another one is started"
+                    "the reaper, which ends the commands of a killed daemon, has exited ({status}); starting another one"
                 );
             }
             tokio::select! {
@@ -144,17 +143,17 @@ impl Reaper {
         }
     }
 
-    /// What a process that is about to be started here will say of itself, so that it is registered
-    /// even if this process is killed right after the fork.
+    /// The registration that a process to be started here makes itself, so that it is registered even if this process is
+    /// killed right after the fork.
     pub fn announcement(&self, kind: Kind) -> SelfRegistration {
         SelfRegistration(self.0.as_ref().map(|inner| (inner.write.clone(), kind)))
     }
 
     /// Registers a process that leads a group or session.
     ///
-    /// Between the return of `posix_spawn` and this (some ten microseconds) a process that did not
-    /// announce itself is unknown to the reaper. To announce itself it would have to be forked, which
-    /// costs more than the whole rest of a short command.
+    /// A process that does not register itself is unknown to the reaper between the return of `posix_spawn` and this call
+    /// (some ten microseconds). To register itself it would have to be forked, which costs more than all the rest of a
+    /// short command.
     pub fn begun(self: &Arc<Self>, id: u32, kind: Kind) -> Registration {
         if let Some(inner) = &self.0 {
             let mut state = inner.state.lock();
@@ -167,7 +166,7 @@ impl Reaper {
         }
     }
 
-    /// The reaper's process id, while one runs.
+    /// The reaper's process id, while one is running.
     pub fn id(&self) -> Option<u32> {
         let id = self.0.as_ref()?.state.lock().id?;
         Some(id.as_raw_nonzero().get().cast_unsigned())
@@ -175,7 +174,7 @@ impl Reaper {
 }
 
 impl Registration {
-    /// It has ended, or what is left of it is nobody's to end.
+    /// The process group has ended, or what remains of it must not be ended.
     pub fn ended(self) {
         if let Some(inner) = &self.reaper.0 {
             let mut state = inner.state.lock();
@@ -186,8 +185,8 @@ impl Registration {
 }
 
 impl SelfRegistration {
-    /// Says it, of the process that calls this. One system call after `getpid`: it allocates nothing and
-    /// takes no lock. If the pipe is full the parent's word has to do.
+    /// Registers the calling process. One system call after `getpid`: it allocates nothing and takes no lock. If the pipe is
+    /// full, the parent's registration has to suffice.
     pub fn make(&self) {
         if let Some((pipe, kind)) = &self.0 {
             let id = rustix::process::getpid().as_raw_nonzero().get();
@@ -199,7 +198,7 @@ impl SelfRegistration {
 
 impl Inner {
     fn start(&self, state: &mut State) {
-        // What the last one has not read: all of it that counts is said again.
+        // Discards what the last reaper has not read: everything that counts is sent again.
         self.drain();
         match self.spawn() {
             Ok(process) => {
@@ -211,15 +210,15 @@ impl Inner {
                 }
             }
             Err(error) => tracing::error!(
-                "the reaper cannot be started: {error}; if this process is killed, its commands run on"
+                "cannot start the reaper: {error}; if this process is killed, its commands keep running"
             ),
         }
     }
 
     fn spawn(&self) -> io::Result<Child> {
         let mut spawn = tokio::process::Command::new(&self.program.path);
-        // By its name, not by the way its program was found, and with nothing of the daemon's environment but
-        // what says where and how to log.
+        // By its name rather than by the path of its program, and without the daemon's environment, except for the variables
+        // that say where and how to log.
         spawn.arg0("malai").args(&self.program.arguments);
         spawn.current_dir("/").env_clear();
         for registration in ["PATH", "MALAI_HOME", "MALAI_LOG", "RUST_LOG"] {
@@ -232,7 +231,7 @@ impl Inner {
         spawn.spawn()
     }
 
-    /// Empties the pipe, while there is no reaper that reads it.
+    /// Empties the pipe while no reaper reads it.
     fn drain(&self) {
         while rustix::io::ioctl_fionread(&self.read).is_ok_and(|unread| unread > 0) {
             let mut buffer = [0; 512 * SIZE];
@@ -246,10 +245,10 @@ impl Inner {
         if !state.told {
             return;
         }
-        // The pipe may be full of what a reaper that hangs does not read. It is ended before it can
-        // take this process for dead, and the next one is told everything.
+        // The pipe may be full because the reaper hangs. It is ended before it can take this process for dead, and the next
+        // one is told everything.
         if let Err(error) = rustix::io::write(&self.write, &record.to_bytes()) {
-            tracing::error!("the reaper does not read: {error}; it is replaced");
+            tracing::error!("the reaper is not reading: {error}; replacing it");
             state.told = false;
             if let Some(id) = state.id {
                 let _ = rustix::process::kill_process(id, Signal::KILL);

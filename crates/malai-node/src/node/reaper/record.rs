@@ -1,14 +1,14 @@
-//! What a reaper is told: one record of a fixed size a change, each written at once (far below PIPE_BUF).
+//! The reaper's input: one fixed-size record per change, each written at once (far below PIPE_BUF).
 
-/// Bytes of a record.
+/// The size of a record in bytes.
 pub const SIZE: usize = 8;
 
-/// What is registered under a process's number.
+/// What is registered under a process id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A process group: a command.
     Group,
-    /// A session with all its process groups: a shell on a terminal of its own, and its jobs.
+    /// A session with all its process groups: a shell on its own terminal, and its jobs.
     Session,
 }
 
@@ -17,12 +17,12 @@ pub enum Kind {
 pub enum Record {
     /// This process leads a group or session.
     Begun(Kind, u32),
-    /// Its group or session has ended, or is nobody's to end any more.
+    /// Its group or session has ended, or must not be ended any more.
     Ended(u32),
 }
 
 impl Record {
-    /// As it is written.
+    /// Encodes the record.
     pub fn to_bytes(self) -> [u8; SIZE] {
         let (tag, id) = match self {
             Record::Begun(Kind::Group, id) => (1, id),
@@ -33,7 +33,7 @@ impl Record {
         [tag, 0, 0, 0, a, b, c, d]
     }
 
-    /// As it was written; `None` for what is none.
+    /// Decodes a record; `None` if it is not valid.
     pub fn parse(bytes: [u8; SIZE]) -> Option<Self> {
         let [tag, 0, 0, 0, a, b, c, d] = bytes else {
             return None;

@@ -1,5 +1,5 @@
-//! `[accept.<alias>]`: what this computer's owner accepts in a cluster, and what in it may not mean
-//! what was meant.
+//! `[accept.<alias>]`: what this computer's owner accepts in a cluster, and warnings about entries that may not mean what
+//! was intended.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,26 +15,26 @@ use super::Reader;
 
 use crate::os::user;
 
-/// All sections, by the cluster's alias here.
+/// All sections, by the cluster's alias.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sections {
-    /// What each says.
+    /// The sections.
     pub all: BTreeMap<ClusterAlias, Section>,
-    /// The file's name and text, to show places in it.
+    /// The file's name and text, for showing places in it.
     file: (String, String),
 }
 
 /// One `[accept.<alias>]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Section {
-    /// What it says.
+    /// What it accepts.
     pub accept: Accept,
     name: Range<usize>,
     from: Option<List<AcceptEntry>>,
     users: Option<List<UserName>>,
 }
 
-/// A list's entries, each with its place, and that of its key.
+/// The entries of a list with their places, and the place of its key.
 #[derive(Debug, Clone, PartialEq)]
 struct List<T> {
     key: Range<usize>,
@@ -52,7 +52,7 @@ impl Reader<'_> {
         for (key, value) in self.table(value, "accept.<alias>").into_iter().flatten() {
             let alias = ClusterAlias::parse(key.get_ref())
                 .map_err(|error| {
-                    let help = "it is the name of the cluster's folder here";
+                    let help = "use the name of the cluster's folder here";
                     self.problem(key.span(), error.to_string(), Some(help.to_owned()));
                 })
                 .ok();
@@ -100,8 +100,7 @@ impl Reader<'_> {
         })
     }
 
-    /// A string with commas or an array of strings; none if anything in it is wrong, and that is
-    /// reported.
+    /// Parses a comma-separated string or an array of strings; `None` if anything in it is invalid, which is reported.
     fn list<T>(
         &mut self,
         key: &Spanned<DeString<'_>>,
@@ -140,7 +139,7 @@ impl Reader<'_> {
                 Ok(entry) => entries.push((entry, span)),
                 Err(message) => {
                     sound = false;
-                    let help = format!("{name} is written like {example}; `[]` holds nobody");
+                    let help = format!("write {name} like {example}; `[]` accepts no one");
                     self.problem(span, message, Some(help));
                 }
             }
@@ -162,8 +161,8 @@ impl<T: Clone> List<T> {
 }
 
 impl Sections {
-    /// Sections of clusters that this home is not in. Where one is probably a mistyped name of a
-    /// cluster that has no section, that is an error: what was meant to be narrowed is wide open.
+    /// Reports sections for clusters that this home is not in. If one is probably a mistyped name of a cluster without a
+    /// section, that is an error, because what was meant to be narrowed is wide open.
     pub fn check_aliases(&self, known: &[ClusterAlias]) -> Vec<Diagnostic> {
         let mut found = Vec::new();
         for (alias, section) in &self.all {
@@ -178,12 +177,12 @@ impl Sections {
                 Some(near) => (
                     Severity::Error,
                     format!(
-                        "did you mean `{near}`? If it is for a cluster that will be joined: join it first"
+                        "did you mean `{near}`? If it is for a cluster that you will join, join it first"
                     ),
                 ),
                 None => (
                     Severity::Warning,
-                    "it takes effect when this home is in a cluster of that name".to_owned(),
+                    "it takes effect when this home joins a cluster with that alias".to_owned(),
                 ),
             };
             let message = format!("this home is in no cluster `{alias}`");
@@ -192,8 +191,7 @@ impl Sections {
         found
     }
 
-    /// What a section says that the cluster, or this computer, does not know. Nobody is accepted by
-    /// it.
+    /// Reports names in a section that the cluster, or this computer, does not know. They accept no one.
     pub fn check_names(&self, alias: &ClusterAlias, cluster: &Cluster) -> Vec<Diagnostic> {
         let Some(section) = self.all.get(alias) else {
             return Vec::new();
@@ -219,15 +217,15 @@ impl Sections {
                 }
             };
             let help = match near {
-                Some(near) => format!("did you mean `{near}`? This entry accepts nobody"),
-                None => "this entry accepts nobody until the cluster has it".to_owned(),
+                Some(near) => format!("did you mean `{near}`? This entry accepts no one"),
+                None => "this entry accepts no one until the cluster has it".to_owned(),
             };
             warn(span, message, help);
         }
         let users = section.users.iter().flat_map(|list| &list.entries);
         for (user, span) in users.filter(|(user, _)| !user::exists(user)) {
             let message = format!("there is no user `{user}` on this computer");
-            warn(span, message, "nothing can run as it".to_owned());
+            warn(span, message, "no command can run as it".to_owned());
         }
         if let Some(users) = &section.users
             && !users.entries.is_empty()
@@ -236,21 +234,21 @@ impl Sections {
             && users.entries.iter().all(|(user, _)| user.as_str() != own)
         {
             let message = format!(
-                "a daemon that runs as `{own}` cannot run anything as somebody else, and `{own}` is not in the list: nothing can run here"
+                "a daemon that runs as `{own}` cannot run anything as another user, and `{own}` is not in the list: nothing can run here"
             );
-            let help = format!("add `{own}`, or write `from = []` if nothing is to run here");
+            let help = format!("add `{own}`, or write `from = []` if nothing should run here");
             warn(&users.key, message, help);
         }
         found
     }
 
-    /// What is accepted in a cluster by a daemon that runs as this process does.
+    /// What a daemon that runs as this process's user accepts in a cluster.
     pub fn of_this_computer(&self, alias: &ClusterAlias) -> Option<Accept> {
         let accept = self.all.get(alias)?.accept.clone();
         Some(accept.of_daemon(user::own_name().as_deref()))
     }
 
-    /// The text of the file, to find places in it; empty where nothing is accepted or refused.
+    /// The text of the file, for finding places in it; empty if nothing is accepted or refused.
     pub fn source(&self) -> &str {
         &self.file.1
     }

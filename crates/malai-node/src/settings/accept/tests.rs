@@ -100,8 +100,8 @@ fn a_mistyped_alias_is_an_error_and_a_future_one_is_not() {
     assert_eq!(
         found,
         [
-            "warning 3:9+9: this home is in no cluster `elsewhere` | it takes effect when this home is in a cluster of that name",
-            "error 1:9+6: this home is in no cluster `stagin` | did you mean `staging`? If it is for a cluster that will be joined: join it first",
+            "warning 3:9+9: this home is in no cluster `elsewhere` | it takes effect when this home joins a cluster with that alias",
+            "error 1:9+6: this home is in no cluster `stagin` | did you mean `staging`? If it is for a cluster that you will join, join it first",
         ]
     );
     let known = [alias("stagin"), alias("elsewhere")];
@@ -124,7 +124,7 @@ fn names_that_the_cluster_does_not_have_accept_nobody() {
     let sections = sections(&source);
     let found = shown(&sections.check_names(&alias("staging"), &cluster()));
     let starts = [
-        "warning 2:9+5: cluster `staging` has no machine or group `admin` | did you mean `admins`? This entry accepts nobody",
+        "warning 2:9+5: cluster `staging` has no machine or group `admin` | did you mean `admins`? This entry accepts no one",
         "warning 2:76+52: cluster `staging` has no member with the id52",
         "warning 2:129+4: cluster `staging` has no machine or group `else`",
         "warning 3:15+12: there is no user `no-such-user` on this computer",

@@ -1,6 +1,6 @@
-//! The reaper's own process: reads what begins and ends until the daemon is gone, then ends what is left.
+//! The reaper's process: reads registrations until the daemon is gone, then ends what is left.
 //!
-//! No runtime, no threads, nothing open but the pipe.
+//! It has no runtime, no threads, and nothing open except the pipe.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
@@ -12,14 +12,14 @@ use rustix::process::{Pid, Signal};
 use crate::node::reaper::GRACE;
 use crate::node::reaper::record::{Kind, Record, SIZE};
 
-/// How often it is checked whether what was told to end has ended.
+/// How often to check whether signaled processes have ended.
 const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long what cannot be caught may take to work.
+/// How long processes may take to end after SIGKILL.
 const KILLED: Duration = Duration::from_secs(2);
 
-/// Entries above which those that have ended are looked for: of a process that announced itself and
-/// could not be started, nobody tells the end.
+/// Above this number of entries, those that have ended are removed: nobody reports the end of a process that registered
+/// itself and could not be started.
 const MANY: usize = 64;
 
 /// What was registered when the daemon's end of the pipe was closed.
@@ -29,18 +29,18 @@ pub struct Orphans(BTreeMap<u32, Entry>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
     kind: Kind,
-    /// The leader as it was when it was registered: a number may be given to somebody else later.
+    /// The leader when it was registered: its process id may be reused later.
     leader: Option<Stat>,
 }
 
-/// What is looked at of `/proc/<pid>/stat`.
+/// The parts of `/proc/<pid>/stat` that matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stat {
     id: u32,
     ended: bool,
     group: u32,
     session: u32,
-    /// When it began, in clock ticks since the computer did.
+    /// Its start time, in clock ticks since the computer started.
     begun: u64,
 }
 
@@ -50,7 +50,7 @@ struct Stat {
 ///
 /// The pipe cannot be read.
 pub fn watch(pipe: OwnedFd) -> io::Result<Orphans> {
-    // Fails only for who leads a session already.
+    // Fails only for a session leader.
     let _ = rustix::process::setsid();
     let mut pipe = std::fs::File::from(pipe);
     let mut left = Orphans::default();
@@ -78,7 +78,7 @@ pub fn watch(pipe: OwnedFd) -> io::Result<Orphans> {
 }
 
 impl Orphans {
-    /// Whether there is nothing to do.
+    /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -87,8 +87,8 @@ impl Orphans {
         match record {
             Some(Record::Begun(kind, id)) => {
                 let leader = stat(id);
-                // Of what has ended already nothing is left to end; kept, it would stand for whoever is
-                // given the number next. (While a group has a member its number is not given away.)
+                // Nothing is left to end of a process that has ended. Its entry would refer to the next process with that id. (While
+                // a group has a member, its id is not reused.)
                 if leader.is_none() && has_ended(id) {
                     self.0.remove(&id);
                 } else {
@@ -106,15 +106,15 @@ impl Orphans {
             .retain(|id, entry| !groups(*id, entry, &processes).is_empty());
     }
 
-    /// Ends everything: SIGHUP, and SIGKILL for what is left after [`GRACE`]. What left its session by
-    /// `setsid` is left alone. What may not be signalled lives on; that is logged.
+    /// Ends everything: SIGHUP, then SIGKILL for what is left after [`GRACE`]. Processes that left the session with `setsid`
+    /// are not touched. Processes that must not be signaled live on, which is logged.
     pub fn end(mut self) {
         self.forget_ended();
         if self.is_empty() {
             return;
         }
         tracing::warn!(
-            "the daemon ended and could not end what it ran; {} command(s) get SIGHUP now, and SIGKILL after {} s",
+            "the daemon exited without ending its commands; sending SIGHUP to {} command(s), and SIGKILL after {} s",
             self.0.len(),
             GRACE.as_secs()
         );
@@ -127,7 +127,7 @@ impl Orphans {
         for id in self.0.keys() {
             tracing::warn!(
                 group = id,
-                "a process group of a command cannot be ended, and what is left of it lives on"
+                "cannot end a process group of a command; its processes keep running"
             );
         }
     }
@@ -146,13 +146,13 @@ impl Orphans {
             match rustix::process::kill_process_group(group, signal) {
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
                 Err(error) => {
-                    tracing::warn!(group = id, "a process group cannot be signalled: {error}")
+                    tracing::warn!(group = id, "cannot signal a process group: {error}")
                 }
             }
         }
     }
 
-    /// Waits until all have ended, and forgets those that have.
+    /// Waits until all have ended, and removes those that have.
     fn wait(&mut self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         loop {
@@ -175,11 +175,10 @@ pub(crate) fn groups_of_session(id: u32) -> BTreeSet<u32> {
     groups(id, &entry, &processes())
 }
 
-/// The process groups that live under an entry.
+/// The process groups of an entry that are alive.
 fn groups(id: u32, entry: &Entry, processes: &[Stat]) -> BTreeSet<u32> {
     let now = processes.iter().find(|process| process.id == id);
-    // The number belongs to somebody else now. (It is not given away while a group or session of
-    // that number has a member.)
+    // The process id was reused. (It is not reused while a group or session with that id has a member.)
     if let Some(now) = now
         && entry.leader.is_none_or(|then| then.begun != now.begun)
     {
@@ -199,7 +198,7 @@ fn groups(id: u32, entry: &Entry, processes: &[Stat]) -> BTreeSet<u32> {
         .collect()
 }
 
-/// Whether there is no process group of this number, not even of processes that nobody has waited for.
+/// Whether no process group with this id exists, not even one of zombies.
 fn has_ended(id: u32) -> bool {
     Pid::from_raw(id.cast_signed()).is_none_or(|group| {
         rustix::process::test_kill_process_group(group) == Err(rustix::io::Errno::SRCH)
@@ -221,11 +220,11 @@ fn stat(id: u32) -> Option<Stat> {
     parse_stat(id, &String::from_utf8_lossy(&bytes))
 }
 
-/// The name, in brackets, may hold anything; what counts comes after the last bracket.
+/// The name, in parentheses, may contain anything; the relevant fields follow the last parenthesis.
 fn parse_stat(id: u32, text: &str) -> Option<Stat> {
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
     let ended = matches!(fields.next()?, "Z" | "X");
-    // The parent comes between.
+    // The parent comes in between.
     let group = fields.nth(1)?.parse().ok()?;
     let session = fields.next()?.parse().ok()?;
     // The 22nd field of all; the session is the sixth.
