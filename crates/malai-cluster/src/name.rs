@@ -31,6 +31,8 @@ pub const VERBS: &[&str] = &[
     "man",
     "ssh",
     "sftp-server",
+    "cp",
+    "cp-server",
     "ping",
     "help",
     "list",
@@ -39,7 +41,6 @@ pub const VERBS: &[&str] = &[
     "version",
     // Reserved for planned features.
     "browse",
-    "cp",
     "forward",
     "join",
     "relay",

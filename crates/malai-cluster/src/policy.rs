@@ -63,7 +63,7 @@ impl Grant {
     pub fn argv(&self) -> &[Vec<u8>] {
         match &self.run {
             Run::Command(argv) | Run::Forced { argv, .. } => argv,
-            Run::Shell | Run::Line(_) | Run::Sftp => &[],
+            Run::Shell | Run::Line(_) | Run::Sftp | Run::Copy => &[],
         }
     }
 }
@@ -79,6 +79,8 @@ pub enum Run {
     Line(Vec<u8>),
     /// malai's own sftp server.
     Sftp,
+    /// malai's own server for `malai cp`.
+    Copy,
     /// This argument list in place of what was asked for: a `forced` command entry.
     Forced {
         /// The argument list to run.

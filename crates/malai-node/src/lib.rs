@@ -57,7 +57,7 @@ pub use exec::io::{PauseGate, Sink, Source};
 pub use exec::spawn::keep_descriptors;
 pub use exec::stdio::ControlEvent;
 pub use exec::surroundings;
-pub use files::sftp;
+pub use files::{copy, sftp};
 pub use home::init::{
     InitError, NewCluster, NewMachine, init_cluster, init_machine, replace_machine,
 };

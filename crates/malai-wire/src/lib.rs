@@ -7,6 +7,7 @@ pub mod action;
 pub mod argument;
 pub mod audit;
 pub mod control;
+pub mod copy;
 pub mod file_report;
 pub mod frame;
 mod json;

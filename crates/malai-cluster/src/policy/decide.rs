@@ -11,6 +11,9 @@ use crate::name::UserName;
 use crate::sanitize::escape;
 use crate::shell_words::{quote_exactly, split_line};
 
+/// The subsystem of `malai cp`.
+const COPY: &str = "malai-cp";
+
 /// Decides a request by the rules of docs/cluster-toml.md and docs/ssh.md. It is refused unless a rule allows it and
 /// the owner of the computer accepts it.
 pub fn decide(cluster: &Cluster, request: &Request<'_>, accept: Option<&Accept>) -> Decision {
@@ -41,7 +44,8 @@ fn grant(cluster: &Cluster, request: &Request<'_>) -> Result<Grant, Refusal> {
     match request.action {
         Action::Shell => asked.shell(Run::Shell),
         Action::Exec(argv) => asked.argument_list(argv),
-        Action::Subsystem("sftp") => asked.files(),
+        Action::Subsystem("sftp") => asked.files(Run::Sftp),
+        Action::Subsystem(COPY) => asked.files(Run::Copy),
         Action::Subsystem(name) => Err(Refusal::NoSubsystem {
             name: escape(name).chars().take(80).collect(),
         }),
@@ -186,7 +190,7 @@ impl Asked<'_> {
     }
 
     /// Files need `allow_files`, which defaults to `allow_shell`: writing files as a user amounts to being that user.
-    fn files(&self) -> Result<Grant, Refusal> {
+    fn files(&self, run: Run) -> Result<Grant, Refusal> {
         let machine = self.machine;
         let lists = [
             (machine.allow_files(), "allow_files"),
@@ -204,7 +208,7 @@ impl Asked<'_> {
             |rule| Refusal::NotInFiles { rule },
         )?;
         Ok(Grant {
-            run: Run::Sftp,
+            run,
             user: self.user_of(machine.usernames(), || self.path("username"))?,
             rule,
         })

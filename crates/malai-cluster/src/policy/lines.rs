@@ -44,7 +44,7 @@ fn shown(decision: Decision) -> String {
             let run = match &grant.run {
                 Run::Command(_) => format!("{words:?}"),
                 Run::Shell => "a shell".to_owned(),
-                Run::Sftp => "files".to_owned(),
+                Run::Sftp | Run::Copy => "files".to_owned(),
                 Run::Line(line) => format!("$SHELL -c {:?}", crate::escape_bytes(line)),
                 Run::Forced { original, .. } => {
                     format!("{words:?} for {:?}", crate::escape_bytes(original))

@@ -44,6 +44,7 @@ pub(super) fn argument_list(command: &Command) -> Vec<Vec<u8>> {
         Run::Shell => vec![shell()],
         // This same program, as whichever user it is to be.
         Run::Sftp => vec![b"/proc/self/exe".to_vec(), b"sftp-server".to_vec()],
+        Run::Copy => vec![b"/proc/self/exe".to_vec(), b"cp-server".to_vec()],
         Run::Line(line) => vec![shell(), b"-c".to_vec(), line.clone()],
         Run::Command(argv) | Run::Forced { argv, .. } => argv.clone(),
     }

@@ -1,5 +1,6 @@
-//! Files for members: the sftp subsystem.
+//! Files for members: the sftp subsystem, and `malai cp`.
 
+pub mod copy;
 pub(crate) mod reports;
 pub(crate) mod root;
 pub mod sftp;

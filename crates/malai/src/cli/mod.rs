@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod complete;
+pub mod cp;
 pub mod help;
 pub mod instead;
 pub mod ssh;
@@ -18,6 +19,7 @@ use malai_cluster::VERBS;
 use crate::output::exit::Exit;
 
 pub use cluster::{ClusterCommand, EndArgs, NewMachineArgs, SetArgs, Unset};
+pub use cp::CpArgs;
 pub use target_options::{TargetOptions, TtyMode};
 pub use verbs::{
     AuditArgs, CompletionsArgs, DaemonArgs, DemoArgs, DoctorArgs, ExecArgs, ExecCommand, IdArgs,
@@ -78,6 +80,9 @@ pub enum Command {
     /// Accept ssh's command line, for tools that call ssh
     #[command(disable_help_flag = true, before_help = verbs::SSH_EXAMPLES)]
     Ssh(SshArgs),
+    /// Copy files and folders to a machine or from one
+    #[command(before_help = cp::EXAMPLES)]
+    Cp(CpArgs),
     /// Open a shell on a target: the same as `malai <target>`
     Shell(ShellArgs),
     /// Explain whether a member may do something, and which rule says so
@@ -98,6 +103,9 @@ pub enum Command {
     /// Internal: serves the sftp subsystem on its standard streams
     #[command(hide = true, name = "sftp-server")]
     SftpServer(SftpServerArgs),
+    /// Internal: serves `malai cp` on its standard streams
+    #[command(hide = true, name = "cp-server")]
+    CpServer(SftpServerArgs),
     /// Internal: ends the commands of a malai process that was killed
     #[command(hide = true)]
     Reaper(ReaperArgs),
@@ -110,9 +118,11 @@ impl Command {
     /// The exit code when this command fails with an error.
     pub fn failure(&self) -> Exit {
         match self {
-            Command::Target(_) | Command::Exec(_) | Command::Shell(_) | Command::Ssh(_) => {
-                Exit::MALAI
-            }
+            Command::Target(_)
+            | Command::Exec(_)
+            | Command::Shell(_)
+            | Command::Ssh(_)
+            | Command::Cp(_) => Exit::MALAI,
             // An unanswered question is neither "allowed" nor "refused".
             Command::Why(_) => Exit::USAGE,
             _ => Exit::FAILED,

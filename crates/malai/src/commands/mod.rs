@@ -4,6 +4,8 @@ pub mod audit;
 pub mod cluster;
 pub mod completions;
 mod container_init;
+pub mod cp;
+pub mod cp_server;
 pub mod daemon;
 pub mod doctor;
 pub mod exec;
@@ -98,6 +100,8 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
         }
         Command::Ssh(args) => ssh::run(home, &args.arguments, args.is_shim, printer),
         Command::SftpServer(args) => sftp_server::run(args),
+        Command::Cp(args) => cp::run(&args, printer),
+        Command::CpServer(args) => cp_server::run(args.folder),
         Command::Shell(args) => shell::run(home, &args, printer),
         Command::Target(_) => unreachable!("a target is no verb"),
         Command::Demo(args) => demo::run(args.keep, printer),

@@ -3,6 +3,7 @@
 mod accept;
 mod administer;
 mod audit;
+mod cp;
 mod descriptors;
 mod distribution;
 mod exact;

@@ -1,0 +1,242 @@
+//! `malai cp`: files that are sent and received, on either end. `serve` is the machine's end, in a process of its own
+//! that runs as the user whom the policy names; [`put`] and [`get`] are the caller's.
+
+mod attributes;
+mod goal;
+mod link;
+mod part;
+mod receive;
+mod send;
+mod source;
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use malai_wire::FrameError;
+use malai_wire::copy::{Get, Opened, Opening, Options, Put, VERSION};
+
+use crate::files::root::Root;
+use link::{FrameReader, FrameWriter};
+
+pub use goal::Goal;
+pub use source::Sources;
+
+/// Why copying as a whole ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The other side has gone.
+    #[error("the connection ended before everything was copied: {0}")]
+    Lost(io::Error),
+    /// The machine has not answered at all.
+    #[error("the machine did not begin to copy")]
+    NotOpened,
+    /// The other side does not keep to the protocol.
+    #[error("the other side broke the protocol: {0}")]
+    Protocol(String),
+    /// It cannot begin.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<FrameError> for CopyError {
+    fn from(error: FrameError) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+/// Is told what becomes of each entry. An entry is named by its source, counted from 0, and its path below that.
+pub trait Observer {
+    /// It is to be copied, and is so many bytes long as far as that is known.
+    fn offered(&mut self, _source: u32, _path: &[u8], _size: u64) {}
+    /// All are known.
+    fn all_offered(&mut self) {}
+    /// So many bytes were sent or received.
+    fn moved(&mut self, _bytes: u64) {}
+    /// So many bytes were not, since they are there already, or are a hole.
+    fn spared(&mut self, _bytes: u64) {}
+    /// So many bytes were read to verify what is there.
+    fn verified(&mut self, _bytes: u64) {}
+    /// It stands under its name now; whether it did before.
+    fn stored(&mut self, _source: u32, _path: &[u8], _unchanged: bool) {}
+    /// It was not copied, and why.
+    fn problem(&mut self, _source: u32, _path: &[u8], _why: &str) {}
+}
+
+/// Hears nothing.
+#[derive(Debug)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {}
+
+/// Serves one caller: everything the user can reach, or what is below `folder`.
+///
+/// # Errors
+///
+/// The caller has gone, or breaks the protocol.
+pub fn serve(
+    input: impl Read + Send + 'static,
+    output: impl Write,
+    folder: Option<PathBuf>,
+) -> Result<(), CopyError> {
+    let (mut input, mut output) = (FrameReader::new(input), FrameWriter::new(output));
+    let root = match &folder {
+        Some(folder) => Root::below(folder).map_err(|error| error.to_string()),
+        None => Ok(Root::Everything),
+    };
+    let Some(opening) = input.message::<Opening>()? else {
+        return Ok(());
+    };
+    let (Opening::Get(Get { version, .. }) | Opening::Put(Put { version, .. })) = &opening;
+    let version = *version;
+    let root = root.and_then(|root| match version {
+        VERSION => Ok(root),
+        _ => Err(format!(
+            "that computer's malai copies files by version {version} of the protocol, this machine's by version {VERSION}"
+        )),
+    });
+    let root = match root {
+        Ok(root) => root,
+        Err(why) => return refuse(&mut output, why),
+    };
+    match opening {
+        Opening::Get(Get {
+            sources, options, ..
+        }) => {
+            output.send(&Opened::Ready)?;
+            let sources = sources.iter().map(|path| there(&root, path)).collect();
+            send::send(
+                input,
+                output,
+                Sources::new(root, sources),
+                options,
+                &mut Unobserved,
+            )
+        }
+        Opening::Put(Put {
+            target,
+            names,
+            options,
+            ..
+        }) => {
+            let target = there(&root, &target).into_os_string().into_vec();
+            match Goal::find(root, &target, &names, options) {
+                Ok(goal) => {
+                    output.send(&Opened::Ready)?;
+                    receive::receive(input, output, goal, options, &mut Unobserved)
+                }
+                Err(why) => refuse(&mut output, why),
+            }
+        }
+    }
+}
+
+/// A path as a caller names it: `~` in front is the user's home, as scp has it, where nothing is confined to a folder.
+fn there(root: &Root, path: &[u8]) -> PathBuf {
+    let home = std::env::var_os("HOME").filter(|_| matches!(root, Root::Everything));
+    match (path, home) {
+        (b"~", Some(home)) => home.into(),
+        ([b'~', b'/', rest @ ..], Some(home)) => Path::new(&home).join(OsStr::from_bytes(rest)),
+        _ => OsString::from_vec(path.to_vec()).into(),
+    }
+}
+
+fn refuse(output: &mut FrameWriter<impl Write>, why: String) -> Result<(), CopyError> {
+    output.send(&Opened::Failed(why))?;
+    output.flush()
+}
+
+/// Sends sources of this computer to a machine, whose [`serve`] is at the other ends of `input` and `output`.
+///
+/// # Errors
+///
+/// The machine does not begin, has gone, or breaks the protocol.
+pub fn put(
+    input: impl Read + Send + 'static,
+    output: impl Write,
+    sources: Sources,
+    target: &[u8],
+    options: Options,
+    observer: &mut dyn Observer,
+) -> Result<(), CopyError> {
+    let (mut input, mut output) = (FrameReader::new(input), FrameWriter::new(output));
+    output.send(&Opening::Put(Put {
+        version: VERSION,
+        target: target.to_vec(),
+        names: sources.names(),
+        options,
+    }))?;
+    opened(&mut input, &mut output)?;
+    send::send(input, output, sources, options, observer)
+}
+
+/// Receives sources of a machine, whose [`serve`] is at the other ends of `input` and `output`.
+///
+/// # Errors
+///
+/// The machine does not begin, has gone, or breaks the protocol.
+pub fn get(
+    input: impl Read,
+    output: impl Write,
+    sources: Vec<Vec<u8>>,
+    goal: Goal,
+    options: Options,
+    observer: &mut dyn Observer,
+) -> Result<(), CopyError> {
+    let (mut input, mut output) = (FrameReader::new(input), FrameWriter::new(output));
+    output.send(&Opening::Get(Get {
+        version: VERSION,
+        sources,
+        options,
+    }))?;
+    opened(&mut input, &mut output)?;
+    receive::receive(input, output, goal, options, observer)
+}
+
+/// Waits until the machine begins.
+fn opened(
+    input: &mut FrameReader<impl Read>,
+    output: &mut FrameWriter<impl Write>,
+) -> Result<(), CopyError> {
+    match output.flush() {
+        Err(CopyError::Lost(_)) => return Err(CopyError::NotOpened),
+        flushed => flushed?,
+    }
+    match input.message()? {
+        Some(Opened::Ready) => Ok(()),
+        Some(Opened::Failed(why)) => Err(CopyError::Refused(why)),
+        None => Err(CopyError::NotOpened),
+    }
+}
+
+/// A goal on this computer.
+///
+/// # Errors
+///
+/// Nothing can be written there, and why.
+pub fn local_goal(target: &Path, names: &[Vec<u8>], options: Options) -> Result<Goal, String> {
+    Goal::find(
+        Root::Everything,
+        target.as_os_str().as_bytes(),
+        names,
+        options,
+    )
+}
+
+/// Sources on this computer.
+pub fn local_sources(sources: Vec<PathBuf>) -> Sources {
+    Sources::new(Root::Everything, sources)
+}
+
+/// The reason of an error of the system, without its number.
+fn reason(error: impl Into<io::Error>) -> String {
+    let text = error.into().to_string();
+    match text.split_once(" (os error") {
+        Some((reason, _)) => reason.to_lowercase(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! A file on its way: under a name of its own, beside the one that it gets when it is whole.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat, flock, fstat, openat,
+    renameat, renameat_with, statat, syncfs, unlinkat,
+};
+use rustix::io::Errno;
+
+/// What a file's name ends with while it is not whole.
+const SUFFIX: &[u8] = b".malai-part";
+
+/// The longest name of a file, in bytes, on Linux.
+const LONGEST: usize = 255;
+
+/// How long another copy of the same file is waited for. One that was cut off ends within that time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The name of a file on its way.
+pub(super) fn part_name(name: &[u8]) -> Vec<u8> {
+    if name.len() + SUFFIX.len() <= LONGEST {
+        return [name, SUFFIX].concat();
+    }
+    let hash = blake3::hash(name).to_hex();
+    [&name[..200], b"-", &hash.as_bytes()[..16], SUFFIX].concat()
+}
+
+/// What tells that a file on its way is still the one that was looked at.
+pub(super) type Stamp = (u64, i64, i64, i64);
+
+/// A file on its way.
+pub(super) struct Part {
+    pub file: File,
+    pub folder: Rc<OwnedFd>,
+    part_name: Vec<u8>,
+    pub name: Vec<u8>,
+    /// The file system that it is on.
+    pub device: u64,
+}
+
+impl Part {
+    /// Opens the part of a file and keeps others from it. With `create` it is made where it is not there.
+    pub(super) fn open(
+        folder: &Rc<OwnedFd>,
+        name: &[u8],
+        create: bool,
+    ) -> io::Result<Option<(Self, Stat)>> {
+        let part_name = part_name(name);
+        let mut flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        if create {
+            flags |= OFlags::CREATE;
+        }
+        let begun = Instant::now();
+        loop {
+            let fd = match openat(&**folder, &part_name[..], flags, Mode::RUSR | Mode::WUSR) {
+                Err(Errno::NOENT) if !create => return Ok(None),
+                opened => opened?,
+            };
+            let stat = fstat(&fd)?;
+            let is_own = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                && stat.st_nlink == 1
+                && stat.st_uid == rustix::process::geteuid().as_raw();
+            if !is_own {
+                return Err(io::Error::other(
+                    "something else stands beside it under the name that ends in .malai-part; remove that first",
+                ));
+            }
+            match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) if begun.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(10));
+                    continue;
+                }
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(io::Error::other(
+                        "it is being copied by somebody else right now",
+                    ));
+                }
+                Err(error) => return Err(error.into()),
+            }
+            // It may have become whole while it was waited for, and have another name now.
+            match statat(&**folder, &part_name[..], AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(now) if now.st_ino == stat.st_ino && now.st_dev == stat.st_dev => {}
+                Ok(_) | Err(Errno::NOENT) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            let stat = fstat(&fd)?;
+            let part = Self {
+                file: fd.into(),
+                folder: folder.clone(),
+                part_name,
+                name: name.to_vec(),
+                device: stat.st_dev,
+            };
+            return Ok(Some((part, stat)));
+        }
+    }
+
+    /// What tells that it is still the one that was looked at.
+    pub(super) fn stamp(stat: &Stat) -> Stamp {
+        (
+            stat.st_ino,
+            stat.st_size,
+            stat.st_ctime,
+            stat.st_ctime_nsec as i64,
+        )
+    }
+
+    /// Gives it its name. With `keep` nothing that stands there is replaced: then it is removed.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(super) fn finish(&self, keep: bool) -> io::Result<bool> {
+        finish(&self.folder, &self.part_name, &self.name, keep)
+    }
+
+    /// Removes it.
+    pub(super) fn remove(&self) {
+        // What cannot be removed is verified the next time.
+        let _ = unlinkat(&*self.folder, &self.part_name[..], AtFlags::empty());
+    }
+}
+
+/// Gives what stands under `part` its name. Says whether it did: with `keep` nothing is replaced.
+pub(super) fn finish(folder: &OwnedFd, part: &[u8], name: &[u8], keep: bool) -> io::Result<bool> {
+    let done = match keep {
+        true => match renameat_with(folder, part, folder, name, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => Ok(false),
+            done => done.map(|()| true),
+        },
+        false => renameat(folder, part, folder, name).map(|()| true),
+    };
+    if !matches!(done, Ok(true)) {
+        let _ = unlinkat(folder, part, AtFlags::empty());
+    }
+    Ok(done?)
+}
+
+/// Makes files durable, before they get their names: each by itself, or their file systems where they are many.
+pub(super) fn make_durable(parts: &[&Part]) -> io::Result<()> {
+    if parts.len() <= 4 {
+        return parts.iter().try_for_each(|part| part.file.sync_all());
+    }
+    let mut done = Vec::new();
+    for part in parts {
+        if !done.contains(&part.device) {
+            syncfs(&part.file)?;
+            done.push(part.device);
+        }
+    }
+    Ok(())
+}

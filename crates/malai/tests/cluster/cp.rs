@@ -1,0 +1,116 @@
+//! `malai cp` by real daemons: files, trees and streams both ways, what is refused, and copies that are cut off.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::harness::Cluster;
+
+/// A path on web01, which is this computer.
+fn on_web01(path: &Path) -> String {
+    format!("web01.company:{}", path.display())
+}
+
+#[test]
+fn files_trees_and_streams_go_both_ways_on_both_routes() {
+    let cluster = Cluster::with_routes();
+    for (number, route) in cluster.routes().iter().enumerate() {
+        let top = cluster.folder().join(format!("cp{number}"));
+        let (from, there, here) = (top.join("from"), top.join("there"), top.join("here"));
+        for folder in [&from.join("sub"), &there, &here] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        fs::write(from.join("a"), "hello\n").unwrap();
+        fs::write(from.join("sub/big"), vec![3; 2_000_000]).unwrap();
+        symlink("a", from.join("sub/link")).unwrap();
+        let cp = |words: &[&str]| route.home.run(&[&["cp"], words].concat());
+        let from_text = from.to_str().unwrap();
+        let target = |path: &Path| format!("{}:{}", route.target, path.display());
+        assert_eq!(cp(&["-r", from_text, &target(&there)]).clean(), "");
+        let copied = there.join("from");
+        assert_eq!(
+            cp(&["-a", &target(&copied), here.to_str().unwrap()]).clean(),
+            ""
+        );
+        let same = Command::new("diff")
+            .args(["-r", "--no-dereference"])
+            .args([&from, &here.join("from")])
+            .status()
+            .unwrap();
+        assert!(same.success(), "{}", route.name);
+        let words = ["cp", "-", &target(&there.join("stream"))];
+        assert_eq!(route.home.run_with(&words, b"some bytes").clean(), "");
+        assert_eq!(
+            cp(&[&target(&there.join("stream")), "-"]).clean(),
+            "some bytes"
+        );
+        let said = cp(&[
+            &target(&there.join("none")),
+            &target(&there.join("a\u{7}")),
+            here.to_str().unwrap(),
+        ]);
+        assert_eq!(said.code, 1, "{}", said.shown());
+        assert!(
+            said.stderr.contains("none: no such file or directory"),
+            "{}",
+            said.shown()
+        );
+        assert!(!said.stderr.contains('\u{7}'), "{}", said.shown());
+    }
+}
+
+#[test]
+fn the_machine_decides_who_may_copy() {
+    let cluster = Cluster::running(&["web01"]);
+    cluster.edit(|text| {
+        let (before, section) = text.rsplit_once("[machine.web01]").expect("the section");
+        format!("{before}[machine.web01]\nallow_files = []{section}")
+    });
+    cluster.rescan_everywhere();
+    let file = cluster.folder().join("file");
+    fs::write(&file, "x").unwrap();
+    let goal = cluster.folder().join("goal");
+    let said = cluster
+        .manager
+        .run(&["cp", file.to_str().unwrap(), &on_web01(&goal)]);
+    said.refused("machine.web01.allow_files does not allow you to copy files");
+    assert!(!goal.exists());
+    let said = cluster.manager.run(&["cp", "a", "b"]);
+    said.refused("nothing of this is on a machine");
+}
+
+#[test]
+fn a_copy_that_was_killed_goes_on() {
+    let cluster = Cluster::running(&["web01"]);
+    let top = cluster.folder().join("killed");
+    fs::create_dir(&top).unwrap();
+    let (from, to) = (top.join("from"), top.join("to"));
+    let bytes: Vec<u8> = (0..20_000_000u32).map(|n| (n / 1000) as u8).collect();
+    fs::write(&from, &bytes).unwrap();
+    let part = top.join("to.malai-part");
+    // A stream that stays open is in its middle once all its bytes are there.
+    let mut command = cluster.manager.command(&["cp", "-", &on_web01(&to)]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&bytes[..10_000_000]).unwrap();
+    crate::harness::until("the beginning", || {
+        fs::metadata(&part).is_ok_and(|part| part.len() > 9_000_000)
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(stdin);
+    assert!(!to.exists());
+    let said = cluster
+        .manager
+        .run(&["cp", from.to_str().unwrap(), &on_web01(&to)]);
+    assert_eq!(said.clean(), "");
+    let mut arrived = Vec::new();
+    fs::File::open(&to)
+        .unwrap()
+        .read_to_end(&mut arrived)
+        .unwrap();
+    assert!(arrived == bytes);
+    assert!(!part.exists());
+}
