@@ -18,25 +18,28 @@ use rustix::io::Errno;
 /// The most bytes of extended attributes that travel with one entry.
 const MOST: usize = 512 * 1024;
 
+/// Extended attributes: names and values.
+pub(super) type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What is told of an entry.
 pub(super) struct Metadata {
     pub mode: u32,
     pub modified: Time,
     pub accessed: Time,
     pub owner: Option<Owner>,
-    pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    pub attributes: Attributes,
 }
 
 impl Metadata {
-    pub(super) fn of(stat: &Stat, attributes: Vec<(Vec<u8>, Vec<u8>)>, options: Options) -> Self {
+    pub(super) fn of(stat: &Stat, attributes: Attributes, options: Options) -> Self {
         let time = |seconds: i64, nanoseconds: u64| Time {
             seconds,
             nanoseconds: u32::try_from(nanoseconds).unwrap_or(0),
         };
         Self {
             mode: stat.st_mode & 0o7777,
-            modified: time(stat.st_mtime, stat.st_mtime_nsec as u64),
-            accessed: time(stat.st_atime, stat.st_atime_nsec as u64),
+            modified: time(stat.st_mtime, stat.st_mtime_nsec),
+            accessed: time(stat.st_atime, stat.st_atime_nsec),
             owner: options.archive.then(|| names(stat.st_uid, stat.st_gid)),
             attributes,
         }
@@ -108,7 +111,7 @@ pub(super) fn path_of(fd: &OwnedFd, name: Option<&[u8]>) -> PathBuf {
 }
 
 /// The extended attributes of an entry that can be copied.
-pub(super) fn read(path: &std::path::Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+pub(super) fn read(path: &std::path::Path) -> Result<Attributes, Errno> {
     let size = match llistxattr_query(path) {
         Ok(0) | Err(Errno::NOTSUP | Errno::NOENT) => return Ok(Vec::new()),
         Ok(size) => size,

@@ -74,13 +74,10 @@ impl Goal {
             Err(Errno::NOENT) => None,
             Err(error) => return Err(format!("cannot open it: {}", reason(*error))),
         };
-        let one = match names.as_slice() {
-            [_] => true,
-            _ => false,
-        };
+        let one = names.len() == 1;
         match kind {
             Some(FileType::Directory) => {
-                let fd = found.map_err(|error| reason(error))?.0;
+                let fd = found.map_err(reason)?.0;
                 return Ok(Self {
                     place: Place::Into(Rc::new(fd)),
                     names,

@@ -19,7 +19,7 @@ const SUFFIX: &[u8] = b".malai-part";
 const LONGEST: usize = 255;
 
 /// How long another copy of the same file is waited for. One that was cut off ends within that time.
-const PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The name of a file on its way.
 pub(super) fn part_name(name: &[u8]) -> Vec<u8> {
@@ -72,7 +72,7 @@ impl Part {
             }
             match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
-                Err(Errno::WOULDBLOCK) if begun.elapsed() < PATIENCE => {
+                Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_TIMEOUT => {
                     std::thread::sleep(Duration::from_millis(10));
                     continue;
                 }

@@ -1,8 +1,10 @@
 //! The side that gets the files. What it is told is not believed: names stay below the goal, no link is followed, and
 //! nothing arrives that was not asked for.
 
+mod entries;
+mod there;
+
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -11,15 +13,12 @@ use malai_wire::copy::{
     Base, Begin, FromReceiver, FromSender, Kind, Offer, Options, Outcome, Settled, WINDOW, Want,
     names_of,
 };
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, linkat, mkdirat, mkfifoat, openat,
-    symlinkat, unlinkat,
-};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, mkfifoat, symlinkat};
 use rustix::io::Errno;
 
 use super::goal::{Goal, Place, existing, open_resolved};
 use super::link::{Frame, FrameReader, FrameWriter};
-use super::part::{Part, Stamp, finish, make_durable, part_name};
+use super::part::{Part, Stamp, make_durable};
 use super::{CopyError, Observer, attributes, reason, send};
 
 /// Files that wait to be made durable together, at most.
@@ -30,9 +29,6 @@ const BATCH_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A file from this size on is made durable by itself.
 const BIG: u64 = 4 * 1024 * 1024;
-
-/// After how many verified bytes the other side is told.
-const TELL: u64 = 16 * 1024 * 1024;
 
 /// Receives everything that is offered.
 pub(super) fn receive(
@@ -296,146 +292,6 @@ impl<W: Write> Receiver<'_, W> {
         Ok((folder, name.to_vec()))
     }
 
-    /// What is there of a file. None if it is to be left as it is.
-    fn look(&mut self, offer: &Offer, size: Option<u64>) -> Result<Option<Have>, Failure> {
-        let (folder, name) = self.spot(offer.source, &offer.path)?;
-        if name.is_empty() {
-            return Err(Failure::Entry(
-                "it is a file, where a folder was named".to_owned(),
-            ));
-        }
-        if let Some(stat) = existing(&folder, &name)? {
-            if self.options.no_clobber {
-                return Ok(None);
-            }
-            match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => {
-                    return Err(Failure::Entry("a folder stands there".to_owned()));
-                }
-                FileType::RegularFile if size == Some(stat.st_size as u64) && stat.st_size > 0 => {
-                    let flags =
-                        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                    // One that cannot be read is replaced.
-                    if let Ok(fd) = openat(&*folder, &name[..], flags, Mode::empty())
-                        && let Some((length, hasher)) =
-                            self.hash(&mut fd.into(), stat.st_size as u64)?
-                    {
-                        return Ok(Some(Have::Whole(length, hasher)));
-                    }
-                }
-                _ => {}
-            }
-        }
-        let Some(size) = size else {
-            return Ok(Some(Have::Nothing));
-        };
-        let Some((mut part, stat)) = Part::open(&folder, &name, false)? else {
-            return Ok(Some(Have::Nothing));
-        };
-        let length = stat.st_size as u64;
-        if length == 0 || length > size {
-            return Ok(Some(Have::Nothing));
-        }
-        Ok(Some(match self.hash(&mut part.file, length)? {
-            Some((length, hasher)) => Have::Part(length, Part::stamp(&stat), hasher),
-            None => Have::Nothing,
-        }))
-    }
-
-    /// Hashes a file that is there. None if it cannot be read to that length.
-    fn hash(
-        &mut self,
-        file: &mut File,
-        length: u64,
-    ) -> Result<Option<(u64, Box<blake3::Hasher>)>, CopyError> {
-        let mut hasher = Box::new(blake3::Hasher::new());
-        let mut buffer = vec![0; 256 * 1024];
-        let (mut left, mut untold) = (length, 0);
-        while left > 0 {
-            let most = buffer
-                .len()
-                .min(usize::try_from(left).unwrap_or(usize::MAX));
-            let count = match file.read(&mut buffer[..most]) {
-                Ok(0) => return Ok(None),
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return Ok(None),
-            };
-            hasher.update(&buffer[..count]);
-            left -= count as u64;
-            untold += count as u64;
-            self.observer.verified(count as u64);
-            if untold >= TELL {
-                self.output.send(&FromReceiver::Verified(untold))?;
-                self.output.flush()?;
-                untold = 0;
-            }
-        }
-        Ok(Some((length, hasher)))
-    }
-
-    fn make_folder(&mut self, offer: &Offer) -> io::Result<bool> {
-        let (folder, name) = self.spot(offer.source, &offer.path)?;
-        let before = match name.is_empty() {
-            true => Some(rustix::fs::fstat(&*folder)?),
-            false => existing(&folder, &name)?,
-        };
-        match &before {
-            Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
-            Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
-                return Err(Errno::LOOP.into());
-            }
-            Some(_) => {
-                return Err(io::Error::other(
-                    "something else than a folder stands there",
-                ));
-            }
-            // What is copied into it has to be written.
-            None => mkdirat(
-                &*folder,
-                &name[..],
-                Mode::from_raw_mode(offer.mode & 0o777 | 0o700),
-            )?,
-        }
-        if self.options.preserve || before.is_none() && offer.mode & 0o700 != 0o700 {
-            self.folders.push((offer.clone(), before));
-        }
-        Ok(true)
-    }
-
-    /// Makes what is no file, beside its name first. False if it is to be left as it is.
-    fn make(
-        &mut self,
-        offer: &Offer,
-        make: impl Fn(&OwnedFd, &[u8]) -> io::Result<()>,
-    ) -> io::Result<bool> {
-        let (folder, name) = self.spot(offer.source, &offer.path)?;
-        if name.is_empty() {
-            return Err(io::Error::other(
-                "it is no folder, where a folder was named",
-            ));
-        }
-        if let Some(stat) = existing(&folder, &name)? {
-            if self.options.no_clobber {
-                return Ok(false);
-            }
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                return Err(io::Error::other("a folder stands there"));
-            }
-        }
-        let part = part_name(&name);
-        // One that was left behind.
-        let _ = unlinkat(&*folder, &part[..], AtFlags::empty());
-        make(&folder, &part)?;
-        if !matches!(offer.kind, Kind::HardLink(..)) {
-            attributes::apply_to_name(&*folder, &part, offer, self.options)?;
-        }
-        let done = finish(&folder, &part, &name, self.options.no_clobber)?;
-        // Where both were names of one file already, nothing was renamed.
-        let _ = unlinkat(&*folder, &part[..], AtFlags::empty());
-        Ok(done)
-    }
-
     fn begin(&mut self, begin: Begin) -> Result<(), CopyError> {
         if self.current.is_some() {
             return Err(CopyError::Protocol("two files at once".into()));
@@ -618,23 +474,12 @@ impl<W: Write> Receiver<'_, W> {
         }
     }
 
-    /// Gives a file that stands there already what is kept besides bytes.
-    fn keep(&mut self, offer: &Offer) -> io::Result<()> {
-        if !self.options.preserve {
-            return Ok(());
-        }
-        let (folder, name) = self.spot(offer.source, &offer.path)?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = openat(&*folder, &name[..], flags, Mode::empty())?;
-        attributes::apply(fd, offer, self.options, self.umask, None)
-    }
-
     /// Makes whole files durable, and gives them their names.
     fn store(&mut self) -> Result<(), CopyError> {
         let batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
         let parts: Vec<&Part> = batch.iter().map(|(part, _)| part).collect();
-        let durable = make_durable(&parts).map_err(|error| reason(error));
+        let durable = make_durable(&parts).map_err(reason);
         for (part, offer) in batch {
             let outcome = match &durable {
                 Err(why) => Outcome::Failed(format!("cannot write it: {why}")),
@@ -673,27 +518,6 @@ impl<W: Write> Receiver<'_, W> {
         }
         self.output.send(&FromReceiver::Finished)?;
         self.output.flush()
-    }
-
-    fn link(&mut self, offer: &Offer) -> io::Result<bool> {
-        let Kind::HardLink(source, path) = &offer.kind else {
-            return Ok(false);
-        };
-        let (from, first) = self.spot(*source, path)?;
-        self.make(offer, |folder, part| {
-            linkat(&*from, &first[..], folder, part, AtFlags::empty()).map_err(Into::into)
-        })
-    }
-
-    fn finish_folder(&mut self, offer: &Offer, before: Option<&Stat>) -> io::Result<()> {
-        let (folder, name) = self.spot(offer.source, &offer.path)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let name = match name.is_empty() {
-            true => b".",
-            false => &name[..],
-        };
-        let fd = openat(&*folder, name, flags, Mode::empty())?;
-        attributes::apply(fd, offer, self.options, self.umask, before)
     }
 }
 

@@ -365,7 +365,7 @@ fn at_its_end(read: u64, size: u64) -> Result<(), Stopped> {
 
 /// Hashes so many zero bytes.
 pub(super) fn hash_zeros(hasher: &mut blake3::Hasher, mut count: u64) {
-    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     while count > 0 {
         let some = count.min(ZEROS.len() as u64);
         hasher.update(&ZEROS[..some as usize]);

@@ -128,7 +128,7 @@ impl Walk {
             Some(_) => Ok((Kind::File(None), Metadata::of_stream())),
             None => self
                 .list_top(&path)
-                .map_err(|error| reason(error))
+                .map_err(reason)
                 .and_then(|listed| self.entry(source, b"", listed)),
         };
         Some(Entry {
@@ -181,7 +181,7 @@ impl Walk {
             }
             FileType::Directory => {
                 // What was found so far says what it is; what is in it may not be readable.
-                let level = self.list(source, path).map_err(|error| reason(error))?;
+                let level = self.list(source, path).map_err(reason)?;
                 self.levels.push(level);
                 Kind::Folder
             }
@@ -223,7 +223,7 @@ impl Walk {
             let name = entry.file_name().to_bytes();
             if !matches!(name, b"." | b"..") {
                 let listed = self.look(&folder, name);
-                entries.push((name.to_vec(), listed.map_err(|error| reason(error))));
+                entries.push((name.to_vec(), listed.map_err(reason)));
             }
         }
         entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));

@@ -1,0 +1,109 @@
+//! Entries that are no files, and what is kept of entries besides bytes.
+
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+
+use malai_wire::copy::{Kind, Offer};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, linkat, mkdirat, openat, unlinkat};
+use rustix::io::Errno;
+
+use super::Receiver;
+use crate::files::copy::attributes;
+use crate::files::copy::goal::existing;
+use crate::files::copy::part::{finish, part_name};
+
+impl<W: Write> Receiver<'_, W> {
+    pub(super) fn make_folder(&mut self, offer: &Offer) -> io::Result<bool> {
+        let (folder, name) = self.spot(offer.source, &offer.path)?;
+        let before = match name.is_empty() {
+            true => Some(rustix::fs::fstat(&*folder)?),
+            false => existing(&folder, &name)?,
+        };
+        match &before {
+            Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
+            Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+                return Err(Errno::LOOP.into());
+            }
+            Some(_) => {
+                return Err(io::Error::other(
+                    "something else than a folder stands there",
+                ));
+            }
+            // What is copied into it has to be written.
+            None => mkdirat(
+                &*folder,
+                &name[..],
+                Mode::from_raw_mode(offer.mode & 0o777 | 0o700),
+            )?,
+        }
+        if self.options.preserve || before.is_none() && offer.mode & 0o700 != 0o700 {
+            self.folders.push((offer.clone(), before));
+        }
+        Ok(true)
+    }
+
+    /// Makes what is no file, beside its name first. False if it is to be left as it is.
+    pub(super) fn make(
+        &mut self,
+        offer: &Offer,
+        make: impl Fn(&OwnedFd, &[u8]) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        let (folder, name) = self.spot(offer.source, &offer.path)?;
+        if name.is_empty() {
+            return Err(io::Error::other(
+                "it is no folder, where a folder was named",
+            ));
+        }
+        if let Some(stat) = existing(&folder, &name)? {
+            if self.options.no_clobber {
+                return Ok(false);
+            }
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                return Err(io::Error::other("a folder stands there"));
+            }
+        }
+        let part = part_name(&name);
+        // One that was left behind.
+        let _ = unlinkat(&*folder, &part[..], AtFlags::empty());
+        make(&folder, &part)?;
+        if !matches!(offer.kind, Kind::HardLink(..)) {
+            attributes::apply_to_name(&*folder, &part, offer, self.options)?;
+        }
+        let done = finish(&folder, &part, &name, self.options.no_clobber)?;
+        // Where both were names of one file already, nothing was renamed.
+        let _ = unlinkat(&*folder, &part[..], AtFlags::empty());
+        Ok(done)
+    }
+
+    /// Gives a file that stands there already what is kept besides bytes.
+    pub(super) fn keep(&mut self, offer: &Offer) -> io::Result<()> {
+        if !self.options.preserve {
+            return Ok(());
+        }
+        let (folder, name) = self.spot(offer.source, &offer.path)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = openat(&*folder, &name[..], flags, Mode::empty())?;
+        attributes::apply(fd, offer, self.options, self.umask, None)
+    }
+
+    pub(super) fn link(&mut self, offer: &Offer) -> io::Result<bool> {
+        let Kind::HardLink(source, path) = &offer.kind else {
+            return Ok(false);
+        };
+        let (from, first) = self.spot(*source, path)?;
+        self.make(offer, |folder, part| {
+            linkat(&*from, &first[..], folder, part, AtFlags::empty()).map_err(Into::into)
+        })
+    }
+
+    pub(super) fn finish_folder(&mut self, offer: &Offer, before: Option<&Stat>) -> io::Result<()> {
+        let (folder, name) = self.spot(offer.source, &offer.path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let name = match name.is_empty() {
+            true => b".",
+            false => &name[..],
+        };
+        let fd = openat(&*folder, name, flags, Mode::empty())?;
+        attributes::apply(fd, offer, self.options, self.umask, before)
+    }
+}
