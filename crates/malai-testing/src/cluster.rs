@@ -11,6 +11,7 @@ use malai_node::{
     Caller, ClusterDir, ControlEvent, Home, Node, PauseGate, Reach, Service, Settings, Sink,
     Source, dispatch, init_cluster, init_machine, keystore, testing,
 };
+use malai_wire::audit::Record;
 use malai_wire::peer::exec::Action;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -171,23 +172,26 @@ impl Cluster {
         Plan::new(names).start().await
     }
 
-    /// A cluster in which a command can go all ways: see [`Cluster::routes`].
+    /// A cluster in which a command can take each route: see [`Cluster::routes`].
     pub async fn with_routes() -> Cluster {
         let plan = Plan::new(&["web01", "laptop"]).idle("laptop");
         plan.start().await
     }
 
-    /// The ways of a command: from a machine that serves, from one that does not, and on the target itself.
-    pub fn routes(&self) -> [Route<'_>; 3] {
-        let route = |name, from| Route {
-            name,
-            from,
-            target: "web01.company",
-        };
+    /// The routes of a command: to another machine and on the machine itself, each where this one serves and where it
+    /// does not.
+    pub fn routes(&self) -> [Route<'_>; 4] {
+        let (web01, laptop) = (self.machine("web01"), self.machine("laptop"));
+        let route = |name, from, target| Route { name, from, target };
         [
-            route("from a machine that serves", self.manager()),
-            route("from one that does not", self.machine("laptop")),
-            route("here", self.machine("web01")),
+            route(
+                "from a machine that serves",
+                self.manager(),
+                "web01.company",
+            ),
+            route("from one that does not", laptop, "web01.company"),
+            route("here, where it serves", web01, "web01.company"),
+            route("here, where it does not", laptop, "laptop.company"),
         ]
     }
 
@@ -243,7 +247,7 @@ impl Cluster {
     }
 }
 
-/// A way for a command to go.
+/// A route of a command.
 #[derive(Clone, Copy)]
 pub struct Route<'a> {
     /// What it is called where a test fails.
@@ -305,6 +309,15 @@ impl Machine {
         testing::accept(&self.service, &settings);
     }
 
+    /// Its audit record, of which every line has to be whole.
+    pub fn records(&self) -> Vec<Record> {
+        let text = std::fs::read_to_string(self.home.audit()).unwrap_or_default();
+        assert!(text.is_empty() || text.ends_with('\n'), "{text}");
+        let read = |line: &str| Record::from_line(line.as_bytes());
+        let records = text.lines().map(|line| read(line).map_err(|_| line));
+        records.map(|read| read.expect("a record")).collect()
+    }
+
     /// Runs a command without input to its end.
     pub async fn run<S: AsRef<[u8]>>(&self, target: &str, words: &[S]) -> Output {
         self.run_with(target, words, b"").await
@@ -323,10 +336,15 @@ impl Machine {
     /// Starts a command; its input stays open.
     pub fn begin<S: AsRef<[u8]>>(&self, target: &str, words: &[S]) -> Running {
         let words = words.iter().map(|word| word.as_ref().to_vec()).collect();
+        self.ask(target, Action::Exec(words))
+    }
+
+    /// Starts what is asked for; its input stays open.
+    pub fn ask(&self, target: &str, action: Action) -> Running {
         let ((stdin, input), (output, stdout), (errors, stderr)) = (pair(), pair(), pair());
         let (events, received) = mpsc::channel(16);
         let caller = Caller {
-            request: Action::Exec(words).into(),
+            request: action.into(),
             terminal: None,
             stdin: Source::adopt(stdin.into()).expect("a pipe"),
             stdout: Sink::adopt(stdout).expect("a pipe"),
@@ -426,6 +444,14 @@ impl Running {
             stderr: String::from_utf8_lossy(&err).into_owned(),
             message: result.message.unwrap_or_default(),
         }
+    }
+
+    /// Reads no more of its output. Returns the exit code and what malai itself said.
+    pub async fn finish_unread(self) -> (u8, String) {
+        drop(self.stdout);
+        let ended = tokio::time::timeout(crate::TEST_TIMEOUT, self.ended).await;
+        let result = ended.expect("a command that ends").expect("an end");
+        (result.code, result.message.unwrap_or_default())
     }
 
     /// Whether it has ended.

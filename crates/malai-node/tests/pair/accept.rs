@@ -3,14 +3,9 @@
 use malai_testing::cluster::{Cluster, Machine, Running};
 use malai_testing::{lives, run, until};
 
-const FROM: &str = "malai.toml accept.company.from on that computer does not accept you";
+use super::own_user;
 
-/// The user whom tests, and so their commands, run as.
-fn own_user() -> String {
-    let said = std::process::Command::new("id").arg("-un").output();
-    let name = String::from_utf8(said.expect("id runs").stdout).unwrap();
-    name.trim().to_owned()
-}
+const FROM: &str = "malai.toml accept.company.from on that computer does not accept you";
 
 /// A command that runs until it is ended, and the processes of its group.
 struct Begun {
@@ -105,7 +100,7 @@ fn as_which_users_the_own_included() {
         for (users, accepted) in [("somebody-else", false), (own.as_str(), true), ("", false)] {
             let web01 = cluster.machine("web01");
             web01.apply(&format!("[accept.company]\nusers = \"{users}\"\n"));
-            for route in cluster.routes() {
+            for route in &cluster.routes()[..3] {
                 let output = route.run(&["echo", "on"]).await;
                 match accepted {
                     true => assert_eq!(output.clean(), "on\n"),
@@ -141,7 +136,7 @@ fn what_runs_already_is_judged_by_it_too() {
 fn a_new_configuration_ends_what_it_does_not_allow() {
     run(async {
         let mut cluster = Cluster::with_routes().await;
-        let [boss, laptop, here] = cluster.routes();
+        let [boss, laptop, here, _] = cluster.routes();
         let kept = Begun::on(boss.from, boss.target).await;
         let others = [
             Begun::on(laptop.from, laptop.target).await,

@@ -268,9 +268,9 @@ fn strangers_that_say_nothing() {
 }
 
 #[test]
-fn keys_that_ask_to_join_from_one_address() {
+fn keys_that_ask_to_join() {
     run(async {
-        let plan = Plan::new(&[]).settings("boss", "[limits]\npending_joins_per_address = 2\n");
+        let plan = Plan::new(&[]).settings("boss", "[limits]\npending_joins = 2\n");
         let cluster = plan.start().await;
         let target = cluster.manager().id();
         for _ in 0..4 {
@@ -279,6 +279,19 @@ fn keys_that_ask_to_join_from_one_address() {
             peer.turned_away().await;
         }
         assert_eq!(testing::pending_joins(&cluster.manager().service), 2);
+    });
+}
+
+#[test]
+fn connections_that_idle() {
+    run(async {
+        let plan = Plan::new(&["web01"]).settings("boss", "[limits]\nidle_seconds = 5\n");
+        let cluster = plan.start().await;
+        let (boss, web01) = (cluster.manager(), cluster.machine("web01"));
+        boss.run("web01.company", &["true"]).await.clean();
+        let used = boss.service.peers.current(&web01.id()).unwrap();
+        until("the idle connection's end", || used.is_closed()).await;
+        boss.run("web01.company", &["true"]).await.clean();
     });
 }
 

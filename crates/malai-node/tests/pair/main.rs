@@ -1,9 +1,18 @@
 //! Services of one cluster in this process, on loopback: what lies between a decision and a daemon.
 
 mod accept;
+mod audit;
 mod commands;
 mod distribution;
 mod duplicates;
 mod limits;
 mod refusals;
 mod streams;
+mod users;
+
+/// The user whom tests, and so their commands, run as.
+fn own_user() -> String {
+    let output = std::process::Command::new("id").arg("-un").output();
+    let name = String::from_utf8(output.expect("id runs").stdout).unwrap();
+    name.trim().to_owned()
+}

@@ -4,7 +4,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 use malai_testing::cluster::Cluster;
-use malai_testing::run;
+use malai_testing::{lives, run, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[test]
@@ -43,6 +43,37 @@ fn both_outputs_are_complete_and_no_byte_is_touched() {
 }
 
 #[test]
+fn output_is_seen_before_the_command_ends() {
+    run(async {
+        let cluster = Cluster::with_routes().await;
+        for route in cluster.routes() {
+            // Its second line waits for an input that is sent once the first has been read.
+            let script = ["sh", "-c", "echo one; read line; echo $line"];
+            let mut running = route.begin(&script);
+            assert_eq!(running.line().await, "one", "{}", route.name);
+            let output = running.finish_with(b"two\n").await;
+            assert_eq!(output.clean(), "two\n", "{}", route.name);
+        }
+    });
+}
+
+/// `malai … yes | head -1`.
+#[test]
+fn a_reader_that_goes_ends_both_sides() {
+    run(async {
+        let cluster = Cluster::with_routes().await;
+        for route in cluster.routes() {
+            let mut running = route.begin(&["sh", "-c", "echo $$; exec yes"]);
+            let pid: u32 = running.line().await.parse().unwrap();
+            let (code, message) = running.finish_unread().await;
+            let expected = (malai_node::EXIT_READER_GONE, String::new());
+            assert_eq!((code, message), expected, "{}", route.name);
+            until("the end of yes", || !lives(pid)).await;
+        }
+    });
+}
+
+#[test]
 fn empty_input_and_input_that_is_not_read() {
     run(async {
         let cluster = Cluster::with_routes().await;
@@ -70,7 +101,7 @@ fn input_that_ends_first_and_input_that_is_not_wanted() {
             // The command closes its end; the client's stays open, and holds nothing up.
             let mut running = route.begin(&["sh", "-c", "exec <&-; echo closed; exit 5"]);
             assert_eq!(running.line().await, "closed", "{}", route.name);
-            malai_testing::until("its end", || running.has_ended()).await;
+            until("its end", || running.has_ended()).await;
             assert_eq!(running.finish().await.code, 5, "{}", route.name);
 
             // The same where the client is in the middle of sending.

@@ -5,13 +5,11 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use malai_cluster::SecretSeed;
 use malai_wire::action::RecordedAction;
 use malai_wire::argument::Argument;
 use malai_wire::audit::{Decision, End, Event, Record, Request};
 
 use crate::harness::{Cluster, Home, finish, until};
-use malai_testing::peer::{Peer, stranger};
 
 fn path(home: &Home) -> PathBuf {
     home.path.join("audit.jsonl")
@@ -51,172 +49,18 @@ fn text(argument: &str) -> Argument {
     Argument::Text(argument.to_owned())
 }
 
-fn id(home: &Home) -> malai_cluster::MachineId {
-    let file = match home.file("cluster.private-key").exists() {
-        true => "cluster.private-key",
-        false => "machine.private-key",
-    };
-    SecretSeed::parse_file(&home.read(file)).unwrap().id()
-}
-
 #[test]
-fn every_way_of_a_command_is_recorded_where_it_runs() {
-    let cluster = Cluster::with_routes();
-    let (web01, laptop) = (cluster.machine("web01"), cluster.machine("laptop"));
-    let script = "cat >/dev/null; echo out; echo worse >&2; exit 3";
-    let user = Command::new("id").arg("-un").output().unwrap().stdout;
-    let user = String::from_utf8(user).unwrap().trim().to_owned();
-    let of = |name: &str, home: &Home| (name.to_owned(), id(home));
-    let served = [
-        (web01, of("boss", &cluster.manager), false),
-        (web01, of("laptop", laptop), false),
-        (web01, of("web01", web01), true),
-        (laptop, of("laptop", laptop), true),
-    ];
-    for (route, (home, (name, id), here)) in cluster.routes().into_iter().zip(served) {
-        let before: Vec<usize> = [&cluster.manager, web01, laptop]
-            .map(|home| records(home).len())
-            .to_vec();
-        let output = route.run_with(&["sh", "-c", script], b"12345");
-        assert_eq!(output.code, 3, "{}", output.shown());
-        until("the record of the end", || {
-            matches!(records(home).last().unwrap().event, Event::End(_))
-        });
-        let (decision, request, end) = last_command(home);
-        assert!(decision.allowed && decision.reason.is_none());
-        let rule = decision.rule.unwrap();
-        assert!(rule.ends_with(".allow_from: *"), "{rule}");
-        assert_eq!(decision.user.as_deref(), Some(&*user));
-        assert_eq!(request.cluster, "company");
-        assert_eq!(request.cluster_id.to_string(), cluster.id);
-        assert_eq!(request.revision, Some(cluster.manager.revision()));
-        assert_eq!((request.machine, request.peer), (Some(name), id));
-        assert_eq!(request.from == "here", here, "{}", request.from);
-        assert!(
-            here || request.from.starts_with("127.0.0.1:") || request.from.starts_with("[::1]:")
-        );
-        assert_eq!(request.action.argv(), ["sh", "-c", script].map(text));
-        assert_eq!((end.exit, end.signal), (Some(3), None));
-        assert_eq!(end.why, "the command ended");
-        assert_eq!((end.bytes_in, end.bytes_out, end.bytes_err), (5, 4, 6));
-        let after: Vec<usize> = [&cluster.manager, web01, laptop]
-            .map(|home| records(home).len())
-            .to_vec();
-        let grown: usize = after.iter().sum::<usize>() - before.iter().sum::<usize>();
-        assert_eq!(grown, 3, "{}: recorded once, where it ran", route.name);
-    }
-    // Each run of malai counts its sessions from zero, and says which run it was.
-    let runs: std::collections::BTreeSet<_> = records(web01)
-        .into_iter()
-        .map(|record| record.instance)
-        .collect();
-    assert_eq!(runs.len(), 1);
-}
-
-#[test]
-fn other_ends_of_sessions_are_recorded_too() {
-    use std::os::unix::ffi::OsStrExt;
+fn what_a_stopping_daemon_ends_is_recorded() {
     let cluster = Cluster::running(&["web01"]);
     let web01 = cluster.machine("web01");
-    let ended = |words: &str| {
-        until(words, || {
-            records(web01)
-                .iter()
-                .any(|record| matches!(&record.event, Event::End(end) if end.why.contains(words)))
-        });
-    };
-    // A client that goes.
-    let mut child = cluster
-        .manager
-        .spawn(&["web01.company", "sh", "-c", "echo on; sleep 600"]);
-    let mut first = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut first)
-        .unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    ended("the client went before the end");
-    // A program that does not exist, and an argument that is no text.
-    let odd = std::ffi::OsStr::from_bytes(b"a\xffb\n");
-    let words = [
-        std::ffi::OsStr::new("web01.company"),
-        "no-such-program".as_ref(),
-        odd,
-    ];
-    assert_eq!(cluster.manager.run(&words).code, 127);
-    ended("could not be started");
-    let (_, request, end) = last_command(web01);
-    assert_eq!(end.exit, Some(127));
-    let hex = "61ff620a".to_owned();
-    assert_eq!(request.action.argv()[1], Argument::Bytes { hex, of: None });
-    // A signal, and a reader that goes.
-    let _ = cluster
-        .manager
-        .run(&["web01.company", "sh", "-c", "kill -KILL $$"]);
-    assert_eq!(last_command(web01).2.signal, Some(9));
-    // A session that a new configuration ends.
     let child = cluster.manager.spawn(&["web01.company", "sleep", "600"]);
     until("the session", || {
-        matches!(records(web01).last().unwrap().event, Event::Start(_))
-    });
-    cluster.edit(|text| text.replace("allow_from = \"*\"", "allow_from = \"web01\""));
-    cluster.rescan_everywhere();
-    let output = finish(child, Vec::new());
-    assert_eq!(output.code, 255, "{}", output.shown());
-    ended("the configuration has changed: machine.web01.allow_from does not allow you");
-    // A daemon that stops.
-    cluster.edit(|text| text.replace("allow_from = \"web01\"", "allow_from = \"*\""));
-    cluster.rescan_everywhere();
-    let child = cluster.manager.spawn(&["web01.company", "sleep", "600"]);
-    until("the session", || {
-        matches!(records(web01).last().unwrap().event, Event::Start(_))
+        let last = records(web01).pop();
+        matches!(last.map(|last| last.event), Some(Event::Start(_)))
     });
     web01.stop();
     finish(child, Vec::new());
-    assert!(matches!(
-        records(web01).last().unwrap().event,
-        Event::End(_)
-    ));
-}
-
-#[test]
-fn refusals_are_recorded_and_unknown_keys_counted() {
-    let cluster = Cluster::running(&["web01"]);
-    let web01 = cluster.machine("web01");
-    cluster.edit(|text| {
-        let (before, after) = text.split_once("[machine.web01]").unwrap();
-        let after = after.replace("\"*\"", "\"web01\"");
-        format!("{before}[machine.web01]{after}")
-    });
-    cluster.rescan_everywhere();
-    let output = cluster.manager.run(&["web01.company", "echo", "a\nb"]);
-    output.refused("machine.web01.allow_from does not allow you");
-    match &records(web01).last().unwrap().event {
-        Event::Decision(decision) => {
-            assert!(!decision.allowed && decision.session.is_none());
-            let reason = decision.reason.as_deref().unwrap();
-            assert!(reason.contains("machine.web01.allow_from does not allow"));
-            assert_eq!(decision.request.machine.as_deref(), Some("boss"));
-            assert_eq!(decision.request.action.argv(), ["echo", "a\nb"].map(text));
-        }
-        other => panic!("{other:?}"),
-    }
-    let before = records(web01).len();
-    let target = id(web01);
-    malai_testing::run(async {
-        for _ in 0..3 {
-            let peer = Peer::connect(&stranger(), &target).await;
-            peer.greet(None).await;
-            peer.turned_away().await;
-        }
-    });
-    assert_eq!(records(web01).len(), before, "not one by one");
-    web01.stop();
-    let last = records(web01).pop().unwrap();
-    assert!(
-        matches!(&last.event, Event::Strangers(strangers) if strangers.refused >= 3 && strangers.cluster == "company"),
-        "{last:?}"
-    );
+    assert!(matches!(records(web01).pop().unwrap().event, Event::End(_)));
 }
 
 #[test]

@@ -6,9 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Child;
 use std::time::Duration;
 
-use malai_testing::peer::{Peer, stranger};
-
-use crate::harness::{Cluster, Home, finish, until};
+use crate::harness::{Cluster, Home, finish};
 
 /// Puts limits in force while the daemon runs.
 fn limit(home: &Home, limits: &str) {
@@ -40,30 +38,6 @@ fn sessions_of_this_computers_own_command_lines() {
         second.shown()
     );
     assert_eq!(finish(one, Vec::new()).code, 0);
-}
-
-#[test]
-fn keys_that_wait_and_connections_that_idle() {
-    let cluster = Cluster::running(&["web01"]);
-    limit(
-        &cluster.manager,
-        "pending_joins_per_address = 2\nidle_seconds = 5\n",
-    );
-    let target = cluster.id.parse().unwrap();
-    malai_testing::run(async {
-        for _ in 0..4 {
-            let peer = Peer::connect(&stranger(), &target).await;
-            peer.greet(None).await;
-            peer.turned_away().await;
-        }
-    });
-    let asking = cluster.manager.status().matches("asks to join").count();
-    assert_eq!(asking, 2);
-    assert_eq!(cluster.manager.run(&["web01.company", "true"]).clean(), "");
-    until("the idle connection's end", || {
-        cluster.manager.log().contains("the connection was idle")
-    });
-    assert_eq!(cluster.manager.run(&["web01.company", "true"]).clean(), "");
 }
 
 #[test]

@@ -8,7 +8,6 @@ mod descriptors;
 mod distribution;
 mod exact;
 mod examined;
-mod forced;
 #[path = "../common/harness.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod harness;

@@ -1,11 +1,10 @@
 //! `username`: who a command is on the other side, what it takes along, and that it never runs as
 //! somebody else.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::harness::{ALIAS, Cluster, Home, Output, finish, lives, until};
+use crate::harness::{ALIAS, Cluster, Home, Output, finish};
 
 /// Whether this test can run; where it cannot, why.
 fn is_root() -> bool {
@@ -147,52 +146,6 @@ fn running_with_groups(cluster: Cluster) -> Cluster {
     cluster
 }
 
-#[test]
-fn a_commands_own_user_comes_before_the_machines() {
-    if !is_root() {
-        return;
-    }
-    let cluster = Cluster::new(&["web01"]);
-    cluster.edit(|text| {
-        let text = runs_as(text, "nobody");
-        format!(
-            "{text}\n[machine.web01.command.whoami]\nusername = \"daemon\"\n[machine.web01.command.mine]\ncommand = \"id -un\"\n[machine.web01.command.own]\ncommand = \"id -un\"\nusername = \"root\"\n"
-        )
-    });
-    cluster.machine("web01").start();
-    cluster.manager.start();
-    cluster.rescan_everywhere();
-    for (word, user) in [
-        ("whoami", "daemon\n"),
-        ("mine", "nobody\n"),
-        ("own", "root\n"),
-    ] {
-        let output = cluster.manager.run(&["web01.company", word]);
-        assert_eq!(output.clean(), user);
-    }
-    let output = cluster.manager.run(&["web01.company", "id", "-un"]);
-    assert_eq!(output.clean(), "nobody\n");
-}
-
-#[test]
-fn a_user_that_is_not_there_runs_nothing() {
-    let cluster = Cluster::new(&["web01", "laptop"]);
-    let marker = cluster.folder().join("marker");
-    cluster.edit(|text| runs_as(text, "no-such-user"));
-    for name in ["web01", "laptop"] {
-        cluster.machine(name).start();
-    }
-    cluster.manager.start();
-    cluster.rescan_everywhere();
-    cluster.machine("laptop").stop();
-    for route in cluster.routes() {
-        let output = route.run(&["touch", marker.to_str().unwrap()]);
-        output.refused("user `no-such-user`");
-        output.refused("there is no user `no-such-user` on this computer; nothing was run");
-    }
-    assert!(!marker.exists());
-}
-
 /// A daemon that is not root, as the tutorial's service is: it runs as itself and as nobody else.
 #[test]
 fn a_daemon_that_may_not_switch_refuses() {
@@ -259,39 +212,4 @@ fn as_nobody(binary: &Path, malai: &Command) -> Output {
         .stderr(Stdio::piped())
         .spawn();
     finish(child.unwrap(), Vec::new())
-}
-
-#[test]
-fn another_user_under_a_new_configuration_ends_what_runs() {
-    if !is_root() {
-        return;
-    }
-    let cluster = Cluster::new(&["web01"]);
-    cluster.edit(|text| runs_as(text, "nobody"));
-    cluster.machine("web01").start();
-    cluster.manager.start();
-    cluster.rescan_everywhere();
-    let script = "sleep 3572 & echo $$ $!; wait";
-    let mut child = cluster
-        .manager
-        .spawn(&["web01.company", "sh", "-c", script]);
-    let mut line = String::new();
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    out.read_line(&mut line).unwrap();
-    let pids: Vec<u32> = line
-        .split_whitespace()
-        .map(|pid| pid.parse().unwrap())
-        .collect();
-    assert!(
-        pids.len() == 2 && pids.iter().all(|pid| lives(*pid)),
-        "{line}"
-    );
-    cluster.edit(|text| text.replace("\"nobody\"", "\"daemon\""));
-    cluster.manager.succeed(&["rescan", ALIAS]);
-    let output = finish(child, Vec::new());
-    output.refused("it would run as user `daemon` now");
-    // Root may signal what belongs to somebody else.
-    until("the process group's end", || {
-        !pids.iter().any(|pid| lives(*pid))
-    });
 }
