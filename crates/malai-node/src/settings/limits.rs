@@ -63,7 +63,7 @@ macro_rules! limits {
 
 limits! {
     unauthenticated_connections: "connections" = 256, 8 => 65_536;
-        "Connections, over all clusters, that are in their handshake or whose peer is not yet known to be a member. When all slots are taken, the oldest connection of the address that has the most is closed, unless it is younger than 100 ms; a new connection is then not answered until its peer retries."
+        "Connections, over all clusters, that are in their handshake or whose peer is not yet known to be a member. When all slots are taken, the oldest connection of the address that has the most is closed, unless it is younger than 100 ms; a new connection then waits for a slot, up to 2 s."
     unauthenticated_connections_per_address: "connections" = 64, 4 => 65_536;
         "The same, per source address (IPv6: per /64; relayed: per relay). Once half of them are taken, an address has to prove itself first (a QUIC retry)."
     handshake_seconds: "seconds" = 5, 1 => 60;
