@@ -156,4 +156,51 @@ mod tests {
         );
         assert_eq!(root.place(Path::new("/")).unwrap().name, Path::new("."));
     }
+
+    /// A name changes between a folder and a link that leads out, as fast as it can, while files are opened through it.
+    #[test]
+    fn names_that_change_meanwhile_lead_nowhere_else() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("folder");
+        for (path, text) in [("folder/real/file", "within"), ("outside/file", "secret")] {
+            let path = outer.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        symlink("../outside", folder.join("link")).unwrap();
+        let root = Root::below(&folder).unwrap();
+        let (real, link, name) = (
+            folder.join("real"),
+            folder.join("link"),
+            folder.join("name"),
+        );
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    for other in [&real, &link] {
+                        std::fs::rename(other, &name).unwrap();
+                        std::fs::rename(&name, other).unwrap();
+                    }
+                }
+            });
+            let mut opened = 0;
+            for _ in 0..50_000 {
+                let path = Path::new("name/file");
+                if let Ok(file) = root.open(path, OFlags::RDONLY, Mode::empty()) {
+                    let text = std::io::read_to_string(std::fs::File::from(file)).unwrap();
+                    assert_eq!(text, "within");
+                    opened += 1;
+                }
+                if let Ok(place) = root.place(Path::new("name/made")) {
+                    let flags = OFlags::CREATE | OFlags::WRONLY;
+                    let _ = openat(place.folder(), &place.name, flags, Mode::RUSR | Mode::WUSR);
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+            assert!(opened > 0);
+        });
+        assert!(!outer.path().join("outside/made").exists());
+    }
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 
-use crate::harness::{Cluster, finish};
+use crate::harness::{Cluster, finish, until};
 
 /// The cluster, with these lines in the section of web01.
 fn with_rules(rules: &str) -> Cluster {
@@ -249,4 +249,64 @@ fn files_are_in_the_audit_record_where_they_are() {
         "{}",
         shown.shown()
     );
+}
+
+#[test]
+fn a_client_that_is_killed_leaves_no_sftp_server() {
+    use std::io::{Read, Write};
+    let cluster = with_rules("allow_from = \"*\"");
+    let web01 = cluster.machine("web01");
+    let path = cluster.folder().join("left");
+    let mut client = cluster
+        .manager
+        .command(&["ssh", "-s", "web01.company", "sftp"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = client.stdin.take().unwrap();
+    stdin.write_all(&writes(&path)).unwrap();
+    // Its three answers: it is in the middle of a file.
+    let mut answers = [0; 4];
+    let mut stdout = client.stdout.take().unwrap();
+    for _ in 0..3 {
+        stdout.read_exact(&mut answers).unwrap();
+        let mut rest = vec![0; u32::from_be_bytes(answers) as usize];
+        stdout.read_exact(&mut rest).unwrap();
+    }
+    let record = || web01.run(&["audit"]).out().to_owned();
+    assert!(record().contains(" created "), "{}", record());
+    client.kill().unwrap();
+    client.wait().unwrap();
+    let killed = std::time::Instant::now();
+    until("the session ends", || record().contains(" ended "));
+    assert!(
+        killed.elapsed() < std::time::Duration::from_secs(5),
+        "{:?}",
+        killed.elapsed()
+    );
+    // What it had open is in the record, before the end.
+    let shown = record();
+    assert!(shown.find(" written ") < shown.find(" ended "), "{shown}");
+    assert!(shown.contains(" written "), "{shown}");
+    assert_eq!(servers_of(web01), Vec::<String>::new());
+}
+
+/// The sftp servers that a home's daemon has started and that still run.
+fn servers_of(home: &crate::harness::Home) -> Vec<String> {
+    let daemon = home.pid().to_string();
+    let children = format!("/proc/{daemon}/task");
+    let mut found = Vec::new();
+    for task in std::fs::read_dir(children).unwrap().flatten() {
+        let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for child in text.split_whitespace() {
+            let line =
+                std::fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+            if line.contains("sftp-server") {
+                found.push(line);
+            }
+        }
+    }
+    found
 }

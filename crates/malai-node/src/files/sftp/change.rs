@@ -1,34 +1,69 @@
 //! Attributes of files that are changed, and of file systems.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
 
 use malai_wire::sftp::{Attributes, Response};
 use rustix::fs::{
-    Gid, Mode, Timespec, Timestamps, Uid, fchmod, fchown, fstatvfs, ftruncate, futimens,
+    FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chmod, fchmod, fchown, fstat, fstatvfs,
+    ftruncate, futimens, openat,
 };
+use rustix::io::Errno;
 
 use super::status::{Done, done, status};
 
-/// Changes an open file's attributes; each is tried, and the first failure is the answer.
+/// How several changes went.
+#[derive(Debug, Default)]
+pub(super) struct Results(Option<Errno>);
+
+impl Results {
+    /// One more.
+    pub(super) fn add(&mut self, result: Result<(), Errno>) {
+        self.0 = result.err().or(self.0);
+    }
+
+    /// The last that failed, which is what OpenSSH's server answers.
+    pub(super) fn last_failure(self) -> Result<(), Errno> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
+/// A file's length, if there are such.
+pub(super) fn length(size: u64) -> Result<u64, Errno> {
+    match i64::try_from(size) {
+        Ok(_) => Ok(size),
+        Err(_) => Err(Errno::INVAL),
+    }
+}
+
+/// Changes an open file's attributes; each is tried.
 pub(super) fn change(file: &impl AsFd, given: Attributes) -> Done {
-    let mut result = Ok(());
+    let mut results = Results::default();
     if let Some(size) = given.size {
-        result = result.and(ftruncate(file, size));
+        results.add(length(size).and_then(|size| ftruncate(file, size)));
     }
     if let Some(mode) = given.mode {
-        result = result.and(fchmod(file, Mode::from_raw_mode(mode & 0o7777)));
+        results.add(fchmod(file, Mode::from_raw_mode(mode & 0o7777)));
     }
     if let Some(times) = given.times {
-        result = result.and(futimens(file, &timestamps(times)));
+        results.add(futimens(file, &timestamps(times)));
     }
     if let Some((user, group)) = given.owner {
-        result = result.and(fchown(
-            file,
-            Some(Uid::from_raw(user)),
-            Some(Gid::from_raw(group)),
-        ));
+        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+        results.add(fchown(file, Some(user), Some(group)));
     }
-    done(result)
+    done(results.last_failure())
+}
+
+/// Changes the mode of what a name stands for, and of nothing that it may lead to.
+pub(super) fn chmod_itself(folder: BorrowedFd<'_>, name: &Path, mode: Mode) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(folder, name, flags, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::Symlink {
+        return Err(Errno::OPNOTSUPP);
+    }
+    // What was opened by its name alone takes no fchmod.
+    chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), mode)
 }
 
 /// The answer about a file system.

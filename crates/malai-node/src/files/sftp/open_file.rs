@@ -1,18 +1,17 @@
 //! Files that a client has open: opened, read, written, copied and closed.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use malai_wire::file_report::FileReport;
 use malai_wire::sftp::{Attributes, MAX_DATA, OpenFlags, Response, StatusCode};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::operations::{Handle, Session, number};
 use super::paths::as_path;
-use super::status::{Done, io_status, status};
+use super::status::{Done, status};
 
 /// An open file, and how much of it went where.
 #[derive(Debug)]
@@ -32,35 +31,52 @@ impl OpenFile {
     pub(super) fn read(&self, offset: u64, length: u32) -> Response {
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(MAX_DATA);
         let mut data = vec![0; length];
-        match self.read_at(&mut data, offset) {
+        let read = self.reach(offset).and_then(|()| match length {
+            0 => Ok(0),
+            _ => self.read_at(&mut data, offset),
+        });
+        match read {
             Ok(0) if length > 0 => Response::Status(StatusCode::Eof),
             Ok(count) => {
                 data.truncate(count);
                 Response::Data(data)
             }
-            Err(code) => Response::Status(code),
+            Err(error) => Response::Status(status(error)),
         }
     }
 
-    fn read_at(&self, data: &mut [u8], offset: u64) -> Result<usize, StatusCode> {
+    /// Whether the file can have a byte there.
+    fn reach(&self, offset: u64) -> Result<(), Errno> {
+        // Only the file system knows the end of what is this long, and it is asked for its answer's sake.
+        if offset >= 1 << 40 {
+            let offset = i64::try_from(offset).map_err(|_| Errno::INVAL)?;
+            rustix::fs::seek(&self.file, SeekFrom::Start(offset.cast_unsigned()))?;
+        }
+        Ok(())
+    }
+
+    fn read_at(&self, data: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        let count = retry_on_intr(|| rustix::io::pread(&self.file, &mut *data, offset))?;
+        self.read.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+
+    fn write_at(&self, data: &[u8], offset: u64) -> Result<(), Errno> {
+        if !self.append {
+            self.reach(offset)?;
+        }
+        let mut done = 0;
+        // Even nothing is written once: it may not be allowed.
         loop {
-            match self.file.read_at(data, offset) {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Ok(count) => {
-                    self.read.fetch_add(count as u64, Ordering::Relaxed);
-                    return Ok(count);
-                }
-                Err(error) => return Err(io_status(&error)),
+            let rest = &data[done..];
+            done += retry_on_intr(|| match self.append {
+                false => rustix::io::pwrite(&self.file, rest, offset + done as u64),
+                true => rustix::io::write(&self.file, rest),
+            })?;
+            if done >= data.len() {
+                break;
             }
         }
-    }
-
-    fn write_at(&self, data: &[u8], offset: u64) -> Result<(), StatusCode> {
-        let written = match self.append {
-            false => self.file.write_all_at(data, offset),
-            true => std::io::Write::write_all(&mut &self.file, data),
-        };
-        written.map_err(|error| io_status(&error))?;
         self.written.fetch_add(data.len() as u64, Ordering::Relaxed);
         Ok(())
     }
@@ -85,7 +101,8 @@ impl Session {
     }
 
     pub(super) fn open(&mut self, path: &[u8], flags: OpenFlags, given: Attributes) -> Done {
-        let writable = flags.write() || flags.append();
+        // What is to be appended to and not written is opened for reading, as OpenSSH's server has it.
+        let writable = flags.write();
         let mut how = match (flags.read(), writable) {
             (true, true) => OFlags::RDWR,
             (false, true) => OFlags::WRONLY,
@@ -138,7 +155,7 @@ impl Session {
     }
 
     pub(super) fn close(&mut self, handle: &[u8]) -> Done {
-        let number = number(handle)?;
+        let number = number(handle).map_err(|_| StatusCode::NoSuchFile)?;
         match self.handles.remove(&number) {
             Some(Handle::File(file)) => {
                 // It is closed, whether that is recorded or not.
@@ -146,12 +163,12 @@ impl Session {
                 Ok(Response::Status(StatusCode::Ok))
             }
             Some(Handle::Folder { .. }) => Ok(Response::Status(StatusCode::Ok)),
-            None => Err(StatusCode::Failure),
+            None => Err(StatusCode::NoSuchFile),
         }
     }
 
     pub(super) fn write(&self, handle: &[u8], offset: u64, data: &[u8]) -> Done {
-        self.file(handle)?.write_at(data, offset)?;
+        self.file(handle)?.write_at(data, offset).map_err(status)?;
         Ok(Response::Status(StatusCode::Ok))
     }
 
@@ -162,12 +179,9 @@ impl Session {
         length: u64,
     ) -> Done {
         let (source, target) = (self.file(from)?, self.file(to)?);
-        if from == to {
-            let end =
-                |offset: u64| offset.saturating_add(if length == 0 { u64::MAX } else { length });
-            if from_offset < end(to_offset) && to_offset < end(from_offset) {
-                return Err(StatusCode::Failure);
-            }
+        // Where they overlap the copy would read what it has written. OpenSSH's server does not copy within a file either.
+        if source.path == target.path {
+            return Err(StatusCode::Failure);
         }
         let mut left = if length == 0 { u64::MAX } else { length };
         let (mut reads, mut writes) = (from_offset, to_offset);
@@ -176,7 +190,7 @@ impl Session {
             let most = usize::try_from(left)
                 .unwrap_or(usize::MAX)
                 .min(buffer.len());
-            let count = source.read_at(&mut buffer[..most], reads)?;
+            let count = source.read_at(&mut buffer[..most], reads).map_err(status)?;
             if count == 0 {
                 // All that is there, where that was asked for.
                 return if length == 0 {
@@ -185,7 +199,7 @@ impl Session {
                     Err(StatusCode::Eof)
                 };
             }
-            target.write_at(&buffer[..count], writes)?;
+            target.write_at(&buffer[..count], writes).map_err(status)?;
             reads += count as u64;
             writes += count as u64;
             left -= count as u64;

@@ -8,16 +8,17 @@ use std::sync::Arc;
 use malai_wire::file_report::FileReport;
 use malai_wire::sftp::{Attributes, MAX_DATA, MAX_PACKET, Name, Request, Response, StatusCode};
 use rustix::fs::{
-    AtFlags, Dir, Gid, Mode, OFlags, RenameFlags, Uid, chmodat, chownat, fstat, fsync, ftruncate,
-    linkat, mkdirat, readlinkat, renameat, renameat_with, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Uid, chmodat, chownat, fstat, fsync,
+    ftruncate, linkat, mkdirat, readlinkat, renameat, renameat_with, statat, symlinkat, unlinkat,
+    utimensat,
 };
 use rustix::io::Errno;
 
-use super::change::{change, timestamps, volume};
+use super::change::{Results, change, chmod_itself, length, timestamps, volume};
 use super::listing::{Owners, attributes};
 use super::open_file::OpenFile;
 use super::paths::{as_path, one_name};
-use super::status::{Done, done, status};
+use super::status::{Done, done, io_status, status};
 use crate::files::reports::Reports;
 use crate::files::root::Root;
 
@@ -164,10 +165,14 @@ impl Session {
                 ),
             ),
             Request::Statvfs { id, path } => (id, self.statvfs(&path)),
-            Request::Fstatvfs { id, handle } => (id, self.of_handle(&handle).and_then(volume)),
+            Request::Fstatvfs { id, handle } => {
+                (id, self.file(&handle).and_then(|file| volume(&file.file)))
+            }
             Request::Fsync { id, handle } => (
                 id,
-                self.file(&handle).and_then(|file| done(fsync(&file.file))),
+                self.file(&handle)
+                    .map_err(|_| StatusCode::NoSuchFile)
+                    .and_then(|file| done(fsync(&file.file))),
             ),
             Request::Limits { id } => {
                 let limits = [MAX_PACKET, MAX_DATA, MAX_DATA, HANDLES].map(|limit| limit as u64);
@@ -214,15 +219,6 @@ impl Session {
         Ok(Response::Handle(number.to_be_bytes().to_vec()))
     }
 
-    /// What a handle stands for.
-    fn of_handle(&self, handle: &[u8]) -> Result<&File, StatusCode> {
-        match self.handles.get(&number(handle)?) {
-            Some(Handle::File(open)) => Ok(&open.file),
-            Some(Handle::Folder { file, .. }) => Ok(file),
-            None => Err(StatusCode::Failure),
-        }
-    }
-
     /// Before something is changed: whether that can be recorded.
     pub(super) fn may_change(&self) -> Result<(), StatusCode> {
         self.reports.ready().map_err(|_| StatusCode::Failure)
@@ -264,7 +260,7 @@ impl Session {
     }
 
     fn fstat(&self, handle: &[u8]) -> Done {
-        let stat = fstat(self.of_handle(handle)?).map_err(status)?;
+        let stat = fstat(&self.file(handle)?.file).map_err(status)?;
         Ok(Response::Attributes(attributes(&stat)))
     }
 
@@ -285,6 +281,9 @@ impl Session {
             };
             return change(&file.or_else(|_| writable()).map_err(status)?, given);
         }
+        if !follow && given.size.is_some() {
+            return Err(StatusCode::BadMessage);
+        }
         let place = self.root.place(as_path(path)).map_err(status)?;
         let flags = if follow {
             AtFlags::empty()
@@ -292,17 +291,20 @@ impl Session {
             AtFlags::SYMLINK_NOFOLLOW
         };
         let (folder, name) = (place.folder(), &place.name);
-        let mut result = Ok(());
+        let mut results = Results::default();
         if let Some(size) = given.size {
-            let file = self.root.open(as_path(path), OFlags::WRONLY, Mode::empty());
-            result = result.and(file.and_then(|file| ftruncate(&file, size)));
+            let open = || self.root.open(as_path(path), OFlags::WRONLY, Mode::empty());
+            results.add(length(size).and_then(|size| ftruncate(open()?, size)));
         }
         if let Some(mode) = given.mode {
             let mode = Mode::from_raw_mode(mode & 0o7777);
-            result = result.and(chmodat(folder, name, mode, flags));
+            results.add(match follow {
+                true => chmodat(folder, name, mode, flags),
+                false => chmod_itself(folder, name, mode),
+            });
         }
         if let Some(times) = given.times {
-            result = result.and(utimensat(folder, name, &timestamps(times), flags));
+            results.add(utimensat(folder, name, &timestamps(times), flags));
         }
         if let Some((user, group)) = given.owner {
             let changed = chownat(
@@ -312,21 +314,20 @@ impl Session {
                 Some(Gid::from_raw(group)),
                 flags,
             );
-            result = result.and(changed);
+            results.add(changed);
         }
-        done(result)
+        done(results.last_failure())
     }
 
     fn fsetstat(&self, handle: &[u8], given: Attributes) -> Done {
-        let set = || change(self.of_handle(handle)?, given);
-        match self.handles.get(&number(handle)?) {
+        let open = self.file(handle)?;
+        let set = || change(&open.file, given);
+        match open.writable {
+            true => set(),
             // What is open for reading can be changed as well.
-            Some(Handle::File(open)) if !open.writable => {
-                self.changed(set, || FileReport::Changed {
-                    path: open.path.clone(),
-                })
-            }
-            _ => set(),
+            false => self.changed(set, || FileReport::Changed {
+                path: open.path.clone(),
+            }),
         }
     }
 
@@ -337,7 +338,9 @@ impl Session {
             .open(as_path(path), flags, Mode::empty())
             .map_err(status)?;
         let file = File::from(folder);
-        let folder = Dir::read_from(&file).map_err(status)?;
+        // Not opened again: a folder may be readable and not let anything in it be looked up.
+        let folder =
+            Dir::new(file.try_clone().map_err(|error| io_status(&error))?).map_err(status)?;
         self.add(Handle::Folder { folder, file })
     }
 
@@ -380,12 +383,19 @@ impl Session {
         self.changed(remove, || FileReport::Removed { path: path.clone() })
     }
 
-    fn rename(&self, from: &[u8], to: &[u8], replace: bool) -> Done {
+    fn rename(&self, from: &[u8], to_path: &[u8], replace: bool) -> Done {
         let from = self.root.place(as_path(from)).map_err(status)?;
-        let to = self.root.place(as_path(to)).map_err(status)?;
+        let to = self.root.place(as_path(to_path)).map_err(status)?;
         let (source, target) = ((from.folder(), &from.name), (to.folder(), &to.name));
+        let plainly = || done(renameat(source.0, source.1, target.0, target.1));
         if replace {
-            return done(renameat(source.0, source.1, target.0, target.1));
+            return plainly();
+        }
+        let found = statat(source.0, source.1, AtFlags::SYMLINK_NOFOLLOW).map_err(status)?;
+        let kind = FileType::from_raw_mode(found.st_mode);
+        // As OpenSSH's server has it: a folder or link replaces a link that leads nowhere.
+        if kind != FileType::RegularFile && self.stat(to_path, true).is_err() {
+            return plainly();
         }
         let renamed = renameat_with(
             source.0,
@@ -399,7 +409,7 @@ impl Session {
             Err(Errno::INVAL | Errno::NOSYS) => {
                 match statat(target.0, target.1, AtFlags::SYMLINK_NOFOLLOW) {
                     Ok(_) => Err(StatusCode::Failure),
-                    Err(_) => done(renameat(source.0, source.1, target.0, target.1)),
+                    Err(_) => plainly(),
                 }
             }
             renamed => done(renamed),

@@ -1,10 +1,13 @@
 //! From a path as it is asked for to an absolute one.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use malai_wire::sftp::{Attributes, Name, Response, StatusCode};
+
+use rustix::io::Errno;
 
 use super::operations::Session;
 use super::status::{Done, io_status};
@@ -20,22 +23,7 @@ impl Session {
         if let Root::Below(_) = self.root {
             return Ok(one_name(normalized(path).into_os_string().into_vec()));
         }
-        let found = std::fs::canonicalize(path).or_else(|error| {
-            let parent = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
-            match path.file_name() {
-                Some(name)
-                    if error.kind() == std::io::ErrorKind::NotFound
-                        && path.symlink_metadata().is_err() =>
-                {
-                    std::fs::canonicalize(parent.unwrap_or(Path::new(".")))
-                        .map(|parent| parent.join(name))
-                }
-                _ => Err(error),
-            }
-        });
-        match found {
+        match resolved(path) {
             Ok(found) => Ok(one_name(found.into_os_string().into_vec())),
             Err(error) => Err(io_status(&error)),
         }
@@ -50,7 +38,14 @@ impl Session {
             .iter()
             .position(|byte| *byte == b'/')
             .unwrap_or(rest.len());
-        let mut expanded = self.home_of(&rest[..end])?;
+        if let (0, Root::Everything) = (end, &self.root) {
+            // This process was started in the user's home.
+            let below = rest.strip_prefix(b"/").unwrap_or(rest);
+            return self.realpath(below);
+        }
+        let mut expanded = self
+            .home_of(&rest[..end])
+            .map_err(|_| StatusCode::NoSuchFile)?;
         expanded.extend(&rest[end..]);
         self.realpath(&expanded)
     }
@@ -67,7 +62,7 @@ impl Session {
         };
         found
             .map(|user| user.home_dir().as_os_str().as_bytes().to_vec())
-            .ok_or(StatusCode::NoSuchFile)
+            .ok_or(StatusCode::Failure)
     }
 }
 
@@ -78,6 +73,62 @@ pub(super) fn one_name(name: Vec<u8>) -> Response {
         name,
         attributes: Attributes::default(),
     }])
+}
+
+/// The bytes of a path that the system takes, and one for its end.
+const LONGEST: usize = 4096;
+
+/// Symbolic links on the way of one path.
+const LINKS: usize = 32;
+
+/// The absolute path, with links followed. As in OpenSSH's server `..` takes the last name away, whatever that is, and the
+/// very last name need not be there.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    let too_long = || io::Error::from_raw_os_error(Errno::NAMETOOLONG.raw_os_error());
+    let mut out = match path.is_absolute() {
+        true => PathBuf::from("/"),
+        false => std::env::current_dir()?,
+    };
+    let mut left = path.as_os_str().as_bytes().to_vec();
+    let mut links = 0;
+    while !left.is_empty() {
+        if left.len() >= LONGEST || out.as_os_str().len() >= LONGEST {
+            return Err(too_long());
+        }
+        let end = left.iter().position(|byte| *byte == b'/');
+        let name: Vec<u8> = left
+            .drain(..end.map_or(left.len(), |end| end + 1))
+            .collect();
+        match &name[..end.unwrap_or(name.len())] {
+            b"" | b"." => continue,
+            b".." => {
+                out.pop();
+                continue;
+            }
+            name => out.push(OsStr::from_bytes(name)),
+        }
+        match out.symlink_metadata() {
+            Ok(found) if found.is_symlink() => {
+                links += 1;
+                if links > LINKS {
+                    return Err(io::Error::from_raw_os_error(Errno::LOOP.raw_os_error()));
+                }
+                let mut target = std::fs::read_link(&out)?.into_os_string().into_vec();
+                match target.first() {
+                    Some(b'/') => out = PathBuf::from("/"),
+                    _ => drop(out.pop()),
+                }
+                if end.is_some() {
+                    target.push(b'/');
+                }
+                left.splice(..0, target);
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && end.is_none() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(out)
 }
 
 /// A path below the root that is served, without `.` and `..`.

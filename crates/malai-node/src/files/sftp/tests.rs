@@ -86,7 +86,7 @@ fn a_file_is_written_read_and_removed() {
     );
     assert_eq!(found[3], (101, 4, status(StatusCode::Eof)));
     assert_eq!(found[4], (101, 5, status(StatusCode::Ok)));
-    assert_eq!(found[5], (101, 6, status(StatusCode::Failure)));
+    assert_eq!(found[5], (101, 6, status(StatusCode::NoSuchFile)));
     assert_eq!(found[6], (101, 7, status(StatusCode::Ok)));
     assert_eq!(found[7], (101, 8, status(StatusCode::NoSuchFile)));
     assert_eq!(found[8], (101, 9, status(StatusCode::Unsupported)));
