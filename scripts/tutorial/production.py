@@ -162,7 +162,7 @@ def disaster(tutorial, admin, laptop, web, archive, own):
     shutil.move(archive, "/malai-backup-20241201.tar.gz")
     os.chmod("/malai-backup-20241201.tar.gz", 0o644)
     # As the service's user: whatever else would leave files in its home that are not its own.
-    typed(admin, f"MALAI_HOME={HOME} malai daemon", "root is told not to run in another user's home", 1, "belongs to the user")
+    typed(admin, f"MALAI_HOME={HOME} malai daemon", "root is told not to run in another user's home", 1, "belongs to user")
     user = Computer("malai", HOME, ["setpriv", "--reuid", "malai", "--regid", "malai", "--init-groups"])
     user.type("umask 000")
     user.run(tutorial.take("cd / && tar"), {"malai status": "RUNNING ✅"})
