@@ -1,4 +1,4 @@
-//! malai: run commands on your own machines, from your own machines. Parse, run, report; nothing else is here.
+//! malai: run commands on your own machines, from your own machines. This file only parses, runs and reports.
 
 mod cli;
 mod commands;
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
                 failure
             })
         }
-        // Asked for nothing: the help is the answer, and the exit code tells a script that nothing was done.
+        // Without a verb the help is shown, and the exit code tells a script that nothing was done.
         Err(answer) if answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             printer.out(&answer.to_string());
             Exit::USAGE

@@ -104,7 +104,7 @@ fn begun(temporary: &Path) -> (Child, BufReader<impl Read>) {
     let mut child = demo(temporary, &[]).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
-    while !line.contains("malai daemon runs") {
+    while !line.contains("malai daemon is running") {
         line.clear();
         assert_ne!(lines.read_line(&mut line).unwrap(), 0, "it ended early");
     }

@@ -111,7 +111,7 @@ fn lock(file: &File) -> io::Result<()> {
 
 fn options() -> OpenOptions {
     let mut options = File::options();
-    // Without O_NONBLOCK the open of a pipe that has the file's name would wait forever.
+    // Without O_NONBLOCK, opening a pipe at the file's path would block forever.
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
     options
         .read(true)
@@ -127,7 +127,7 @@ fn read(file: &File) -> Option<Lost> {
     (lost.records > 0).then_some(lost)
 }
 
-/// Both gaps as one: since the first of them, for the reason of the last.
+/// Both gaps as one: since the start of the first, with the reason of the last.
 fn merged(known: Option<Lost>, lost: &Lost) -> Lost {
     let mut merged = lost.clone();
     if let Some(known) = known {

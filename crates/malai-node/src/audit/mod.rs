@@ -1,9 +1,9 @@
-//! The audit record of a home, `audit.jsonl`: what was decided here, and what ran.
+//! The audit record of a home, `audit.jsonl`: decisions and sessions.
 //!
-//! Several processes append to it, a daemon and direct commands: each record is one `write` to a file
-//! opened for appending. It survives the death of any of them at any instant. It is not synced to the
-//! disk record by record, so that a power cut may take the last seconds of it. At [`MAX_FILE`] bytes
-//! the file becomes `audit.jsonl.1`, that one `audit.jsonl.2`, and so on up to [`KEPT`].
+//! Several processes append to it, a daemon and direct commands: each record is one `write` to a file opened for appending.
+//! The record survives the death of any of them at any instant. It is not synced to the disk record by record, so a
+//! power failure may lose the last seconds. At [`MAX_FILE`] bytes the file becomes `audit.jsonl.1`, that one
+//! `audit.jsonl.2`, and so on up to [`KEPT`].
 
 pub(crate) mod appender;
 mod files;
@@ -39,19 +39,19 @@ pub(crate) use files::FileRecords;
 pub use reader::{AuditReader, Entry};
 pub(crate) use session::{Counts, EndReason, Running};
 
-/// The size at which a file is put aside, in bytes.
+/// The size at which the file is rotated, in bytes.
 pub(crate) const MAX_FILE: u64 = 10 * 1024 * 1024;
 
-/// Files put aside that are kept.
+/// How many rotated files are kept.
 pub(crate) const KEPT: u32 = 9;
 
-/// How often the count of unknown keys is recorded, where it has changed.
+/// How often the number of connections by unknown keys is recorded, if it has changed.
 const COUNT_EVERY: Duration = Duration::from_secs(60);
 
-/// How often the log says again that the record cannot be written.
+/// How often the log repeats that the record cannot be written.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
-/// The files of a record, the newest first. Those that are not there are named too.
+/// The files of a record, newest first, including those that do not exist.
 pub(crate) fn files(record: &Path) -> impl Iterator<Item = PathBuf> {
     let aside = (1..=KEPT).map(|number| aside(record, number));
     std::iter::once(record.to_path_buf()).chain(aside)
@@ -63,7 +63,7 @@ fn aside(record: &Path, number: u32) -> PathBuf {
     name.into()
 }
 
-/// Where a request came from.
+/// The origin of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// A command line of this computer.
@@ -90,7 +90,7 @@ impl From<Option<SocketAddr>> for Origin {
     }
 }
 
-/// A machine that asks for something, as the cluster's configuration knows it.
+/// A machine that asks for something, according to the cluster's configuration.
 #[derive(Debug)]
 pub(crate) struct Requester<'a> {
     /// The cluster's alias here.
@@ -99,9 +99,9 @@ pub(crate) struct Requester<'a> {
     pub cluster: ClusterId,
     /// The revision in force, if there is one.
     pub revision: Option<u64>,
-    /// The key that asks.
+    /// The machine's key.
     pub peer: MachineId,
-    /// Its name, where the configuration has one.
+    /// Its name, if the configuration has one.
     pub machine: Option<String>,
 }
 
@@ -120,11 +120,11 @@ pub struct Audit {
 struct State {
     appender: Appender,
     trouble: Option<Trouble>,
-    /// When the record was last seen to have been removed.
+    /// When the record was last found deleted.
     removed: Option<Timestamp>,
 }
 
-/// Why records are missing, while they are.
+/// Why records are missing at present.
 #[derive(Debug)]
 struct Trouble {
     since: Timestamp,
@@ -134,7 +134,7 @@ struct Trouble {
 }
 
 impl Audit {
-    /// The record of this home, as this run of malai takes part in it.
+    /// The record of this home, as written by this run of malai.
     pub fn new(home: &Home, instance: &InstanceId, settings: AuditSettings) -> Self {
         let path = home.audit();
         Self {
@@ -151,18 +151,18 @@ impl Audit {
         }
     }
 
-    /// What `malai.toml` says.
+    /// The settings in force.
     pub fn settings(&self) -> AuditSettings {
         *self.settings.lock()
     }
 
-    /// Loads what `malai.toml` says now; whether that is something else than before.
+    /// Applies new settings; returns whether they differ.
     pub fn configure(&self, settings: AuditSettings) -> bool {
         std::mem::replace(&mut *self.settings.lock(), settings) != settings
     }
 
-    /// Opens the record, so that it is known from the start whether it can be written, and says in it what an
-    /// earlier process could not.
+    /// Opens the record, so that problems with writing it are known from the start, and records what earlier processes could
+    /// not.
     pub fn open(&self) {
         self.gap.prepare();
         let mut state = self.state.lock();
@@ -179,7 +179,7 @@ impl Audit {
         }
     }
 
-    /// The request as it is recorded: who asks for what, from where.
+    /// A request as recorded: who asks for what, from where.
     pub(crate) fn request(
         &self,
         requester: Requester<'_>,
@@ -197,11 +197,11 @@ impl Audit {
         }
     }
 
-    /// Records a decision: the grant with the number of its session, or the refusal.
+    /// Records a decision: the grant with its session number, or the refusal.
     ///
     /// # Errors
     ///
-    /// The refusal of what is allowed and cannot be recorded, where that is required.
+    /// The refusal, if it is allowed but cannot be recorded although that is required.
     pub fn decided(
         &self,
         request: &Request,
@@ -218,7 +218,7 @@ impl Audit {
         }))
     }
 
-    /// Counts a connection of a key that is in no configuration.
+    /// Counts a connection by a key that is in no configuration.
     pub fn stranger(&self, alias: &ClusterAlias) {
         let alias = alias.as_str();
         let mut strangers = self.strangers.lock();
@@ -228,7 +228,7 @@ impl Audit {
         }
     }
 
-    /// Records counts from time to time, until `stop`.
+    /// Records the counts from time to time, until `stop`.
     pub async fn keep_count(&self, stop: &CancellationToken) {
         while tokio::time::timeout(COUNT_EVERY, stop.cancelled())
             .await
@@ -241,16 +241,16 @@ impl Audit {
     /// Records the counts that have changed since they were last recorded.
     pub fn counted(&self) {
         for (cluster, refused) in std::mem::take(&mut *self.strangers.lock()) {
-            // Where that fails it has been said, and these are not to be refused again.
+            // A failure has been reported, and these counts must not be refused.
             let _ = self.record(Event::Strangers(Strangers { cluster, refused }));
         }
     }
 
-    /// Writes one record, and after trouble also how many are missing.
+    /// Writes one record, and after a failure also the number of missing ones.
     ///
     /// # Errors
     ///
-    /// A refusal, if it cannot be written and has to be. Otherwise it is only said.
+    /// A refusal, if it cannot be written although that is required. Otherwise the failure is only reported.
     fn record(&self, event: Event) -> Result<(), Refusal> {
         let mut state = self.state.lock();
         let written = state.appender.append(&self.line(event));
@@ -289,7 +289,7 @@ impl Audit {
         if state.appender.was_removed() {
             state.removed = Some(now());
             tracing::error!(
-                "the audit record {} was removed while malai ran; it is started again",
+                "the audit record {} was deleted while malai was running; starting a new one",
                 display_path(&self.path)
             );
         }
@@ -318,13 +318,13 @@ impl Audit {
         }
     }
 
-    /// After a record was written: says in the record itself what is missing before it.
+    /// After a record was written: records how many are missing before it.
     fn recovered(&self, state: &mut State) {
         let Some(trouble) = state.trouble.take() else {
             return;
         };
         let lost = match self.gap.is_there() {
-            // All that is missing, of this process and of others; none if one of them has said it already.
+            // The missing records of this and other processes; `None` if another process has recorded them already.
             true => self.gap.take(),
             false => (trouble.lost > 0).then(|| Lost {
                 records: trouble.lost,
@@ -343,18 +343,18 @@ impl Audit {
             return;
         }
         tracing::warn!(
-            "the audit record {} can be written again; missing in it since {}: {}",
+            "the audit record {} is writable again; records missing since {}: {}",
             display_path(&self.path),
             lost.as_ref().map_or(trouble.since, |lost| lost.since),
             lost.map_or(0, |lost| lost.records)
         );
     }
 
-    /// What keeps the record from being written now, in whole sentences. It is tried again first.
+    /// Why the record cannot be written now, in complete sentences. Tries again first.
     pub fn trouble(&self) -> Option<String> {
         let mut state = self.state.lock();
         if state.trouble.is_some() && state.appender.open().is_ok() {
-            // Opening does not show whether there is room: only a written record does.
+            // Opening the file does not show whether there is space; only writing a record does.
             let lost = state.trouble.as_ref().map_or(0, |trouble| trouble.lost);
             if lost == 0 {
                 state.trouble = None;
@@ -365,29 +365,29 @@ impl Audit {
         state.trouble.as_ref().map(|trouble| self.words(trouble))
     }
 
-    /// That the record was removed while malai ran, in a whole sentence.
+    /// A notice that the record was deleted while malai was running.
     pub fn removal(&self) -> Option<String> {
         self.state.lock().removed.map(|at| {
             format!(
-                "the audit record {} was removed while malai ran (noticed at {at}); what it held is gone, and it was begun again",
+                "the audit record {} was deleted while malai was running (noticed at {at}); its content is lost, and a new one was started",
                 display_path(&self.path)
             )
         })
     }
 
-    /// What the owner should know of the record now, in whole sentences.
+    /// Notices about the record, in complete sentences.
     pub fn notices(&self) -> Vec<String> {
         self.trouble().into_iter().chain(self.removal()).collect()
     }
 
     fn words(&self, trouble: &Trouble) -> String {
         let consequence = if self.settings().required {
-            "what cannot be recorded is refused, as malai.toml says (audit = \"required\")"
+            "what cannot be recorded is refused (audit = \"required\" in malai.toml)"
         } else {
-            "commands run all the same (audit = \"required\" in malai.toml refuses them)"
+            "commands run anyway (to refuse them: audit = \"required\" in malai.toml)"
         };
         format!(
-            "the audit record {} cannot be written: {}; {} missing in it since {}; {consequence}",
+            "the audit record {} cannot be written: {}; {} missing since {}; {consequence}",
             display_path(&self.path),
             trouble.why,
             match trouble.lost {

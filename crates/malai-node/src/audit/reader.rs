@@ -1,4 +1,4 @@
-//! Reads the audit record through all its files, the oldest first, and goes on as it grows.
+//! Reads the audit record through all its files, oldest first, and continues as it grows.
 
 use std::path::Path;
 
@@ -9,31 +9,31 @@ use super::files;
 use crate::os::fs::StoreError;
 use crate::os::rotated_log::RotatedReader;
 
-/// A longer line is none of malai's, and is not kept in memory.
+/// malai never writes longer lines, so they are not stored.
 const LONGEST: usize = 16 * MAX_LINE;
 
-/// The record as it is read.
+/// Reads the record.
 #[derive(Debug)]
 pub struct AuditReader {
     lines: RotatedReader,
     unreadable: u64,
 }
 
-/// A record, and its line as it stands in the file.
+/// A record, and its line in the file.
 #[derive(Debug)]
 pub struct Entry {
-    /// What it says.
+    /// The parsed record.
     pub record: Record,
-    /// The line, with a newline.
+    /// The line, including its newline.
     pub line: Vec<u8>,
 }
 
 impl AuditReader {
-    /// The record, from its oldest line on. One that is not there yet is empty.
+    /// Opens the record at its oldest line. A missing record counts as empty.
     ///
     /// # Errors
     ///
-    /// A file of it is there and cannot be read.
+    /// One of its files exists but cannot be read.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Ok(Self {
             lines: RotatedReader::open(files(path).collect(), LONGEST)?,
@@ -41,17 +41,17 @@ impl AuditReader {
         })
     }
 
-    /// Whether there is any file at all.
+    /// Whether there is no file at all.
     pub fn is_absent(&self) -> bool {
         self.lines.is_absent()
     }
 
-    /// Lines so far that hold no whole record.
+    /// How many lines without a complete record were found so far.
     pub fn unreadable(&self) -> u64 {
         self.unreadable + self.lines.torn()
     }
 
-    /// The next record; none at the end, as it is now.
+    /// The next record; `None` at the current end.
     ///
     /// # Errors
     ///
@@ -74,12 +74,12 @@ impl AuditReader {
         Ok(None)
     }
 
-    /// Nothing more is expected: a line without its end is torn.
+    /// Marks the end of reading: a line without its end counts as torn.
     pub fn finish(&mut self) {
         self.lines.finish();
     }
 
-    /// Looks whether the record goes on in another file: see [`RotatedReader::poll`].
+    /// Checks whether the record continues in another file: see [`RotatedReader::poll`].
     ///
     /// # Errors
     ///

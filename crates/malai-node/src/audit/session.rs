@@ -1,4 +1,4 @@
-//! A session in the audit record: its start before anything runs, its end whatever way it takes.
+//! A session in the audit record: its start before anything runs, and its end, for whatever reason.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use malai_wire::peer::exec::{Exit, Status};
 
 use super::Audit;
 
-/// What is counted while a command runs.
+/// Counts kept while a command runs.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// Bytes that it was given.
+    /// Bytes of standard input that it received.
     pub stdin: AtomicU64,
-    /// Bytes of its output that were passed on.
+    /// Bytes of standard output that were passed on.
     pub stdout: AtomicU64,
-    /// Bytes of its standard error that were passed on.
+    /// Bytes of standard error that were passed on.
     pub stderr: AtomicU64,
-    /// Whether it was started at all.
+    /// Whether it was started.
     pub started: AtomicBool,
 }
 
@@ -29,11 +29,11 @@ pub(crate) struct Counts {
 pub(crate) enum EndReason<'a> {
     /// The command exited, and all its output was passed on.
     Exited(&'a Exit),
-    /// The command exited; the reader of its output had gone.
+    /// The command exited, but the reader of its output had gone.
     ReaderGone(&'a Exit),
-    /// The client went before the command exited.
+    /// The client went away before the command exited.
     ClientGone,
-    /// This side ended it, for this reason.
+    /// This side ended it for this reason.
     Ended(&'a str),
     /// Running it failed.
     Failed(&'a str),
@@ -53,14 +53,14 @@ impl fmt::Display for EndReason<'_> {
     }
 }
 
-/// A session whose start is recorded; its end is recorded at the latest when this is dropped.
+/// A session whose start is recorded. Its end is recorded at the latest when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
     audit: Arc<Audit>,
     begun: Instant,
-    /// What is counted meanwhile.
+    /// Its counts.
     pub counts: Arc<Counts>,
-    /// The record of the end, but for what is not known yet.
+    /// The record of the end, except for what is not known yet.
     end: Option<End>,
 }
 
@@ -69,7 +69,7 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// The refusal, if that cannot be recorded and has to be.
+    /// The refusal, if it cannot be recorded although that is required.
     pub(crate) fn begin(
         audit: &Arc<Audit>,
         request: Request,
@@ -129,7 +129,7 @@ impl Drop for Running {
         end.bytes_out = count(&self.counts.stdout);
         end.bytes_err = count(&self.counts.stderr);
         end.duration_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // Where it cannot be written that has been said; the command has run.
+        // A failure to write has been reported, and the command has run.
         let _ = self.audit.record(Event::End(end));
     }
 }

@@ -124,7 +124,7 @@ fn a_removed_file_is_noticed_and_started_again() {
     fs::remove_file(&path).unwrap();
     audit.record(strangers(2)).unwrap();
     assert_eq!(counts(&path), [2]);
-    assert!(audit.notices()[0].contains("was removed while malai ran"));
+    assert!(audit.notices()[0].contains("was deleted while malai was running"));
     // Put aside by somebody else, it is not removed.
     let other = Audit {
         state: Mutex::new(State {
@@ -152,7 +152,7 @@ fn what_cannot_be_recorded_is_said_refused_and_counted() {
     audit.record(strangers(1)).unwrap();
     let notice = audit.notices().join("\n");
     assert!(notice.contains("1 record is missing"), "{notice}");
-    assert!(notice.contains("run all the same"), "{notice}");
+    assert!(notice.contains("run anyway"), "{notice}");
     let required = AuditSettings {
         required: true,
         ..AuditSettings::default()

@@ -1,4 +1,4 @@
-//! The daemon's side of the socket.
+//! The daemon's side of the control socket.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
@@ -27,21 +27,21 @@ use crate::os::fd;
 use crate::service::dispatch::{self, CommandResult};
 use crate::service::ping;
 
-/// How long a command line may take to say what it wants.
+/// How long a command line may take to send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a command line waits for a slot at the most: longer than those that say nothing keep theirs, and less
-/// than a command line waits for the greeting.
+/// How long a command line waits for a slot at most: longer than silent command lines keep theirs, and shorter than a
+/// command line waits for the preamble.
 const SLOT_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// How often the daemon checks that its socket is still there.
 const SOCKET_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Pieces of terminal input that are waiting to be sent.
+/// How many chunks of terminal input may wait to be sent.
 const PIECES: usize = 16;
 
-/// Bytes of terminal input kept for a command that does not read them. Whoever types or pastes more
-/// than that is not heard until it does.
+/// How many bytes of terminal input are stored for a command that does not read them. Further input is not read from the
+/// terminal until the command reads.
 const TYPED_AHEAD: usize = 16 << 20;
 
 /// The bound socket.
@@ -50,17 +50,16 @@ pub(crate) struct Socket {
     home: Home,
     listener: UnixListener,
     inode: u64,
-    /// Since when a command line waits for a slot.
+    /// When a command line started to wait for a slot.
     full_since: Option<Instant>,
 }
 
 impl Socket {
-    /// Binds the home's socket, in place of whatever a dead daemon has left there. Only the holder of
-    /// the home's lock may.
+    /// Binds the home's socket, replacing what a dead daemon left there. Only the holder of the home's lock may call this.
     ///
     /// # Errors
     ///
-    /// The system's refusal.
+    /// The system refuses.
     pub(crate) fn bind(home: &Home) -> io::Result<Self> {
         let path = home.socket();
         match std::fs::remove_file(&path) {
@@ -68,7 +67,7 @@ impl Socket {
             _ => {}
         }
         let short = ShortPath::of(home)?;
-        // The home is its owner's alone, so that nobody else can connect before the mode is set.
+        // The home belongs to its owner alone, so nobody else can connect before the mode is set.
         let listener = UnixListener::bind(short.path())?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         let inode = std::fs::symlink_metadata(&path)?.ino();
@@ -80,7 +79,7 @@ impl Socket {
         })
     }
 
-    /// Serves command lines until `stop`. A socket that somebody removed is made again.
+    /// Serves command lines until `stop`. A socket that was deleted is recreated.
     pub(crate) async fn serve(mut self, daemon: Arc<Daemon>, stop: CancellationToken) {
         let mut look = tokio::time::interval(SOCKET_CHECK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -95,14 +94,14 @@ impl Socket {
                             () = stop.cancelled() => break,
                         };
                         match slot {
-                            // Boxed, as every task that is large: tokio copies a task when it is made and when it ends.
+                            // Boxed like every large task, because tokio copies a task when it is created and when it ends.
                             Ok(slot) => drop(daemon.tasks().spawn(Box::pin(serve(stream, daemon.clone(), slot)))),
                             Err(refusal) => drop(daemon.tasks().spawn(refuse(stream, refusal))),
                         }
                     }
-                    Ok(_) => tracing::warn!("another user tried the control socket and was turned away"),
+                    Ok(_) => tracing::warn!("rejected another user on the control socket"),
                     Err(error) => {
-                        tracing::error!("the control socket: {error}");
+                        tracing::error!("control socket: {error}");
                         tokio::time::sleep(SOCKET_CHECK_INTERVAL).await;
                     }
                 },
@@ -120,7 +119,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// There has been none for [`SLOT_TIMEOUT`].
+    /// No slot became free within [`SLOT_TIMEOUT`].
     async fn slot(&mut self, limiter: &Limiter) -> Result<Slot<()>, Refusal> {
         loop {
             let evictable_at = match limiter.control() {
@@ -152,17 +151,19 @@ impl Socket {
         }
         match Self::bind(&self.home) {
             Ok(socket) => {
-                tracing::warn!("the control socket was removed under the daemon; it is made again");
+                tracing::warn!(
+                    "the control socket was deleted while the daemon was running; recreating it"
+                );
                 *self = socket;
             }
             Err(error) => {
-                tracing::error!("the control socket was removed and cannot be made again: {error}")
+                tracing::error!("the control socket was deleted and cannot be recreated: {error}")
             }
         }
     }
 }
 
-/// The socket serves the daemon's own user and root alone.
+/// The socket serves only the daemon's own user and root.
 fn permitted(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
     stream
@@ -177,11 +178,11 @@ async fn refuse(mut stream: UnixStream, refusal: Refusal) {
     let _ = stream.write_all(&[&preamble[..], &failed].concat()).await;
 }
 
-/// Greets a command line and receives its request; `None` if it has gone, or speaks another version.
+/// Sends the preamble and receives the request; `None` if the command line has gone, or speaks another version.
 ///
 /// # Errors
 ///
-/// What it is told: no request came in time, or another command line gets its slot.
+/// The error for the command line: no request came in time, or another command line gets its slot.
 async fn receive(
     stream: &mut UnixStream,
     received: &mut Received,
@@ -195,7 +196,7 @@ async fn receive(
         received.request(stream).await
     };
     tokio::select! {
-        // First: a request that is here is served.
+        // Checked first: a request that has arrived is served.
         biased;
         request = tokio::time::timeout(REQUEST_TIMEOUT, request) => match request {
             Ok(request) => request.map_err(|error| error.to_string()),
@@ -228,7 +229,7 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, slot: Slot<()>) {
             Request::Stop => {
                 daemon.stop();
                 reply(&mut stream, &Reply::Done).await?;
-                // The end of this connection is the end of the process: held until then.
+                // Held until the process exits: the connection ends when the daemon does.
                 std::future::pending().await
             }
             Request::Resolve(targets) => {
@@ -269,7 +270,7 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, slot: Slot<()>) {
         }
     };
     if let Err(error) = served.await {
-        tracing::debug!("a command line went away: {error}");
+        tracing::debug!("a command line disconnected: {error}");
     }
 }
 
@@ -277,7 +278,7 @@ async fn reply(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
     stream.write_all(&reply.to_frame()).await
 }
 
-/// Runs a command for a command line, until it ends or the command line goes.
+/// Runs a command for a command line, until it ends or the command line disconnects.
 async fn run(
     stream: UnixStream,
     daemon: Arc<Daemon>,
@@ -298,7 +299,7 @@ async fn run(
         nudge_receiver,
     ) {
         Ok(caller) => caller,
-        // Output that nobody reads: a pipe whose reader has gone already.
+        // Output without a reader: a pipe whose reader has gone already.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
             return write
                 .write_all(
@@ -348,7 +349,7 @@ async fn run(
         let exited = Reply::Exited(ending.into());
         told = write.write_all(&exited.to_frame()).await;
     }
-    // Its end is the client's to see, whatever is left here.
+    // The client sees its end, whatever is left here.
     drop(write);
     if let Some(cleanup) = cleanup {
         cleanup.end().await;
@@ -356,7 +357,7 @@ async fn run(
     told
 }
 
-/// The caller's own descriptors, ready to be waited for; their flags stay as they are.
+/// The caller's own descriptors, ready to be awaited. Their flags stay unchanged.
 fn caller(
     exec: &Exec,
     descriptors: Vec<OwnedFd>,
@@ -388,7 +389,7 @@ fn caller(
     })
 }
 
-/// Hears the command line until it goes.
+/// Receives messages from the command line until it disconnects.
 async fn listen(
     read: &mut tokio::net::unix::OwnedReadHalf,
     bytes: &mut Vec<u8>,
@@ -397,8 +398,8 @@ async fn listen(
     hold: watch::Sender<bool>,
 ) {
     let mut chunks = Some(chunks);
-    // What was typed and the command has not read yet. Signals and the end of the command line are
-    // heard all the while, so that a command that reads nothing can still be ended.
+    // Input that the command has not read yet. Signals and the end of the command line are received all the while, so that a
+    // command that reads nothing can still be ended.
     let mut typed = VecDeque::new();
     let mut held_back = 0;
     let mut ended = false;
@@ -415,7 +416,7 @@ async fn listen(
                 let chunk: Vec<u8> = typed.pop_front().unwrap_or_default();
                 held_back -= chunk.len();
                 ended = chunk.is_empty() || room.is_none();
-                // A command that reads no more of its input is nothing unusual.
+                // It is normal for a command to stop reading its input.
                 if let Some(room) = room {
                     room.send(chunk);
                 }
@@ -442,7 +443,7 @@ async fn listen(
     }
 }
 
-/// Room for one more piece of input; `None` if the command reads no more of it.
+/// Waits for room for one more chunk of input; `None` if the command reads no more of it.
 async fn room_for(chunks: &Option<mpsc::Sender<Vec<u8>>>) -> Option<mpsc::Permit<'_, Vec<u8>>> {
     match chunks {
         Some(chunks) => chunks.reserve().await.ok(),
@@ -472,8 +473,8 @@ struct Received {
 }
 
 impl Received {
-    /// Receives the preamble, the request and its descriptors; `None` if the client says nothing, or
-    /// speaks another version, which the daemon's own preamble has told it.
+    /// Receives the preamble, the request and its descriptors; `None` if the client sends nothing, or speaks another version,
+    /// which the daemon's own preamble has told it.
     async fn request(&mut self, stream: &UnixStream) -> io::Result<Option<Request>> {
         let mut greeted = false;
         loop {

@@ -1,4 +1,4 @@
-//! The daemon: one process for all clusters of a home, from its lock to its end.
+//! The daemon: one process for all clusters of a home, from taking the lock to releasing it.
 
 pub(crate) mod listener;
 pub(crate) mod reload;
@@ -30,10 +30,10 @@ use crate::node::reaper::{self, Reaper};
 use crate::service::Service;
 use crate::settings::{BadEnvironment, LogSettings, Settings};
 
-/// How long running commands may take to end when the daemon stops.
+/// How long running commands may take to finish when the daemon stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// How long ending them may take: their own grace period, and a little.
+/// How long ending them may take: their own grace period plus a margin.
 const END: Duration = Duration::from_secs(8);
 
 /// How often remembered addresses are saved.
@@ -42,40 +42,40 @@ const SAVE_EVERY: Duration = Duration::from_secs(5);
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Another daemon has the home, or it cannot be locked.
+    /// Another daemon holds the home, or it cannot be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
     /// The home cannot be used.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// The clusters cannot be looked at.
+    /// The clusters cannot be examined.
     #[error(transparent)]
     Verify(#[from] VerifyError),
-    /// Nothing can be served, or not everything that has to be.
+    /// No cluster can be served, or not all although that is required.
     #[error("{}\nthe daemon does not start: {why}; `malai rescan --check` shows this list again", .problems.join("\n"))]
     Invalid {
-        /// Everything that is wrong.
+        /// Every problem.
         problems: Vec<String>,
-        /// Why that keeps it from starting.
+        /// Why that prevents the start.
         why: &'static str,
     },
-    /// MALAI_NETWORK names no reach.
+    /// MALAI_NETWORK is not a valid reach.
     #[error(transparent)]
     Environment(#[from] BadEnvironment),
-    /// There is no pipe to the reaper.
-    #[error("cannot make a pipe to the reaper: {0}")]
+    /// The pipe to the reaper cannot be created.
+    #[error("cannot create the pipe to the reaper: {0}")]
     Reaper(std::io::Error),
-    /// The control socket cannot be made.
-    #[error("cannot make the control socket: {0}")]
+    /// The control socket cannot be created.
+    #[error("cannot create the control socket: {0}")]
     Socket(#[from] std::io::Error),
 }
 
-/// What a daemon does about clusters whose files have errors when it starts.
+/// What to do on start about clusters whose files have errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartPolicy {
-    /// It serves what can be served, and tells what is wrong.
+    /// Serve what can be served, and report the problems.
     Serve,
-    /// It does not start.
+    /// Do not start.
     Strict,
 }
 
@@ -84,7 +84,7 @@ pub enum StartPolicy {
 pub struct Started {
     /// The daemon.
     pub daemon: Arc<Daemon>,
-    /// What is wrong with folders in `clusters/`: the name of each, and everything about it.
+    /// Problems with folders in `clusters/`: the name of each, and its problems.
     pub problems: Vec<(String, String)>,
 }
 
@@ -95,32 +95,32 @@ pub struct Daemon {
     lock: HomeLock,
     node: Arc<Node>,
     aliases: Mutex<BTreeMap<String, Targets>>,
-    /// What is logged, and how.
+    /// What to log, and in which format.
     log: watch::Sender<LogSettings>,
-    /// How things are, in a line for the service manager.
+    /// The state as one line for the service manager.
     summary: watch::Sender<String>,
     services: Mutex<BTreeMap<ClusterAlias, Arc<Service>>>,
-    /// One rescan at a time: two that are typed at once are done one after the other.
+    /// One rescan at a time: parallel ones are queued.
     rescanning: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
     /// Commands of this computer's command lines.
     sessions: TaskTracker,
     stopping: CancellationToken,
-    /// The task that serves the control socket; it takes the socket away when it ends.
+    /// The task that serves the control socket. It removes the socket when it ends.
     socket: Mutex<Option<JoinHandle<()>>>,
-    /// Cancelled when it has stopped; until then command lines are told that it does.
+    /// Cancelled when the daemon has stopped. Until then, command lines are told that it is stopping.
     stopped: CancellationToken,
     /// Cancelled when the grace period of a stop is over.
     ending: CancellationToken,
 }
 
 impl Daemon {
-    /// Takes the lock, checks everything, opens all clusters that can be served, and the socket. When this
-    /// returns the daemon serves.
+    /// Takes the lock, checks everything, opens all clusters that can be served, and binds the socket. When this returns, the
+    /// daemon serves.
     ///
     /// # Errors
     ///
-    /// Everything that keeps it from starting; then nothing runs.
+    /// Everything that prevents the start. Nothing runs then.
     pub async fn start(
         home: Home,
         reaper: reaper::Program,
@@ -171,8 +171,8 @@ impl Daemon {
         Ok(Started { daemon, problems })
     }
 
-    /// Runs a task of the daemon itself. Without one of them it would go on as if all were well, so it
-    /// stops if one fails.
+    /// Runs a task of the daemon itself. Without any of them the daemon would continue as if nothing were wrong, so it stops
+    /// if one fails.
     fn own(self: &Arc<Self>, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let (daemon, task) = (self.clone(), tokio::spawn(task));
         self.tasks.spawn(async move {
@@ -183,8 +183,8 @@ impl Daemon {
         });
     }
 
-    /// Serves until told to stop, then stops: no new sessions, a grace period for running ones, and
-    /// then their end, of which each client is told.
+    /// Serves until told to stop, then stops: no new sessions, a grace period for running ones, then their end, of which each
+    /// client is told.
     pub async fn run(self: Arc<Self>) {
         self.stopping.cancelled().await;
         let services = self.services();
@@ -200,7 +200,7 @@ impl Daemon {
         };
         if tokio::time::timeout(STOP_GRACE, served).await.is_err() {
             tracing::warn!(
-                "commands are still running after {} s; they are ended",
+                "commands are still running after {} s; ending them",
                 STOP_GRACE.as_secs()
             );
         }
@@ -234,47 +234,47 @@ impl Daemon {
         self.stopping.cancelled().await;
     }
 
-    /// Cancelled when a session of a command line has to end; `None` if none may begin any more.
+    /// Cancelled when a session of a command line has to end; `None` if no new ones are accepted.
     pub fn session(&self) -> Option<CancellationToken> {
         (!self.stopping.is_cancelled()).then(|| self.ending.child_token())
     }
 
-    /// Who runs the sessions of command lines.
+    /// Tracks the sessions of command lines.
     pub fn sessions(&self) -> &TaskTracker {
         &self.sessions
     }
 
-    /// Who runs tasks for the daemon.
+    /// Tracks the daemon's tasks.
     pub fn tasks(&self) -> &TaskTracker {
         &self.tasks
     }
 
-    /// What counts for the limits.
+    /// Enforces the limits.
     pub fn limiter(&self) -> &Arc<Limiter> {
         &self.node.limiter
     }
 
-    /// All clusters at work.
+    /// All served clusters.
     pub fn services(&self) -> Vec<Arc<Service>> {
         self.services.lock().values().cloned().collect()
     }
 
-    /// Short names of targets, as `malai.toml` has them.
+    /// Short names of targets, from `malai.toml`.
     pub fn aliases(&self) -> BTreeMap<String, Targets> {
         self.aliases.lock().clone()
     }
 
-    /// What is to be logged, and how: now, and whenever it changes.
+    /// What to log, and in which format; notifies of changes.
     pub fn log(&self) -> watch::Receiver<LogSettings> {
         self.log.subscribe()
     }
 
-    /// How things are in one line: now, and whenever that changes.
+    /// The state as one line; notifies of changes.
     pub fn summary(&self) -> watch::Receiver<String> {
         self.summary.subscribe()
     }
 
-    /// Sums up how things are, given what of the last rescan was not in order.
+    /// Updates that line, given what the last rescan found broken.
     fn summarize(&self, broken: impl Iterator<Item = String>) {
         let services = self.services();
         let troubled = services.iter().map(|service| &service.cluster_state);
@@ -290,24 +290,23 @@ impl Daemon {
         };
         if !broken.is_empty() {
             line += &format!(
-                "; not in order: {} (malai rescan --check)",
+                "; {} has problems (run `malai rescan --check`)",
                 broken.join(", ")
             );
         }
         self.summary.send_replace(line);
     }
 
-    /// Makes `malai.lock` again if somebody removed it: it is only the sign of the lock. Returns
-    /// whether the home is still this daemon's; where it was removed or replaced the daemon ends,
-    /// since another one may serve the new home.
+    /// Recreates `malai.lock` if it was deleted; it is only the visible sign of the lock. Returns whether the home is still
+    /// this daemon's. If it was removed or replaced, the daemon stops, because another one may serve the new home.
     pub fn look_after_lock(&self) -> bool {
         if !self.lock.is_in_place() {
-            tracing::error!(home = %self.home.root().display(), "the home was removed or replaced under the daemon; it stops");
+            tracing::error!(home = %self.home.root().display(), "the home was removed or replaced while the daemon was running; stopping");
             self.stop();
             return false;
         }
         if let Err(error) = self.lock.refresh() {
-            tracing::warn!("malai.lock cannot be made again: {error}");
+            tracing::warn!("cannot recreate malai.lock: {error}");
         }
         true
     }
@@ -323,13 +322,13 @@ impl Daemon {
         {
             for service in self.services() {
                 if let Err(error) = service.save_addresses() {
-                    tracing::warn!("remembered addresses are not saved: {error}");
+                    tracing::warn!("cannot save the remembered addresses: {error}");
                 }
             }
         }
     }
 
-    /// What `malai status` shows of the daemon, as JSON.
+    /// The daemon's state for `malai status`, as JSON.
     pub fn facts(&self) -> String {
         let facts = DaemonFacts {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -354,17 +353,17 @@ impl Daemon {
     }
 }
 
-/// Whether a daemon would start on this home: looks at everything that is looked at then, and starts nothing.
+/// Checks whether a daemon would start on this home, with the same checks and without starting anything.
 ///
 /// # Errors
 ///
-/// Everything that would keep it from starting.
+/// Everything that would prevent the start.
 pub fn check_start(home: &Home) -> Result<(), StartError> {
     check(home, StartPolicy::Serve).map(drop)
 }
 
-/// Looks at everything hand-written. What `malai.toml` says has to be known before anything is served, and
-/// there has to be something to serve, if there are clusters at all.
+/// Checks everything hand-written. The content of `malai.toml` has to be known before anything is served, and there has to
+/// be something to serve, if there are clusters at all.
 fn check(home: &Home, policy: StartPolicy) -> Result<(Settings, Vec<ClusterReport>), StartError> {
     let reports = check::verify_home(home, None)?;
     let (errors, warnings): (Vec<_>, Vec<_>) = check::verify_settings(home, &reports)
@@ -380,11 +379,11 @@ fn check(home: &Home, policy: StartPolicy) -> Result<(Settings, Vec<ClusterRepor
     let of_clusters = reports.iter().flat_map(ClusterReport::errors);
     let all: Vec<&Problem> = errors.iter().chain(of_clusters).collect();
     if !errors.is_empty() {
-        let why = "what this computer accepts is not known while malai.toml has errors";
+        let why = "while malai.toml has errors, it is not known what this computer accepts";
         return Err(invalid(&all, why));
     }
     if policy == StartPolicy::Strict && !all.is_empty() {
-        return Err(invalid(&all, "with --strict nothing may have errors"));
+        return Err(invalid(&all, "with --strict, no file may have errors"));
     }
     let mut clusters = reports
         .iter()

@@ -1,4 +1,4 @@
-//! Applies the files of the home to the running daemon: one cluster at a time, each whole or not at all.
+//! Applies the files of the home to the running daemon: one cluster at a time, each completely or not at all.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,19 +21,19 @@ use crate::service::distribute::{self, PushOutcome};
 use crate::settings::{Settings, SettingsError};
 use crate::sync::publish::{self, PublishError, PublishMode, Published};
 
-/// How long `rescan` waits for machines to take a new revision up.
+/// How long `rescan` waits for machines to apply a new revision.
 const RESCAN_WAIT: Duration = Duration::from_secs(10);
 
 /// How long a manager whose file has changed asks members for newer revisions before it publishes.
 const ASK_BEFORE_PUBLISHING: Duration = Duration::from_millis(1500);
 
-/// What became of one cluster, for people and for the log.
+/// The result for one cluster, for people and for the log.
 struct Applied {
     /// The folder's name.
     alias: String,
     /// Everything, for the command line; an entry may have several lines.
     lines: Vec<String>,
-    /// What is wrong, in a line each, for the log.
+    /// The problems in one line each, for the log.
     brief: Vec<String>,
     /// Whether it was applied.
     ok: bool,
@@ -55,7 +55,7 @@ impl Failure {
         }
     }
 
-    /// Everything that is wrong with what cannot be served.
+    /// Every problem of something that cannot be served.
     fn of_problems(report: &ClusterReport) -> Self {
         Self {
             lines: report.problems.iter().map(ToString::to_string).collect(),
@@ -63,7 +63,7 @@ impl Failure {
         }
     }
 
-    /// The errors of a cluster's files, and what that means for it.
+    /// The errors of a cluster's files, and their consequences.
     fn of_files(report: &ClusterReport, meaning: Option<String>) -> Self {
         let lines = report.errors().map(ToString::to_string);
         let brief = report.errors().map(Problem::brief);
@@ -117,7 +117,7 @@ impl Applied {
         }
     }
 
-    /// For a command line.
+    /// The report for a command line.
     fn report(self) -> RescanReport {
         RescanReport {
             alias: self.alias,
@@ -128,9 +128,8 @@ impl Applied {
 }
 
 impl Daemon {
-    /// Applies the files: of one cluster, or of all. Each cluster is applied as a whole or not at all, and
-    /// none disturbs another. With `publish_older`, a manager's file is published although members have a
-    /// newer revision.
+    /// Applies the files of one cluster, or of all. Each cluster is applied completely or not at all, and none disturbs another.
+    /// With `publish_older`, a manager's file is published even if members have a newer revision.
     ///
     /// # Errors
     ///
@@ -144,7 +143,7 @@ impl Daemon {
             (Some(_), true) => PublishMode::EvenIfOlder,
             (None, true) => {
                 return Err(
-                    "an older file is published for one cluster at a time: name it".to_owned(),
+                    "an older file can be published only for one cluster at a time: name the cluster".to_owned(),
                 );
             }
             (_, false) => PublishMode::Current,
@@ -159,8 +158,7 @@ impl Daemon {
         Ok(applied.into_iter().map(Applied::report).collect())
     }
 
-    /// Opens all clusters of a starting daemon. Returns what is wrong, for people: of each cluster its name
-    /// and everything about it.
+    /// Opens all clusters of a starting daemon. Returns the problems as text: the name of each cluster and its problems.
     pub(super) async fn open_all(
         self: &Arc<Self>,
         reports: Vec<ClusterReport>,
@@ -172,7 +170,7 @@ impl Daemon {
             let warnings: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
             let applied = self.apply(report, PublishMode::Current, true).await;
             if is_stray {
-                // Nothing was to be served from it.
+                // It is not a cluster that was to be served.
                 for warning in &applied.brief {
                     tracing::warn!(what = %applied.alias, "{warning}");
                 }
@@ -224,12 +222,12 @@ impl Daemon {
                 service
                     .stop(&Refusal::new(
                         RefusalCode::Stopping,
-                        "the cluster's folder is gone",
+                        "the cluster's folder was deleted",
                     ))
                     .await;
                 applied.push(Applied {
                     alias: alias.to_string(),
-                    lines: vec!["its folder is gone; it is not served any more".into()],
+                    lines: vec!["its folder was deleted; it is no longer served".into()],
                     brief: Vec::new(),
                     ok: true,
                 });
@@ -238,13 +236,13 @@ impl Daemon {
         let served: Vec<ClusterAlias> = self.services.lock().keys().cloned().collect();
         let found = match check::verify_home_serving(&self.home, only, &served) {
             Ok(found) => found,
-            // Its folder is gone, which was said above.
+            // Its folder was deleted, which is reported above.
             Err(VerifyError::UnknownCluster { .. }) => Vec::new(),
             Err(error) => return Err(error.to_string()),
         };
         let mut pushes = Vec::new();
         for report in found {
-            // Of what cannot be a cluster, a warning is enough, unless it was asked for.
+            // A warning suffices for something that is not a cluster, unless it was asked for.
             let is_warning = report.condition == Condition::Stray && only.is_none();
             let mut done = self.apply(report, mode, settings_sound).await;
             done.ok |= is_warning;
@@ -279,8 +277,8 @@ impl Daemon {
         Ok(applied)
     }
 
-    /// Loads `malai.toml`: all of it, or only what it accepts in one cluster. Where it is invalid,
-    /// what was in force stays.
+    /// Loads `malai.toml`: all of it, or only what it accepts in one cluster. If it is invalid, the previous settings stay in
+    /// force.
     fn apply_settings(&self, survey: &Survey, only: Option<&str>) -> Option<Applied> {
         let failed = |problems: Vec<Problem>| Applied {
             alias: SETTINGS.to_owned(),
@@ -319,14 +317,14 @@ impl Daemon {
             lines.extend(warnings.iter().map(ToString::to_string));
             *self.aliases.lock() = settings.aliases.clone();
             if self.node.limiter.replace(settings.limits.clone()) {
-                tracing::info!("other limits hold from now on");
+                tracing::info!("new limits are in force");
             }
             if self.node.environment.replace(&settings.environment) {
-                tracing::info!("other variables hold for commands from now on");
+                tracing::info!("new variables are in force for commands");
             }
             if self.node.audit.configure(settings.audit) {
                 let (required, arguments) = (settings.audit.required, settings.audit.arguments);
-                tracing::info!(required, arguments, "other audit settings hold from now on");
+                tracing::info!(required, arguments, "new audit settings are in force");
             }
             let log = settings.log;
             if self
@@ -334,12 +332,12 @@ impl Daemon {
                 .send_if_modified(|held| std::mem::replace(held, log) != log)
             {
                 let (format, level) = (log.format, log.level);
-                tracing::info!(?format, %level, "other log settings hold from now on");
+                tracing::info!(?format, %level, "new log settings are in force");
             }
             match settings.effective_reach() {
                 Ok(reach) if reach == self.node.reach => {}
                 Ok(reach) => lines.push(format!(
-                    "reach `{reach}` takes effect when the daemon is restarted; it serves with `{}`",
+                    "restart the daemon to apply reach `{reach}` (currently `{}`)",
                     self.node.reach
                 )),
                 Err(error) => return Some(failed(vec![Problem::error(error)])),
@@ -369,7 +367,7 @@ impl Daemon {
             && files.is_servable()
             && is_another(&report, old)
         {
-            let goodbye = "this computer follows another manager now, under a new identity";
+            let goodbye = "this computer now follows another manager, under a new identity";
             old.stop(&Refusal::new(RefusalCode::Stopping, goodbye))
                 .await;
             self.services.lock().remove(&alias);
@@ -378,7 +376,7 @@ impl Daemon {
         let applied = match service {
             Some(service) => rescan_one(&service, &files, &report, mode).await,
             None if !files.is_servable() => Err(Failure::of_problems(&report)),
-            // What would be accepted in it is not known.
+            // It is not known what would be accepted in it.
             None if !settings_sound => {
                 Err(Failure::new("it is not served while malai.toml is invalid"))
             }
@@ -387,7 +385,7 @@ impl Daemon {
         Applied::new(&report, applied)
     }
 
-    /// Opens one cluster; a manager's includes a rescan.
+    /// Opens one cluster. For a manager, this includes a rescan.
     async fn open(
         self: &Arc<Self>,
         files: &LoadedCluster,
@@ -403,7 +401,7 @@ impl Daemon {
         if service.cluster_state.role == Role::Machine {
             service.serve();
             return Ok(vec![
-                "loaded; it asks the manager for its configuration".into(),
+                "loaded; requesting its configuration from the manager".into(),
             ]);
         }
         let published = rescan_one(&service, files, report, mode).await;
@@ -418,7 +416,7 @@ impl Daemon {
 /// The name under which `malai.toml` is reported.
 const SETTINGS: &str = "malai.toml";
 
-/// Whether the folder is about another cluster, or another identity in it, than what is served from it.
+/// Whether the folder belongs to another cluster, or another identity in it, than the one being served from it.
 fn is_another(report: &ClusterReport, served: &Service) -> bool {
     let cluster_state = &served.cluster_state;
     report.id.is_some_and(|id| id != cluster_state.cluster)
@@ -426,7 +424,7 @@ fn is_another(report: &ClusterReport, served: &Service) -> bool {
         || report.role.is_some_and(|role| role != cluster_state.role)
 }
 
-/// Applies the files of a cluster that is served.
+/// Applies the files of a served cluster.
 async fn rescan_one(
     service: &Arc<Service>,
     files: &LoadedCluster,
@@ -438,7 +436,7 @@ async fn rescan_one(
         let alias = cluster_state.alias();
         cluster_state.config.note(|state| {
             state.problem = Some(format!(
-                "its files have errors, and what was changed in them does not count; `malai rescan --check {alias}` shows them"
+                "its files have errors, so changes in them are not applied; see `malai rescan --check {alias}`"
             ));
         });
         let kept = cluster_state
@@ -465,7 +463,7 @@ async fn rescan_one(
     let published = publish::publish(cluster_state, draft, mode);
     cluster_state.config.note(|state| {
         state.problem = match &published {
-            // What members have is told of by itself.
+            // What members have is reported separately.
             Ok(_) | Err(PublishError::Behind(_)) => None,
             Err(error) => Some(error.to_string()),
         };
@@ -475,8 +473,8 @@ async fn rescan_one(
         .map_err(Failure::new)
 }
 
-/// A manager whose file has changed while no daemon ran may have been restored from a backup: before it
-/// publishes for the first time, members may say that they have seen newer.
+/// A manager whose file was changed while no daemon ran may have been restored from a backup. Before it publishes for
+/// the first time, it asks members whether they have seen a newer revision.
 async fn ask_for_newer(service: &Arc<Service>, draft: &Cluster) {
     let current = service.cluster_state.config.snapshot();
     if current.as_ref().is_some_and(|current| says(draft, current))
@@ -495,7 +493,7 @@ async fn ask_for_newer(service: &Arc<Service>, draft: &Cluster) {
     distribute::ask_members_for_newer(service, members.into_iter(), ASK_BEFORE_PUBLISHING).await;
 }
 
-/// What is wrong with `malai.toml`.
+/// The problems of `malai.toml`.
 fn settings_problems(error: SettingsError) -> Vec<Problem> {
     match error {
         SettingsError::Invalid(found) => found.into_iter().map(Problem::InFile).collect(),
@@ -508,7 +506,9 @@ fn said(published: &Published) -> String {
         Published::Unchanged(revision) => format!("unchanged, revision {revision}"),
         Published::Revision(revision) => format!("published revision {revision}"),
         Published::Adopted(revision) => {
-            format!("revision {revision} is in force here again: the file says what members have")
+            format!(
+                "revision {revision} is in force here again: the file matches what members have"
+            )
         }
     }
 }

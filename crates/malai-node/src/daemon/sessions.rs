@@ -1,4 +1,4 @@
-//! What runs through a running daemon, for `malai sessions`, and ending it by hand.
+//! The sessions of a running daemon, for `malai sessions`, and ending them by hand.
 
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use super::Daemon;
 use crate::node::sessions::Live;
 
 impl Daemon {
-    /// What runs, as JSON.
+    /// The sessions, as JSON.
     pub fn sessions_facts(&self) -> String {
         let sessions = &self.node.sessions;
         let here = sessions.all().into_iter().map(|session| {
@@ -40,8 +40,8 @@ impl Daemon {
         serde_json::to_string(&facts).unwrap_or_default()
     }
 
-    /// Ends a session by its number, in the name of this computer's administrator: nobody else may
-    /// speak to the daemon.
+    /// Ends a session by its number, on behalf of this computer's administrator: only the daemon's own user and root can reach
+    /// the control socket.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl Daemon {
         match sessions.end(id, &who) {
             true => Ok(()),
             false => Err(format!(
-                "no session {id} runs; `malai sessions` lists those that do"
+                "there is no session {id}; `malai sessions` lists the running ones"
             )),
         }
     }

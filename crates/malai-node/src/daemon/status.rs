@@ -1,4 +1,4 @@
-//! What a running daemon knows of its clusters and peers, for `malai status`.
+//! What a running daemon knows about its clusters and peers, for `malai status`.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use malai_wire::status::{
 use crate::home::Role;
 use crate::service::Service;
 
-/// A peer silent for this long is shown as not answering.
+/// After this much silence, a peer is shown as not answering.
 const NOT_ANSWERING: Duration = Duration::from_secs(10);
 
-/// Machines ask their manager every 60 seconds: one that has not for three times that is missed.
+/// Machines contact their manager every 60 seconds; one that has missed three of these is overdue.
 const OVERDUE: Duration = Duration::from_secs(180);
 
 pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
@@ -91,7 +91,7 @@ pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
     }
     if let Some(duplicate) = cluster_state.duplicate() {
         let text = format!(
-            "another daemon has this identity's key (seen at {}): is it a restored backup beside the original? Stop one of them",
+            "another daemon has this identity's key (seen at {}): is it a restored backup running beside the original? Stop one of them",
             duplicate.seen_at
         );
         add(NoticeKind::DuplicateIdentity, text);

@@ -1,6 +1,6 @@
-//! The service manager that started the daemon (systemd, with `Type=notify`): what it is told, and the watchdog.
+//! The service manager that started the daemon (systemd, with `Type=notify`): notifications, and the watchdog.
 //!
-//! Where nothing set `NOTIFY_SOCKET`, nobody is told anything.
+//! Without `NOTIFY_SOCKET`, nothing is sent.
 
 use std::io;
 use std::time::Duration;
@@ -14,47 +14,46 @@ use tokio::net::UnixStream;
 use crate::control::ShortPath;
 use crate::home::Home;
 
-/// What a service manager has put into the environment. None of it reaches commands or a daemon in the
-/// background.
+/// The variables that a service manager sets. They are not passed on to commands or to a daemon in the background.
 pub const VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// How soon it is tried again when the daemon has not answered itself.
+/// The delay before the next check after the daemon did not respond.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whoever wants to know how the daemon is.
+/// The service manager.
 #[derive(Debug, Clone, Copy)]
 pub struct Supervisor(());
 
 impl Supervisor {
-    /// The one that this process's environment names.
+    /// The service manager named in this process's environment.
     pub fn of_environment() -> Option<Self> {
         std::env::var_os(VARIABLES[0]).map(|_| Self(()))
     }
 
-    /// The daemon serves, and how it is.
+    /// Reports that the daemon serves, with its state.
     pub fn ready(self, status: &str) {
         self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
-    /// How it is now.
+    /// Reports the state.
     pub fn status(self, status: &str) {
         self.tell(&[NotifyState::Status(status)]);
     }
 
-    /// It applies the configuration files; [`Supervisor::ready`] says when it has.
+    /// Reports that the daemon is applying the configuration files, until [`Supervisor::ready`].
     pub fn reloading(self) {
         let mut states = vec![NotifyState::Reloading];
         states.extend(NotifyState::monotonic_usec_now());
         self.tell(&states);
     }
 
-    /// It stops.
+    /// Reports that the daemon is stopping.
     pub fn stopping(self) {
         self.tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     }
 
-    /// Tells the watchdog, where there is one, that the daemon lives: twice in the time that it allows,
-    /// and each time only after the daemon has answered on its own socket as it answers a command line.
+    /// Notifies the watchdog, if there is one, twice within its timeout. Each time, the daemon must first have answered on its
+    /// own control socket like to any command line.
     pub async fn watch(self, home: &Home) {
         if let Some(allowed) = sd_notify::watchdog_enabled().filter(|allowed| !allowed.is_zero()) {
             watch(home, allowed / 2, || self.tell(&[NotifyState::Watchdog])).await;
@@ -63,12 +62,12 @@ impl Supervisor {
 
     fn tell(self, states: &[NotifyState<'_>]) {
         if let Err(error) = sd_notify::notify(states) {
-            tracing::warn!("the service manager cannot be told how the daemon is: {error}");
+            tracing::warn!("cannot notify the service manager: {error}");
         }
     }
 }
 
-/// Looks every so often whether the daemon answers, and tells if it does. Never ends.
+/// Checks periodically whether the daemon responds, and notifies if it does. Never returns.
 async fn watch(home: &Home, every: Duration, tell: impl Fn()) {
     let mut next = tokio::time::Instant::now();
     loop {
@@ -81,15 +80,15 @@ async fn watch(home: &Home, every: Duration, tell: impl Fn()) {
                 next += every;
             }
             Ok(Err(error)) => {
-                tracing::warn!("the daemon does not answer itself: {error}");
+                tracing::warn!("watchdog: the control socket does not respond: {error}");
                 next += RETRY_INTERVAL.min(every / 4);
             }
-            Err(_) => tracing::warn!("the daemon does not answer itself in time"),
+            Err(_) => tracing::warn!("watchdog: the control socket does not respond in time"),
         }
     }
 }
 
-/// Asks the daemon of this home how it is, and waits for the whole answer.
+/// Asks the daemon of this home for its status, and waits for the complete answer.
 async fn answers(home: &Home) -> io::Result<()> {
     let short = ShortPath::of(home)?;
     let mut stream = UnixStream::connect(short.path()).await?;
@@ -99,7 +98,7 @@ async fn answers(home: &Home) -> io::Result<()> {
         .await?;
     let mut preamble = [0; PREAMBLE];
     stream.read_exact(&mut preamble).await?;
-    control::parse_preamble(preamble).ok_or_else(|| io::Error::other("not in malai's words"))?;
+    control::parse_preamble(preamble).ok_or_else(|| io::Error::other("not malai's protocol"))?;
     let mut head = [0; HEAD];
     stream.read_exact(&mut head).await?;
     let (_, length) = frame::parse_head(head, control::CAP).map_err(io::Error::other)?;

@@ -1,4 +1,4 @@
-//! The clock: nothing that malai has written or received may come from the future.
+//! The clock: nothing that malai has written or received may be from the future.
 
 use std::fs;
 use std::time::Duration;
@@ -9,19 +9,22 @@ use crate::os::fs::display_path;
 
 const CHECK: &str = "clock";
 
-/// What clocks may differ by without a word.
+/// How far clocks may differ without a finding.
 const LENIENCY: Duration = Duration::from_secs(300);
 
-/// When this line was written: no honest clock shows less. 2025-11-01.
+/// When this line was written: a correct clock cannot show less. 2025-11-01.
 const WRITTEN: u64 = 1_761_955_200;
 
 pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     if patient.seconds() < WRITTEN {
         found.push(
-            Finding::error(CHECK, "it shows a time before malai was written")
-                .because("revisions are numbered by the time: what is published now counts as old")
-                .fix("sudo timedatectl set-ntp true"),
+            Finding::error(
+                CHECK,
+                "it shows a time before this version of malai was written",
+            )
+            .because("revisions are numbered by time, so what is published now counts as old")
+            .fix("sudo timedatectl set-ntp true"),
         );
     }
     for report in &patient.clusters {
@@ -63,7 +66,7 @@ fn future(alias: &str, revision: u64, now: u64) -> Option<Finding> {
     let ahead = (ahead + LENIENCY.as_secs()) / 60;
     Some(
         Finding::warning(CHECK, format!("{alias}: revision {revision} is {ahead} minutes ahead of this computer's clock"))
-            .because("this clock is behind, or the manager's was ahead when it published; configurations are still taken in order")
+            .because("this clock is behind, or the manager's was ahead when it published; configurations are still applied in order")
             .fix("timedatectl status   # here and on the manager"),
     )
 }

@@ -1,4 +1,4 @@
-//! The configuration: all that `malai rescan --check` looks at, and what stands in the environment.
+//! The configuration: everything that `malai rescan --check` checks, and the environment.
 
 use std::path::Path;
 
@@ -35,7 +35,9 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
             Condition::Sound => sound.push(report.alias.clone()),
             Condition::Waiting => found.push(
                 Finding::warning(CHECK, format!("{alias} waits for its first configuration"))
-                    .because("the manager has not added this computer, or was not reached since")
+                    .because(
+                        "the manager has not added this computer, or could not be reached since",
+                    )
                     .fix(format!(
                         "malai cluster add <alias> <name> {}   # on the manager",
                         report.own_id.map_or_else(String::new, |id| id.to_string())
@@ -53,11 +55,11 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     found
 }
 
-/// A problem that the check of the home has found; without a cluster it is one of `malai.toml`.
+/// A problem found by the check of the home; without a cluster, it is one of `malai.toml`.
 pub(super) fn of(problem: &Problem, report: Option<&ClusterReport>) -> Finding {
     let severity = problem.severity();
     let text = problem.to_string();
-    // How bad it is has a place of its own here.
+    // The severity is shown separately here.
     let text = text.strip_prefix(&format!("{severity}: ")).unwrap_or(&text);
     let finding = match severity {
         Severity::Error => Finding::error(CHECK, text).because(consequence(report)),
@@ -68,7 +70,7 @@ pub(super) fn of(problem: &Problem, report: Option<&ClusterReport>) -> Finding {
         (Severity::Note, _) => finding,
         (_, Some(report)) => finding.fix(format!(
             "malai rescan --check {}",
-            // A folder may be called anything, by whatever has run here as its owner.
+            // The name of a folder may be arbitrary.
             quoted(Path::new(&report.alias))
         )),
         (_, None) => finding.fix("malai rescan --check"),
@@ -78,14 +80,12 @@ pub(super) fn of(problem: &Problem, report: Option<&ClusterReport>) -> Finding {
 /// What an error means for the daemon.
 fn consequence(report: Option<&ClusterReport>) -> &'static str {
     match report {
-        None => "the daemon does not start with it; one that runs keeps what it had",
+        None => "the daemon does not start with it; a running one keeps its old settings",
         Some(report) if !report.servable => "the daemon does not serve this cluster",
         Some(report) => match report.condition {
-            Condition::Behind => "nothing is published until it is settled",
+            Condition::Behind => "nothing is published until you have decided which one counts",
             Condition::Damaged => "every request in this cluster is denied",
-            _ => {
-                "the revision that was published last stays in force; changes since then do not count"
-            }
+            _ => "the last published revision stays in force; later changes are not applied",
         },
     }
 }

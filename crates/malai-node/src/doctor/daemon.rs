@@ -1,4 +1,4 @@
-//! The daemon: whether one runs and answers, its lock and its socket, its version, and what it has to say.
+//! The daemon: whether one runs and responds, its lock, its socket, its version, and its notices.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -16,12 +16,9 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     let held = match &patient.lock {
         Err(error) => {
             return vec![
-                Finding::error(
-                    CHECK,
-                    format!("whether a daemon runs cannot be told: {error}"),
-                )
-                .because("the lock on the home says it, and cannot be tried")
-                .fix(format!("ls -ld {}", quoted(home.root()))),
+                Finding::error(CHECK, format!("cannot tell whether a daemon runs: {error}"))
+                    .because("the lock on the home shows it, but cannot be checked")
+                    .fix(format!("ls -ld {}", quoted(home.root()))),
             ];
         }
         Ok(LockState::Held { pid }) => Some(*pid),
@@ -42,13 +39,13 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
         (Some(pid), answer) => {
             let pid = pid.map_or_else(|| "<pid>".to_owned(), |pid| pid.to_string());
             let why = answer.as_ref().and_then(|answer| answer.as_ref().err());
-            let why = why.map_or("it has no answer", String::as_str);
+            let why = why.map_or("no reason given", String::as_str);
             vec![
                 Finding::error(
                     CHECK,
-                    format!("it holds the home (pid {pid}) and does not answer: {why}"),
+                    format!("it holds the home (pid {pid}) but does not respond: {why}"),
                 )
-                .because("no command goes around it, so none runs from here")
+                .because("commands from here need it, so none can run")
                 .fix(format!("kill {pid}; sleep 15; kill -9 {pid}; malai daemon")),
             ]
         }
@@ -64,7 +61,7 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
                 CHECK,
                 format!("{} has mode {mode:04o}", display_path(&home.socket())),
             )
-            .because("the daemon asks each caller who he is, and so turns others away in any case")
+            .because("the daemon checks the user of each caller, so it rejects others anyway")
             .fix(format!("chmod 600 {}", quoted(&home.socket()))),
         );
     }
@@ -76,7 +73,7 @@ fn absent(patient: &Context<'_>) -> Vec<Finding> {
     if patient.clusters.is_empty() {
         return vec![Finding::note(
             CHECK,
-            "none runs, and there is no cluster to serve",
+            "none is running, and there is no cluster to serve",
         )];
     }
     let left = [home.lock_file(), home.socket()];
@@ -88,16 +85,16 @@ fn absent(patient: &Context<'_>) -> Vec<Finding> {
     let why = "nobody can run commands on this computer, and it learns of no change; commands from here \
                connect by themselves";
     let finding = match left.is_empty() {
-        true => Finding::warning(CHECK, "none runs"),
+        true => Finding::warning(CHECK, "none is running"),
         false => Finding::warning(
             CHECK,
-            format!("one has died and left {}", left.join(" and ")),
+            format!("one has died and left {} behind", left.join(" and ")),
         ),
     };
     vec![finding.because(why).fix("malai daemon")]
 }
 
-/// What the daemon's version means beside this program's.
+/// Compares the daemon's version with this program's.
 fn version(theirs: &str) -> Option<Finding> {
     let ours = env!("CARGO_PKG_VERSION");
     (theirs != ours).then(|| {

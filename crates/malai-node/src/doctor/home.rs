@@ -1,4 +1,4 @@
-//! The home: whose it is, and who else gets at it.
+//! The home: its owner, and who else can access it.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -12,18 +12,18 @@ use crate::os::fs::display_path;
 
 const CHECK: &str = "home";
 
-/// What keeps the rest from being looked at.
+/// Problems that prevent all other checks.
 pub(super) fn unreadable(home: &Home) -> Vec<Finding> {
     let root = home.root();
     let shown = display_path(root);
     let found = match fs::metadata(root) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            // Nothing is wrong with a home that was never used.
+            // A home that was never used is not a problem.
             Finding::note(CHECK, format!("there is no {shown} yet"))
                 .because("this computer is in no cluster")
                 .fix("malai cluster init <alias>   # or: malai machine init <manager-id52> <alias>")
         }
-        Err(error) => Finding::error(CHECK, format!("{shown} cannot be looked at: {error}"))
+        Err(error) => Finding::error(CHECK, format!("{shown} cannot be accessed: {error}"))
             .fix("run malai as the user that owns the home: sudo -u <user> env MALAI_HOME=<home> malai doctor"),
         Ok(found) if !found.is_dir() => Finding::error(CHECK, format!("{shown} is not a folder"))
             .fix(format!("mv {0} {0}.away", quoted(root))),
@@ -52,13 +52,13 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
         let shown = display_path(home.root());
         found.push(Finding::fine(
             CHECK,
-            format!("{shown} is its owner's alone"),
+            format!("only its owner can access {shown}"),
         ));
     }
     found
 }
 
-/// The name of a file's owner, or his number.
+/// The name of a file's owner, or the user id.
 fn owner(metadata: &Metadata) -> String {
     let user = uzers::get_user_by_uid(metadata.uid());
     user.map_or_else(
@@ -67,7 +67,7 @@ fn owner(metadata: &Metadata) -> String {
     )
 }
 
-/// What belongs to somebody else.
+/// Something that belongs to another user.
 fn foreign(home: &Home) -> Option<Finding> {
     let user = rustix::process::geteuid().as_raw();
     let folders = [home.root().to_path_buf(), home.clusters()];
@@ -81,9 +81,7 @@ fn foreign(home: &Home) -> Option<Finding> {
     Some(
         Finding::warning(
             CHECK,
-            format!(
-                "{shown} belongs to the user {owner}, and malai runs as the one with id {user}"
-            ),
+            format!("{shown} belongs to user {owner}, but malai runs as user id {user}"),
         )
         .because(
             "what malai writes would belong to the wrong user, and its daemon could not use it",
@@ -95,11 +93,11 @@ fn foreign(home: &Home) -> Option<Finding> {
     )
 }
 
-/// What is unsafe on the way to the home.
+/// An unsafe path to the home.
 fn way(home: &Home) -> Option<Finding> {
     let problem = home.require_own().err()?;
     let finding = Finding::error(CHECK, problem.to_string()).because(
-        "whoever can put another folder in its place decides what malai believes: malai uses no such home",
+        "anyone who can replace this folder controls what malai reads, so malai refuses such a home",
     );
     Some(match problem {
         HomeError::OpenToAll { path, .. } => finding.fix(format!("chmod o-w {}", quoted(&path))),
@@ -107,13 +105,13 @@ fn way(home: &Home) -> Option<Finding> {
     })
 }
 
-/// What others get into.
+/// A folder that others can access.
 fn open_to_others(folder: &Path) -> Option<Finding> {
     let mode = fs::metadata(folder).ok()?.mode() & 0o7777;
     let shown = display_path(folder);
     (mode & 0o077 != 0).then(|| {
-        Finding::warning(CHECK, format!("{shown} has mode {mode:04o}: other users get into it"))
-            .because("names of machines and what runs on them are in it; the daemon tightens it when it starts")
+        Finding::warning(CHECK, format!("{shown} has mode {mode:04o}: other users can access it"))
+            .because("it contains names of machines and what runs on them; the daemon tightens the mode when it starts")
             .fix(format!("chmod 700 {}", quoted(folder)))
     })
 }

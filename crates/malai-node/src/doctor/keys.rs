@@ -1,4 +1,4 @@
-//! The private keys: whether they can be used, and by their owner alone.
+//! The private keys: whether they are valid, and readable only by their owner.
 
 use super::{Context, Finding};
 
@@ -22,8 +22,8 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
         found.push(Finding::fine(
             CHECK,
             match sound {
-                1 => "the private key is readable by its owner alone".to_owned(),
-                _ => format!("{sound} private keys are readable by their owner alone"),
+                1 => "the private key is readable only by its owner".to_owned(),
+                _ => format!("{sound} private keys are readable only by their owner"),
             },
         ));
     }
@@ -34,7 +34,7 @@ fn of_cluster(dir: &ClusterDir) -> Result<(), Box<Finding>> {
     let path = match dir.role() {
         Ok(Role::Manager) => dir.cluster_key(),
         Ok(Role::Machine) => dir.machine_key(),
-        // Found by the check of the configuration.
+        // Reported by the check of the configuration.
         Err(_) => return Ok(()),
     };
     let Err(error) = keystore::load(&path) else {
@@ -45,15 +45,15 @@ fn of_cluster(dir: &ClusterDir) -> Result<(), Box<Finding>> {
     Err(Box::new(match error {
         KeyError::Exposed { .. } => problem
             .because(
-                "whoever has read it can act as this computer; the daemon does not start with it",
+                "anyone who has read it can act as this computer; the daemon does not start with it",
             )
             .fix(format!("chmod 600 {}", quoted(&path))),
         _ => problem
             .because(format!(
-                "without it this computer is nobody in {alias}, and the daemon does not start"
+                "without it this computer has no identity in {alias}, and the daemon does not start"
             ))
             .fix(format!(
-                "tar -xzf <backup> -C / {}   # or out of the way: mv {} {}",
+                "tar -xzf <backup> -C / {}   # or move it away: mv {} {}",
                 quoted(path.strip_prefix("/").unwrap_or(&path)),
                 quoted(&dir.path),
                 quoted(&dir.path.with_file_name(format!(".{alias}.away"))),

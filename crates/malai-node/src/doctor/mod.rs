@@ -1,5 +1,5 @@
-//! `malai doctor`: everything about a home and its daemon that can be looked at, what is wrong with it, why that
-//! matters, and the command that fixes it. Looks and changes nothing.
+//! `malai doctor`: checks everything about a home and its daemon; reports what is wrong, why it matters, and the command that
+//! fixes it. Changes nothing.
 
 pub(crate) mod clock;
 pub(crate) mod configuration;
@@ -25,25 +25,25 @@ use crate::home::lock::{self, LockState};
 use crate::inspect::check::{ClusterReport, verify_home};
 use crate::settings::Settings;
 
-/// Everything that was looked at.
+/// The result of all checks.
 #[derive(Debug, Clone, Serialize)]
 pub struct Diagnosis {
-    /// The version of the malai that looks.
+    /// The version of this malai.
     pub version: &'static str,
     /// The home.
     pub home: PathBuf,
-    /// Whether nothing is wrong; warnings do not count.
+    /// Whether there are no errors; warnings do not count.
     pub ok: bool,
-    /// What was found, in the order in which it was looked at.
+    /// The findings, in the order of the checks.
     pub findings: Vec<Finding>,
 }
 
-/// One thing that was found.
+/// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at: a word.
+    /// The check, as one word.
     pub check: &'static str,
-    /// How it is.
+    /// The severity.
     pub state: State,
     /// What was found.
     pub what: String,
@@ -53,15 +53,15 @@ pub struct Finding {
     pub remedy: Option<String>,
 }
 
-/// How something is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// In order.
+    /// No problem.
     Fine,
-    /// In order; worth knowing.
+    /// No problem, but worth knowing.
     Note,
-    /// It works, and may not be what is meant.
+    /// It works, but may not be intended.
     Warning,
     /// It does not work.
     Error,
@@ -105,15 +105,15 @@ impl Finding {
     }
 }
 
-/// What the checks look at.
+/// The input of the checks.
 #[derive(Debug)]
 struct Context<'a> {
     home: &'a Home,
-    /// Its settings; the defaults where they cannot be read, which is a finding of its own.
+    /// Its settings; the defaults if they cannot be read, which is a finding of its own.
     settings: Settings,
     clusters: Vec<ClusterReport>,
     lock: Result<LockState, String>,
-    /// What the daemon answered; none where none runs.
+    /// The daemon's answer; `None` if no daemon is running.
     daemon: Option<Result<DaemonFacts, String>>,
     now: SystemTime,
 }
@@ -134,7 +134,7 @@ impl Context<'_> {
     }
 }
 
-/// Looks at everything. Takes some seconds where no daemon runs, since peers are then asked for one by one.
+/// Runs all checks. This takes some seconds without a daemon, because peers are then searched one by one.
 pub async fn examine(home: &Home) -> Diagnosis {
     let unreadable = home::unreadable(home);
     if !unreadable.is_empty() {
@@ -145,7 +145,7 @@ pub async fn examine(home: &Home) -> Diagnosis {
     let patient = Context {
         home,
         settings: Settings::load(home).unwrap_or_default(),
-        // What keeps the clusters from being looked at is found by the check of the home.
+        // Problems that prevent reading the clusters are found by the check of the home.
         clusters: verify_home(home, None).unwrap_or_default(),
         lock,
         daemon,
@@ -174,7 +174,7 @@ fn diagnosis(home: &Home, findings: Vec<Finding>) -> Diagnosis {
     }
 }
 
-/// The first few of many, in words.
+/// The first few of many, as text.
 fn some_of(all: &[String]) -> String {
     const SHOWN: usize = 5;
     match all.len().checked_sub(SHOWN) {

@@ -1,4 +1,4 @@
-//! Whether the manager and the machines are reached: by the daemon's account, else by looking for each.
+//! Whether the manager and the machines can be reached: as reported by the daemon, or by searching for each one.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,17 +21,17 @@ use crate::settings::Settings;
 
 const CHECK: &str = "peers";
 
-/// Machines ask every 60 seconds: one that was not heard for three times that is missed.
-const MISSED: u64 = 180;
+/// Machines check in every 60 seconds; one that has missed three of these is reported.
+const OVERDUE_SECONDS: u64 = 180;
 
 /// How long a machine may take to answer the daemon.
-const ASK: Duration = Duration::from_secs(4);
+const PING_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How long a peer is looked for where no daemon runs.
+/// How long to search for a peer without a daemon.
 const REACH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// So many are looked for at most in each cluster; more would take long and say little.
-const MOST: usize = 32;
+/// At most this many peers are searched per cluster; more would take long and tell little.
+const MAX_SEARCHED: usize = 32;
 
 pub(super) async fn check(patient: &Context<'_>) -> Vec<Finding> {
     if let Some(facts) = patient.answered() {
@@ -45,17 +45,17 @@ pub(super) async fn check(patient: &Context<'_>) -> Vec<Finding> {
         }
         return found;
     }
-    // A daemon that does not answer has the keys in use: looking beside it would make two of one.
+    // A daemon that does not respond uses the keys: searching beside it would use one key twice.
     match patient.is_held() {
         true => Vec::new(),
         false => by_looking(patient.home, &patient.settings).await,
     }
 }
 
-/// What came of asking machines just now.
+/// The results of pinging machines just now.
 type Asked = HashMap<MachineId, Pinged>;
 
-/// Lets the daemon ask machines whether they are there: those first that it may have lost.
+/// Lets the daemon ping machines, starting with those that it may have lost.
 async fn ask_daemon(home: &Home, cluster: &ClusterFacts) -> Asked {
     if !matches!(
         cluster.membership,
@@ -66,7 +66,7 @@ async fn ask_daemon(home: &Home, cluster: &ClusterFacts) -> Asked {
     let mut machines: Vec<&MachineFacts> = cluster.machines.iter().collect();
     machines.sort_by_key(|machine| machine.state == MachineState::Answering);
     let mut asking = JoinSet::new();
-    for machine in machines.into_iter().take(MOST) {
+    for machine in machines.into_iter().take(MAX_SEARCHED) {
         let (home, id) = (home.clone(), machine.id);
         let request = Request::Ping(Ping {
             // A manager that is not listed as a machine cannot be a target.
@@ -75,13 +75,13 @@ async fn ask_daemon(home: &Home, cluster: &ClusterFacts) -> Asked {
                 None => continue,
             },
             count: 1,
-            timeout_ms: u32::try_from(ASK.as_millis()).unwrap_or(u32::MAX),
+            timeout_ms: u32::try_from(PING_TIMEOUT.as_millis()).unwrap_or(u32::MAX),
         });
         asking.spawn_blocking(move || (id, client::ask(&home, &request)));
     }
     let mut asked = Asked::new();
     while let Some(answer) = asking.join_next().await {
-        // What the daemon does not answer is found elsewhere.
+        // Another check reports a daemon that does not answer.
         if let Ok((id, Ok(Some(Reply::Pinged(text))))) = answer
             && let Ok(pinged) = serde_json::from_str(&text)
         {
@@ -91,7 +91,7 @@ async fn ask_daemon(home: &Home, cluster: &ClusterFacts) -> Asked {
     asked
 }
 
-/// What the daemon knows of a cluster's peers, and what came of asking them.
+/// What the daemon knows of a cluster's peers, combined with the pings.
 fn by_daemon(cluster: &ClusterFacts, role: Option<Role>, asked: &Asked) -> Vec<Finding> {
     let alias = &cluster.alias;
     if let (MembershipState::Removed | MembershipState::NotAManager, Some(notice)) =
@@ -114,7 +114,7 @@ fn by_daemon(cluster: &ClusterFacts, role: Option<Role>, asked: &Asked) -> Vec<F
             let text = format!("{alias}: {}", notice.text);
             match notice.kind {
                 NoticeKind::DuplicateIdentity => Finding::error(CHECK, text)
-                    .because("each receives the other's answers; peers reach sometimes one, sometimes the other")
+                    .because("each receives answers meant for the other; peers reach sometimes one, sometimes the other")
                     .fix("malai stop   # in one of the two homes, and then: malai machine init --replace, or remove it"),
                 _ => Finding::warning(CHECK, text).fix("malai status"),
             }
@@ -124,7 +124,7 @@ fn by_daemon(cluster: &ClusterFacts, role: Option<Role>, asked: &Asked) -> Vec<F
         Finding::note(
             CHECK,
             format!(
-                "{alias}: {} asks from {} to become a machine",
+                "{alias}: {} asks to join, from {}",
                 waiting.id, waiting.address
             ),
         )
@@ -133,7 +133,7 @@ fn by_daemon(cluster: &ClusterFacts, role: Option<Role>, asked: &Asked) -> Vec<F
     }));
     if role == Some(Role::Machine) {
         found.push(match cluster.manager_reachable_seconds_ago {
-            Some(ago) if ago <= MISSED => {
+            Some(ago) if ago <= OVERDUE_SECONDS => {
                 Finding::fine(CHECK, format!("{alias}: the manager answered {ago} s ago"))
             }
             seen => {
@@ -141,8 +141,8 @@ fn by_daemon(cluster: &ClusterFacts, role: Option<Role>, asked: &Asked) -> Vec<F
                     || "since the daemon started".to_owned(),
                     |ago| format!("for {} minutes", ago / 60),
                 );
-                Finding::warning(CHECK, format!("{alias}: the manager was not heard {seen}"))
-                    .because("changes of the configuration reach this computer only through other machines meanwhile")
+                Finding::warning(CHECK, format!("{alias}: nothing was heard from the manager {seen}"))
+                    .because("meanwhile, configuration changes reach this computer only through other machines")
                     .fix("malai status   # on the manager: does its daemon run, and reach the network?")
             }
         });
@@ -158,11 +158,11 @@ fn by_daemon(cluster: &ClusterFacts, role: Option<Role>, asked: &Asked) -> Vec<F
                 Finding::warning(
                     CHECK,
                     format!(
-                        "{alias}: these answer and have an older revision: {}",
+                        "{alias}: these machines answer but have an older revision: {}",
                         some_of(&behind)
                     ),
                 )
-                .because("they decide by what they have")
+                .because("they enforce the revision that they have")
                 .fix(format!("malai rescan {alias}")),
             );
         }
@@ -176,15 +176,18 @@ fn by_daemon(cluster: &ClusterFacts, role: Option<Role>, asked: &Asked) -> Vec<F
         found.push(
             Finding::note(
                 CHECK,
-                format!("{alias}: reached through a relay: {}", some_of(&relayed)),
+                format!(
+                    "{alias}: reached only through a relay: {}",
+                    some_of(&relayed)
+                ),
             )
-            .because("it is slower; a router or firewall on the way lets no UDP through"),
+            .because("it is slower; a router or firewall on the path blocks UDP"),
         );
     }
     found
 }
 
-/// Which machines are there: by asking, and of those that were not asked, by when they were heard of.
+/// Which machines answer: by ping, or for those not pinged, by when they were last heard from.
 fn presence(cluster: &ClusterFacts, role: Option<Role>, asked: &Asked) -> Vec<Finding> {
     let alias = &cluster.alias;
     let (mut silent, mut missed, mut refusing) = (Vec::new(), Vec::new(), Vec::new());
@@ -195,12 +198,15 @@ fn presence(cluster: &ClusterFacts, role: Option<Role>, asked: &Asked) -> Vec<Fi
             Some(PingAnswer::Refused) => refusing.push(name(machine)),
             Some(PingAnswer::None) => silent.push(name(machine)),
             None if role == Some(Role::Manager) => {
-                match machine.heard_seconds_ago.is_none_or(|ago| ago > MISSED) {
+                match machine
+                    .heard_seconds_ago
+                    .is_none_or(|ago| ago > OVERDUE_SECONDS)
+                {
                     true => missed.push(name(machine)),
                     false => heard += 1,
                 }
             }
-            // Members have nothing to do with each other until one runs a command on another.
+            // Members have no contact until one runs a command on another.
             None => {}
         }
     }
@@ -215,7 +221,7 @@ fn presence(cluster: &ClusterFacts, role: Option<Role>, asked: &Asked) -> Vec<Fi
         found.push(Finding::fine(
             CHECK,
             format!(
-                "{alias}: heard of {heard} of {} machines lately",
+                "{alias}: heard from {heard} of {} machines recently",
                 heard + missed.len()
             ),
         ));
@@ -223,14 +229,12 @@ fn presence(cluster: &ClusterFacts, role: Option<Role>, asked: &Asked) -> Vec<Fi
     let look = "malai status   # on each of them: does its daemon run, and reach the network?";
     for (machines, what) in [
         (silent, "these machines do not answer:"),
-        (missed, "nothing was heard lately of"),
+        (missed, "nothing was heard recently from"),
     ] {
         if !machines.is_empty() {
             found.push(
                 Finding::warning(CHECK, format!("{alias}: {what} {}", some_of(&machines)))
-                    .because(
-                        "they keep the configuration that they have, and commands on them fail",
-                    )
+                    .because("they keep their configuration, and commands on them fail")
                     .fix(look),
             );
         }
@@ -244,7 +248,7 @@ fn presence(cluster: &ClusterFacts, role: Option<Role>, asked: &Asked) -> Vec<Fi
                     some_of(&refusing)
                 ),
             )
-            .because("their configuration is another one, and commands on them fail")
+            .because("their configuration differs, and commands on them fail")
             .fix(format!("malai ping '*.{alias}'   # says why")),
         );
     }
@@ -256,9 +260,9 @@ fn name(machine: &MachineFacts) -> String {
     name.unwrap_or_else(|| machine.id.short())
 }
 
-/// Looks for the manager, and on a manager for the machines, with connections of its own.
+/// Searches for the manager, and on a manager for the machines, with its own connections.
 async fn by_looking(home: &Home, settings: &Settings) -> Vec<Finding> {
-    // What cannot be used is found elsewhere.
+    // Another check reports clusters that cannot be used.
     let Ok(standalone) = Standalone::open_all(home, settings).await else {
         return Vec::new();
     };
@@ -282,8 +286,8 @@ async fn look(service: &Service) -> Vec<Finding> {
         });
     }
     wanted.retain(|id| *id != cluster_state.local_id);
-    let left_out = wanted.len().saturating_sub(MOST);
-    wanted.truncate(MOST);
+    let left_out = wanted.len().saturating_sub(MAX_SEARCHED);
+    wanted.truncate(MAX_SEARCHED);
     let mut looking = JoinSet::new();
     for id in wanted {
         let peers = service.peers.clone();
@@ -324,14 +328,14 @@ async fn look(service: &Service) -> Vec<Finding> {
                     some_of(&missed)
                 ),
             )
-            .because("commands on them fail, and no configuration is exchanged with them")
+            .because("commands on them fail, and they do not exchange configurations")
             .fix("malai status   # on each of them: does its daemon run, and reach the network?"),
         );
     }
     if left_out > 0 {
         found.push(Finding::note(
             CHECK,
-            format!("{alias}: {left_out} more machines were not looked for"),
+            format!("{alias}: {left_out} more machines were not searched for"),
         ));
     }
     found
@@ -365,12 +369,12 @@ mod tests {
             (
                 &silent,
                 State::Warning,
-                "c: the manager was not heard for 10 minutes",
+                "c: nothing was heard from the manager for 10 minutes",
             ),
             (
                 &never,
                 State::Warning,
-                "c: the manager was not heard since the daemon started",
+                "c: nothing was heard from the manager since the daemon started",
             ),
         ] {
             assert_eq!(
@@ -387,13 +391,13 @@ mod tests {
         assert_eq!(
             said(&found),
             [
-                (State::Fine, "c: heard of 1 of 2 machines lately"),
-                (State::Warning, "c: nothing was heard lately of db"),
+                (State::Fine, "c: heard from 1 of 2 machines recently"),
+                (State::Warning, "c: nothing was heard recently from db"),
                 (
                     State::Warning,
-                    "c: these answer and have an older revision: web01"
+                    "c: these machines answer but have an older revision: web01"
                 ),
-                (State::Note, "c: reached through a relay: db"),
+                (State::Note, "c: reached only through a relay: db"),
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! The UDP ports that each identity is found at: whether the daemon has one of them, or who else has.
+//! The UDP ports at which each identity is found: whether the daemon has one of them, or who else does.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,30 +34,30 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
             words.collect::<Vec<_>>().join(", ")
         };
         found.push(match own {
-            Some((port, _)) => Finding::fine(CHECK, format!("{alias} is served at UDP port {port}")),
-            // Where processes cannot be looked into, a daemon that runs has them.
+            Some((port, _)) => Finding::fine(CHECK, format!("{alias} is served on UDP port {port}")),
+            // If processes cannot be inspected, a running daemon has them.
             None if pid.is_some() && !holders.is_empty() && holders.iter().any(|(_, h)| h.is_none()) => {
                 Finding::note(CHECK, format!("{alias}: UDP ports {} are in use, probably by the daemon", others()))
             }
             None if pid.is_some() => Finding::warning(
                 CHECK,
-                format!("{alias} is served at none of its UDP ports {}", ports.map(|port| port.to_string()).join(", ")),
+                format!("{alias} is not served on any of its UDP ports {}", ports.map(|port| port.to_string()).join(", ")),
             )
-            .because("its address changes when the daemon is restarted, and peers have to look for it again")
+            .because("its address changes when the daemon is restarted, and peers have to find it again")
             .fix("malai stop && malai daemon"),
             None if holders.is_empty() => Finding::fine(CHECK, format!("{alias}: all of its UDP ports are free")),
             None if holders.iter().any(|(_, holder)| holder.is_some_and(Holder::is_malai)) => Finding::warning(
                 CHECK,
-                format!("{alias}: a malai has UDP port {}, though none runs for this home", others()),
+                format!("{alias}: a malai process has UDP port {}, although none runs for this home", others()),
             )
-            .because("another home with the same key, as after a backup restored beside the original, is two machines with one name")
+            .because("another home may have the same key (a backup restored beside the original): then two machines share one name")
             .fix("ps -ef | grep 'malai daemon'"),
             None if holders.len() < ports.len() => Finding::note(
                 CHECK,
-                format!("{alias}: of its four UDP ports these are taken: {}", others()),
+                format!("{alias}: some of its four UDP ports are taken: {}", others()),
             ),
             None => Finding::warning(CHECK, format!("{alias}: all of its UDP ports are taken: {}", others()))
-                .because("the daemon will take any other, and its address will not outlive a restart")
+                .because("the daemon will use another one, and its address will change with every restart")
                 .fix("ss -lunp"),
         });
     }
@@ -68,7 +68,7 @@ fn is_free(port: u16) -> bool {
     UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
 }
 
-/// Who has a port.
+/// The process that has a port.
 #[derive(Debug, Clone, Default)]
 struct Holder {
     pid: Option<u32>,
@@ -90,7 +90,7 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// The UDP ports in use, and by whom as far as this process may see that.
+/// The UDP ports in use, and by which process, as far as this process may see that.
 fn taken() -> BTreeMap<u16, Holder> {
     let mut of_socket = BTreeMap::new();
     for file in ["/proc/net/udp", "/proc/net/udp6"] {

@@ -25,7 +25,7 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => Some((error.to_string(), format!("ls -l {}", quoted(&path)))),
         Ok(_) => {
-            // Opened as the daemon does it, and not written to. Without O_NONBLOCK the open of a pipe waits.
+            // Opened in the same way as by the daemon, but not written. Without O_NONBLOCK, opening a pipe would block.
             let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
             let opened = OpenOptions::new()
                 .append(true)
@@ -48,7 +48,7 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
             }
         }
     };
-    // The daemon has tried to write, which says more than any look at the file.
+    // The daemon has tried to write, which tells more than any check of the file.
     let trouble = patient.answered().and_then(|facts| facts.audit.clone());
     let Some((problem, remedy)) = problem.or_else(|| trouble.is_some().then(full)) else {
         return vec![Finding::fine(CHECK, format!("{shown} can be written"))];
@@ -61,16 +61,16 @@ fn unwritable(patient: &Context<'_>, what: String) -> Finding {
     match patient.settings.audit.required {
         true => Finding::error(CHECK, what)
             .because("malai.toml says audit = \"required\": every command is refused"),
-        false => Finding::warning(CHECK, what).because("what runs here leaves no trace"),
+        false => Finding::warning(CHECK, what).because("commands run here without being recorded"),
     }
 }
 
-/// Whether there is room for a record where the file is. What cannot be told does not count against it.
+/// Whether there is space for a record where the file is. If that is unknown, it does not count as a problem.
 fn has_room(path: &Path) -> bool {
     const BLOCK: u64 = 4096;
     let is_root = rustix::process::geteuid().is_root();
     rustix::fs::statvfs(path).map_or(true, |disk| {
-        // What is kept back for root is root's to fill.
+        // Space reserved for root counts only for root.
         let free = if is_root { disk.f_bfree } else { disk.f_bavail };
         free.saturating_mul(disk.f_frsize) >= BLOCK
     })

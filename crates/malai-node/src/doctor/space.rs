@@ -1,4 +1,4 @@
-//! The disk that the home is on: whether there is room on it, and whether it can be written.
+//! The disk of the home: whether it has free space and can be written.
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
@@ -9,10 +9,10 @@ use crate::os::fs::display_path;
 
 const CHECK: &str = "disk";
 
-/// The log and the record at their largest: 40 and 100 MB.
+/// The maximum size of the log and the record: 40 and 100 MB.
 const WANTED: u64 = 140 * 1024 * 1024;
 
-/// With less, no configuration of any size can be stored.
+/// With less, a large configuration cannot be stored.
 const NEEDED: u64 = 16 * 1024 * 1024;
 
 pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
@@ -22,7 +22,7 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
         Err(error) => {
             return vec![Finding::warning(
                 CHECK,
-                format!("its space cannot be told: {error}"),
+                format!("cannot determine its free space: {error}"),
             )];
         }
     };
@@ -31,16 +31,13 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
         found.push(
             Finding::error(
                 CHECK,
-                format!(
-                    "{} is on a file system that cannot be written",
-                    display_path(root)
-                ),
+                format!("{} is on a read-only file system", display_path(root)),
             )
-            .because("the daemon cannot start, nor store a configuration")
+            .because("the daemon cannot start or store a configuration")
             .fix(format!("findmnt -T {}", quoted(root))),
         );
     }
-    // Some file systems count no files.
+    // Some file systems do not count files.
     let files = (disk.f_files > 0).then_some(disk.f_favail);
     found.push(judge(
         disk.f_bavail.saturating_mul(disk.f_frsize),
@@ -52,10 +49,10 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
 
 fn judge(free: u64, files: Option<u64>, root: &str) -> Finding {
     let megabytes = free / 1024 / 1024;
-    let why = "configurations are stored before they take effect; without room the old one stays in force";
+    let why = "configurations are stored before they take effect; without free space the old one stays in force";
     let remedy = format!("df -h {root}; df -i {root}");
     let what = match files {
-        Some(files) if files < 100 => format!("room for {files} more files only"),
+        Some(files) if files < 100 => format!("space for only {files} more files"),
         _ => format!("{megabytes} MB free"),
     };
     if free < NEEDED || files.is_some_and(|files| files < 10) {

@@ -1,6 +1,6 @@
-//! The systemd unit, if there is one: whether it serves this home, and lets the daemon do its work.
+//! The systemd unit, if there is one: whether it serves this home and lets the daemon work.
 //!
-//! systemd is asked for the values in force, so drop-ins count.
+//! It asks systemd for the effective values, so drop-ins count.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,11 +16,11 @@ const CHECK: &str = "systemd";
 /// The unit's name.
 const NAME: &str = "malai.service";
 
-/// What systemd is asked for.
+/// The properties requested from systemd.
 const PROPERTIES: &str = "LoadState,ActiveState,ExecStart,User,Environment,NoNewPrivileges,ProtectSystem,\
     ProtectHome,ReadWritePaths,StateDirectory";
 
-/// How the unit is changed: in a drop-in, which an upgrade of the package leaves alone.
+/// How to change the unit: in a drop-in, which upgrades of the package do not touch.
 const EDIT: &str = "sudo systemctl edit malai";
 
 pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
@@ -35,14 +35,14 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
     found
 }
 
-/// Asks systemd; `None` where it does not run.
+/// Asks systemd; `None` if it is not running.
 fn ask() -> Option<Unit> {
     if !Path::new("/run/systemd/system").is_dir() {
         return None;
     }
     let output = Command::new("systemctl")
         .args(["show", "--no-pager", "--property", PROPERTIES, NAME])
-        // Names of states are translated nowhere, but messages are.
+        // Names of states are never translated, but messages are.
         .env("LC_ALL", "C")
         .output()
         .ok()?;
@@ -50,21 +50,24 @@ fn ask() -> Option<Unit> {
     output.status.success().then(|| Unit::parse(&text))
 }
 
-/// Whether the unit runs, next to whether a daemon does.
+/// Whether the unit is active, compared with whether a daemon runs.
 fn state(unit: &Unit, is_held: bool) -> Finding {
     let state = escape(&unit.active);
     match (unit.active.as_str(), is_held) {
         ("active" | "reloading", _) => Finding::fine(CHECK, "the unit is active"),
-        (_, true) => Finding::warning(CHECK, format!("the unit is {state}, although a daemon runs"))
-            .because("it was started by hand: after a crash or a restart of the computer it is not started again")
-            .fix("malai stop; sudo systemctl enable --now malai"),
+        (_, true) => Finding::warning(
+            CHECK,
+            format!("the unit is {state}, although a daemon runs"),
+        )
+        .because("it was started by hand, so it will not be restarted after a crash or a reboot")
+        .fix("malai stop; sudo systemctl enable --now malai"),
         (_, false) => Finding::warning(CHECK, format!("the unit is {state}"))
             .because("commands cannot be run on this computer")
             .fix("sudo systemctl enable --now malai; journalctl -u malai -n 50"),
     }
 }
 
-/// What of a unit concerns malai.
+/// The properties of a unit that matter to malai.
 #[derive(Debug, Default)]
 struct Unit {
     is_loaded: bool,
@@ -80,7 +83,7 @@ struct Unit {
 }
 
 impl Unit {
-    /// Reads what `systemctl show` prints: a property on each line, as `User=malai`.
+    /// Parses the output of `systemctl show`: one property per line, like `User=malai`.
     fn parse(shown: &str) -> Self {
         let mut unit = Self::default();
         for line in shown.lines() {
@@ -118,7 +121,7 @@ impl Unit {
         unit
     }
 
-    /// Reads `{ path=/usr/bin/malai ; argv[]=/usr/bin/malai daemon --foreground ; ignore_errors=no ; … }`.
+    /// Parses `{ path=/usr/bin/malai ; argv[]=/usr/bin/malai daemon --foreground ; ignore_errors=no ; … }`.
     fn read_command(&mut self, value: &str) {
         let inner = value.trim().trim_start_matches('{').trim_end_matches('}');
         for field in inner.split(" ; ").map(str::trim) {
@@ -135,7 +138,7 @@ impl Unit {
     }
 }
 
-/// The words of a value. Those with blanks are quoted as in a shell.
+/// The words of a value. Those with spaces are quoted as in a shell.
 fn words(value: &str) -> Vec<String> {
     split_command(value).unwrap_or_else(|_| value.split_whitespace().map(str::to_owned).collect())
 }
@@ -151,7 +154,7 @@ fn judge(unit: &Unit, home: &Path, exists: impl Fn(&Path) -> bool) -> Vec<Findin
             found.push(
                 Finding::error(
                     CHECK,
-                    format!("{NAME} starts {program}, which is not there"),
+                    format!("{NAME} starts {program}, which does not exist"),
                 )
                 .because("the service cannot start")
                 .fix(EDIT),
@@ -161,7 +164,9 @@ fn judge(unit: &Unit, home: &Path, exists: impl Fn(&Path) -> bool) -> Vec<Findin
     if !unit.is_foreground {
         found.push(
             Finding::error(CHECK, format!("{NAME} does not start it with --foreground"))
-                .because("systemd takes the end of the starting process for the end of the service")
+                .because(
+                    "systemd takes the exit of the starting process for the end of the service",
+                )
                 .fix(EDIT),
         );
     }
@@ -169,13 +174,15 @@ fn judge(unit: &Unit, home: &Path, exists: impl Fn(&Path) -> bool) -> Vec<Findin
         Some(of_unit) if of_unit != home => {
             let (theirs, ours) = (display_path(of_unit), display_path(home));
             found.push(
-                Finding::note(CHECK, format!("{NAME} serves {theirs}, and this is {ours}")).fix(
-                    format!(
-                        "sudo -u {} env MALAI_HOME={} malai doctor",
-                        unit.user.as_deref().unwrap_or("root"),
-                        quoted(of_unit)
-                    ),
-                ),
+                Finding::note(
+                    CHECK,
+                    format!("{NAME} serves {theirs}, but this home is {ours}"),
+                )
+                .fix(format!(
+                    "sudo -u {} env MALAI_HOME={} malai doctor",
+                    unit.user.as_deref().unwrap_or("root"),
+                    quoted(of_unit)
+                )),
             );
             return found;
         }
@@ -189,7 +196,7 @@ fn judge(unit: &Unit, home: &Path, exists: impl Fn(&Path) -> bool) -> Vec<Findin
                 CHECK,
                 format!("{NAME} makes {shown} read-only (ProtectSystem=strict)"),
             )
-            .because("the daemon cannot take its lock there, nor write anything")
+            .because("the daemon cannot take its lock there or write anything")
             .fix(format!("{EDIT}   # ReadWritePaths={}", quoted(of_unit))),
         );
     }
@@ -200,7 +207,7 @@ fn judge(unit: &Unit, home: &Path, exists: impl Fn(&Path) -> bool) -> Vec<Findin
                 CHECK,
                 format!("{NAME} hides {shown} from the daemon (ProtectHome)"),
             )
-            .because("the daemon finds an empty home, or none")
+            .because("the daemon sees an empty home, or none")
             .fix(format!("{EDIT}   # another MALAI_HOME, as /opt/malai")),
         );
     }
@@ -278,9 +285,9 @@ ActiveState=active
             (
                 "path=/usr/local/bin/malai",
                 "path=/nowhere",
-                "which is not there",
+                "which does not exist",
             ),
-            ("ExecStart=", "Exec=", "nothing, which is not there"),
+            ("ExecStart=", "Exec=", "nothing, which does not exist"),
         ] {
             let shown = SHOWN.replace(old, new);
             let home = if new == "/home/malai" {

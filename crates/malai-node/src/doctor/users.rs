@@ -1,4 +1,4 @@
-//! As whom commands run here, and what that means for the keys of this home.
+//! Which users commands run as here, and what that means for the keys of this home.
 
 use super::{Context, Finding};
 
@@ -10,7 +10,7 @@ const CHECK: &str = "user";
 
 pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
-    // What is said of users beside everything else that the check of the home says.
+    // What the check of the home says about users.
     let notes = user_notes(patient.home, &patient.clusters);
     for (report, problem) in patient.clusters.iter().zip(notes) {
         let Some(problem) = problem else { continue };
@@ -38,17 +38,17 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
                     Finding::warning(
                         CHECK,
                         format!(
-                            "this computer has no user {user}, as whom commands of {} are to run",
+                            "this computer has no user {user}, which commands of {} should run as",
                             report.alias
                         ),
                     )
-                    .because("they are refused, never run as somebody else")
+                    .because("they are refused, and never run as another user")
                     .fix(format!("sudo useradd -m {user}")),
                 );
             } else if !may_switch {
                 found.push(
-                    Finding::warning(CHECK, format!("commands of {} are to run as {user}, and malai runs as {own}", report.alias))
-                        .because("only a daemon that is root may become another user; they are refused")
+                    Finding::warning(CHECK, format!("commands of {} should run as {user}, but malai runs as {own}", report.alias))
+                        .because("only a daemon that runs as root can switch users, so they are refused")
                         .fix("sudo systemctl edit malai   # User=root, once you have read SECURITY.md about it"),
                 );
             }
@@ -67,8 +67,8 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     found
 }
 
-/// Groups that a login as the daemon's user has, and commands of the daemon do not: whoever is added to a group gets
-/// it at the next login, and a daemon at its next start. One that is root gives its commands those of a login.
+/// Groups that a login as the daemon's user has but commands of the daemon lack: a user added to a group gets it at the next
+/// login, and a daemon at its next start. A daemon that runs as root gives its commands the groups of a login.
 fn groups(patient: &Context<'_>) -> Option<Finding> {
     let pid = patient.answered()?.pid;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -77,7 +77,7 @@ fn groups(patient: &Context<'_>) -> Option<Finding> {
         let words = line.unwrap_or_default().split_whitespace();
         words.filter_map(|word| word.parse().ok()).collect()
     };
-    // Real and effective numbers come first and second.
+    // Real and effective ids are the first and second fields.
     let uid = *numbers("Uid:").get(1)?;
     let mut groups = numbers("Groups:");
     groups.extend(numbers("Gid:").get(1));

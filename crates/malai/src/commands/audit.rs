@@ -12,7 +12,7 @@ use crate::output::exit::Exit;
 use crate::output::text::counted;
 use crate::output::{self, Printer};
 
-/// Shows what is wanted of it, and what comes, if that is wanted.
+/// Shows the records that match, and new ones with `--follow`.
 pub fn run(home: &Home, args: &AuditArgs, printer: &Printer) -> anyhow::Result<Exit> {
     let since = match args.since.as_deref().map(parse_since).transpose() {
         Ok(since) => since,
@@ -26,7 +26,7 @@ pub fn run(home: &Home, args: &AuditArgs, printer: &Printer) -> anyhow::Result<E
     let mut trail = AuditReader::open(&path)?;
     if trail.is_absent() && !args.follow {
         printer.say(&format!(
-            "there is no audit record yet: nothing was asked of this computer ({})",
+            "there is no audit record yet, because this computer has had no requests ({})",
             display_path(&path)
         ));
         return Ok(Exit::OK);
@@ -88,7 +88,7 @@ fn show_all(
     Ok(())
 }
 
-/// Which records are wanted.
+/// Which records to show.
 struct Wanted<'a> {
     args: &'a AuditArgs,
     since: Option<Timestamp>,
@@ -99,7 +99,7 @@ impl Wanted<'_> {
         if self.since.is_some_and(|since| record.time < since) {
             return false;
         }
-        // What is missing may be what is looked for.
+        // A missing record may be one that would have matched.
         if matches!(record.event, Event::Lost(_)) {
             return true;
         }
@@ -126,7 +126,7 @@ impl Wanted<'_> {
     }
 }
 
-/// What is to be printed, in the way that was asked for.
+/// Prints records in the requested format.
 struct Shown<'a> {
     json: bool,
     count: usize,

@@ -1,5 +1,5 @@
-//! `malai completions <shell>`: the script that a shell reads. It asks malai itself for what fits, so that it
-//! knows targets and names, and need not change when malai does.
+//! `malai completions <shell>`: the completion script of a shell. The script asks malai for completions, so it knows targets
+//! and names, and need not change when malai does.
 
 use malai_node::{Home, Names};
 
@@ -7,7 +7,7 @@ use crate::cli::{self, CompletionsArgs, Shell, complete};
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
-/// Prints the script, or what fits where the cursor is.
+/// Prints the script, or the completions at the cursor.
 pub fn run(home: &Home, args: &CompletionsArgs, printer: &Printer) -> anyhow::Result<Exit> {
     if args.candidates {
         let words = args.words.iter().map(|word| word.to_string_lossy());
@@ -17,7 +17,7 @@ pub fn run(home: &Home, args: &CompletionsArgs, printer: &Printer) -> anyhow::Re
         for candidate in &candidates {
             printer.out(&format!("{}\t{}\n", candidate.text, candidate.about));
         }
-        // The scripts complete file names themselves, where this says that they fit.
+        // The scripts complete file names themselves if this says that they fit.
         if candidates.is_empty() && complete::wants_files(&declaration, &words) {
             return Ok(Exit::FAILED);
         }

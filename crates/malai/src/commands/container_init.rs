@@ -1,8 +1,8 @@
 //! The first process of a container (PID 1): starts the daemon, passes signals on to it, and reaps orphans.
 //!
-//! A process whose parent has exited becomes a child of PID 1, and stays a zombie until that waits for it. The
-//! daemon waits for each of its commands by its process id; if it waited for any child as well, it could take
-//! the exit status of a command away from itself. This process has one child of its own, so it can.
+//! A process whose parent has exited becomes a child of PID 1, and stays a zombie until PID 1 waits for it. The daemon waits
+//! for each of its commands by process id; if it also waited for any child, it could lose the exit status of a
+//! command. This process has only one child of its own, so it can.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::output::exit::Exit;
 
-/// The signals that reach the daemon. PID 1 has no defaults: what it does not catch does nothing.
+/// The signals that are passed on to the daemon. PID 1 has no default handlers: a signal that it does not catch is ignored.
 const FORWARDED: [(fn() -> SignalKind, Signal); 6] = [
     (SignalKind::terminate, Signal::TERM),
     (SignalKind::interrupt, Signal::INT),
@@ -29,8 +29,8 @@ pub fn is_first_process() -> bool {
     std::process::id() == 1
 }
 
-/// Runs this command line again as a child, until that exits; returns its exit code. With this process the
-/// kernel ends all others of the container.
+/// Runs this command line again as a child, until it exits; returns its exit code. When this process exits, the kernel ends
+/// all others in the container.
 pub fn run() -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,4 +1,4 @@
-//! `malai daemon`: in the background unless told otherwise; returns when it is ready to serve.
+//! `malai daemon`: starts a daemon, by default in the background, and returns when it is ready to serve.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -17,11 +17,10 @@ use crate::logging::{self, Log};
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
-/// What the background process says first to the one that started it when it serves. What is wrong
-/// nevertheless follows.
+/// The background process sends this to its starter when it serves. Remaining problems follow.
 const READY: &str = "ready\n";
 
-/// Starts the daemon in the background and waits until it is ready, or says why it is not.
+/// Starts the daemon in the background and waits until it is ready or has failed.
 pub fn run_background(home: &Home, policy: StartPolicy, printer: &Printer) -> anyhow::Result<Exit> {
     if container_init::is_first_process() {
         anyhow::bail!(
@@ -29,19 +28,19 @@ pub fn run_background(home: &Home, policy: StartPolicy, printer: &Printer) -> an
         );
     }
     home.prepare()?;
-    let (mut ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
+    let (mut ours, theirs) = UnixStream::pair().context("cannot create a socket pair")?;
     let log = logging::open_appending(home)?;
     let program = std::env::current_exe().context("cannot find malai's own program")?;
     let mut child = Command::new(program)
         .args(["daemon", "--foreground", "--in-background"])
         .args((policy == StartPolicy::Strict).then_some("--strict"))
         .env("MALAI_HOME", home.root())
-        // What waits for a service is told by the service, not by what it starts and leaves.
+        // The service sends readiness notifications, not a daemon that it leaves behind.
         .env_remove(systemd::VARIABLES[0])
         .env_remove(systemd::VARIABLES[1])
         .env_remove(systemd::VARIABLES[2])
         .current_dir("/")
-        // Its standard input is the way back here until it is ready.
+        // Its standard input is the channel back to this process until it is ready.
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(Stdio::from(log))
@@ -49,10 +48,10 @@ pub fn run_background(home: &Home, policy: StartPolicy, printer: &Printer) -> an
         .context("cannot start the daemon's process")?;
     let mut words = String::new();
     ours.read_to_string(&mut words)
-        .context("cannot hear from the daemon's process")?;
+        .context("cannot read from the daemon's process")?;
     if let Some(problems) = words.strip_prefix(READY) {
         printer.out(&format!(
-            "✅ malai daemon runs (pid {}); log: {}\n",
+            "✅ malai daemon is running (pid {}); log: {}\n",
             child.id(),
             home.log().display()
         ));
@@ -67,13 +66,13 @@ pub fn run_background(home: &Home, policy: StartPolicy, printer: &Printer) -> an
     match words.is_empty() {
         false => anyhow::bail!("{words}"),
         true => anyhow::bail!(
-            "the daemon ended before it was ready ({status}); its log: {}",
+            "the daemon exited before it was ready ({status}); its log: {}",
             home.log().display()
         ),
     }
 }
 
-/// What is to be done about clusters whose files have errors.
+/// What to do about clusters whose files have errors.
 pub fn policy(args: &DaemonArgs) -> StartPolicy {
     match args.strict {
         true => StartPolicy::Strict,
@@ -107,7 +106,7 @@ pub fn run_foreground(home: &Home, args: &DaemonArgs, printer: &Printer) -> anyh
             signal(SignalKind::interrupt())?,
             signal(SignalKind::hangup())?,
         );
-        // They mean nothing here, and are not to end it.
+        // These signals have no meaning here and must not end it.
         let _without_meaning = (
             signal(SignalKind::quit())?,
             signal(SignalKind::user_defined1())?,
@@ -123,7 +122,7 @@ pub fn run_foreground(home: &Home, args: &DaemonArgs, printer: &Printer) -> anyh
         let summary = daemon.summary().borrow().clone();
         tracing::info!(home = %home.root().display(), version = env!("CARGO_PKG_VERSION"), "ready, {summary}");
         if let Some(mut starter) = starter.take() {
-            // Whoever started it may have gone; it serves all the same.
+            // Its starter may have gone; it serves nevertheless.
             let problems = problems
                 .iter()
                 .map(|(folder, problem)| format!("{folder}: {problem}"));
@@ -162,7 +161,7 @@ pub fn run_foreground(home: &Home, args: &DaemonArgs, printer: &Printer) -> anyh
     match (outcome, starter) {
         (Ok(()), _) => Ok(Exit::OK),
         (Err(error), Some(mut starter)) => {
-            // What is wrong with files is shown to the starter in full, and in the log by its last line.
+            // The starter gets all problems with files; the log gets only the last line.
             let text = format!("{error:#}");
             tracing::error!("not started: {}", text.lines().last().unwrap_or_default());
             let _ = starter.write_all(format!("{error:#}").as_bytes());
@@ -181,7 +180,7 @@ async fn reload(daemon: &Arc<Daemon>, supervisor: Option<Supervisor>, hangup: &m
         if let Some(supervisor) = supervisor {
             supervisor.reloading();
         }
-        // A task of its own: one that is asked to stop meanwhile leaves nothing half done.
+        // A separate task, so that a stop request leaves nothing half done.
         let rescanned = tokio::spawn({
             let daemon = daemon.clone();
             async move { daemon.rescan(None, false).await }
@@ -198,7 +197,7 @@ async fn reload(daemon: &Arc<Daemon>, supervisor: Option<Supervisor>, hangup: &m
     std::future::pending().await
 }
 
-/// Loads other settings of the log, and tells the service manager how things are. Never ends.
+/// Applies new log settings, and notifies the service manager of the state. Never returns.
 async fn follow(daemon: &Daemon, log: &Log, supervisor: Option<Supervisor>) {
     let (mut settings, mut summary) = (daemon.log(), daemon.summary());
     summary.mark_unchanged();
@@ -220,7 +219,7 @@ async fn follow(daemon: &Daemon, log: &Log, supervisor: Option<Supervisor>) {
     std::future::pending().await
 }
 
-/// Satisfies the watchdog, where there is one. Never ends: it watches over the stop too.
+/// Notifies the watchdog, if there is one. Never returns, because it also watches the stop.
 async fn watch(home: &Home, supervisor: Option<Supervisor>) {
     if let Some(supervisor) = supervisor {
         supervisor.watch(home).await;
@@ -228,7 +227,7 @@ async fn watch(home: &Home, supervisor: Option<Supervisor>) {
     std::future::pending().await
 }
 
-/// Gives up the terminal of whoever started this process. Returns the way back to it.
+/// Detaches from the terminal of the starter. Returns the channel back to it.
 fn leave_terminal() -> std::io::Result<UnixStream> {
     rustix::process::setsid()?;
     let starter = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);

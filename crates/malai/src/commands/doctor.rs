@@ -7,7 +7,7 @@ use crate::cli::DoctorArgs;
 use crate::output::exit::Exit;
 use crate::output::{self, Printer};
 
-/// Prints what was found; fails if anything is wrong. Warnings are no failure.
+/// Prints the findings; fails if there is an error. Warnings do not count.
 pub fn run(home: &Home, args: &DoctorArgs, printer: &Printer) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

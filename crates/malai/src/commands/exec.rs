@@ -23,12 +23,12 @@ pub fn run(
     printer: &Printer,
 ) -> anyhow::Result<Exit> {
     let Some((target, arguments)) = words.split_first() else {
-        anyhow::bail!("which target? malai exec <machine>.<cluster> <command>…");
+        anyhow::bail!("no target given: malai exec <machine>.<cluster> <command>…");
     };
     if arguments.is_empty() {
         let shown = escape(&target.to_string_lossy());
         anyhow::bail!(
-            "what is to be run on {shown}? malai exec {shown} <command>…; for a shell: malai shell {shown}"
+            "no command given: malai exec {shown} <command>…; for a shell: malai shell {shown}"
         );
     }
     run_on(home, target, arguments, on, printer)
@@ -44,7 +44,7 @@ pub(super) fn run_on(
 ) -> anyhow::Result<Exit> {
     let Some(target) = target.to_str() else {
         anyhow::bail!(
-            "the target {} is no text; a target is <machine>.<cluster>",
+            "the target {} is not valid UTF-8; expected <machine>.<cluster>",
             escape(&target.to_string_lossy())
         );
     };
@@ -62,13 +62,13 @@ pub(super) fn run_on(
                 .map(|line| line.to_string_lossy())
                 .unwrap_or_default();
             anyhow::bail!(
-                "{error}\n  if you want one: malai {target} sh -c {}",
+                "{error}\n  to use a shell: malai {target} sh -c {}",
                 quote(&line)
             );
         }
     };
     let (user, target) = match request::user_of(target) {
-        // What is neither a target nor a short name for one is answered as it was typed.
+        // A word that is neither a target nor an alias gets its own answer.
         (Some(_), rest) if !rest.contains('.') && !is_alias(home, rest) => (None, target),
         taken_apart => taken_apart,
     };
@@ -82,17 +82,17 @@ pub(super) fn run_on(
     run_request(home, target, wanted, on, printer)
 }
 
-/// What is asked of a target.
+/// A request for a target.
 pub(super) struct Wanted {
-    /// What is to be run.
+    /// What to run.
     pub action: Action,
-    /// The user to run as, if one is asked for.
+    /// The user to run as, if one was given.
     pub user: Option<String>,
     /// Environment variables to send.
     pub env: Vec<request::Variable>,
 }
 
-/// Runs what is asked for.
+/// Runs the request.
 pub(super) fn run_request(
     home: &Home,
     target: &str,
@@ -110,7 +110,7 @@ pub(super) fn run_request(
     let Wanted { action, user, env } = wanted;
     let terminal = terminal_for(&action, on, printer);
     if terminal.is_some() && on.timeout.is_some() {
-        anyhow::bail!("--timeout is for what runs without a terminal; -T gives it none");
+        anyhow::bail!("--timeout works only without a terminal; use -T");
     }
     let request = request::of_this_process(action, user, env, terminal.is_some());
     let ending = match Route::of(home)? {
@@ -123,12 +123,12 @@ pub(super) fn run_request(
     Ok(Exit(ending.code))
 }
 
-/// Whether `malai.toml` has this short name for a target.
+/// Whether `malai.toml` defines this alias.
 fn is_alias(home: &Home, word: &str) -> bool {
     Settings::load(home).is_ok_and(|settings| settings.aliases.contains_key(word))
 }
 
-/// Whether nothing but one machine is meant, so that its streams are passed on as they are.
+/// Whether the target is exactly one machine, so that its streams are passed on unchanged.
 fn is_plain(home: &Home, target: &str, on: &TargetOptions) -> anyhow::Result<bool> {
     if on.json || !on.exclude.is_empty() {
         return Ok(false);
@@ -138,7 +138,7 @@ fn is_plain(home: &Home, target: &str, on: &TargetOptions) -> anyhow::Result<boo
     }
     let aliases = match Settings::load(home) {
         Ok(settings) => settings.aliases,
-        // Somebody is editing it. A daemon goes on with what was right before; without one it is an error.
+        // The file is probably being edited. A daemon keeps its last valid settings; without one it is an error.
         Err(_) if !target.contains(['@', ',', '*', '?', '[']) => return Ok(true),
         Err(error) => return Err(error.into()),
     };
@@ -146,7 +146,7 @@ fn is_plain(home: &Home, target: &str, on: &TargetOptions) -> anyhow::Result<boo
     Ok(targets.plain().is_some())
 }
 
-/// Runs it on all that are meant. Its frame is not for the stack of one command on one target.
+/// Runs it on all selected machines. A separate function, to keep its frame off the stack of a command on one target.
 #[inline(never)]
 fn run_on_several(
     home: &Home,
@@ -157,10 +157,10 @@ fn run_on_several(
 ) -> anyhow::Result<Exit> {
     if matches!(wanted.action, Action::Shell | Action::Subsystem(_)) {
         let shown = escape(target);
-        anyhow::bail!("what is to be run on {shown}? A shell is for one machine at a time");
+        anyhow::bail!("no command given for {shown}: a shell works on one machine at a time");
     }
     if matches!(on.terminal.tty_mode(), TtyMode::Request | TtyMode::Force) {
-        anyhow::bail!("a terminal is for one machine at a time: leave -t out");
+        anyhow::bail!("a terminal works on one machine at a time: omit -t");
     }
     let mut targets = target.to_owned();
     for excluded in &on.exclude {
@@ -171,13 +171,13 @@ fn run_on_several(
     exec_many::run(home, &targets, request, on, printer)
 }
 
-/// The terminal that it is given, if it is.
+/// The terminal for the command, if it gets one.
 fn terminal_for(action: &Action, on: &TargetOptions, printer: &Printer) -> Option<Terminal> {
     let given = match on.terminal.tty_mode() {
         TtyMode::Auto => *action == Action::Shell && terminal::is_here() && !on.no_input,
         TtyMode::Request if !terminal::is_here() => {
             printer.say(
-                "standard input is no terminal, so that none is given there either; -tt insists",
+                "standard input is not a terminal, so none is allocated there; use -tt to force it",
             );
             false
         }
@@ -187,7 +187,7 @@ fn terminal_for(action: &Action, on: &TargetOptions, printer: &Printer) -> Optio
     given.then(terminal::like_here)
 }
 
-/// The argument list as it travels: as typed, but for a sole argument with blanks in it.
+/// The argument list to send: as typed, except for a single argument with spaces in it.
 pub(super) fn argument_list(arguments: &[OsString]) -> Result<Vec<Vec<u8>>, NeedsShell> {
     if let [sole] = arguments
         && let Some(line) = sole.to_str()

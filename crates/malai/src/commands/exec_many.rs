@@ -11,14 +11,13 @@ use crate::fanout::{self, GivenUp, PARALLEL, Work};
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
-/// How many descriptors a command takes here that runs on one of many machines: three pipes, both ends of them for a
-/// short time, and a connection.
+/// How many descriptors one of many commands uses here: three pipes, briefly with both ends, and a connection.
 const DESCRIPTORS_EACH: usize = 7;
 
-/// How many everything else takes.
+/// How many descriptors everything else uses.
 const DESCRIPTORS: usize = 64;
 
-/// Runs the command on all that are meant.
+/// Runs the command on all selected machines.
 pub fn run(
     home: &Home,
     targets: &str,
@@ -49,7 +48,7 @@ pub fn run(
         let outcome = fanout::run(backend, work).await;
         outcome.context("nothing was run")
     });
-    // A read of standard input may still be under way on a thread; nobody waits for it.
+    // A thread may still be reading standard input; nothing waits for it.
     runtime.shutdown_background();
     let outcome = outcome?;
     for notice in &outcome.notices {
@@ -65,7 +64,7 @@ pub fn run(
     let targets: Vec<String> = targets.collect();
     let ended = outcome.ends.iter().zip(&targets);
     let ended = ended.map(|((_, label, end), target)| Ended { label, target, end });
-    // Whoever closed the output has heard enough.
+    // Closing the output early is not an error.
     if !matches!(outcome.given_up, Some(GivenUp::ReaderGone))
         && let Some(text) = summary(&ended.collect::<Vec<_>>())
     {

@@ -1,4 +1,4 @@
-//! What `malai audit` and `malai logs` share: buffered printing, `--since`, and waiting for more.
+//! The common part of `malai audit` and `malai logs`: buffered printing, `--since`, and waiting for more.
 
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::output::{Printer, duration};
 
-/// How often the file is read again.
+/// How often the file is checked for more.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How many lines `--follow` shows first.

@@ -8,7 +8,7 @@ use crate::output::Printer;
 use crate::output::exit::Exit;
 use crate::output::table::Table;
 
-/// Prints the id52 in one cluster alone, or those in all with what they are.
+/// Prints the id52 in one cluster, or a table of all.
 pub fn run(home: &Home, args: &IdArgs, printer: &Printer) -> anyhow::Result<Exit> {
     let reports = verify_home(home, args.cluster.as_deref())?;
     let known = reports
@@ -25,7 +25,7 @@ pub fn run(home: &Home, args: &IdArgs, printer: &Printer) -> anyhow::Result<Exit
     }
     if known.is_empty() {
         printer.say(&format!(
-            "this computer has no key yet in {}: malai cluster init <alias> or malai machine init <manager-id52> <alias> makes one",
+            "this computer has no key yet in {}: create one with malai cluster init <alias> or malai machine init <manager-id52> <alias>",
             malai_node::display_path(home.root())
         ));
         return Ok(Exit::FAILED);

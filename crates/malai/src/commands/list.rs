@@ -1,4 +1,4 @@
-//! `malai list [cluster]`: the machines of this computer's clusters: whether they are there, and what it may do on them.
+//! `malai list [cluster]`: the machines of this computer's clusters, whether they answer, and what this computer may do there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::output::Printer;
 use crate::output::exit::Exit;
 use crate::output::list::{ListedCluster, ListedMachine, render};
 
-/// So many machines of a cluster are asked whether they are there; of more, what the daemon knows is shown.
+/// At most this many machines of a cluster are pinged; for others, the daemon's knowledge is shown.
 const MOST_ASKED: usize = 64;
 
 /// How long a machine may take to answer.
@@ -50,13 +50,13 @@ pub fn run(home: &Home, args: &ListArgs, printer: &Printer) -> anyhow::Result<Ex
     } else {
         printer.out(&render(&clusters));
         if served.is_none() {
-            printer.say("no daemon runs here: malai daemon starts it");
+            printer.say("no daemon is running here: start it with malai daemon");
         }
     }
     Ok(Exit::OK)
 }
 
-/// What the daemon says of a cluster, whether this computer is a member first.
+/// The daemon's notices about a cluster, starting with this computer's membership.
 fn notices(served: &ClusterFacts) -> Vec<String> {
     let notices = served.notices.iter().map(|notice| &notice.text);
     let all = served.membership_notice.iter().chain(notices);
@@ -80,7 +80,7 @@ fn listed(
     let (Some(cluster), Some(own)) = (report.cluster(), report.own_id) else {
         if listed.notices.is_empty() {
             listed.notices.push(format!(
-                "no configuration that can be used: malai rescan --check {}",
+                "no usable configuration: malai rescan --check {}",
                 report.alias
             ));
         }
@@ -120,7 +120,7 @@ fn listed(
     Ok(listed)
 }
 
-/// Asks every other machine of a cluster whether it is there.
+/// Pings every other machine of a cluster.
 fn ask(
     home: &Home,
     alias: &str,

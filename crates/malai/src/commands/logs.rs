@@ -1,4 +1,4 @@
-//! `malai logs`: shows the log of the daemon that runs in the background. Needs no daemon.
+//! `malai logs`: shows the log of the background daemon. Needs no daemon.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -13,14 +13,14 @@ use crate::logging;
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
-/// Of a longer line the rest is left out, in bytes. None of malai's is that long.
+/// The maximum length of a line in bytes; the rest is dropped. malai's own lines are shorter.
 const LONGEST: usize = 1024 * 1024;
 
-/// Where the log of a daemon in the foreground is.
+/// Where a foreground daemon logs.
 const ELSEWHERE: &str =
-    "a daemon in the foreground logs to where it was started (under systemd: journalctl -u malai)";
+    "a foreground daemon logs to its standard error (under systemd: journalctl -u malai)";
 
-/// Shows what is wanted of it, and what comes, if that is wanted.
+/// Shows the lines that match, and new ones with `--follow`.
 pub fn run(home: &Home, args: &LogsArgs, printer: &Printer) -> anyhow::Result<Exit> {
     let since = match args.since.as_deref().map(parse_since).transpose() {
         Ok(since) => since,
@@ -40,7 +40,7 @@ pub fn run(home: &Home, args: &LogsArgs, printer: &Printer) -> anyhow::Result<Ex
         }
     } else if let Some(pid) = foreground_daemon(home) {
         printer.say(&format!(
-            "the daemon that runs now (pid {pid}) does not write here: {ELSEWHERE}"
+            "the running daemon (pid {pid}) does not write to this log: {ELSEWHERE}"
         ));
     }
     let mut shown = Shown::new(since, printer);
@@ -68,7 +68,7 @@ pub fn run(home: &Home, args: &LogsArgs, printer: &Printer) -> anyhow::Result<Ex
     Ok(Exit::OK)
 }
 
-/// The process id of a running daemon that logs somewhere else, where that can be told.
+/// The process id of a running daemon that logs elsewhere, if known.
 fn foreground_daemon(home: &Home) -> Option<u32> {
     let LockState::Held { pid: Some(pid) } = lock::probe(home).ok()? else {
         return None;
@@ -78,10 +78,10 @@ fn foreground_daemon(home: &Home) -> Option<u32> {
     words.all(|word| word != b"--in-background").then_some(pid)
 }
 
-/// What is wanted of it, to be printed.
+/// Prints the lines that match.
 struct Shown<'a> {
     since: Option<Timestamp>,
-    /// Whether the last line that has a time is wanted: one without belongs to it.
+    /// Whether the last line with a time matched: a line without a time belongs to it.
     wanted: bool,
     pieces: BufferedPrinter<'a>,
 }
@@ -116,13 +116,13 @@ impl<'a> Shown<'a> {
         Ok(())
     }
 
-    /// What a crashed process or another program has left in the file is not to move a cursor either.
+    /// Text from a crashed process or another program must not control the terminal either.
     fn add(&mut self, line: &[u8]) {
         self.pieces.add(&format!("{}\n", escape_bytes(line)));
     }
 }
 
-/// When a line was written, in either format.
+/// The time of a line, in either format.
 fn time_of(line: &[u8]) -> Option<Timestamp> {
     let text = match line.first()? {
         b'{' => {
@@ -133,7 +133,7 @@ fn time_of(line: &[u8]) -> Option<Timestamp> {
             .ok()?
             .to_owned(),
     };
-    // A date alone is nothing that a line of the log begins with.
+    // A line of the log never starts with a date alone.
     text.contains('T').then(|| text.parse().ok())?
 }
 

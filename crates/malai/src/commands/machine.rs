@@ -35,7 +35,7 @@ pub fn run(
                 let taken = home.cluster_dir(&alias).role().ok();
                 if taken == Some(Role::Machine) {
                     anyhow::bail!(
-                        "{error} (--replace, if the key of its manager is lost or stolen)"
+                        "{error} (use --replace if the key of its manager is lost or stolen)"
                     );
                 }
                 return Err(error.into());

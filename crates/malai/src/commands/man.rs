@@ -1,4 +1,4 @@
-//! `malai man [verb]`: manual pages, made from what can be typed.
+//! `malai man [verb]`: manual pages, generated from the command line's declaration.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -17,10 +17,10 @@ pub fn run(args: &ManArgs, printer: &Printer) -> anyhow::Result<Exit> {
     root.build();
     if let Some(folder) = &args.out {
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
         let count = write_all(&root, folder)?;
         printer.out(&format!(
-            "{count} manual pages are in {}\n",
+            "wrote {count} manual pages to {}\n",
             folder.display()
         ));
         return Ok(Exit::OK);
@@ -33,11 +33,11 @@ pub fn run(args: &ManArgs, printer: &Printer) -> anyhow::Result<Exit> {
                 let known = command.get_subcommands().filter(|verb| !verb.is_hide_set());
                 let near = malai_cluster::nearest(word, known.map(clap::Command::get_name));
                 let near = near.map_or_else(
-                    || "malai man shows all".to_owned(),
+                    || "see all of them with malai man".to_owned(),
                     |near| format!("did you mean {near}?"),
                 );
                 let word = malai_cluster::escape(word);
-                printer.say(&format!("there is no page about {word}; {near}"));
+                printer.say(&format!("there is no manual page for {word}; {near}"));
                 return Ok(Exit::USAGE);
             }
         };
@@ -59,7 +59,7 @@ fn shown(page: &[u8]) -> bool {
         return false;
     };
     if let Some(mut stdin) = man.stdin.take() {
-        // One that was left early has been seen.
+        // A viewer that was quit early has shown it.
         let _ = stdin.write_all(page);
     }
     man.wait().is_ok_and(|status| status.success())
@@ -106,11 +106,11 @@ fn page(command: &clap::Command) -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// Examples, as they stand.
+/// The examples, verbatim.
 fn section(examples: &str) -> String {
     let mut text = ".SH EXAMPLES\n.nf\n".to_owned();
     for line in examples.lines().skip(1) {
-        // `\&` keeps a line that begins with a dot or a quote from being taken for a request.
+        // `\&` prevents a line that starts with a dot or a quote from being parsed as a request.
         let line = line
             .replace('\\', "\\e")
             .replace('-', "\\-")

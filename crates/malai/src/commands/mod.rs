@@ -1,4 +1,4 @@
-//! One file per verb, and the way from what was typed to the file that does it.
+//! One file per verb, and the dispatch from the parsed command line to them.
 
 pub mod audit;
 pub mod cluster;
@@ -38,10 +38,10 @@ use crate::demo;
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
-/// Does what was typed. An error's exit code is [`Command::failure`].
+/// Runs the parsed command. [`Command::failure`] is the exit code of an error.
 pub fn run(invocation: Invocation, printer: &Printer) -> anyhow::Result<Exit> {
     let home = Home::from_env()?;
-    // What is wrong with a home is doctor's to say; what reads none needs none.
+    // `doctor` reports problems with the home; other verbs that need no home must work without one.
     let reads_home = !matches!(
         invocation.command,
         Command::Doctor(_)
@@ -60,8 +60,8 @@ pub fn run(invocation: Invocation, printer: &Printer) -> anyhow::Result<Exit> {
     }
 }
 
-/// All that begins with a verb. Apart from the way of a command on a target, which must not touch the pages of the
-/// stack that all the others need together: each is a page fault, and there were thirty (bench/README.md).
+/// Runs every verb. Separate from a command on a target, which must not touch the stack pages that all the others need
+/// together: each is a page fault, and there were thirty (bench/README.md).
 #[inline(never)]
 fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<Exit> {
     match command {

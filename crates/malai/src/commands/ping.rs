@@ -1,4 +1,4 @@
-//! `malai ping <targets>`: whether machines answer, by which way, and how long that takes.
+//! `malai ping <targets>`: whether machines answer, over which path, and how fast.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use crate::output::Printer;
 use crate::output::exit::Exit;
 use crate::output::ping;
 
-/// How many machines are asked at once.
+/// How many machines are pinged in parallel.
 const PARALLEL: usize = 32;
 
-/// How long a machine may take to answer, unless something else is said.
+/// How long a machine may take to answer by default.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks every machine that is meant; fails if one of them does not answer.
+/// Pings every selected machine; fails if one of them does not answer.
 pub fn run(home: &Home, args: &PingArgs, printer: &Printer) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -63,7 +63,7 @@ pub fn run(home: &Home, args: &PingArgs, printer: &Printer) -> anyhow::Result<Ex
     exit
 }
 
-/// Asks machines, some at once, and hands on each outcome as it comes.
+/// Pings machines, some in parallel, and passes on each result as it arrives.
 pub async fn ask_all(
     backend: &Arc<Backend>,
     machines: Vec<Named>,
@@ -83,7 +83,7 @@ pub async fn ask_all(
     while let Some(pinged) = asking.join_next().await {
         match pinged {
             Ok(pinged) => each(pinged),
-            Err(error) => tracing::error!("asking a machine failed: {error}"),
+            Err(error) => tracing::error!("pinging a machine failed: {error}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `malai reaper`, started by other malai processes: ends the commands of one that was killed.
+//! `malai reaper`, started by other malai processes: ends the commands of a killed one.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use crate::logging::Log;
 use crate::output::exit::Exit;
 
-/// Waits for the end of the pipe that is its standard input, and ends what was registered.
+/// Waits for the end of the pipe on its standard input, and ends what was registered.
 pub fn run(home: &Home, in_background: bool) -> anyhow::Result<Exit> {
-    // In place of the name of the link that it was started by.
+    // Replaces the name of the link that it was started by.
     let _ = rustix::thread::set_name(c"malai-reaper");
-    // It ends after the daemon, whoever means to end both at once: then it has nothing to do.
+    // It must outlive the daemon even if a signal is sent to both at once; then nothing is left to do.
     for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2] {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }

@@ -7,16 +7,16 @@ use malai_wire::control::{Reply, Request, Rescan};
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
-/// Lets a running daemon load a new cluster, or says that none runs.
+/// Lets a running daemon load a new cluster, or reports that none is running.
 pub fn notify_daemon(home: &Home, alias: &ClusterAlias, printer: &Printer) -> anyhow::Result<Exit> {
     let request = Request::Rescan(Rescan {
         cluster: Some(alias.to_string()),
         publish_older: false,
     });
     match control::ask(home, &request) {
-        Ok(None) => printer.out("💤 No daemon runs here yet: malai daemon starts it\n"),
+        Ok(None) => printer.out("💤 No daemon is running here yet: start it with malai daemon\n"),
         Ok(Some(Reply::Rescanned(reports))) if reports.iter().all(|report| report.ok) => {
-            printer.out("🔄 The running daemon has taken it up\n");
+            printer.out("🔄 The running daemon has loaded it\n");
         }
         Ok(Some(Reply::Rescanned(reports))) => {
             let lines: Vec<_> = reports
@@ -25,20 +25,20 @@ pub fn notify_daemon(home: &Home, alias: &ClusterAlias, printer: &Printer) -> an
                 .map(String::as_str)
                 .collect();
             printer.say(&format!(
-                "the running daemon has not taken it up: {}",
+                "the running daemon has not loaded it: {}",
                 lines.join("; ")
             ));
             return Ok(Exit::FAILED);
         }
         Ok(Some(_)) => {
             printer.say(&format!(
-                "a daemon runs and has not understood; malai rescan {alias} tells it"
+                "the running daemon sent an unexpected reply; run malai rescan {alias}"
             ));
             return Ok(Exit::FAILED);
         }
         Err(error) => {
             printer.say(&format!(
-                "a daemon runs and was not told: {error}; malai rescan {alias} tells it"
+                "the running daemon could not be notified: {error}; run malai rescan {alias}"
             ));
             return Ok(Exit::FAILED);
         }

@@ -15,17 +15,17 @@ pub fn run(home: &Home, args: &RescanArgs, printer: &Printer) -> anyhow::Result<
     });
     let reports = match control::ask(home, &request)? {
         None => anyhow::bail!(
-            "no daemon runs here, so there is nothing to rescan: `malai daemon` starts it, and reads the files as it does (`malai rescan --check` only checks them)"
+            "no daemon is running here, so there is nothing to rescan: `malai daemon` starts it and reads the files (`malai rescan --check` only checks them)"
         ),
         Some(Reply::Rescanned(reports)) => reports,
         Some(_) => anyhow::bail!(
-            "the daemon answered with something else; is it another version? `malai status` says"
+            "the daemon sent an unexpected answer; is it another version? See `malai status`"
         ),
     };
     Ok(display_path(&reports, printer))
 }
 
-/// Prints what became of each cluster; fails if any of them is not in order.
+/// Prints the result for each cluster; fails if any of them has problems.
 pub fn display_path(reports: &[RescanReport], printer: &Printer) -> Exit {
     for report in reports {
         let mark = if report.ok { "✅" } else { "❌" };

@@ -1,4 +1,4 @@
-//! `malai rescan --check [cluster]`: checks everything written by hand, the keys and what was received.
+//! `malai rescan --check [cluster]`: checks everything hand-written, the keys, and what was received.
 
 use malai_cluster::Severity;
 use malai_node::{
@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::output::exit::Exit;
 use crate::output::{self, Printer};
 
-/// The findings as `--json` prints them.
+/// The findings, as printed by `--json`.
 #[derive(Serialize)]
 struct Findings<'a> {
     ok: bool,
@@ -17,7 +17,7 @@ struct Findings<'a> {
     clusters: &'a [ClusterReport],
 }
 
-/// Prints every problem and a line for each cluster; fails if there is an error among them.
+/// Prints every problem and a line for each cluster; fails if there is an error.
 pub fn run(
     home: &Home,
     cluster: Option<&str>,

@@ -1,4 +1,4 @@
-//! `malai restart`: stops the daemon and starts it again, if it could be started.
+//! `malai restart`: stops the daemon and starts it again, unless the new one would not start.
 
 use malai_node::{Home, LockState, StartPolicy, check_start, lock};
 
@@ -6,12 +6,12 @@ use crate::commands::{daemon, stop};
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
-/// Restarts a daemon that runs in the background; starts it where none runs.
+/// Restarts a background daemon; starts one if none is running.
 pub fn run(home: &Home, printer: &Printer) -> anyhow::Result<Exit> {
     if let LockState::Held { pid } = lock::probe(home)? {
         if let Some(pid) = pid.filter(|pid| !runs_in_background(*pid)) {
             anyhow::bail!(
-                "the daemon (pid {pid}) runs in the foreground, so what started it restarts it: as a service, systemctl restart malai; on a terminal, Ctrl-C and malai daemon --foreground"
+                "the daemon (pid {pid}) runs in the foreground, so restart it where it was started: for a service, systemctl restart malai; on a terminal, Ctrl-C and malai daemon --foreground"
             );
         }
         check_start(home)?;
@@ -23,9 +23,9 @@ pub fn run(home: &Home, printer: &Printer) -> anyhow::Result<Exit> {
     daemon::run_background(home, StartPolicy::Serve, printer)
 }
 
-/// Whether `malai daemon` put it into the background: its command line says so.
+/// Whether `malai daemon` started it in the background, going by its command line.
 fn runs_in_background(pid: u32) -> bool {
-    // Where there is no /proc, it is taken for one that did.
+    // Without /proc, assume that it was.
     let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else {
         return true;
     };

@@ -1,4 +1,4 @@
-//! `malai sessions`: what runs here now, and what this computer has running elsewhere; `end` ends one.
+//! `malai sessions`: the sessions here, and those of this computer on other machines; `end` ends one.
 
 use malai_node::{Home, control};
 use malai_wire::control::{Reply, Request};
@@ -19,7 +19,7 @@ pub fn run(home: &Home, args: &SessionsArgs, printer: &Printer) -> anyhow::Resul
 fn list(home: &Home, json: bool, printer: &Printer) -> anyhow::Result<Exit> {
     let Reply::Sessions(text) = ask(home, &Request::Sessions)? else {
         anyhow::bail!(
-            "the daemon answered with something else; is it another version? `malai status` says"
+            "the daemon sent an unexpected answer; is it another version? See `malai status`"
         );
     };
     let facts: SessionsFacts = serde_json::from_str(&text)
@@ -33,14 +33,14 @@ fn list(home: &Home, json: bool, printer: &Printer) -> anyhow::Result<Exit> {
 
 fn end(home: &Home, id: u64, printer: &Printer) -> anyhow::Result<Exit> {
     ask(home, &Request::EndSession(id))?;
-    printer.out(&format!("✅ Session {id} is ended\n"));
+    printer.out(&format!("✅ Ended session {id}\n"));
     Ok(Exit::OK)
 }
 
 fn ask(home: &Home, request: &Request) -> anyhow::Result<Reply> {
     control::ask(home, request)?.ok_or_else(|| {
         anyhow::anyhow!(
-            "no daemon runs here, and only a daemon knows what runs; start it: malai daemon"
+            "no daemon is running here, and only a daemon knows the sessions; start it with malai daemon"
         )
     })
 }

@@ -1,11 +1,11 @@
-//! `malai sftp-server`: what a machine starts for the sftp subsystem. It speaks on its standard streams.
+//! `malai sftp-server`: started by a machine for the sftp subsystem; serves its standard streams.
 
 use malai_node::sftp::{self, Served};
 
 use crate::cli::SftpServerArgs;
 use crate::output::exit::Exit;
 
-/// Serves until the client goes.
+/// Serves until the client disconnects.
 pub fn run(args: SftpServerArgs) -> anyhow::Result<Exit> {
     let served = Served {
         folder: args.folder,

@@ -1,4 +1,4 @@
-//! `malai ssh`, and this program where it is called `ssh`: ssh's command line for the tools that call it.
+//! `malai ssh`, and this program when it is called `ssh`: ssh's command line for the tools that call it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -81,7 +81,9 @@ pub fn run(
 fn session(home: &Home, invocation: &SshInvocation, printer: &Printer) -> anyhow::Result<Exit> {
     if invocation.verbose && !invocation.ignored.is_empty() {
         for ignored in &invocation.ignored {
-            printer.say(&format!("without meaning here: {ignored}"));
+            printer.say(&format!(
+                "ignored, because it has no effect here: {ignored}"
+            ));
         }
     }
     let action = match (&invocation.line, invocation.subsystem) {
@@ -89,7 +91,7 @@ fn session(home: &Home, invocation: &SshInvocation, printer: &Printer) -> anyhow
         (Some(line), false) => Action::Line(line.clone()),
         (None, false) => Action::Shell,
         (None, true) => {
-            printer.say("which subsystem? malai ssh -s <target> sftp");
+            printer.say("no subsystem given: malai ssh -s <target> sftp");
             return Ok(Exit::MALAI);
         }
     };
@@ -117,7 +119,7 @@ fn session(home: &Home, invocation: &SshInvocation, printer: &Printer) -> anyhow
     exec::run_request(home, host, wanted, &on, printer)
 }
 
-/// Whether malai knows the host: a target in a cluster of this home, or a short name for one.
+/// Whether malai knows the host: a target in a cluster of this home, or an alias for one.
 fn is_here(home: &Home, host: &OsStr) -> bool {
     let Some(host) = host.to_str() else {
         return false;
@@ -130,11 +132,11 @@ fn is_here(home: &Home, host: &OsStr) -> bool {
         return false;
     };
     let cluster = target.cluster.to_string();
-    // A key is malai's, and no host has such a name.
+    // An id52 belongs to malai; no host has such a name.
     names.clusters.iter().any(|known| known.alias == cluster) || cluster.len() == 52
 }
 
-/// Becomes the next `ssh` in PATH that is not this program. Returns only if there is none.
+/// Replaces this process with the next `ssh` in PATH that is not this program. Returns only if there is none.
 fn hand_on(arguments: &[OsString]) -> anyhow::Error {
     let own = std::env::current_exe()
         .and_then(|path| path.canonicalize())
@@ -150,16 +152,16 @@ fn hand_on(arguments: &[OsString]) -> anyhow::Error {
             anyhow::anyhow!("cannot run {}: {error}", display_path(&next))
         }
         None => anyhow::anyhow!(
-            "the host is not a target of malai's, and PATH has no other ssh to hand it to"
+            "the host is not a malai target, and PATH has no other ssh to run instead"
         ),
     }
 }
 
-/// Puts a link named `ssh` into a folder, for tools whose program cannot be chosen.
+/// Creates a link named `ssh` in a folder, for tools with a fixed program name.
 fn shim(folder: &Path, printer: &Printer) -> anyhow::Result<Exit> {
     let own = std::env::current_exe().context("cannot find this program")?;
     std::fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make {}", display_path(folder)))?;
+        .with_context(|| format!("cannot create {}", display_path(folder)))?;
     let link: PathBuf = folder.join("ssh");
     match std::fs::read_link(&link) {
         Ok(target) if target == own => {}
@@ -168,10 +170,10 @@ fn shim(folder: &Path, printer: &Printer) -> anyhow::Result<Exit> {
             display_path(&link)
         ),
         Err(_) => std::os::unix::fs::symlink(&own, &link)
-            .with_context(|| format!("cannot make {}", display_path(&link)))?,
+            .with_context(|| format!("cannot create {}", display_path(&link)))?,
     }
     printer.out(&format!(
-        "{} leads to malai. Put its folder first in PATH:\n  export PATH={}:$PATH\n\
+        "{} now leads to malai. Put its folder first in PATH:\n  export PATH={}:$PATH\n\
          Hosts that are not targets of malai's go on to the next ssh in PATH.\n",
         display_path(&link),
         malai_cluster::quote_bytes(folder.as_os_str().as_bytes())
@@ -179,7 +181,7 @@ fn shim(folder: &Path, printer: &Printer) -> anyhow::Result<Exit> {
     Ok(Exit::OK)
 }
 
-/// What `-G` prints: enough for tools that look for ssh's own words.
+/// The output of `-G`: enough for tools that parse ssh's.
 fn configuration(invocation: &SshInvocation) -> String {
     let host = escape(&invocation.host.to_string_lossy());
     let user = invocation

@@ -6,10 +6,10 @@ use crate::cli::StatusArgs;
 use crate::output::exit::Exit;
 use crate::output::{self, Printer};
 
-/// Prints the screen, of one cluster or of all; succeeds only if a daemon runs and answers.
+/// Prints the screen for one cluster or for all; succeeds only if a daemon is running and responds.
 pub fn run(home: &Home, args: &StatusArgs, printer: &Printer) -> anyhow::Result<Exit> {
     if let Some(cluster) = &args.cluster {
-        // Says which clusters there are, if it is none of them.
+        // The error names the existing clusters if there is no such cluster.
         verify_home(home, Some(cluster))?;
     }
     let mut facts = gather(home)?;

@@ -7,10 +7,10 @@ use malai_wire::control::{Reply, Request};
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
-/// Stops the daemon and returns when it has ended.
+/// Stops the daemon and returns when it has exited.
 pub fn run(home: &Home, printer: &Printer) -> anyhow::Result<Exit> {
     let Some(mut control) = control::connect(home)? else {
-        printer.out("💤 No daemon runs here\n");
+        printer.out("💤 No daemon is running here\n");
         return Ok(Exit::OK);
     };
     control.send(&Request::Stop, &[])?;
@@ -18,9 +18,9 @@ pub fn run(home: &Home, printer: &Printer) -> anyhow::Result<Exit> {
         match control.answer() {
             Ok(Reply::Done) => {}
             Ok(_) => anyhow::bail!(
-                "the daemon answered with something else; is it another version? `malai status` says"
+                "the daemon sent an unexpected answer; is it another version? See `malai status`"
             ),
-            // The end of the connection is the end of the daemon.
+            // The connection ends when the daemon exits.
             Err(ControlError::Gone) => {
                 printer.out("✅ malai daemon stopped\n");
                 return Ok(Exit::OK);

@@ -1,4 +1,4 @@
-//! `malai <target> …`: a first word that is none of malai's commands. Tells a target from a mistyped command.
+//! `malai <target> …`: a first word that is not one of malai's commands. Distinguishes a target from a mistyped command.
 
 use std::ffi::OsString;
 
@@ -10,7 +10,7 @@ use crate::commands::exec;
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
-/// Runs the command on the target, or says which command was probably meant.
+/// Runs the command on the target, or suggests a command.
 pub fn run(
     home: &Home,
     words: &[OsString],
@@ -29,7 +29,7 @@ pub fn run(
     Ok(Exit::USAGE)
 }
 
-/// Whether only a target can be written this way. Short names of targets cannot: they look like commands.
+/// Whether only a target can look like this. Aliases cannot: they look like commands.
 fn looks_like_target(word: &str) -> bool {
     word.contains(['.', '@', '*', '?', '[', ',', '!'])
 }
@@ -54,7 +54,7 @@ fn no_such_command(words: &[OsString], names: &Names, home: &str) -> String {
         return answer;
     }
     if VERBS.contains(&word) {
-        return format!("the command {word} is not in this version of malai; see: malai --help");
+        return format!("this version of malai has no command {word}; see: malai --help");
     }
     let known = VERBS
         .iter()
@@ -68,7 +68,7 @@ fn no_such_command(words: &[OsString], names: &Names, home: &str) -> String {
         }
         None => "see: malai --help".to_owned(),
     };
-    format!("{said}; {near} (a target is written <machine>.<cluster>)")
+    format!("{said}; {near} (a target is <machine>.<cluster>)")
 }
 
 #[cfg(test)]

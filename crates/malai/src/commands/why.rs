@@ -1,4 +1,4 @@
-//! `malai why <who> <target> [command…]`: whether it is allowed, by which rule, and where that stands.
+//! `malai why <who> <target> [command…]`: whether it is allowed, by which rule, and where the rule is.
 
 use malai_node::{Home, why};
 

@@ -106,7 +106,7 @@ fn clusters_are_listed_and_shown() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: work has sent no configuration yet: its manager adds this machine ([ID52])
+        malai: work has not sent its configuration yet: its manager has to add this machine ([ID52])
     "#]]
     .assert_eq(&world.picture(&["cluster", "show", "work"]));
     expect![[r#"
@@ -148,7 +148,7 @@ fn a_machine_is_changed_and_the_comments_stay() {
            + [machine.web01] allow_from = ["db", "data"]
            + [machine.web01] allow_shell = []
            + [machine.web01] username = "web"
-        💤 No daemon runs here: malai daemon starts it, and publishes this
+        💤 No daemon is running here: start it with malai daemon, which publishes this
     "#]]
     .assert_eq(&world.picture(&[
         "cluster",
@@ -173,7 +173,7 @@ fn a_machine_is_changed_and_the_comments_stay() {
            + [group.web] members = []
            - [machine.web01] allow_shell = []
            - [machine.web01] username = "web"
-        💤 No daemon runs here: malai daemon starts it, and publishes this
+        💤 No daemon is running here: start it with malai daemon, which publishes this
     "#]]
     .assert_eq(&world.picture(&[
         "cluster",
@@ -196,7 +196,7 @@ fn a_machine_is_changed_and_the_comments_stay() {
         (&["web01", "--id52", "x"], 2, "id52"),
         (&["web01", "--username", "A B"], 2, "user name"),
         (&["web01", "--remove-group", "webs"], 1, "no group `webs`"),
-        (&["web01"], 2, "nothing to change"),
+        (&["web01"], 2, "say what to change"),
         (
             &["web01", "--username", "web", "--unset", "username"],
             2,
@@ -227,10 +227,11 @@ fn machines_and_clusters_get_other_names() {
     expect![[r#"
         exit code: 0
         ----- stdout -----
-        Renamed machine web01 to www in [HOME]/clusters/company/cluster.toml, in every list too
-           A malai.toml that names web01 ([aliases], [accept.company]) on any computer is its owner's to change
-        💤 No daemon runs here: malai daemon starts it, and publishes this
-    "#]].assert_eq(&world.picture(&["cluster", "rename", "company", "web01", "www"]));
+        Renamed machine web01 to www in [HOME]/clusters/company/cluster.toml, including every list
+           Owners have to change web01 in their own malai.toml ([aliases], [accept.company])
+        💤 No daemon is running here: start it with malai daemon, which publishes this
+    "#]]
+    .assert_eq(&world.picture(&["cluster", "rename", "company", "web01", "www"]));
     assert!(!config(&world).contains("web01\""), "{}", config(&world));
     fs::write(
         world.home().join("malai.toml"),
@@ -240,7 +241,7 @@ fn machines_and_clusters_get_other_names() {
     expect![[r#"
         exit code: 0
         ----- stdout -----
-        The cluster company is called corp on this computer now: targets are written <machine>.corp
+        The cluster company is now called corp on this computer: targets are <machine>.corp
     "#]]
     .assert_eq(&world.picture(&["cluster", "rename", "company", "corp"]));
     let settings = fs::read_to_string(world.home().join("malai.toml")).unwrap();
@@ -252,7 +253,7 @@ fn machines_and_clusters_get_other_names() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: there is no cluster `www` in [HOME]/clusters; there are: corp, work (a machine is renamed by: malai cluster rename <cluster> www web)
+        malai: there is no cluster `www` in [HOME]/clusters; there are: corp, work (to rename a machine: malai cluster rename <cluster> www web)
     "#]].assert_eq(&world.picture(&["cluster", "rename", "www", "web"]));
     expect![[r#"
         exit code: 1
@@ -318,7 +319,7 @@ fn an_edit_counts_only_when_it_is_sound_and_shows_what_it_changes() {
            - [machine.web01] allow_from = ["*"]
            + [machine.web01] allow_from = ["db"]
         Saved [HOME]/clusters/company/cluster.toml
-        💤 No daemon runs here: malai daemon starts it, and publishes this
+        💤 No daemon is running here: start it with malai daemon, which publishes this
     "#]]
     .assert_eq(&world.show(&good));
     let after = config(&world);
@@ -337,9 +338,9 @@ fn an_edit_counts_only_when_it_is_sound_and_shows_what_it_changes() {
             | ^^^^^^^^^^
             = help: add a machine, a group or `*`
         Only comments or layout differ:
-           nothing is to be published
+           there is nothing to publish
         Saved [HOME]/clusters/company/cluster.toml
-        💤 No daemon runs here: malai daemon starts it, and publishes this
+        💤 No daemon is running here: start it with malai daemon, which publishes this
     "#]]
     .assert_eq(&world.show(&comment));
     assert_eq!(config(&world), format!("{after}# the end\n"));
@@ -375,7 +376,7 @@ fn a_cluster_ends_only_on_purpose_and_its_key_is_kept() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: This computer is the manager of company: without its key no change of the cluster's configuration is possible any more, and its machines go on by the last one. Its folder, with the key, is kept in $MALAI_HOME/removed. There is no terminal to ask on, so nothing was changed: malai cluster delete company --yes
+        malai: This computer is the manager of company: without its key the cluster's configuration can no longer be changed, and its machines keep the last one. Its folder, with the key, is kept in $MALAI_HOME/removed. There is no terminal to ask on, so nothing was changed: malai cluster delete company --yes
     "#]].assert_eq(&world.picture(&["cluster", "delete", "company"]));
     expect![[r#"
         exit code: 1
@@ -391,7 +392,7 @@ fn a_cluster_ends_only_on_purpose_and_its_key_is_kept() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: This computer leaves work: no member can run commands on it any more, and it cannot run any on them; to join again takes a new key. Its key is DESTROYED: nothing brings it back but a copy of your own. There is no terminal to ask on, so nothing was changed: malai cluster leave work --yes
+        malai: This computer leaves work: members can no longer run commands on it, nor can it run any on them; joining again requires a new key. Its key is DESTROYED: only a copy of your own can bring it back. There is no terminal to ask on, so nothing was changed: malai cluster leave work --yes
     "#]].assert_eq(&world.picture(&["cluster", "leave", "work", "--destroy-key"]));
     assert_eq!(
         fs::read(world.cluster_file("company/cluster.private-key")).unwrap(),
@@ -401,7 +402,7 @@ fn a_cluster_ends_only_on_purpose_and_its_key_is_kept() {
     assert!(!world.cluster_file("company").exists());
     let back = said
         .lines()
-        .find_map(|line| line.split_once("Back it comes by: "));
+        .find_map(|line| line.split_once("To restore it: "));
     let (_, back) = back.unwrap_or_else(|| panic!("{said}"));
     let back = back.strip_suffix(" && malai rescan").unwrap();
     let mut words = back.split(' ').skip(1);
@@ -453,7 +454,7 @@ fn ids_versions_and_one_clusters_status() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: no daemon runs here, and only a daemon knows which keys ask to join: start it (malai daemon), or add the machine without that: malai cluster add
+        malai: no daemon is running here, and only a daemon knows which keys ask to join: start it (malai daemon), or add the machine directly: malai cluster add
     "#]].assert_eq(&world.picture(&["cluster", "approve", "company"]));
     expect![[r#"
         exit code: 1

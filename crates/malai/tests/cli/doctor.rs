@@ -89,7 +89,7 @@ fn the_daemon_and_what_a_dead_one_left() {
     let world = World::new();
     world.succeed(&["cluster", "init", "company"]);
     assert_eq!(
-        remedy(&world, "daemon", "warning", "none runs"),
+        remedy(&world, "daemon", "warning", "none is running"),
         "malai daemon"
     );
     fs::write(world.home().join("malai.socket"), "").unwrap();
@@ -100,7 +100,7 @@ fn the_daemon_and_what_a_dead_one_left() {
     fs::remove_file(world.home().join("malai.socket")).unwrap();
     let _silent = std::os::unix::net::UnixListener::bind(home.socket()).unwrap();
     let _lock = malai_node::HomeLock::acquire(&home).unwrap();
-    let kill = remedy(&world, "daemon", "error", "does not answer");
+    let kill = remedy(&world, "daemon", "error", "does not respond");
     assert!(
         kill.starts_with(&format!("kill {}", std::process::id())),
         "{kill}"

@@ -31,7 +31,7 @@ fn a_new_cluster_says_where_it_is_and_what_to_do() {
            malai machine init [ID52] company
         3. Add the section that it prints to the config above, then:
            malai rescan company
-        💤 No daemon runs here yet: malai daemon starts it
+        💤 No daemon is running here yet: start it with malai daemon
     "#]]
     .assert_eq(&world.picture(&["cluster", "init", "company"]));
     for (path, mode) in [
@@ -74,7 +74,7 @@ fn a_new_machine_prints_the_section_that_the_manager_adds() {
            malai rescan
         3. Start the daemon on this machine:
            malai daemon
-        💤 No daemon runs here yet: malai daemon starts it
+        💤 No daemon is running here yet: start it with malai daemon
     "#]]
     .assert_eq(&shown);
 

@@ -12,7 +12,7 @@ fn every_verb_has_a_page_with_examples() {
     let said = world.succeed(&["man", "--out", folder.to_str().unwrap()]);
     let pages: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap()).collect();
     assert!(
-        said.starts_with(&format!("{} manual pages", pages.len())),
+        said.starts_with(&format!("wrote {} manual pages", pages.len())),
         "{said}"
     );
     assert!(pages.len() > 15, "{pages:?}");
@@ -59,6 +59,6 @@ fn every_verb_has_a_page_with_examples() {
 fn a_page_that_is_not_there_is_answered_with_the_nearest() {
     let world = World::new();
     let picture = world.picture(&["man", "statsu"]);
-    let expected = "exit code: 2\n----- stderr -----\nmalai: there is no page about statsu; did you mean status?\n";
+    let expected = "exit code: 2\n----- stderr -----\nmalai: there is no manual page for statsu; did you mean status?\n";
     assert_eq!(picture, expected);
 }

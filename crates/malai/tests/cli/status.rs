@@ -126,12 +126,13 @@ fn mistyped_commands_are_told_from_targets() {
     expect![[r#"
         exit code: 2
         ----- stderr -----
-        malai: no such command: staus; did you mean malai status? (a target is written <machine>.<cluster>)
-    "#]].assert_eq(&world.picture(&["staus"]));
+        malai: no such command: staus; did you mean malai status? (a target is <machine>.<cluster>)
+    "#]]
+    .assert_eq(&world.picture(&["staus"]));
     expect![[r#"
         exit code: 2
         ----- stderr -----
-        malai: no such command: frobnicate; see: malai --help; the home [HOME] is in no cluster yet (a target is written <machine>.<cluster>)
+        malai: no such command: frobnicate; see: malai --help; the home [HOME] is in no cluster yet (a target is <machine>.<cluster>)
     "#]].assert_eq(&world.picture(&["frobnicate", "--help"]));
     expect![[r#"
         exit code: 255

@@ -126,7 +126,7 @@ fn an_invalid_configuration_is_said_by_every_command_that_needs_it() {
          20 | username = ""
             |            ^^
             = help: write the user that commands run as, or remove the key
-        the daemon does not start: what this computer accepts is not known while malai.toml has errors; `malai rescan --check` shows this list again
+        the daemon does not start: while malai.toml has errors, it is not known what this computer accepts; `malai rescan --check` shows this list again
     "#]].assert_eq(&world.picture(&["daemon"]));
     let output = world.output(&["daemon", "--foreground"]);
     let said = world.show(&output);
@@ -207,7 +207,7 @@ fn syntax_errors_are_shown_in_their_line() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: no daemon runs here, so there is nothing to rescan: `malai daemon` starts it, and reads the files as it does (`malai rescan --check` only checks them)
+        malai: no daemon is running here, so there is nothing to rescan: `malai daemon` starts it and reads the files (`malai rescan --check` only checks them)
     "#]].assert_eq(&world.picture(&["rescan"]));
 }
 
@@ -254,7 +254,7 @@ fn a_target_that_cannot_be_reached_or_is_not_there() {
         exit code: 255
         ----- stderr -----
         malai: `|` outside quotes is special to a shell, and no shell is involved
-          if you want one: malai web01.company sh -c 'echo test | wc'
+          to use a shell: malai web01.company sh -c 'echo test | wc'
     "#]]
     .assert_eq(&daemon.picture(&["web01.company", "echo test | wc"]));
 }
@@ -321,7 +321,7 @@ fn a_stale_socket_and_a_removed_one() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: no daemon runs here, so there is nothing to rescan: `malai daemon` starts it, and reads the files as it does (`malai rescan --check` only checks them)
+        malai: no daemon is running here, so there is nothing to rescan: `malai daemon` starts it and reads the files (`malai rescan --check` only checks them)
     "#]].assert_eq(&world.picture(&["rescan"]));
     let daemon = Running::start(&world);
     fs::remove_file(&socket).unwrap();

@@ -60,7 +60,7 @@ fn a_cluster_is_served_under_its_new_alias_and_left_without_a_restart() {
 
     let said = web01.succeed(&["cluster", "leave", ALIAS, "--yes"]);
     assert!(
-        said.contains("The running daemon serves it no more"),
+        said.contains("The running daemon no longer serves it"),
         "{said}"
     );
     web01
@@ -71,7 +71,7 @@ fn a_cluster_is_served_under_its_new_alias_and_left_without_a_restart() {
         .refused("cannot reach web01");
     let said = manager.succeed(&["cluster", "delete", ALIAS, "--yes"]);
     assert!(
-        said.contains("The running daemon serves it no more"),
+        said.contains("The running daemon no longer serves it"),
         "{said}"
     );
 }

@@ -218,8 +218,11 @@ fn a_removed_record_is_reported_and_started_again() {
     cluster.manager.succeed(&["web01.company", "echo", "after"]);
     until("its records", || records(web01).len() == 3);
     let status = web01.status();
-    assert!(status.contains("was removed while malai ran"), "{status}");
-    assert!(web01.log().contains("was removed while malai ran"));
+    assert!(
+        status.contains("was deleted while malai was running"),
+        "{status}"
+    );
+    assert!(web01.log().contains("was deleted while malai was running"));
 }
 
 /// A file system of the test's own, until dropped.
@@ -292,7 +295,7 @@ fn a_full_disk() {
     });
     let status = db.status();
     assert!(status.to_lowercase().contains("no space left"), "{status}");
-    assert!(status.contains("commands run all the same"), "{status}");
+    assert!(status.contains("commands run anyway"), "{status}");
 
     std::fs::write(&settings, "audit = \"required\"\n").unwrap();
     db.succeed(&["rescan"]);

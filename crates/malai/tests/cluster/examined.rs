@@ -38,7 +38,7 @@ fn a_healthy_cluster_and_then_a_machine_that_has_gone() {
         let (ok, all) = findings(home);
         assert!(ok, "{all:#?}");
         has(home, "daemon", "fine", "and answers");
-        has(home, "ports", "fine", "is served at UDP port");
+        has(home, "ports", "fine", "is served on UDP port");
     }
     has(manager, "peers", "fine", "1 of 1 machines answer");
     has(web01, "peers", "fine", "the manager answered");
@@ -68,7 +68,12 @@ fn one_key_in_two_homes_is_found_in_both() {
         .status();
     assert!(copied.unwrap().success());
     // While the second has no daemon: somebody else has its ports.
-    has(&restored, "ports", "warning", "a malai has UDP port");
+    has(
+        &restored,
+        "ports",
+        "warning",
+        "a malai process has UDP port",
+    );
     restored.start();
     for home in [web01, &restored] {
         until("notice of the duplicate identity", || {

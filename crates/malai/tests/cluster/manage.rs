@@ -101,8 +101,8 @@ fn what_cannot_be_added_or_removed_changes_nothing() {
     refused(web01, &["remove", ALIAS, "web01"], 1, &["not its manager"]);
     // Without a daemon the edit is made, and the next daemon publishes it.
     let said = manager.succeed(&["cluster", "add", ALIAS, "db", &db_id]);
-    assert!(said.contains("No daemon runs here"), "{said}");
-    assert!(said.contains("Nobody may run commands on it yet"), "{said}");
+    assert!(said.contains("No daemon is running here"), "{said}");
+    assert!(said.contains("No one may run commands on it yet"), "{said}");
     let said = manager.succeed(&["cluster", "remove", ALIAS, "db"]);
     assert!(said.contains("Removed machine db"), "{said}");
     assert_eq!(manager.read("cluster.toml").trim_end(), before.trim_end());
@@ -209,10 +209,7 @@ fn a_machine_that_follows_another_manager_obeys_the_old_one_no_longer() {
         refused.shown()
     );
     let said = web01.succeed(&["machine", "init", "--replace", &successor.id, "company"]);
-    assert!(
-        said.contains("The running daemon has taken it up"),
-        "{said}"
-    );
+    assert!(said.contains("The running daemon has loaded it"), "{said}");
     assert_ne!(cluster.id_of("web01"), old);
     successor.edit(|text| format!("{text}\n{}", section(&said, "web01")));
     successor.rescan_everywhere();

@@ -85,7 +85,7 @@ fn root_sends_nothing_to_the_daemon_of_another_users_home() {
     // doctor says what is wrong, and asks nobody either.
     let said = home.run(&["doctor"]);
     assert!(
-        said.out().contains("belongs to the user 12345"),
+        said.out().contains("belongs to user 12345"),
         "{}",
         said.shown()
     );

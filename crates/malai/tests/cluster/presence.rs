@@ -160,7 +160,7 @@ fn a_removed_machine_is_told_so_and_one_that_is_added_again_recovers() {
     manager.succeed(&["cluster", "add", ALIAS, "laptop", &id, "--allow-from", "*"]);
     until("it is a member again", || laptop.run(&["status"]).code == 0);
     assert_eq!(laptop.run(&["web01.company", "true"]).code, 0);
-    assert!(!doctor(laptop, 0).contains("not in the cluster"));
+    assert!(!doctor(laptop, 0).contains("no longer in the cluster"));
 }
 
 #[test]

@@ -116,11 +116,11 @@ fn init_tells_a_running_daemon() {
     manager.start();
     machine.start();
     let said = manager.succeed(&["cluster", "init", ALIAS]);
-    assert!(said.contains("running daemon has taken it up"), "{said}");
+    assert!(said.contains("running daemon has loaded it"), "{said}");
     assert!(manager.revision() > 0);
     let id = said.lines().next().unwrap().rsplit_once(' ').unwrap().1;
     let said = machine.succeed(&["machine", "init", id, ALIAS]);
-    assert!(said.contains("running daemon has taken it up"), "{said}");
+    assert!(said.contains("running daemon has loaded it"), "{said}");
     let facts = machine.facts();
     assert_eq!(facts["alias"], ALIAS, "{facts}");
     // And the daemon asks by itself: the manager lists it.

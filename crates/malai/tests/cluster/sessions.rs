@@ -84,7 +84,7 @@ fn without_a_daemon_nothing_is_known() {
         let output = cluster.manager.run(words);
         assert_eq!((output.code, output.out()), (1, ""));
         assert!(
-            output.stderr.contains("no daemon runs here"),
+            output.stderr.contains("no daemon is running here"),
             "{}",
             output.shown()
         );

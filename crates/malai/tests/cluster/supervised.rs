@@ -89,7 +89,7 @@ fn a_service_manager_is_told_what_happens_and_its_socket_reaches_no_command() {
 
     home.write("cluster.toml", "[nonsense");
     signal(daemon.id(), Signal::HUP);
-    let broken = "STATUS=serving 1 cluster; not in order: company (malai rescan --check)";
+    let broken = "STATUS=serving 1 cluster; company has problems (run `malai rescan --check`)";
     until("word of the broken file", || {
         manager.said().contains(&broken.to_owned())
     });

@@ -24,7 +24,7 @@ fn without_a_terminal_here_there_is_none_there_unless_one_insists() {
         assert!(
             asked
                 .stderr
-                .starts_with("malai: standard input is no terminal")
+                .starts_with("malai: standard input is not a terminal")
         );
         for insists in [&["-tt"][..], &["exec", "-t", "-t"]] {
             let insists = run(

@@ -1,4 +1,4 @@
-//! `malai cluster approve`: the keys that ask to join, and one of them let in.
+//! `malai cluster approve`: lists the keys that ask to join, and admits one of them.
 
 use malai_cluster::{ClusterAlias, MachineId};
 use malai_node::{Home, LockState, control, display_path, edit, keystore, lock};
@@ -28,17 +28,19 @@ pub(super) fn run(
             return usage("approve the machine", &error, printer);
         }
     };
-    // What is not managed here is said before what does not wait.
+    // A cluster that is not managed here is reported before a key that is not waiting.
     let dir = edit::managed(home, &alias)?;
     let manager = keystore::load(&dir.cluster_key())?.id();
     let served = served(home, &alias)?;
     if !served.waiting.iter().any(|waiting| waiting.id == id) {
         let known = served.machines.iter().find(|machine| machine.id == id);
         if let Some(name) = known.and_then(|machine| machine.name.as_deref()) {
-            anyhow::bail!("this key is a machine of {alias} already: {name}; nothing was changed");
+            anyhow::bail!(
+                "this key already belongs to a machine of {alias}: {name}; nothing was changed"
+            );
         }
         anyhow::bail!(
-            "no machine with the key {id} asks to join {alias}, so nothing was changed: does its daemon run, and was it joined with this cluster's id52 ({})? `malai cluster add {alias} {name} {id}` adds it all the same",
+            "no machine with the key {id} asks to join {alias}, so nothing was changed: does its daemon run, and was it joined with this cluster's id52 ({})? `malai cluster add {alias} {name} {id}` adds it anyway",
             manager
         );
     }
@@ -49,7 +51,7 @@ pub(super) fn run(
     ));
     if allow_from.is_empty() {
         printer.out(&format!(
-            "   Nobody may run commands on it yet: malai cluster set {alias} {name} --allow-from <list>\n"
+            "   No one may run commands on it yet: malai cluster set {alias} {name} --allow-from <list>\n"
         ));
     }
     publish(home, &alias, printer)
@@ -77,11 +79,11 @@ pub(super) fn list(home: &Home, text: &str, printer: &Printer) -> anyhow::Result
     Ok(Exit::OK)
 }
 
-/// The cluster as the running daemon serves it.
+/// The cluster, as served by the running daemon.
 fn served(home: &Home, alias: &ClusterAlias) -> anyhow::Result<ClusterFacts> {
     if lock::probe(home)? == LockState::Free {
         anyhow::bail!(
-            "no daemon runs here, and only a daemon knows which keys ask to join: start it (malai daemon), or add the machine without that: malai cluster add"
+            "no daemon is running here, and only a daemon knows which keys ask to join: start it (malai daemon), or add the machine directly: malai cluster add"
         );
     }
     let status = control::facts(home).map_err(anyhow::Error::msg)?;

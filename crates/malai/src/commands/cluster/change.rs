@@ -34,7 +34,7 @@ pub(super) fn add(home: &Home, args: &NewMachineArgs, printer: &Printer) -> anyh
         display_path(&edited.path)
     ));
     if args.allow_from.is_empty() {
-        printer.out("   Nobody may run commands on it yet: its allow_from is empty\n");
+        printer.out("   No one may run commands on it yet: its allow_from is empty\n");
     }
     publish(home, &alias, printer)
 }
@@ -52,14 +52,14 @@ pub(super) fn set(home: &Home, args: &SetArgs, printer: &Printer) -> anyhow::Res
     if change == MachineChange::default() {
         return usage(
             "change the machine",
-            "nothing to change was named, as in --allow-from admins; malai cluster set --help shows what there is",
+            "say what to change, as in --allow-from admins; see malai cluster set --help",
             printer,
         );
     }
     let edited = edit::change(home, &alias, &name, &change)?;
     if edited.changes.is_empty() {
         printer.out(&format!(
-            "{name} is like that already: nothing was changed\n"
+            "{name} is already like that: nothing was changed\n"
         ));
         return Ok(Exit::OK);
     }
@@ -76,15 +76,17 @@ fn change(args: &SetArgs) -> Result<MachineChange, String> {
         list,
         args.unset.contains(&unset),
     ) {
-        (Some(_), true) => Err(format!("{option} and --unset of the same key")),
+        (Some(_), true) => Err(format!("{option} conflicts with --unset of the same key")),
         (Some(list), false) => Ok(Some(ListChange::To(entries(list)))),
         (None, true) => Ok(Some(ListChange::Unset)),
         (None, false) => Ok(None),
     };
     let username = match (&args.username, args.unset.contains(&Unset::Username)) {
-        (Some(_), true) => return Err("--username and --unset of the same key".to_owned()),
+        (Some(_), true) => {
+            return Err("--username conflicts with --unset of the same key".to_owned());
+        }
         (Some(user), false) => {
-            // A name with a blank in it is one that is wrong, not two.
+            // A name with a space is one invalid name, not two names.
             let users = user.split(',').map(UserName::parse).collect();
             let users: Result<Vec<UserName>, _> = users;
             Some(UserChange::To(users.map_err(|error| error.to_string())?))
@@ -109,7 +111,7 @@ pub(super) fn groups(names: &[String]) -> Result<Vec<GroupName>, String> {
     groups.collect()
 }
 
-/// Gives a machine another name.
+/// Renames a machine.
 pub(super) fn rename(
     home: &Home,
     [alias_, old, new]: [&str; 3],
@@ -125,13 +127,13 @@ pub(super) fn rename(
     };
     let edited = edit::rename(home, &alias, &old, &new)?;
     printer.out(&format!(
-        "Renamed machine {old} to {new} in {}, in every list too\n   A malai.toml that names {old} ([aliases], [accept.{alias}]) on any computer is its owner's to change\n",
+        "Renamed machine {old} to {new} in {}, including every list\n   Owners have to change {old} in their own malai.toml ([aliases], [accept.{alias}])\n",
         display_path(&edited.path)
     ));
     publish(home, &alias, printer)
 }
 
-/// Gives a cluster another local name.
+/// Renames a cluster on this computer.
 pub(super) fn rename_alias(
     home: &Home,
     [old, new]: [&str; 2],
@@ -148,14 +150,14 @@ pub(super) fn rename_alias(
     match aside::rename_alias(home, &old, &new) {
         Ok(()) => {}
         Err(error @ aside::AsideError::Unknown { .. }) => anyhow::bail!(
-            "{error} (a machine is renamed by: malai cluster rename <cluster> {old} {new})"
+            "{error} (to rename a machine: malai cluster rename <cluster> {old} {new})"
         ),
         Err(error) => return Err(error.into()),
     }
     printer.out(&format!(
-        "The cluster {old} is called {new} on this computer now: targets are written <machine>.{new}\n"
+        "The cluster {old} is now called {new} on this computer: targets are <machine>.{new}\n"
     ));
-    // The old name first: one identity is not served twice.
+    // The old name first, because one identity cannot be served twice.
     for alias in [&old, &new] {
         let request = Request::Rescan(Rescan {
             cluster: Some(alias.to_string()),
@@ -176,7 +178,7 @@ pub(super) fn rename_alias(
             }
             Err(error) => {
                 printer.say(&format!(
-                    "the running daemon was not told: {error}; run malai rescan"
+                    "the running daemon could not be notified: {error}; run malai rescan"
                 ));
                 return Ok(Exit::FAILED);
             }

@@ -1,4 +1,4 @@
-//! `malai cluster edit <alias>`: cluster.toml in an editor, as visudo does it. What is not valid never counts.
+//! `malai cluster edit <alias>`: cluster.toml in an editor, like visudo. Only a valid file replaces the old one.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -13,17 +13,17 @@ use super::{Asked, alias, ask, publish, show_changes, usage};
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
-/// Editors that are tried where neither VISUAL nor EDITOR names one.
+/// The editors to try if neither VISUAL nor EDITOR is set.
 const EDITORS: [&str; 4] = ["sensible-editor", "vi", "nano", "vim"];
 
-/// Opens the editor until its text is valid or given up, shows what it changes, and publishes it.
+/// Opens the editor until the text is valid or the user gives up, shows the changes, and publishes them.
 pub(super) fn run(home: &Home, text: &str, yes: bool, printer: &Printer) -> anyhow::Result<Exit> {
     let alias = match alias(text) {
         Ok(alias) => alias,
         Err(error) => return usage("edit the cluster", &error, printer),
     };
     let editor = editor()
-        .context("no editor was found: name one, as in EDITOR=nano malai cluster edit <alias>")?;
+        .context("no editor found: choose one, as in EDITOR=nano malai cluster edit <alias>")?;
     let (draft, left) = Draft::begin(home, &alias)?;
     if let Some(left) = left {
         printer.say(&format!(
@@ -42,7 +42,7 @@ pub(super) fn run(home: &Home, text: &str, yes: bool, printer: &Printer) -> anyh
             Examined::Invalid(problems) => {
                 show_problems(&problems, printer);
                 match ask(
-                    "this cannot be the cluster's configuration. (e)dit again, or e(x)it without saving? [e]",
+                    "the configuration is not valid. (e)dit again, or e(x)it without saving? [e]",
                 ) {
                     Asked::Line(line) if matches!(line.as_str(), "x" | "q" | "exit") => {
                         Answer::GiveUp
@@ -60,7 +60,7 @@ pub(super) fn run(home: &Home, text: &str, yes: bool, printer: &Printer) -> anyh
                 let is_layout = changes.as_ref().is_some_and(Vec::is_empty);
                 match &changes {
                     Some(_) if is_layout => printer
-                        .out("Only comments or layout differ:\n   nothing is to be published\n"),
+                        .out("Only comments or layout differ:\n   there is nothing to publish\n"),
                     Some(changes) => {
                         printer.out("This would change:\n");
                         show_changes(changes, printer);
@@ -74,7 +74,7 @@ pub(super) fn run(home: &Home, text: &str, yes: bool, printer: &Printer) -> anyh
                     false => match ask(
                         "save and publish this? (y)es, (e)dit again, or e(x)it without saving? [y]",
                     ) {
-                        // An editor that is a script leaves no terminal to ask on.
+                        // An editor that is a script has no terminal to ask on.
                         Asked::NoTerminal => Answer::Save,
                         Asked::End => Answer::Keep,
                         Asked::Line(line) => match line.as_str() {
@@ -116,7 +116,7 @@ enum Answer {
     Save,
     Again,
     GiveUp,
-    /// Nothing was said: the text is kept aside.
+    /// No answer: the text is kept.
     Keep,
 }
 
@@ -126,7 +126,7 @@ fn show_problems(problems: &[Diagnostic], printer: &Printer) {
     }
 }
 
-/// What is run to edit a file: a line for the shell, as with git and visudo.
+/// The editor command: a line for the shell, as in git and visudo.
 fn editor() -> Option<OsString> {
     let mut named = ["VISUAL", "EDITOR"]
         .into_iter()

@@ -1,5 +1,4 @@
-//! `malai cluster delete` and `malai cluster leave`: a cluster's folder goes, and its key is kept unless its
-//! destruction is asked for.
+//! `malai cluster delete` and `malai cluster leave`: remove a cluster's folder. The key is kept unless told to destroy it.
 
 use malai_cluster::ClusterAlias;
 use malai_node::{Home, Role, aside, control, display_path};
@@ -10,7 +9,7 @@ use crate::cli::EndArgs;
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
-/// Stops managing a cluster here.
+/// Gives up a cluster that is managed here.
 pub(super) fn delete(
     home: &Home,
     text: &str,
@@ -23,14 +22,14 @@ pub(super) fn delete(
     };
     aside::find(home, &alias, Role::Manager)?;
     let consequence = format!(
-        "This computer is the manager of {alias}: without its key no change of the cluster's configuration is possible any more, and its machines go on by the last one"
+        "This computer is the manager of {alias}: without its key the cluster's configuration can no longer be changed, and its machines keep the last one"
     );
     if let Some(exit) = not_confirmed("delete", &alias, &consequence, args, printer) {
         return Ok(exit);
     }
     end(home, &alias, Role::Manager, args, printer)?;
     printer.out(&format!(
-        "   Its machines keep their last configuration, and go on by it: malai cluster leave {alias}, on each of them, ends that\n"
+        "   Its machines keep running with their last configuration, until you run malai cluster leave {alias} on each of them\n"
     ));
     tell(home, &alias, printer)
 }
@@ -48,7 +47,7 @@ pub(super) fn leave(
     };
     aside::find(home, &alias, Role::Machine)?;
     let consequence = format!(
-        "This computer leaves {alias}: no member can run commands on it any more, and it cannot run any on them; to join again takes a new key"
+        "This computer leaves {alias}: members can no longer run commands on it, nor can it run any on them; joining again requires a new key"
     );
     if let Some(exit) = not_confirmed("leave", &alias, &consequence, args, printer) {
         return Ok(exit);
@@ -58,7 +57,7 @@ pub(super) fn leave(
     tell(home, &alias, printer)
 }
 
-/// Asks, where it was not said already that it is meant. Returns the exit code if it is not done.
+/// Asks for confirmation unless it was given already. Returns the exit code if it is refused.
 fn not_confirmed(
     verb: &str,
     alias: &ClusterAlias,
@@ -70,10 +69,10 @@ fn not_confirmed(
         return None;
     }
     let key = match args.destroy_key {
-        true => "Its key is DESTROYED: nothing brings it back but a copy of your own",
+        true => "Its key is DESTROYED: only a copy of your own can bring it back",
         false => "Its folder, with the key, is kept in $MALAI_HOME/removed",
     };
-    let question = format!("{consequence}. {key}. Type the cluster's name to go on:");
+    let question = format!("{consequence}. {key}. Type the cluster's name to continue:");
     match ask(&question) {
         Asked::Line(answer) if answer == alias.as_str() => None,
         Asked::Line(_) | Asked::End => {
@@ -98,7 +97,7 @@ fn end(
 ) -> anyhow::Result<()> {
     let kept = aside::set_aside(home, alias, role)?;
     let done = match role {
-        Role::Manager => format!("The cluster {alias} is not managed here any more"),
+        Role::Manager => format!("The cluster {alias} is no longer managed here"),
         Role::Machine => format!("This computer has left the cluster {alias}"),
     };
     printer.out(&format!("{done}\n"));
@@ -107,7 +106,7 @@ fn end(
         printer.out("   Its folder and its key are deleted\n");
     } else {
         printer.out(&format!(
-            "   Its folder, with the key, is kept: {}\n   Back it comes by: mv {} {} && malai rescan\n",
+            "   Its folder, with the key, is kept: {}\n   To restore it: mv {} {} && malai rescan\n",
             display_path(&kept),
             display_path(&kept),
             display_path(&home.cluster_dir(alias).path)
@@ -116,7 +115,7 @@ fn end(
     Ok(())
 }
 
-/// Lets a running daemon serve it no more.
+/// Makes a running daemon stop serving it.
 fn tell(home: &Home, alias: &ClusterAlias, printer: &Printer) -> anyhow::Result<Exit> {
     let request = Request::Rescan(Rescan {
         cluster: Some(alias.to_string()),
@@ -125,10 +124,10 @@ fn tell(home: &Home, alias: &ClusterAlias, printer: &Printer) -> anyhow::Result<
     match control::ask(home, &request) {
         Ok(None) => Ok(Exit::OK),
         Ok(Some(Reply::Rescanned(_))) => {
-            printer.out("🔄 The running daemon serves it no more\n");
+            printer.out("🔄 The running daemon no longer serves it\n");
             Ok(Exit::OK)
         }
-        // One that did not serve it does not know it.
+        // A daemon that did not serve it does not know it.
         Ok(Some(Reply::Failed(_))) => Ok(Exit::OK),
         Ok(Some(_)) => {
             printer.say("the running daemon sent an unexpected reply: run malai rescan");
@@ -136,7 +135,7 @@ fn tell(home: &Home, alias: &ClusterAlias, printer: &Printer) -> anyhow::Result<
         }
         Err(error) => {
             printer.say(&format!(
-                "the running daemon was not told: {error}; run malai rescan"
+                "the running daemon could not be notified: {error}; run malai rescan"
             ));
             Ok(Exit::FAILED)
         }

@@ -8,7 +8,7 @@ use crate::output::Printer;
 use crate::output::exit::Exit;
 use crate::output::init;
 
-/// Creates the cluster, says what to do next, and tells a running daemon.
+/// Creates the cluster, prints the next steps, and notifies a running daemon.
 pub(super) fn run(home: &Home, text: &str, printer: &Printer) -> anyhow::Result<Exit> {
     let alias = match alias(text) {
         Ok(alias) => alias,

@@ -7,7 +7,7 @@ use crate::output::Printer;
 use crate::output::exit::Exit;
 use crate::output::table::Table;
 
-/// A cluster as `--json` prints it.
+/// A cluster, as printed by `--json`.
 #[derive(Serialize)]
 struct Listed {
     alias: String,
@@ -41,7 +41,7 @@ pub(super) fn run(home: &Home, json: bool, printer: &Printer) -> anyhow::Result<
     }
     if listed.is_empty() {
         printer.out(&format!(
-            "No clusters in {} yet: malai cluster init <alias> creates one, malai machine init <manager-id52> <alias> joins one\n",
+            "No clusters in {} yet: create one with malai cluster init <alias>, or join one with malai machine init <manager-id52> <alias>\n",
             malai_node::display_path(home.root())
         ));
         return Ok(Exit::OK);

@@ -1,4 +1,4 @@
-//! `malai cluster …`: clusters and their machines, as their administrator types it.
+//! `malai cluster …`: administration of clusters and their machines.
 
 mod approve;
 mod change;
@@ -17,7 +17,7 @@ use crate::commands::rescan;
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
-/// Does what follows `cluster`.
+/// Runs a subcommand of `cluster`.
 pub fn run(home: &Home, command: &ClusterCommand, printer: &Printer) -> anyhow::Result<Exit> {
     match command {
         ClusterCommand::Init { alias } => init::run(home, alias, printer),
@@ -50,13 +50,13 @@ pub fn run(home: &Home, command: &ClusterCommand, printer: &Printer) -> anyhow::
     }
 }
 
-/// What is wrong with what was typed, and exits with the code for that.
+/// Reports a usage error and returns its exit code.
 fn usage(what: &str, problem: &str, printer: &Printer) -> anyhow::Result<Exit> {
     printer.say(&format!("cannot {what}: {problem}"));
     Ok(Exit::USAGE)
 }
 
-/// A cluster's alias. A target in its place is answered with what belongs there.
+/// Parses a cluster's alias. A target in its place gets a hint.
 fn alias(text: &str) -> Result<ClusterAlias, String> {
     ClusterAlias::parse(text).map_err(|error| match text.split_once('.') {
         Some((machine, cluster))
@@ -68,12 +68,12 @@ fn alias(text: &str) -> Result<ClusterAlias, String> {
     })
 }
 
-/// A machine's name. Nothing else than the name belongs here.
+/// Parses a machine's name.
 fn machine(text: &str) -> Result<MachineName, String> {
     MachineName::parse(text).map_err(|error| error.to_string())
 }
 
-/// What has changed, one line each.
+/// Prints changes, one line each.
 fn show_changes(changes: &[Change], printer: &Printer) {
     for change in changes {
         for line in change.to_string().lines() {
@@ -82,7 +82,7 @@ fn show_changes(changes: &[Change], printer: &Printer) {
     }
 }
 
-/// Lets a running daemon publish an edit, and says what became of it. The edit stays in any case.
+/// Lets a running daemon publish an edit, and prints the result. The edit stays in any case.
 fn publish(home: &Home, alias: &ClusterAlias, printer: &Printer) -> anyhow::Result<Exit> {
     let request = Request::Rescan(Rescan {
         cluster: Some(alias.to_string()),
@@ -90,36 +90,38 @@ fn publish(home: &Home, alias: &ClusterAlias, printer: &Printer) -> anyhow::Resu
     });
     match control::ask(home, &request) {
         Ok(None) => {
-            printer.out("💤 No daemon runs here: malai daemon starts it, and publishes this\n");
+            printer.out(
+                "💤 No daemon is running here: start it with malai daemon, which publishes this\n",
+            );
             Ok(Exit::OK)
         }
         Ok(Some(Reply::Rescanned(reports))) => Ok(rescan::display_path(&reports, printer)),
         Ok(Some(_)) => {
             printer.say(&format!(
-                "the file is changed, but the daemon sent an unexpected reply: run malai rescan {alias}"
+                "the file was changed, but the daemon sent an unexpected reply: run malai rescan {alias}"
             ));
             Ok(Exit::FAILED)
         }
         Err(error) => {
             printer.say(&format!(
-                "the file is changed, but the daemon was not told: {error}; run malai rescan {alias}"
+                "the file was changed, but the daemon could not be notified: {error}; run malai rescan {alias}"
             ));
             Ok(Exit::FAILED)
         }
     }
 }
 
-/// What came of a question.
+/// The result of a question.
 enum Asked {
     /// There is no terminal to ask on.
     NoTerminal,
     /// The input has ended: no answer, and no consent.
     End,
-    /// A line, without the blanks around it.
+    /// A line, without surrounding spaces.
     Line(String),
 }
 
-/// Asks a question that is answered on the terminal.
+/// Asks a question on the terminal.
 fn ask(question: &str) -> Asked {
     use std::io::{BufRead, Write};
     if !rustix::termios::isatty(std::io::stdin()) || !rustix::termios::isatty(std::io::stderr()) {
@@ -134,7 +136,7 @@ fn ask(question: &str) -> Asked {
     }
 }
 
-/// A list as it is typed: entries with commas between them.
+/// Splits a comma-separated list.
 fn entries(text: &str) -> Vec<String> {
     let entries = text.split(',').map(str::trim);
     let entries = entries.filter(|entry| !entry.is_empty());

@@ -28,7 +28,7 @@ pub(super) fn run(
     let Some(cluster) = report.cluster() else {
         anyhow::bail!(match report.role {
             Some(Role::Machine) if report.problems.is_empty() => format!(
-                "{alias} has sent no configuration yet: its manager adds this machine ({})",
+                "{alias} has not sent its configuration yet: its manager has to add this machine ({})",
                 report.own_id.map(|id| id.to_string()).unwrap_or_default()
             ),
             _ => format!("the configuration of {alias} is not valid: malai rescan --check {alias}"),
@@ -51,7 +51,7 @@ pub(super) fn run(
         && !changes.is_empty()
     {
         printer.out(&format!(
-            "\n⚠️  Not published yet (malai rescan {alias} does it):\n"
+            "\n⚠️  Not published yet (publish with malai rescan {alias}):\n"
         ));
         show_changes(&changes, printer);
     }
