@@ -157,7 +157,9 @@ fn spawn_as(
     }
     let arguments = argv.iter().skip(1);
     let (reports_out, reports) = match command.grant.run {
-        Run::Sftp => ReportsOut::pipe().map(|(out, reports)| (Some(out), Some(reports)))?,
+        Run::Sftp | Run::Copy => {
+            ReportsOut::pipe().map(|(out, reports)| (Some(out), Some(reports)))?
+        }
         _ => (None, None),
     };
     spawn

@@ -30,6 +30,9 @@ pub struct CpArgs {
     /// Leave what is there already as it is
     #[arg(short, long)]
     pub no_clobber: bool,
+    /// Report progress, messages and the end as lines of JSON
+    #[arg(long)]
+    pub json: bool,
     /// Files and folders: a path, <target>:<path>, or - for a stream. The last is where they go
     #[arg(required = true, num_args = 2.., value_name = "PATH")]
     pub paths: Vec<OsString>,

@@ -80,7 +80,7 @@ pub enum Command {
     /// Accept ssh's command line, for tools that call ssh
     #[command(disable_help_flag = true, before_help = verbs::SSH_EXAMPLES)]
     Ssh(SshArgs),
-    /// Copy files and folders to a machine or from one
+    /// Copy files and folders to machines, from machines, or from one to another
     #[command(before_help = cp::EXAMPLES)]
     Cp(CpArgs),
     /// Open a shell on a target: the same as `malai <target>`

@@ -1,13 +1,21 @@
 //! `malai cp-server`: what a machine starts for `malai cp`. It speaks on its standard streams.
 
-use std::path::PathBuf;
+use malai_node::copy::{self, CopyError};
+use malai_node::sftp::Served;
 
-use malai_node::copy;
-
+use crate::cli::SftpServerArgs;
 use crate::output::exit::Exit;
 
-/// Serves one copy.
-pub fn run(folder: Option<PathBuf>) -> anyhow::Result<Exit> {
-    copy::serve(std::io::stdin(), std::io::stdout().lock(), folder)?;
+/// Serves until the client goes.
+pub fn run(args: SftpServerArgs) -> anyhow::Result<Exit> {
+    let served = Served {
+        folder: args.folder,
+        reports: args.reports,
+    };
+    match copy::serve(std::io::stdin(), std::io::stdout().lock(), served) {
+        // The caller has gone, and says itself what that means.
+        Err(CopyError::Lost(_)) => return Ok(Exit::FAILED),
+        served => served?,
+    }
     Ok(Exit::OK)
 }

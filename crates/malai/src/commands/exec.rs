@@ -129,7 +129,7 @@ fn is_alias(home: &Home, word: &str) -> bool {
 }
 
 /// Whether the target is exactly one machine, so that its streams are passed on unchanged.
-fn is_plain(home: &Home, target: &str, on: &TargetOptions) -> anyhow::Result<bool> {
+pub(super) fn is_plain(home: &Home, target: &str, on: &TargetOptions) -> anyhow::Result<bool> {
     if on.json || !on.exclude.is_empty() {
         return Ok(false);
     }

@@ -100,8 +100,8 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
         }
         Command::Ssh(args) => ssh::run(home, &args.arguments, args.is_shim, printer),
         Command::SftpServer(args) => sftp_server::run(args),
-        Command::Cp(args) => cp::run(&args, printer),
-        Command::CpServer(args) => cp_server::run(args.folder),
+        Command::Cp(args) => cp::run(home, &args, printer),
+        Command::CpServer(args) => cp_server::run(args),
         Command::Shell(args) => shell::run(home, &args, printer),
         Command::Target(_) => unreachable!("a target is no verb"),
         Command::Demo(args) => demo::run(args.keep, printer),

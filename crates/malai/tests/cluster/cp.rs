@@ -114,3 +114,58 @@ fn a_copy_that_was_killed_goes_on() {
     assert!(arrived == bytes);
     assert!(!part.exists());
 }
+
+#[test]
+fn several_machines_and_from_one_to_another() {
+    let cluster = Cluster::running(&["web01", "db01"]);
+    let top = cluster.folder().join("several");
+    let (from, here, there) = (top.join("from"), top.join("here"), top.join("there"));
+    for folder in [&from.join("sub"), &here, &there] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    fs::write(from.join("motd"), "hello\n").unwrap();
+    fs::write(from.join("sub/big"), vec![5; 1_000_000]).unwrap();
+    let cp = |words: &[&str]| cluster.manager.run(&[&["cp"], words].concat());
+    let motd = format!("web01.company,db01.company:{}", from.join("motd").display());
+    assert_eq!(cp(&[&motd, here.to_str().unwrap()]).clean(), "");
+    for name in ["motd.web01", "motd.db01"] {
+        assert_eq!(fs::read(here.join(name)).unwrap(), b"hello\n", "{name}");
+    }
+    let said = cp(&[&motd, here.join("none").to_str().unwrap()]);
+    assert_eq!(said.code, 1, "{}", said.shown());
+    let both = format!("web01.company,db01.company:{}/", there.display());
+    assert_eq!(
+        cp(&[here.join("motd.web01").to_str().unwrap(), &both]).clean(),
+        ""
+    );
+    assert_eq!(fs::read(there.join("motd.web01")).unwrap(), b"hello\n");
+    let words = [
+        "-r",
+        &on_web01(&from),
+        &format!("db01.company:{}", there.display()),
+    ];
+    assert_eq!(cp(&words).clean(), "");
+    assert_eq!(
+        fs::read(there.join("from/sub/big")).unwrap(),
+        vec![5; 1_000_000]
+    );
+    // Again, told as JSON: nothing has to be sent.
+    let said = cp(&[&["--json"], &words[..]].concat());
+    let last = said.clean().lines().last().unwrap().to_owned();
+    let last: serde_json::Value = serde_json::from_str(&last).unwrap();
+    assert_eq!(
+        (&last["bytes"], &last["failed"]),
+        (&0.into(), &0.into()),
+        "{last}"
+    );
+    assert_eq!(last["unchanged"], 2, "{last}");
+    let said = cp(&[
+        &on_web01(&top.join("none")),
+        &format!("db01.company:{}", there.display()),
+    ]);
+    assert_eq!(said.code, 1, "{}", said.shown());
+    // What is done to files is in the record of the machine that does it.
+    let record = cluster.machine("db01").succeed(&["audit"]);
+    let written = format!("{} · 1000000 bytes", there.join("from/sub/big").display());
+    assert!(record.contains(&written), "{record}");
+}

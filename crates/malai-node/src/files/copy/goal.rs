@@ -129,6 +129,17 @@ impl Goal {
         })
     }
 
+    /// The path of each source at its target, for people.
+    pub(super) fn tops(&self, target: &[u8]) -> Vec<Vec<u8>> {
+        let top = |name: &Vec<u8>| match &self.place {
+            Place::Into(_) if !name.is_empty() => {
+                [target.strip_suffix(b"/").unwrap_or(target), b"/", name].concat()
+            }
+            _ => target.to_vec(),
+        };
+        self.names.iter().map(top).collect()
+    }
+
     /// The folder that all begins in, and the path from there, of an entry of a source. None in a stream.
     pub(super) fn path(&self, source: u32, below: &[u8]) -> Option<(Rc<OwnedFd>, Vec<u8>)> {
         let (folder, mut path) = match &self.place {

@@ -2,10 +2,12 @@
 //! that runs as the user whom the policy names; [`put`] and [`get`] are the caller's.
 
 mod attributes;
+mod between;
 mod goal;
 mod link;
 mod part;
 mod receive;
+mod recorder;
 mod send;
 mod source;
 
@@ -15,11 +17,15 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use malai_wire::FrameError;
-use malai_wire::copy::{Get, Opened, Opening, Options, Put, VERSION};
+use malai_wire::copy::{Get, Kind, Opened, Opening, Options, Put, VERSION};
 
+use crate::files::reports::Reports;
 use crate::files::root::Root;
+use crate::files::sftp::Served;
 use link::{FrameReader, FrameWriter};
+use recorder::Recorder;
 
+pub use between::between;
 pub use goal::Goal;
 pub use source::Sources;
 
@@ -50,6 +56,16 @@ impl From<FrameError> for CopyError {
 pub trait Observer {
     /// It is to be copied, and is so many bytes long as far as that is known.
     fn offered(&mut self, _source: u32, _path: &[u8], _size: u64) {}
+    /// Something is about to be read or changed on this side. An error refuses it.
+    fn changing(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+    /// A file was opened on this side; with `write` to be written.
+    fn opened(&mut self, _source: u32, _path: &[u8], _write: bool) {}
+    /// The file that was opened last was closed, after so many bytes were read or written.
+    fn closed(&mut self, _read: u64, _written: u64) {}
+    /// Something other than a file was made on this side.
+    fn made(&mut self, _source: u32, _path: &[u8], _kind: &Kind) {}
     /// All are known.
     fn all_offered(&mut self) {}
     /// So many bytes were sent or received.
@@ -78,7 +94,17 @@ impl Observer for Unobserved {}
 pub fn serve(
     input: impl Read + Send + 'static,
     output: impl Write,
+    served: Served,
+) -> Result<(), CopyError> {
+    let reports = Reports::inherited(served.reports).map_err(CopyError::Lost)?;
+    serve_reporting(input, output, served.folder, reports)
+}
+
+fn serve_reporting(
+    input: impl Read + Send + 'static,
+    output: impl Write,
     folder: Option<PathBuf>,
+    reports: Reports,
 ) -> Result<(), CopyError> {
     let (mut input, mut output) = (FrameReader::new(input), FrameWriter::new(output));
     let root = match &folder {
@@ -105,13 +131,14 @@ pub fn serve(
             sources, options, ..
         }) => {
             output.send(&Opened::Ready)?;
+            let mut recorder = Recorder::new(reports, sources.clone());
             let sources = sources.iter().map(|path| there(&root, path)).collect();
             send::send(
                 input,
                 output,
                 Sources::new(root, sources),
                 options,
-                &mut Unobserved,
+                &mut recorder,
             )
         }
         Opening::Put(Put {
@@ -124,7 +151,8 @@ pub fn serve(
             match Goal::find(root, &target, &names, options) {
                 Ok(goal) => {
                     output.send(&Opened::Ready)?;
-                    receive::receive(input, output, goal, options, &mut Unobserved)
+                    let mut recorder = Recorder::new(reports, goal.tops(&target));
+                    receive::receive(input, output, goal, options, &mut recorder)
                 }
                 Err(why) => refuse(&mut output, why),
             }

@@ -19,7 +19,7 @@ const SUFFIX: &[u8] = b".malai-part";
 const LONGEST: usize = 255;
 
 /// How long another copy of the same file is waited for. One that was cut off ends within that time.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The name of a file on its way.
 pub(super) fn part_name(name: &[u8]) -> Vec<u8> {

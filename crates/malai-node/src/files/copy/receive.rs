@@ -98,6 +98,9 @@ struct Current {
     hasher: blake3::Hasher,
     /// How much of the file there is.
     length: u64,
+    /// How much of it was written now.
+    written: u64,
+    is_open: bool,
 }
 
 enum Sink {
@@ -143,6 +146,9 @@ impl<W: Write> Receiver<'_, W> {
                             .current
                             .take_if(|current| current.offer.id == withdrawn.id);
                         let waiting = self.waiting.remove(&withdrawn.id);
+                        if let Some(current) = &current {
+                            self.closed(current);
+                        }
                         // What could not be written was said already.
                         let is_settled = matches!(
                             &current,
@@ -321,16 +327,30 @@ impl<W: Write> Receiver<'_, W> {
                 Sink::Discard
             }
         };
+        let is_open = matches!(sink, Sink::Part(_));
+        if is_open {
+            self.observer.opened(offer.source, &offer.path, true);
+        }
         self.current = Some(Current {
             offer,
             sink,
             hasher,
             length,
+            written: 0,
+            is_open,
         });
         Ok(())
     }
 
+    /// Says what was written to the file on its way, if it was opened.
+    fn closed(&mut self, current: &Current) {
+        if current.is_open {
+            self.observer.closed(0, current.written);
+        }
+    }
+
     fn open_part(&mut self, offer: &Offer, have: &Have, length: u64) -> io::Result<Part> {
+        self.observer.changing().map_err(io::Error::other)?;
         let (folder, name) = self.spot(offer.source, &offer.path)?;
         let Some((mut part, stat)) = Part::open(&folder, &name, true)? else {
             return Err(io::ErrorKind::NotFound.into());
@@ -370,6 +390,7 @@ impl<W: Write> Receiver<'_, W> {
             return Ok(());
         };
         current.hasher.update(bytes);
+        current.written += bytes.len() as u64;
         let written = match (&mut current.sink, &mut self.goal.place) {
             (Sink::Part(part), _) => part.file.write_all(bytes),
             (Sink::Stream, Place::Stream(stream)) => stream.write_all(bytes),
@@ -417,11 +438,13 @@ impl<W: Write> Receiver<'_, W> {
         let Some(current) = self.current.take() else {
             return Err(CopyError::Protocol("the end of no file".into()));
         };
+        self.closed(&current);
         let Current {
             offer,
             sink,
             hasher,
             length,
+            ..
         } = current;
         let is_same = hasher.finalize() == hash;
         let damaged = || {
@@ -446,6 +469,7 @@ impl<W: Write> Receiver<'_, W> {
                 self.settle(&offer, outcome)
             }
             Sink::Unchanged => {
+                self.remove_part(&offer);
                 let outcome = match self.keep(&offer) {
                     Ok(()) => Outcome::Unchanged,
                     Err(error) => Outcome::Failed(in_the_way(error)),

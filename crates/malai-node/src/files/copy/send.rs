@@ -43,6 +43,7 @@ pub(super) fn send(
         wanted: VecDeque::new(),
         buffer: vec![0; MAX_DATA],
         is_finished: false,
+        sent: 0,
         observer,
     };
     sender.run()
@@ -57,6 +58,8 @@ struct Sender<'a, W: Write> {
     wanted: VecDeque<Want>,
     buffer: Vec<u8>,
     is_finished: bool,
+    /// Bytes of files that were sent.
+    sent: u64,
     observer: &'a mut dyn Observer,
 }
 
@@ -213,7 +216,17 @@ impl<W: Write> Sender<'_, W> {
         let Some(offered) = self.offered.get(&want.id) else {
             return Err(Stopped::Unwanted);
         };
-        let opened = self.walk.open(offered.source, &offered.path)?;
+        let (source, path) = (offered.source, offered.path.clone());
+        self.observer.changing().map_err(Stopped::Unreadable)?;
+        let opened = self.walk.open(source, &path)?;
+        self.observer.opened(source, &path, false);
+        let before = self.sent;
+        let result = self.send_opened(want, opened);
+        self.observer.closed(self.sent - before, 0);
+        result
+    }
+
+    fn send_opened(&mut self, want: Want, opened: Opened) -> Result<[u8; 32], Stopped> {
         let mut hasher = blake3::Hasher::new();
         let id = want.id;
         match opened {
@@ -298,6 +311,7 @@ impl<W: Write> Sender<'_, W> {
             hasher.update(&self.buffer[..count]);
             self.output.data(&self.buffer[..count])?;
             self.observer.moved(count as u64);
+            self.sent += count as u64;
             sent += count as u64;
             self.look_up(id)?;
         }

@@ -79,7 +79,7 @@ fn get(sources: &[&Path], target: &Path, options: Options) -> (Heard, Result<(),
 fn served() -> (io::PipeReader, PipeWriter) {
     let (theirs, ours) = io::pipe().unwrap();
     let (back, answers) = io::pipe().unwrap();
-    std::thread::spawn(move || serve(theirs, answers, None));
+    std::thread::spawn(move || serve(theirs, answers, Served::default()));
     (back, ours)
 }
 

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::Receiver;
 use crate::files::copy::attributes;
 use crate::files::copy::goal::existing;
-use crate::files::copy::part::{finish, part_name};
+use crate::files::copy::part::{Part, finish, part_name};
 
 impl<W: Write> Receiver<'_, W> {
     pub(super) fn make_folder(&mut self, offer: &Offer) -> io::Result<bool> {
@@ -30,11 +30,10 @@ impl<W: Write> Receiver<'_, W> {
                 ));
             }
             // What is copied into it has to be written.
-            None => mkdirat(
-                &*folder,
-                &name[..],
-                Mode::from_raw_mode(offer.mode & 0o777 | 0o700),
-            )?,
+            None => self.made(offer, || {
+                let mode = Mode::from_raw_mode(offer.mode & 0o777 | 0o700);
+                Ok(mkdirat(&*folder, &name[..], mode)?)
+            })?,
         }
         if self.options.preserve || before.is_none() && offer.mode & 0o700 != 0o700 {
             self.folders.push((offer.clone(), before));
@@ -43,6 +42,23 @@ impl<W: Write> Receiver<'_, W> {
     }
 
     /// Makes what is no file, beside its name first. False if it is to be left as it is.
+    /// Makes something, if that can be recorded, and records it.
+    fn made(&mut self, offer: &Offer, make: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.observer.changing().map_err(io::Error::other)?;
+        make()?;
+        self.observer.made(offer.source, &offer.path, &offer.kind);
+        Ok(())
+    }
+
+    /// Removes what is left of an earlier copy of a file that is whole.
+    pub(super) fn remove_part(&mut self, offer: &Offer) {
+        if let Ok((folder, name)) = self.spot(offer.source, &offer.path)
+            && let Ok(Some((part, _))) = Part::open(&folder, &name, false)
+        {
+            part.remove();
+        }
+    }
+
     pub(super) fn make(
         &mut self,
         offer: &Offer,
@@ -65,7 +81,7 @@ impl<W: Write> Receiver<'_, W> {
         let part = part_name(&name);
         // One that was left behind.
         let _ = unlinkat(&*folder, &part[..], AtFlags::empty());
-        make(&folder, &part)?;
+        self.made(offer, || make(&folder, &part))?;
         if !matches!(offer.kind, Kind::HardLink(..)) {
             attributes::apply_to_name(&*folder, &part, offer, self.options)?;
         }

@@ -1,0 +1,82 @@
+//! What `malai cp` does to the files of a machine, for its audit record.
+
+use malai_wire::copy::Kind;
+use malai_wire::file_report::FileReport;
+
+use super::Observer;
+use crate::files::reports::Reports;
+
+/// Reports what is read and written.
+pub(super) struct Recorder {
+    reports: Reports,
+    /// The path of each source on this machine.
+    tops: Vec<Vec<u8>>,
+    /// The number of the next file.
+    next: u32,
+}
+
+impl Recorder {
+    pub(super) fn new(reports: Reports, tops: Vec<Vec<u8>>) -> Self {
+        Self {
+            reports,
+            tops,
+            next: 0,
+        }
+    }
+
+    fn path(&self, source: u32, below: &[u8]) -> Vec<u8> {
+        let mut path = self.tops.get(source as usize).cloned().unwrap_or_default();
+        if !below.is_empty() && !path.is_empty() && !path.ends_with(b"/") {
+            path.push(b'/');
+        }
+        path.extend(below);
+        path
+    }
+
+    /// What cannot be reported ends the reports, and [`Observer::changing`] refuses everything from then on.
+    fn tell(&self, report: &FileReport) {
+        let _ = self.reports.tell(report);
+    }
+}
+
+impl Observer for Recorder {
+    fn changing(&mut self) -> Result<(), String> {
+        let refused = |_| "this machine cannot record it, and must".to_owned();
+        self.reports.ready().map_err(refused)
+    }
+
+    fn opened(&mut self, source: u32, path: &[u8], write: bool) {
+        let path = self.path(source, path);
+        self.tell(&FileReport::Opened {
+            number: self.next,
+            write,
+            created: write,
+            path,
+        });
+    }
+
+    fn closed(&mut self, read: u64, written: u64) {
+        self.tell(&FileReport::Closed {
+            number: self.next,
+            read,
+            written,
+        });
+        self.next = self.next.wrapping_add(1);
+    }
+
+    fn made(&mut self, source: u32, path: &[u8], kind: &Kind) {
+        let path = self.path(source, path);
+        let report = match kind {
+            Kind::Symlink(to) => FileReport::Linked {
+                path,
+                to: to.clone(),
+            },
+            Kind::HardLink(source, to) => FileReport::Linked {
+                path,
+                to: self.path(*source, to),
+            },
+            _ => FileReport::Created { path },
+        };
+        self.tell(&report);
+    }
+}
