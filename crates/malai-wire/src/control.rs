@@ -193,6 +193,9 @@ pub struct Named {
     pub cluster: String,
 }
 
+/// malai's own failures and refusals exit with this, as ssh's do.
+pub const EXIT_MALAI_FAILURE: u8 = 255;
+
 /// The end of a command, as reported to the command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exited {
@@ -202,6 +205,26 @@ pub struct Exited {
     pub message: Option<String>,
     /// Why malai itself failed, for a summary of many machines.
     pub reason: Option<Reason>,
+}
+
+impl Exited {
+    /// malai itself failed or refused.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self {
+            code: EXIT_MALAI_FAILURE,
+            message: Some(message.into()),
+            reason: None,
+        }
+    }
+
+    /// An exit with this code, without a message.
+    pub fn exit(code: u8) -> Self {
+        Self {
+            code,
+            message: None,
+            reason: None,
+        }
+    }
 }
 
 /// Why malai failed to run a command, without the machine's name, so that machines with the same problem have

@@ -23,13 +23,6 @@ pub struct Access {
     pub user: Option<UserName>,
 }
 
-impl Access {
-    /// Whether it may not do anything.
-    pub fn is_nothing(&self) -> bool {
-        !self.commands && !self.shell && self.forced.is_none() && self.entries.is_empty()
-    }
-}
-
 /// A summary of what a member may do on a machine. It asks [`decide`] about everything that can be decided.
 pub fn access(
     cluster: &Cluster,
@@ -108,7 +101,7 @@ mod tests {
             forced.forced.as_ref().map(CommandName::as_str),
             Some("backup")
         );
-        assert!(!forced.commands && !forced.shell && !forced.is_nothing());
+        assert!(!forced.commands && !forced.shell);
         assert!(of(WEB01).commands && of(WEB01).forced.is_none());
     }
 

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::take_message;
+use super::{check_greeting, take_message};
 
 use crate::control::{ControlError, REPLY_TIMEOUT};
 
@@ -61,11 +61,7 @@ impl AsyncClient {
                 });
             }
         };
-        match control::parse_preamble(preamble) {
-            Some(control::VERSION) => {}
-            Some(theirs) => return Err(ControlError::Version { theirs }),
-            None => return Err(ControlError::Garbled("it does not come from malai".into())),
-        }
+        check_greeting(preamble)?;
         let mut bytes = control::preamble(control::VERSION).to_vec();
         bytes.extend_from_slice(&request.to_frame());
         let send = || {

@@ -11,7 +11,7 @@ use malai_wire::frame::{self, HEAD, Tagged};
 use malai_wire::status::DaemonFacts;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
-use super::ShortPath;
+use super::{ShortPath, check_greeting};
 
 use crate::control::async_client::AsyncClient;
 use crate::home::Home;
@@ -245,11 +245,7 @@ impl Control {
             .map_err(|error| self.io(error))?;
         let mut preamble = [0; PREAMBLE];
         self.read(&mut preamble)?;
-        match control::parse_preamble(preamble) {
-            Some(control::VERSION) => {}
-            Some(theirs) => return Err(ControlError::Version { theirs }),
-            None => return Err(ControlError::Garbled("it does not come from malai".into())),
-        }
+        check_greeting(preamble)?;
         self.stream
             .set_read_timeout(None)
             .map_err(|error| self.io(error))?;

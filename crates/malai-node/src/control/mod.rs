@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use malai_cluster::Resolved;
-use malai_wire::control::{self, Named, Reply};
+use malai_wire::control::{self, Named, PREAMBLE, Reply};
 use malai_wire::frame::{self, HEAD, Tagged};
 
 use crate::home::Home;
@@ -17,6 +17,15 @@ use crate::os::trust;
 
 pub use async_client::{AsyncClient, MessageSink, ReplyStream};
 pub use client::{Control, ControlError, REPLY_TIMEOUT, ask, connect, facts};
+
+/// Checks the greeting of a daemon.
+fn check_greeting(preamble: [u8; PREAMBLE]) -> Result<(), ControlError> {
+    match control::parse_preamble(preamble) {
+        Some(control::VERSION) => Ok(()),
+        Some(theirs) => Err(ControlError::Version { theirs }),
+        None => Err(ControlError::Garbled("it does not come from malai".into())),
+    }
+}
 
 /// Whether the other end of the socket is closed.
 fn is_closed(error: &io::Error) -> bool {

@@ -346,7 +346,7 @@ async fn run(
     };
     let mut told = Ok(());
     if listens {
-        let exited = Reply::Exited(ending.into());
+        let exited = Reply::Exited(ending);
         told = write.write_all(&exited.to_frame()).await;
     }
     // The client sees its end, whatever is left here.

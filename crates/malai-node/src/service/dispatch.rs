@@ -9,7 +9,6 @@ use malai_cluster::{
     Cluster, ClusterRef, MachineId, MachineRef, Resolved, Target, Targets, escape, resolve_target,
     unknown_cluster,
 };
-use malai_wire::control::{Exited, Reason};
 use malai_wire::status::MembershipState;
 use tokio_util::sync::CancellationToken;
 
@@ -19,8 +18,8 @@ use crate::exec::child::PendingCleanup;
 use crate::os::fs::display_path;
 use crate::service::{Service, local};
 
-/// malai's own failures and refusals exit with this, as ssh's do.
-pub const EXIT_MALAI_FAILURE: u8 = 255;
+/// How a command ended, for the command line.
+pub use malai_wire::control::{EXIT_MALAI_FAILURE, Exited as CommandResult};
 
 /// What a command exits with when whoever read its output has gone: 128 and SIGPIPE.
 pub const EXIT_READER_GONE: u8 = 141;
@@ -33,67 +32,6 @@ const STOPPED: &str = "the daemon of this computer is stopping; the command was 
 
 /// The same where the machine had not accepted the command yet.
 const STOPPED_EARLY: &str = "the daemon of this computer is stopping; the command had not started";
-
-/// How a command ended, for the command line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommandResult {
-    /// The code to exit with.
-    pub code: u8,
-    /// malai's own message.
-    pub message: Option<String>,
-    /// Why malai itself failed, without the machine's name.
-    pub reason: Option<Reason>,
-}
-
-impl From<Exited> for CommandResult {
-    fn from(exited: Exited) -> Self {
-        let Exited {
-            code,
-            message,
-            reason,
-        } = exited;
-        Self {
-            code,
-            message,
-            reason,
-        }
-    }
-}
-
-impl From<CommandResult> for Exited {
-    fn from(result: CommandResult) -> Self {
-        let CommandResult {
-            code,
-            message,
-            reason,
-        } = result;
-        Self {
-            code,
-            message,
-            reason,
-        }
-    }
-}
-
-impl CommandResult {
-    /// malai itself failed or refused.
-    pub fn failed(message: impl Into<String>) -> Self {
-        Self {
-            code: EXIT_MALAI_FAILURE,
-            message: Some(message.into()),
-            reason: None,
-        }
-    }
-
-    /// An exit with this code, without a message.
-    pub fn exit(code: u8) -> Self {
-        Self {
-            code,
-            message: None,
-            reason: None,
-        }
-    }
-}
 
 /// Runs a command on a target and says how it ended, and what is left of it here to be ended once the
 /// caller knows. `gone` is cancelled when the caller goes.

@@ -101,7 +101,7 @@ fn run_on_terminal(mut control: Control, exec: Exec) -> Result<CommandResult, Co
                 session.started().map_err(|error| control.unusable(error))?
             }
             (Ok(Reply::Exited(exited)), None) => {
-                return Ok(session.ends(exited.into()));
+                return Ok(session.ends(exited));
             }
             (Ok(_), None) => {}
             (Err(ControlError::Gone), None) => {
@@ -159,7 +159,7 @@ fn run_plain(
                     }
                 }
                 Ok(Reply::Exited(exited)) => {
-                    return Ok(exited.into());
+                    return Ok(exited);
                 }
                 Ok(_) => {}
                 Err(ControlError::Gone) => {

@@ -189,7 +189,7 @@ async fn through(
             answer = answers.next() => match answer {
                 Ok(Reply::Started) => begun.store(true, Ordering::Relaxed),
                 Ok(Reply::Exited(exited)) => {
-                    return Ok(exited.into());
+                    return Ok(exited);
                 }
                 Ok(_) => {}
                 Err(ControlError::Gone) => return Ok(CommandResult::failed(dispatch::DAEMON_GONE)),

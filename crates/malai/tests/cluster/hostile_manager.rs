@@ -36,6 +36,9 @@ fn a_snapshot_that_is_too_much_is_refused_and_nothing_else_waits_for_it() {
 
     let seed = SecretSeed::parse_file(&cluster.manager.read("cluster.private-key")).unwrap();
     let target: MachineId = cluster.id_of("web01").parse().unwrap();
+    let begun = Instant::now();
+    assert_eq!(web01.run(&["me.other", "echo", "here"]).clean(), "here\n");
+    let undisturbed = begun.elapsed();
     reset_highest(pid);
     let done = AtomicBool::new(false);
     let slowest = std::thread::scope(|scope| {
@@ -87,7 +90,8 @@ fn a_snapshot_that_is_too_much_is_refused_and_nothing_else_waits_for_it() {
     let most = highest(pid);
     println!("at most {} MiB, slowest command {slowest:?}", most >> 20);
     assert!(most < MEMORY, "{} MiB", most >> 20);
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    let bound = Duration::from_secs(2) + 10 * undisturbed;
+    assert!(slowest < bound, "{slowest:?}, {undisturbed:?} undisturbed");
     // The old one is in force.
     assert_eq!(
         web01

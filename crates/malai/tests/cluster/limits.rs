@@ -4,9 +4,8 @@
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::process::Child;
-use std::time::Duration;
 
-use crate::harness::{Cluster, Home, finish};
+use crate::harness::{Cluster, Home, TEST_TIMEOUT, finish};
 
 /// Puts limits in force while the daemon runs.
 fn limit(home: &Home, limits: &str) {
@@ -49,8 +48,7 @@ fn command_lines_that_say_nothing_are_told_why_they_are_closed() {
     let mut silent: Vec<_> = (0..5).map(|_| connect()).collect();
     let mut heard = Vec::new();
     let first = &mut silent[0];
-    let timeout = Duration::from_secs(5);
-    first.set_read_timeout(Some(timeout)).unwrap();
+    first.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     first.read_to_end(&mut heard).unwrap();
     let heard = String::from_utf8_lossy(&heard);
     assert!(heard.contains("control_connections = 4"), "{heard:?}");

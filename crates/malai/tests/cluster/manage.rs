@@ -153,10 +153,11 @@ fn a_removed_machine_is_cut_off_and_told_why() {
             let output = finish(child, Vec::new());
             assert_eq!(output.code, 255, "{}", output.shown());
             assert!(output.stderr.contains(words), "{}", output.shown());
-            // A second from the arrival of the new configuration; the rest is for a busy computer.
+            // A second from the arrival of the new configuration; the rest is for a busy computer. Silence alone would
+            // end it after 30 s.
             let took = typed.elapsed();
             eprintln!("{name}: {took:?}");
-            assert!(took < Duration::from_secs(3), "{took:?}");
+            assert!(took < Duration::from_secs(15), "{took:?}");
             until("its end there", || !lives(pid));
         };
         let ended =

@@ -6,11 +6,10 @@ use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use malai_wire::control;
 
-use crate::harness::{Cluster, Home, finish};
+use crate::harness::{Cluster, Home, TEST_TIMEOUT, finish};
 
 /// A user that is not this one.
 const OTHER: u32 = 12345;
@@ -29,9 +28,7 @@ fn listen(home: &Path) -> std::thread::JoinHandle<Vec<u8>> {
     let listener = UnixListener::bind(home.join("malai.socket")).unwrap();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         let _ = stream.write_all(&control::preamble(control::VERSION));
         let mut sent = Vec::new();
         let _ = stream.read_to_end(&mut sent);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use iroh::endpoint::Connection;
+use iroh::endpoint::{Connection, Path};
 use iroh::{Endpoint, TransportAddr};
 use malai_cluster::MachineId;
 use malai_wire::Refusal;
@@ -331,12 +331,7 @@ impl PeerConnection {
 
     /// The peer's address on the path in use; `None` through a relay.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
-        let paths = self.connection.paths();
-        let path = paths
-            .iter()
-            .find(iroh::endpoint::Path::is_selected)
-            .or_else(|| paths.iter().next());
-        match path.map(|path| path.remote_addr().clone()) {
+        match self.on_path(|path| path.remote_addr().clone()) {
             Some(TransportAddr::Ip(address)) => Some(address),
             _ => None,
         }
@@ -345,18 +340,22 @@ impl PeerConnection {
     /// Whether packets go directly to the peer; `None` while no path is selected.
     pub(crate) fn is_direct(&self) -> Option<bool> {
         let paths = self.connection.paths();
-        let path = paths.iter().find(iroh::endpoint::Path::is_selected)?;
+        let path = paths.iter().find(Path::is_selected)?;
         Some(path.is_ip())
     }
 
     /// The round trip time of the current path.
     pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.on_path(|path| path.rtt())
+    }
+
+    /// What is asked of the path in use, or of any while none is selected.
+    fn on_path<T>(&self, ask: impl FnOnce(&Path<'_>) -> T) -> Option<T> {
         let paths = self.connection.paths();
-        let path = paths
-            .iter()
-            .find(iroh::endpoint::Path::is_selected)
-            .or_else(|| paths.iter().next())?;
-        Some(path.rtt())
+        let selected = paths.iter().find(Path::is_selected);
+        selected
+            .or_else(|| paths.iter().next())
+            .map(|path| ask(&path))
     }
 }
 
