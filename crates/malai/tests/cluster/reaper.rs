@@ -148,9 +148,9 @@ fn a_reaper_holds_nothing_and_does_not_stay() {
     };
     assert_eq!(field("Threads:"), "1");
     assert_eq!(field("NSsid:"), id.to_string());
-    // Its own, beside the program's text.
+    // Its own, beside the text of the program. Of a debug build, 1.3 MB of it are what the loader relocates.
     let own: u64 = field("RssAnon:").parse().unwrap();
-    assert!(own < 2048, "{own} kB");
+    assert!(own < 4096, "{own} kB");
     web01.stop();
     until("the reaper's end", || !lives(id));
     assert!(!web01.log().contains("without ending"), "{}", web01.log());

@@ -11,7 +11,7 @@ fn a_shell_is_as_at_a_terminal_of_its_own() {
     let cluster = Cluster::with_routes();
     for route in cluster.routes() {
         let mut terminal = Terminal::on(&route, &[]);
-        let before = terminal.modes();
+        let before = terminal.modes_before();
         terminal.prompt();
         assert_ne!(terminal.modes(), before, "it is raw");
         // Of its own, with the right kind and size, now and later.

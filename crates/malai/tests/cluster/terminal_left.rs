@@ -32,7 +32,7 @@ fn timeout_ends_what_it_runs_on_a_terminal() {
             terminal.see("code 0.");
             assert_eq!(terminal.code(), 0);
             let mut terminal = under_timeout(&route, 1, options, &["sleep", "341"]);
-            let before = terminal.modes();
+            let before = terminal.modes_before();
             terminal.see("code 124.");
             assert_eq!(terminal.code(), 0);
             assert_eq!(terminal.modes(), before, "{}", route.name);

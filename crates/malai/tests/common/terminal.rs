@@ -23,6 +23,8 @@ pub struct Terminal {
     master: File,
     /// Held open, so that its modes can be looked at when nobody is on it any more.
     slave: OwnedFd,
+    /// Its modes before anything ran on it.
+    before: String,
     child: Child,
     code: Option<i32>,
     lines: usize,
@@ -65,6 +67,7 @@ impl Terminal {
             seen: 0,
         }));
         let mut terminal = Terminal {
+            before: modes(&slave),
             child: spawn
                 .current_dir("/")
                 .stdin(end())
@@ -220,8 +223,12 @@ impl Terminal {
 
     /// All of the terminal's modes, to compare.
     pub fn modes(&self) -> String {
-        let modes: Termios = tcgetattr(&self.slave).unwrap();
-        format!("{modes:?}")
+        modes(&self.slave)
+    }
+
+    /// The same before anything ran on it: a command line that is quick has changed them by the time it can be asked.
+    pub fn modes_before(&self) -> String {
+        self.before.clone()
     }
 
     /// Waits until it has these modes.
@@ -278,11 +285,16 @@ fn strip(text: &str) -> String {
     plain.trim().to_owned()
 }
 
+fn modes(terminal: &OwnedFd) -> String {
+    let modes: Termios = tcgetattr(terminal).unwrap();
+    format!("{modes:?}")
+}
+
 /// A shell with jobs: in the foreground, in the background, one that ignores the hang-up; and one that has
 /// left the session. Returns the terminal and the process ids, the last one's last.
 pub fn with_jobs(route: &Route<'_>) -> (Terminal, String, Vec<u32>) {
     let mut terminal = Terminal::on(route, &[]);
-    let before = terminal.modes();
+    let before = terminal.modes_before();
     terminal.prompt();
     // Each has a process group of its own.
     let mut ids = vec![terminal.says("echo $$")];
