@@ -15,9 +15,9 @@ const LENIENCY: Duration = Duration::from_secs(300);
 /// When this line was written: a correct clock cannot show less. 2025-11-01.
 const WRITTEN: u64 = 1_761_955_200;
 
-pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
+pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
-    if patient.seconds() < WRITTEN {
+    if context.seconds() < WRITTEN {
         found.push(
             Finding::error(
                 CHECK,
@@ -27,8 +27,8 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
             .fix("sudo timedatectl set-ntp true"),
         );
     }
-    for report in &patient.clusters {
-        let facts = patient
+    for report in &context.clusters {
+        let facts = context
             .answered()
             .into_iter()
             .flat_map(|facts| &facts.clusters);
@@ -39,14 +39,14 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
         });
         let newest = heard.chain([report.revision]).flatten().max();
         found
-            .extend(newest.and_then(|revision| future(&report.alias, revision, patient.seconds())));
+            .extend(newest.and_then(|revision| future(&report.alias, revision, context.seconds())));
     }
-    let home = patient.home;
+    let home = context.home;
     for path in [home.settings(), home.log(), home.audit(), home.clusters()] {
         let Ok(written) = fs::metadata(&path).and_then(|metadata| metadata.modified()) else {
             continue;
         };
-        if written > patient.now + LENIENCY {
+        if written > context.now + LENIENCY {
             found.push(
                 Finding::warning(CHECK, format!("{} is from the future", display_path(&path)))
                     .because("the clock was set back, or is wrong now; times in the record and the log mislead")

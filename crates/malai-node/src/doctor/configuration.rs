@@ -12,8 +12,8 @@ use crate::settings::Settings;
 
 const CHECK: &str = "configuration";
 
-pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
-    let settings = verify_settings(patient.home, &patient.clusters);
+pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
+    let settings = verify_settings(context.home, &context.clusters);
     let mut found: Vec<Finding> = settings.iter().map(|problem| of(problem, None)).collect();
     if let Err(error) = Settings::default().effective_reach() {
         found.push(
@@ -23,7 +23,7 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
         );
     }
     let mut sound = Vec::new();
-    for report in &patient.clusters {
+    for report in &context.clusters {
         let alias = &report.alias;
         found.extend(
             report

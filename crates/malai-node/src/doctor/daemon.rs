@@ -11,9 +11,9 @@ use crate::os::fs::display_path;
 
 const CHECK: &str = "daemon";
 
-pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
-    let home = patient.home;
-    let held = match &patient.lock {
+pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
+    let home = context.home;
+    let held = match &context.lock {
         Err(error) => {
             return vec![
                 Finding::error(CHECK, format!("cannot tell whether a daemon runs: {error}"))
@@ -24,7 +24,7 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
         Ok(LockState::Held { pid }) => Some(*pid),
         Ok(LockState::Free) => None,
     };
-    let mut found = match (held, &patient.daemon) {
+    let mut found = match (held, &context.daemon) {
         (Some(_), Some(Ok(facts))) => {
             let mut line = vec![Finding::fine(
                 CHECK,
@@ -49,11 +49,11 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
                 .fix(format!("kill {pid}; sleep 15; kill -9 {pid}; malai daemon")),
             ]
         }
-        (None, _) => absent(patient),
+        (None, _) => absent(context),
     };
     if let Ok(socket) = fs::symlink_metadata(home.socket())
         && socket.mode() & 0o077 != 0
-        && patient.is_held()
+        && context.is_held()
     {
         let mode = socket.mode() & 0o7777;
         found.push(
@@ -68,9 +68,9 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     found
 }
 
-fn absent(patient: &Context<'_>) -> Vec<Finding> {
-    let home = patient.home;
-    if patient.clusters.is_empty() {
+fn absent(context: &Context<'_>) -> Vec<Finding> {
+    let home = context.home;
+    if context.clusters.is_empty() {
         return vec![Finding::note(
             CHECK,
             "none is running, and there is no cluster to serve",

@@ -41,8 +41,8 @@ pub(super) fn unreadable(home: &Home) -> Vec<Finding> {
     vec![found]
 }
 
-pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
-    let home = patient.home;
+pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
+    let home = context.home;
     let mut found = Vec::new();
     found.extend(foreign(home).or_else(|| way(home)));
     for folder in [home.root().to_path_buf(), home.clusters()] {

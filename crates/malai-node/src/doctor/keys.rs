@@ -7,8 +7,8 @@ use crate::home::{ClusterDir, Role};
 
 const CHECK: &str = "keys";
 
-pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
-    let dirs = patient.home.survey().map(|survey| survey.dirs);
+pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
+    let dirs = context.home.survey().map(|survey| survey.dirs);
     let dirs = dirs.unwrap_or_default();
     let mut found = Vec::new();
     let mut sound = 0;

@@ -142,7 +142,7 @@ pub async fn examine(home: &Home) -> Diagnosis {
     }
     let lock = lock::probe(home).map_err(|error| error.to_string());
     let daemon = matches!(lock, Ok(LockState::Held { .. })).then(|| control::facts(home));
-    let patient = Context {
+    let context = Context {
         home,
         settings: Settings::load(home).unwrap_or_default(),
         // Problems that prevent reading the clusters are found by the check of the home.
@@ -151,17 +151,17 @@ pub async fn examine(home: &Home) -> Diagnosis {
         daemon,
         now: SystemTime::now(),
     };
-    let mut findings = home::check(&patient);
-    findings.extend(keys::check(&patient));
-    findings.extend(daemon::check(&patient));
-    findings.extend(configuration::check(&patient));
-    findings.extend(users::check(&patient));
-    findings.extend(ports::check(&patient));
-    findings.extend(peers::check(&patient).await);
-    findings.extend(clock::check(&patient));
-    findings.extend(record::check(&patient));
-    findings.extend(space::check(&patient));
-    findings.extend(unit::check(&patient));
+    let mut findings = home::check(&context);
+    findings.extend(keys::check(&context));
+    findings.extend(daemon::check(&context));
+    findings.extend(configuration::check(&context));
+    findings.extend(users::check(&context));
+    findings.extend(ports::check(&context));
+    findings.extend(peers::check(&context).await);
+    findings.extend(clock::check(&context));
+    findings.extend(record::check(&context));
+    findings.extend(space::check(&context));
+    findings.extend(unit::check(&context));
     diagnosis(home, findings)
 }
 

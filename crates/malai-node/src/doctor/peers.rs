@@ -33,22 +33,22 @@ const REACH_TIMEOUT: Duration = Duration::from_secs(5);
 /// At most this many peers are searched per cluster; more would take long and tell little.
 const MAX_SEARCHED: usize = 32;
 
-pub(super) async fn check(patient: &Context<'_>) -> Vec<Finding> {
-    if let Some(facts) = patient.answered() {
+pub(super) async fn check(context: &Context<'_>) -> Vec<Finding> {
+    if let Some(facts) = context.answered() {
         let mut found = Vec::new();
         for cluster in &facts.clusters {
-            let mut reports = patient.clusters.iter();
+            let mut reports = context.clusters.iter();
             let report = reports.find(|report| report.alias == cluster.alias);
-            let asked = ask_daemon(patient.home, cluster).await;
+            let asked = ask_daemon(context.home, cluster).await;
             let role = report.and_then(|report| report.role);
             found.extend(by_daemon(cluster, role, &asked));
         }
         return found;
     }
     // A daemon that does not respond uses the keys: searching beside it would use one key twice.
-    match patient.is_held() {
+    match context.is_held() {
         true => Vec::new(),
-        false => by_looking(patient.home, &patient.settings).await,
+        false => by_looking(context.home, &context.settings).await,
     }
 }
 

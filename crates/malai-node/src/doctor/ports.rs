@@ -10,11 +10,11 @@ use crate::net::endpoint::derived_ports;
 
 const CHECK: &str = "ports";
 
-pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
+pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
     let taken = taken();
-    let pid = patient.answered().map(|facts| facts.pid);
+    let pid = context.answered().map(|facts| facts.pid);
     let mut found = Vec::new();
-    for report in &patient.clusters {
+    for report in &context.clusters {
         let Some(id) = report.own_id else { continue };
         let ports = derived_ports(&id);
         let alias = &report.alias;

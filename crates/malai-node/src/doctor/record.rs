@@ -11,10 +11,10 @@ use crate::os::fs::display_path;
 
 const CHECK: &str = "audit";
 
-pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
-    let path = patient.home.audit();
+pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
+    let path = context.home.audit();
     let shown = display_path(&path);
-    let root = quoted(patient.home.root());
+    let root = quoted(context.home.root());
     let full = || {
         (
             "no space is left".to_owned(),
@@ -49,16 +49,16 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
         }
     };
     // The daemon has tried to write, which tells more than any check of the file.
-    let trouble = patient.answered().and_then(|facts| facts.audit.clone());
+    let trouble = context.answered().and_then(|facts| facts.audit.clone());
     let Some((problem, remedy)) = problem.or_else(|| trouble.is_some().then(full)) else {
         return vec![Finding::fine(CHECK, format!("{shown} can be written"))];
     };
     let what = trouble.unwrap_or_else(|| format!("{shown} cannot be written: {problem}"));
-    vec![unwritable(patient, what).fix(remedy)]
+    vec![unwritable(context, what).fix(remedy)]
 }
 
-fn unwritable(patient: &Context<'_>, what: String) -> Finding {
-    match patient.settings.audit.required {
+fn unwritable(context: &Context<'_>, what: String) -> Finding {
+    match context.settings.audit.required {
         true => Finding::error(CHECK, what)
             .because("malai.toml says audit = \"required\": every command is refused"),
         false => Finding::warning(CHECK, what).because("commands run here without being recorded"),

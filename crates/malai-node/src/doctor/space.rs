@@ -15,8 +15,8 @@ const WANTED: u64 = 140 * 1024 * 1024;
 /// With less, a large configuration cannot be stored.
 const NEEDED: u64 = 16 * 1024 * 1024;
 
-pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
-    let root = patient.home.root();
+pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
+    let root = context.home.root();
     let disk = match statvfs(root) {
         Ok(disk) => disk,
         Err(error) => {

@@ -8,11 +8,11 @@ use crate::os::user;
 
 const CHECK: &str = "user";
 
-pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
+pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     // What the check of the home says about users.
-    let notes = user_notes(patient.home, &patient.clusters);
-    for (report, problem) in patient.clusters.iter().zip(notes) {
+    let notes = user_notes(context.home, &context.clusters);
+    for (report, problem) in context.clusters.iter().zip(notes) {
         let Some(problem) = problem else { continue };
         found.push(Finding {
             check: CHECK,
@@ -26,7 +26,7 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
     }
     let may_switch = user::may_switch();
     let own = user::own_name().unwrap_or_default();
-    for report in &patient.clusters {
+    for report in &context.clusters {
         let Some(here) = report.own_id.and_then(|id| report.cluster()?.machine(&id)) else {
             continue;
         };
@@ -55,7 +55,7 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
         }
     }
     found.dedup();
-    found.extend(groups(patient));
+    found.extend(groups(context));
     if found.is_empty() {
         let whom = if own.is_empty() {
             "a user without a name".to_owned()
@@ -69,8 +69,8 @@ pub(super) fn check(patient: &Context<'_>) -> Vec<Finding> {
 
 /// Groups that a login as the daemon's user has but commands of the daemon lack: a user added to a group gets it at the next
 /// login, and a daemon at its next start. A daemon that runs as root gives its commands the groups of a login.
-fn groups(patient: &Context<'_>) -> Option<Finding> {
-    let pid = patient.answered()?.pid;
+fn groups(context: &Context<'_>) -> Option<Finding> {
+    let pid = context.answered()?.pid;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let numbers = |name: &str| -> Vec<u32> {
         let line = status.lines().find_map(|line| line.strip_prefix(name));

@@ -60,7 +60,7 @@ pub fn run(
         }
         Some(Instead::Check) => match lock::probe(home)? {
             LockState::Free => {
-                printer.say("no daemon runs here, so no connection is shared: malai daemon");
+                printer.say("no daemon is running here, so no connection is shared; start it with malai daemon");
                 Ok(Exit::MALAI)
             }
             _ => {

@@ -1,4 +1,4 @@
-//! What may end a demo before its last scene: a signal, and a command that hangs.
+//! What may end a demo early: a signal, and a command that hangs.
 
 use std::io;
 use std::process::Child;
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// Takes note of Ctrl-C and the like, so that the demo ends between two commands and clears up.
+/// Records Ctrl-C and similar signals, so that the demo ends between two commands and cleans up.
 #[derive(Debug, Clone)]
 pub struct Interrupts(Arc<AtomicU8>);
 
@@ -40,7 +40,7 @@ impl Interrupts {
     }
 }
 
-/// Kills a process that takes too long. Dropped when the process has ended, before it is reaped.
+/// Kills a process that takes too long. Drop it when the process has exited, before it is reaped.
 #[derive(Debug)]
 pub struct Watchdog(Option<(mpsc::Sender<()>, thread::JoinHandle<()>)>);
 
@@ -51,7 +51,7 @@ impl Watchdog {
         let (ended, wait) = mpsc::channel::<()>();
         let watching = thread::spawn(move || {
             if wait.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                // It may have ended by itself at this very moment.
+                // It may have exited by itself just now.
                 let _ = rustix::process::kill_process(pid, Signal::KILL);
             }
         });
@@ -63,13 +63,13 @@ impl Drop for Watchdog {
     fn drop(&mut self) {
         if let Some((ended, watching)) = self.0.take() {
             drop(ended);
-            // It only waits and kills: there is nothing in it that could fail.
+            // It only waits and kills, so nothing in it can fail.
             let _ = watching.join();
         }
     }
 }
 
-/// A process that is nobody's child here, and its end.
+/// A process that is not a child of this one.
 #[derive(Debug)]
 pub struct ForeignProcess {
     pid: Pid,
@@ -78,7 +78,7 @@ pub struct ForeignProcess {
 }
 
 impl ForeignProcess {
-    /// The process with this id, as long as it lives.
+    /// The process with this id, while it lives.
     pub fn of(pid: Pid) -> Self {
         Self {
             pid,
@@ -89,16 +89,16 @@ impl ForeignProcess {
 
     /// Kills it.
     pub fn kill(&self) {
-        // One that is gone already is just as well.
+        // If it has exited already, that is fine.
         let _ = rustix::process::kill_process(self.pid, Signal::KILL);
     }
 
-    /// Waits for its end; false if it still lives after `limit`.
+    /// Waits for its end; false if it is still alive after `limit`.
     #[cfg(target_os = "linux")]
     pub fn ended(&self, limit: Duration) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let Some(handle) = &self.handle else {
-            // It had ended before it could be held.
+            // It had exited before a handle was opened.
             return true;
         };
         let limit = Timespec {
@@ -109,11 +109,11 @@ impl ForeignProcess {
         matches!(poll(&mut fds, Some(&limit)), Ok(1..))
     }
 
-    /// Waits for its end; false if it still lives after `limit`.
+    /// Waits for its end; false if it is still alive after `limit`.
     #[cfg(not(target_os = "linux"))]
     pub fn ended(&self, limit: Duration) -> bool {
         let begun = std::time::Instant::now();
-        // Without a handle to wait for, its end can only be looked for.
+        // Without a handle to wait for, its end can only be polled.
         while rustix::process::test_kill_process(self.pid).is_ok() {
             if begun.elapsed() > limit {
                 return false;

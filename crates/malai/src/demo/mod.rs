@@ -1,7 +1,7 @@
-//! `malai demo`: a throwaway cluster of real daemons on this computer's loopback, shown at work.
+//! `malai demo`: a throwaway cluster of real daemons on this computer's loopback.
 //!
-//! Everything is done by running this same program the way a person would type it; what is printed is
-//! what it printed. What each scene promises is checked: the demo succeeds only if all of it was so.
+//! Every step runs this program the way a person would type it, and prints its output. The results are checked: the demo
+//! succeeds only if every scene does what it promises.
 
 pub mod guard;
 pub mod sandbox;
@@ -16,7 +16,7 @@ use sandbox::Stage;
 use crate::output::exit::Exit;
 use crate::output::{Printer, duration};
 
-/// Plays all scenes, then takes everything down, or with `keep` says how to go on by hand.
+/// Plays all scenes, then removes everything; with `keep`, prints how to continue by hand.
 pub fn run(keep: bool, printer: &Printer) -> anyhow::Result<Exit> {
     let begun = Instant::now();
     let interrupts = Interrupts::catch()?;
@@ -33,13 +33,14 @@ pub fn run(keep: bool, printer: &Printer) -> anyhow::Result<Exit> {
     let cleared = stage.clear();
     if let Some(signal) = interrupts.caught() {
         cleared?;
-        printer.say("the demo was interrupted; its daemons are stopped and its folder is removed");
+        printer
+            .say("the demo was interrupted; its daemons were stopped and its folder was removed");
         return Ok(Exit(128 + signal));
     }
     played?;
     cleared?;
     printer.out(&format!(
-        "\n✅ Every step did what it says, in {}. The daemons are stopped and the folder is removed.\n",
+        "\n✅ Every step did what it says, in {}. The daemons were stopped and the folder was removed.\n",
         duration::format(begun.elapsed())
     ));
     Ok(Exit::OK)

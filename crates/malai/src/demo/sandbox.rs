@@ -1,4 +1,4 @@
-//! Where the demo plays: a folder with one home for each computer, and this program run on them.
+//! The demo's sandbox: a folder with one home per computer, in which this program is run.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -20,10 +20,10 @@ use crate::output::{Printer, style};
 /// The computers of the demo, the manager first.
 pub const COMPUTERS: [&str; 3] = ["laptop", "web01", "db01"];
 
-/// How long any one command may take.
+/// The timeout of a command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Lines of output shown of one command, unless it says otherwise.
+/// The default number of output lines shown per command.
 const SHOWN: usize = 16;
 
 /// The folder, and what is needed to run this program in it.
@@ -32,13 +32,13 @@ pub struct Stage<'a> {
     program: PathBuf,
     printer: &'a Printer,
     interrupts: &'a Interrupts,
-    /// Daemons that were seen to run, by computer.
+    /// Daemons that were seen running, by computer.
     daemons: RefCell<BTreeMap<&'static str, ForeignProcess>>,
     standing: Cell<bool>,
     is_styled: bool,
 }
 
-/// A command as it is typed at one of the computers.
+/// A command as typed at one of the computers.
 pub struct Invocation<'a> {
     on: &'static str,
     words: Vec<&'a str>,
@@ -57,13 +57,13 @@ pub fn at<'a>(on: &'static str, words: &[&'a str]) -> Invocation<'a> {
 }
 
 impl<'a> Invocation<'a> {
-    /// With `echo <line> |` before it.
+    /// Adds `echo <line> |` before it.
     pub fn fed(mut self, line: &'a str) -> Self {
         self.input = Some(line);
         self
     }
 
-    /// With at most this many lines of its output shown.
+    /// Limits the number of output lines shown.
     pub fn shown(mut self, lines: usize) -> Self {
         self.shown = lines;
         self
@@ -76,7 +76,7 @@ impl<'a> Invocation<'a> {
     }
 }
 
-/// How a command ended.
+/// The result of a command.
 pub struct Ran {
     invocation: String,
     code: Option<i32>,
@@ -85,7 +85,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// It must have exited with this code.
+    /// Requires this exit code.
     pub fn exits(self, code: i32) -> anyhow::Result<Self> {
         anyhow::ensure!(
             self.code == Some(code),
@@ -100,7 +100,7 @@ impl Ran {
         Ok(self)
     }
 
-    /// It must have said this somewhere.
+    /// Requires this text in the output.
     pub fn says(self, text: &str) -> anyhow::Result<Self> {
         anyhow::ensure!(
             self.output.contains(text),
@@ -111,7 +111,7 @@ impl Ran {
         Ok(self)
     }
 
-    /// This must be all that it said.
+    /// Requires exactly this output.
     pub fn says_only(self, text: &str) -> anyhow::Result<Self> {
         anyhow::ensure!(
             self.output == text,
@@ -124,7 +124,7 @@ impl Ran {
 }
 
 impl<'a> Stage<'a> {
-    /// Makes the folder, open to nobody else.
+    /// Creates the folder, accessible only to its owner.
     pub fn build(printer: &'a Printer, interrupts: &'a Interrupts) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find malai's own program")?;
         let temporary = std::env::temp_dir();
@@ -167,12 +167,12 @@ impl<'a> Stage<'a> {
         self.folder.join("laptop/clusters/demo/cluster.toml")
     }
 
-    /// Says what comes next.
+    /// Announces a scene.
     pub fn scene(&self, title: &str) {
         self.printer.out(&format!("\n{}\n", self.strong(title)));
     }
 
-    /// Says something between two commands.
+    /// Prints a remark between two commands.
     pub fn remark(&self, text: &str) {
         for line in text.lines() {
             let indent = if line.is_empty() { "" } else { "  " };
@@ -180,7 +180,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Shows a command line as it is typed at a computer.
+    /// Prints a command line as typed at a computer.
     pub fn prompt(&self, on: &str, invocation: &str) {
         self.printer.out(&format!(
             "{on}{}\n",
@@ -192,7 +192,7 @@ impl<'a> Stage<'a> {
         style::paint(text, style::STRONG, self.is_styled)
     }
 
-    /// Shows a command as it is typed, runs it, and shows what it said.
+    /// Prints a command as typed, runs it, and prints its output.
     pub fn run(&self, invocation: &Invocation<'_>) -> anyhow::Result<Ran> {
         self.prompt(invocation.on, &invocation.as_typed());
         let ran = self.quietly(invocation)?;
@@ -214,7 +214,7 @@ impl<'a> Stage<'a> {
         Ok(ran)
     }
 
-    /// Runs a command without showing it.
+    /// Runs a command without printing it.
     pub fn quietly(&self, invocation: &Invocation<'_>) -> anyhow::Result<Ran> {
         if let Some(signal) = self.interrupts.caught() {
             anyhow::bail!("interrupted by signal {signal}");
@@ -235,11 +235,11 @@ impl<'a> Stage<'a> {
             .stdout(writer.try_clone().with_context(failed)?)
             .stderr(writer);
         let mut child = command.spawn().with_context(failed)?;
-        // It holds the pipe's other end, whose end is awaited below.
+        // It holds the other end of the pipe, whose end is awaited below.
         drop(command);
         let watchdog = Watchdog::over(&child, COMMAND_TIMEOUT);
         if let (Some(line), Some(mut stdin)) = (invocation.input, child.stdin.take()) {
-            // A command that does not read it says so by what it answers.
+            // If a command does not read it, its answer shows that.
             let _ = stdin.write_all(format!("{line}\n").as_bytes());
         }
         let mut output = Vec::new();
@@ -256,7 +256,7 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// This program on a computer's home, not yet run.
+    /// This program with a computer's home, not started yet.
     pub fn command(&self, on: &str, words: &[&str]) -> Command {
         use std::os::unix::process::CommandExt;
         let mut command = Command::new(&self.program);
@@ -265,7 +265,7 @@ impl<'a> Stage<'a> {
             .env("MALAI_HOME", self.folder.join(on))
             .env("MALAI_NETWORK", "loopback")
             .current_dir(&self.folder)
-            // Ctrl-C is the demo's to answer: it ends between two commands.
+            // The demo itself handles Ctrl-C: it ends between two commands.
             .process_group(0);
         command
     }
@@ -284,7 +284,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Does not take anything down when this goes out of scope.
+    /// Prevents the cleanup when this is dropped.
     pub fn leave_standing(&self) {
         self.standing.set(true);
     }
@@ -293,7 +293,7 @@ impl<'a> Stage<'a> {
     ///
     /// # Errors
     ///
-    /// A daemon that lives on, or a folder that is still there.
+    /// A daemon is still alive, or the folder still exists.
     pub fn clear(&self) -> anyhow::Result<()> {
         self.standing.set(true);
         let alive: Vec<_> = COMPUTERS
@@ -302,7 +302,7 @@ impl<'a> Stage<'a> {
             .collect();
         anyhow::ensure!(
             alive.is_empty(),
-            "the daemons of {} cannot be ended; the folder {} stays",
+            "cannot end the daemons of {}; the folder {} was kept",
             alive.join(", "),
             self.folder.display()
         );
@@ -310,7 +310,7 @@ impl<'a> Stage<'a> {
             .with_context(|| format!("cannot remove {}", self.folder.display()))
     }
 
-    /// Ends a computer's daemon: by `malai stop`, else by its process id.
+    /// Ends a computer's daemon: with `malai stop`, or else by its process id.
     fn ended(&self, on: &'static str) -> bool {
         self.note_daemon(on);
         let stopped = self.spoken(&at(on, &["stop"]));
@@ -324,7 +324,7 @@ impl<'a> Stage<'a> {
         daemon.ended(COMMAND_TIMEOUT)
     }
 
-    /// How to go on by hand, and how to end it.
+    /// How to continue by hand, and how to end it.
     pub fn how_to_go_on(&self) -> String {
         let program = self.callable();
         let line = |on: &str, rest: &str| {
@@ -334,7 +334,7 @@ impl<'a> Stage<'a> {
             )
         };
         let mut text = format!(
-            "\n✅ Every step did what it says. The three daemons run on, in {}. Go on by hand:\n",
+            "\n✅ Every step did what it says. The three daemons keep running, in {}. Continue by hand:\n",
             self.folder.display()
         );
         text += &line("laptop", "web01.demo uname -a");
@@ -352,7 +352,7 @@ impl<'a> Stage<'a> {
         text + &format!("  rm -r {}\n", quote(&self.folder.to_string_lossy()))
     }
 
-    /// `malai`, if a shell would find this program by that name, else its path.
+    /// `malai` if a shell would find this program by that name, otherwise its path.
     fn callable(&self) -> String {
         let own = fs::canonicalize(&self.program).ok();
         let first = std::env::var_os("PATH").and_then(|path| {

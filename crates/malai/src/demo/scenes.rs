@@ -1,4 +1,4 @@
-//! The scenes of the demo, in order, and what each of them promises.
+//! The scenes of the demo, in order, with their checks.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use anyhow::Context;
 use crate::demo::sandbox::{COMPUTERS, Stage, at};
 use crate::demo::timing::{self, RUNS, median};
 
-/// Who may command web01, before the edit and after it.
+/// The members that may run commands on web01, before the edit and after it.
 const OPEN: &str = "allow_from = \"laptop,db01\"";
 const NARROW: &str = "allow_from = \"laptop\"";
 
@@ -19,9 +19,9 @@ type Scene = fn(&Stage<'_>) -> anyhow::Result<()>;
 /// The scenes by their titles.
 const SCENES: [(&str, Scene); 9] = [
     ("A cluster, managed on the laptop", found),
-    ("Two machines join it; each makes a key of its own", join),
+    ("Two machines join; each creates its own key", join),
     (
-        "The manager adds them, and sends everybody the signed configuration",
+        "The manager adds them and sends out the signed configuration",
         publish,
     ),
     (
@@ -29,16 +29,16 @@ const SCENES: [(&str, Scene); 9] = [
         command,
     ),
     ("Between two machines, with no manager in between", between),
-    ("One command for everybody, the rest for few", entry),
+    ("One command for every member, the rest for a few", entry),
     ("An edit takes effect at once", edit),
-    ("The manager may sleep", without_manager),
+    ("The manager may be offline", without_manager),
     ("What it costs", cost),
 ];
 
-/// Plays all scenes. An error says which step did not do what it says.
+/// Plays all scenes. An error names the step that failed.
 pub fn play(stage: &Stage<'_>) -> anyhow::Result<()> {
     stage.remark(&format!(
-        "Three computers in one: {} are homes in {}, each with a daemon of its own,",
+        "Three computers in one: {} are homes in {}, each with its own daemon,",
         COMPUTERS.join(", "),
         stage.folder().display()
     ));
@@ -70,7 +70,7 @@ fn join(stage: &Stage<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An id52 as `malai status` shows it at a computer, copied as a person would.
+/// An id52 as shown by `malai status` at a computer, copied as a person would.
 fn shown_id(stage: &Stage<'_>, on: &'static str, whose: &str) -> anyhow::Result<String> {
     let status = stage.quietly(&at(on, &["status"]))?.exits(0)?;
     let after = format!("{whose}: ");
@@ -121,7 +121,7 @@ allow_from = "*"
     Ok(())
 }
 
-/// Publishes what the file says now; both machines have it when this returns.
+/// Publishes the current file; both machines have it when this returns.
 fn rescan(stage: &Stage<'_>) -> anyhow::Result<()> {
     stage
         .run(&at("laptop", &["rescan", "demo"]))?
@@ -133,7 +133,7 @@ fn rescan(stage: &Stage<'_>) -> anyhow::Result<()> {
 }
 
 fn command(stage: &Stage<'_>) -> anyhow::Result<()> {
-    // All three are this one computer, so that the answer is known.
+    // All three are this computer, so the answer is known.
     for words in [&["whoami"][..], &["uname", "-sm"]] {
         let known = Command::new(words[0])
             .args(&words[1..])
@@ -163,7 +163,7 @@ fn command(stage: &Stage<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a machine tells a command about who asked for it.
+/// Prints what a machine tells a command about its caller.
 const WHO: &str = "echo \"$MALAI_CLIENT_MACHINE asks, in $MALAI_CLUSTER\"";
 
 fn between(stage: &Stage<'_>) -> anyhow::Result<()> {
@@ -182,7 +182,7 @@ fn entry(stage: &Stage<'_>) -> anyhow::Result<()> {
     refused(stage, "web01", "db01.demo", "machine.db01.allow_from")
 }
 
-/// A command that must be refused, with the rule that refuses it.
+/// A command that must be refused, by this rule.
 fn refused(stage: &Stage<'_>, on: &'static str, target: &str, rule: &str) -> anyhow::Result<()> {
     stage
         .run(&at(on, &[target, "whoami"]))?
@@ -201,7 +201,7 @@ fn edit(stage: &Stage<'_>) -> anyhow::Result<()> {
     between(stage)
 }
 
-/// Edits who may command web01.
+/// Changes who may run commands on web01.
 fn change(stage: &Stage<'_>, from: &str, to: &str) -> anyhow::Result<()> {
     let file = stage.cluster_toml();
     let failed = || format!("cannot edit {}", file.display());

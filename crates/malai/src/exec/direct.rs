@@ -1,4 +1,4 @@
-//! A command without a daemon: the same session, on a connection of its own.
+//! Runs a command without a daemon: the same session, on its own connection.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -28,11 +28,11 @@ use crate::signals::started::Started;
 use crate::terminal::input;
 use crate::terminal::output::Output;
 
-/// How long a command of this very computer may take to end when the user does not want to wait.
+/// How long a command on this computer may take to end when the user does not want to wait.
 const LEAVE: Duration = Duration::from_millis(250);
 
-/// Runs a command and waits for its end. Nothing in the home is changed by it. Its frame, which holds all of the
-/// session's state, is not for the stack of a command through a daemon.
+/// Runs a command and waits for its end. Changes nothing in the home. Boxed, because its frame holds the whole state of the
+/// session and must stay off the stack of a command through a daemon.
 #[inline(never)]
 pub fn run(
     home: &Home,
@@ -42,8 +42,9 @@ pub fn run(
     on: &TargetOptions,
 ) -> anyhow::Result<CommandResult> {
     let settings = Settings::load(home)?;
-    // Its process is started if the command turns out to run here.
-    let reaper = Reaper::new(reaper::of_command()).context("cannot make a pipe to the reaper")?;
+    // Its process is started only if the command turns out to run here.
+    let reaper =
+        Reaper::new(reaper::of_command()).context("cannot create the pipe to the reaper")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -89,7 +90,7 @@ pub fn run(
                 gone.clone(),
                 || {
                     started.set();
-                    // A terminal that cannot be made raw has hung up: nobody is there.
+                    // A terminal that cannot be made raw has hung up: there is no user.
                     if session
                         .as_ref()
                         .is_some_and(|session| session.started().is_err())
@@ -108,7 +109,7 @@ pub fn run(
                 }
                 () = left.cancelled() => {
                     gone.cancel();
-                    // What takes longer to end on this computer is the reaper's.
+                    // The reaper handles what takes longer to end on this computer.
                     let _ = tokio::time::timeout(LEAVE, execution).await;
                     (interrupted_twice(target), None)
                 }
@@ -118,7 +119,7 @@ pub fn run(
             Some(session) => session.ends(session.left().unwrap_or(ending)),
             None => ending,
         };
-        // Before what is left is ended, which may take a while.
+        // Printed before remaining commands are ended, which may take a while.
         drop(session);
         if let Some(cleanup) = cleanup {
             cleanup.end().await;
@@ -126,12 +127,12 @@ pub fn run(
         standalone.stop().await;
         Ok(with_notices(ending, standalone.notices()))
     });
-    // A read from a terminal may still be under way on a thread; nobody waits for it.
+    // A thread may still be reading from the terminal; nothing waits for it.
     runtime.shutdown_background();
     ending
 }
 
-/// Beside how a command ended, what stands in the way of its record: nobody else would say it.
+/// Adds problems with the audit record to a result, because nothing else would report them.
 fn with_notices(ending: CommandResult, notices: Vec<String>) -> CommandResult {
     let message: Vec<String> = ending.message.into_iter().chain(notices).collect();
     CommandResult {
@@ -140,7 +141,7 @@ fn with_notices(ending: CommandResult, notices: Vec<String>) -> CommandResult {
     }
 }
 
-/// This process itself, to a session on the terminal.
+/// This process itself, as the backend of a session on the terminal.
 struct LocalBackend {
     chunks: mpsc::Sender<Vec<u8>>,
     events: mpsc::Sender<ControlEvent>,
@@ -152,7 +153,7 @@ impl SessionBackend for LocalBackend {
     fn tell(&self, message: ClientMessage) -> bool {
         match message {
             ClientMessage::Input(chunk) => return self.chunks.blocking_send(chunk).is_ok(),
-            // Lost where sixteen others wait: nobody reads them any more then.
+            // Dropped if sixteen others are waiting: nothing reads them any more then.
             ClientMessage::Signal(signal) => {
                 let _ = self.events.try_send(ControlEvent::Signal(signal));
             }
@@ -172,7 +173,7 @@ impl SessionBackend for LocalBackend {
     }
 }
 
-/// A caller whose terminal is this process's.
+/// A caller on this process's terminal.
 fn on_terminal(
     target: &str,
     request: ExecRequest,
@@ -230,10 +231,10 @@ fn caller(
     })
 }
 
-/// What is typed on the terminal, to the end of it.
+/// The input typed on the terminal, up to its end.
 fn typed() -> mpsc::Receiver<Vec<u8>> {
     let (chunks, receiver) = mpsc::channel(1);
-    // Ends with the process: a read from a terminal cannot be called back.
+    // Ends with the process: a blocked read from a terminal cannot be cancelled.
     thread::spawn(move || {
         let mut buffer = [0; 4096];
         while input::wait(|| chunks.is_closed(), || {}) {
@@ -250,8 +251,8 @@ fn typed() -> mpsc::Receiver<Vec<u8>> {
     receiver
 }
 
-/// Passes signals on from the moment the command runs; before that they end this process. A second SIGINT means that
-/// the user has `left`.
+/// Forwards signals once the command runs; before that they end this process. A second SIGINT means that the user has
+/// `left`.
 fn pass_signals(
     sender: &mpsc::Sender<ControlEvent>,
     started: &Started,
@@ -269,7 +270,7 @@ fn pass_signals(
             let mut count = 0;
             while arrivals.recv().await.is_some() {
                 let waiting = started.clone();
-                // Aside, since this thread is the one that would hear of it.
+                // On another thread, because this one would receive the result.
                 let set = tokio::task::spawn_blocking(move || waiting.is_set());
                 if !set.await.unwrap_or(false) {
                     std::process::exit(128 + number);

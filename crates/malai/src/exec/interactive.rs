@@ -1,6 +1,6 @@
-//! A session on the terminal in front of the user, whichever way it goes: raw mode, escapes, signals, sizes.
+//! A session on the user's terminal, on either route: raw mode, escapes, signals, sizes.
 //!
-//! What the user does becomes messages to whoever runs the session, the daemon or this process itself.
+//! The user's actions become messages to the backend of the session: the daemon or this process itself.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -19,16 +19,15 @@ use crate::terminal::output::Output;
 use crate::terminal::tilde::{Escapes, HELP, Invocation};
 use crate::terminal::{self, Raw, input};
 
-/// How long the end of a session may take that the user has left: what runs on this computer has its
-/// grace period.
+/// How long the end of a session may take after the user has left: what runs on this computer has its grace period.
 const AT_MOST: Duration = Duration::from_secs(GRACE.as_secs() + 3);
 
-/// Exit codes above this say which signal ended a command.
+/// Exit codes above this are 128 plus the signal that ended a command.
 const SIGNALLED: u8 = 128;
 
-/// The other side, as a session on a terminal needs it.
+/// The backend of a session on a terminal.
 pub trait SessionBackend: Send + Sync + 'static {
-    /// Tells it something; false if it has gone.
+    /// Sends a message; false if the backend has gone.
     fn tell(&self, message: ClientMessage) -> bool;
 
     /// Ends the session without waiting for what runs in it.
@@ -41,7 +40,7 @@ pub struct Interactive(Arc<Inner>);
 struct Inner {
     target: String,
     other: Box<dyn SessionBackend>,
-    /// What it shows, if that goes to a terminal.
+    /// Its output, if standard output is a terminal.
     output: Option<Arc<Output>>,
     started: Started,
     state: Mutex<State>,
@@ -51,15 +50,15 @@ struct Inner {
 struct State {
     /// The session has started.
     began: bool,
-    /// Whether the terminal is in the session's hands; none before it was in the foreground.
+    /// Raw mode, once the process was in the foreground.
     raw: Option<Raw>,
-    /// How the user has left.
+    /// The result, if the user has left.
     left: Option<CommandResult>,
     over: bool,
 }
 
 impl Interactive {
-    /// Begins to listen to signals.
+    /// Starts to listen for signals.
     pub fn begin(
         target: &str,
         other: impl SessionBackend,
@@ -88,8 +87,8 @@ impl Interactive {
         self.0.hold();
     }
 
-    /// The session has started: the terminal becomes raw, what is typed is sent, output is let through. In the
-    /// background, where `timeout` puts it, the terminal is left alone until it comes to the foreground.
+    /// The session has started: makes the terminal raw, sends what is typed, and releases output. In the background, where
+    /// `timeout` puts it, the terminal is not touched until the process comes to the foreground.
     ///
     /// # Errors
     ///
@@ -102,15 +101,15 @@ impl Interactive {
         inner.started.set();
         inner.go_on()?;
         let typing = inner.clone();
-        // Ends with the process: a read from a terminal cannot be called back.
+        // Ends with the process: a blocked read from a terminal cannot be cancelled.
         thread::spawn(move || typing.invocation());
         Ok(())
     }
 
-    /// The session ends with this: malai's words about it begin on a line of their own.
+    /// The session ends with this result. malai's message about it starts on a new line.
     pub fn ends(&self, ending: CommandResult) -> CommandResult {
         if let Some(output) = &self.0.output {
-            // A program that a signal ended had no time to tidy up either.
+            // A program ended by a signal had no time to clean up either.
             let by_itself = ending.message.is_none() && ending.code <= SIGNALLED;
             output.finish(by_itself);
         }
@@ -120,15 +119,15 @@ impl Interactive {
         ending
     }
 
-    /// How the session ended, if it was the user who left it.
+    /// The result, if the user left the session.
     pub fn left(&self) -> Option<CommandResult> {
         self.0.state().left.clone()
     }
 }
 
-/// Shows malai's own words between what the session shows.
+/// Prints malai's own text between the session's output.
 fn show(text: &str) {
-    // Where even this cannot be written there is nobody left to look.
+    // If even this cannot be written, there is no user.
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
@@ -163,7 +162,7 @@ impl Inner {
         self.other.tell(ClientMessage::Signal(signal));
     }
 
-    /// Reads what is typed, to the end of it.
+    /// Reads what is typed, up to its end.
     fn invocation(&self) {
         let mut escapes = Escapes::default();
         let mut buffer = [0; 4096];
@@ -212,7 +211,7 @@ impl Inner {
         }
     }
 
-    /// Stops this process, with the terminal as the user's shell wants it. It goes on by SIGCONT.
+    /// Stops this process, after restoring the terminal for the user's shell. It continues on SIGCONT.
     fn suspend(&self) {
         self.hold();
         terminal::restore();
@@ -227,7 +226,7 @@ impl Inner {
         }
     }
 
-    /// Lets output through.
+    /// Releases output.
     fn release(&self) {
         self.other.tell(ClientMessage::Resume);
         if let Some(output) = &self.output {
@@ -235,7 +234,7 @@ impl Inner {
         }
     }
 
-    /// Goes on after having been stopped, whichever way; or for the first time.
+    /// Continues after this process was stopped for any reason; or starts.
     ///
     /// # Errors
     ///
@@ -247,8 +246,8 @@ impl Inner {
             return Ok(());
         }
         if !terminal::is_foreground(terminal.as_fd()) {
-            // The terminal is somebody else's, and is not read or changed. A session that was never in the foreground
-            // shows what it has to show, as whatever else runs in the background does.
+            // The terminal belongs to another process and is neither read nor changed. A session that was never in the foreground
+            // prints its output, like any other process in the background.
             if state.raw.is_none() && !terminal::stops_writers(terminal.as_fd()) {
                 drop(state);
                 self.release();
@@ -265,7 +264,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Ends the session for the user, who does not wait for what runs in it.
+    /// Ends the session for the user, without waiting for what runs in it.
     fn leave(&self, ending: CommandResult) {
         let code = ending.code;
         self.state().left.get_or_insert(ending);
@@ -274,7 +273,7 @@ impl Inner {
         }
         terminal::restore();
         self.other.leave();
-        // The rest of this process does what is to be done and exits; unless something hangs in it.
+        // The rest of this process cleans up and exits, unless something in it hangs.
         thread::sleep(AT_MOST);
         if !self.state().over {
             std::process::exit(code.into());

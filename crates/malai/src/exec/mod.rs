@@ -1,4 +1,4 @@
-//! The two ways of a command: through the daemon, or direct. Both end in `malai_node::dispatch`.
+//! The two routes of a command: through the daemon, or direct. Both end in `malai_node::dispatch`.
 
 pub mod direct;
 pub mod interactive;
@@ -13,8 +13,8 @@ use signal_hook::consts::SIGINT;
 use crate::cli::TargetOptions;
 use crate::output::duration;
 
-/// How a command ends that went on after SIGINT, when a second one comes: whoever types Ctrl-C twice does not want to
-/// wait.
+/// The result of a command that continued after SIGINT, when a second one arrives: a user who types Ctrl-C twice does not want
+/// to wait.
 fn interrupted_twice(target: &str) -> CommandResult {
     let target = malai_cluster::escape(target);
     CommandResult {
@@ -26,7 +26,7 @@ fn interrupted_twice(target: &str) -> CommandResult {
     }
 }
 
-/// What is said of a command that was given up after its time.
+/// The message about a command that has timed out.
 fn timed_out(target: &str, on: &TargetOptions) -> String {
     format!(
         "{target} timed out after {}; the command was ended",

@@ -1,4 +1,4 @@
-//! How this program is started as a reaper: the process that ends commands when the one that runs them is killed.
+//! How to start this program as a reaper: the process that ends commands when the one that runs them is killed.
 
 use malai_node::Program;
 
@@ -12,14 +12,14 @@ pub fn of_foreground_daemon() -> Program {
     program(&["reaper"], true)
 }
 
-/// The reaper of a command that runs without a daemon, and keeps no log.
+/// The reaper of a command without a daemon, which has no log.
 pub fn of_command() -> Program {
     program(&["reaper"], false)
 }
 
 fn program(arguments: &[&str], keeps_stderr: bool) -> Program {
     Program {
-        // Not by its name: an upgrade may have put another program there, or be about to.
+        // Not by its path: an upgrade may have replaced the program there, or be about to.
         path: "/proc/self/exe".into(),
         arguments: arguments.iter().map(ToString::to_string).collect(),
         keeps_stderr,

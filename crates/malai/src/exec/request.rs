@@ -1,4 +1,4 @@
-//! What is asked of a machine beside the command itself: the user, the environment, and whether both outputs are one.
+//! The rest of a request: the user, the environment, and whether both outputs are one.
 
 use std::ffi::OsStr;
 use std::io;
@@ -7,13 +7,13 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use malai_wire::peer::exec::{Action, ExecRequest};
 
-/// Variables that go along with a shell, and with whatever has a terminal.
+/// Variables sent with a shell, and with everything that has a terminal.
 const WITH_A_TERMINAL: [&str; 3] = ["LANG", "LC_*", "COLORTERM"];
 
 /// An environment variable by its name, with its value.
 pub type Variable = (String, Vec<u8>);
 
-/// The request of this process, whose standard output and error are its own.
+/// The request of this process, with its own standard output and error.
 pub fn of_this_process(
     action: Action,
     user: Option<String>,
@@ -29,7 +29,7 @@ pub fn of_this_process(
     }
 }
 
-/// A request whose outputs are read apart.
+/// A request whose outputs are read separately.
 pub fn of_many(action: Action, user: Option<String>, env: Vec<Variable>) -> ExecRequest {
     ExecRequest {
         action,
@@ -39,7 +39,7 @@ pub fn of_many(action: Action, user: Option<String>, env: Vec<Variable>) -> Exec
     }
 }
 
-/// The variables of this process that a name, or the beginning of names with `*` behind it, means.
+/// The variables of this process that match a name, or a prefix followed by `*`.
 pub fn inherited<P: AsRef<str>>(patterns: &[P]) -> Vec<Variable> {
     let meant = |name: &str| {
         patterns
@@ -55,7 +55,7 @@ pub fn inherited<P: AsRef<str>>(patterns: &[P]) -> Vec<Variable> {
         .collect()
 }
 
-/// `NAME=value`, or `NAME` for the value that it has here.
+/// Parses `NAME=value`, or `NAME` for its value here.
 ///
 /// # Errors
 ///
@@ -72,7 +72,7 @@ pub fn variable(text: &OsStr) -> Result<Variable, String> {
         .filter(|name| !name.is_empty());
     let Some(name) = name else {
         return Err(format!(
-            "--env {shown}: write it as NAME=value, or NAME for the value that it has here"
+            "--env {shown}: write NAME=value, or NAME for its value here"
         ));
     };
     let value = value.or_else(|| std::env::var_os(name).map(OsStringExt::into_vec));
@@ -82,7 +82,7 @@ pub fn variable(text: &OsStr) -> Result<Variable, String> {
     }
 }
 
-/// `user@target`, taken apart. A target may itself begin with an `@`: a group.
+/// Splits `user@target`. A target may itself start with an `@`: a group.
 pub fn user_of(target: &str) -> (Option<&str>, &str) {
     match target.split_once('@') {
         Some((user, rest))

@@ -1,4 +1,4 @@
-//! A command through the daemon: descriptors handed over, then only signals and the exit.
+//! Runs a command through the daemon: hands over descriptors, then passes only signals and the exit.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -53,10 +53,10 @@ pub fn run(
     }
 }
 
-/// The daemon, to a session on the terminal.
+/// The daemon, as the backend of a session on the terminal.
 struct DaemonBackend {
     voice: Mutex<UnixStream>,
-    /// The same, for a word while another is held up.
+    /// The same stream, for a message while another one is blocked.
     line: UnixStream,
 }
 
@@ -66,12 +66,12 @@ impl SessionBackend for DaemonBackend {
     }
 
     fn leave(&self) {
-        // The daemon takes it for the end of this process, and this process for the daemon's.
+        // The daemon takes this for the exit of this process, and this process for the daemon's.
         let _ = self.line.shutdown(Shutdown::Both);
     }
 }
 
-/// Runs it on the terminal that is here.
+/// Runs it on the terminal.
 fn run_on_terminal(mut control: Control, exec: Exec) -> Result<CommandResult, ControlError> {
     let target = exec.target.clone();
     let output = Output::to_terminal().map_err(|error| control.unusable(error))?;
@@ -79,10 +79,10 @@ fn run_on_terminal(mut control: Control, exec: Exec) -> Result<CommandResult, Co
     let (output, end) = output.unzip();
     let written = end.as_ref().map_or(stdout.as_fd(), AsFd::as_fd);
     control.send(&Request::Exec(exec), &[written, errors.as_fd()])?;
-    // The daemon's is the only one: its end is the end of what is shown.
+    // The daemon has the only copy: when it closes, the output has ended.
     drop(end);
-    // From now on: a size or a signal must not be said before the request. Until then a signal ends this
-    // process as if it were not caught.
+    // From now on, because a size or a signal must not be sent before the request. Until then a signal ends this process as if
+    // it were not caught.
     let again = || control.stream().try_clone();
     let session = again().and_then(|voice| {
         let daemon = DaemonBackend {
@@ -112,7 +112,7 @@ fn run_on_terminal(mut control: Control, exec: Exec) -> Result<CommandResult, Co
     }
 }
 
-/// Runs it with what this process's own streams are.
+/// Runs it on this process's own streams.
 fn run_plain(
     mut control: Control,
     exec: Exec,
@@ -127,8 +127,8 @@ fn run_plain(
             .try_clone()
             .map_err(|error| control.unusable(error))?,
     ));
-    // From now on, while the daemon wakes up: a command's first output may be seen, and a signal be sent because
-    // of it, before this process runs again.
+    // From now on, while the daemon wakes up: the command's first output may be seen, and a signal sent because of it, before this
+    // process runs again.
     let mut signals = catch().map_err(|error| control.unusable(error))?;
     await_greeting(&control, &mut signals)?;
     match stdin {
@@ -139,7 +139,7 @@ fn run_plain(
     }
     if stdin == Stdin::Streamed {
         let voice = voice.clone();
-        // Ends with the process: a read from a terminal cannot be called back.
+        // Ends with the process: a blocked read from a terminal cannot be cancelled.
         thread::spawn(move || pass_input(&voice));
     }
     let given_up = on.timeout.map(|timeout| Instant::now() + timeout);
@@ -183,7 +183,7 @@ fn run_plain(
             && early.until <= Instant::now()
             && let Some(first) = early.numbers.first()
         {
-            // Its connection ends with this process, and with that the attempt.
+            // Its connection ends with this process, and the attempt with the connection.
             std::process::exit(128 + first);
         }
         if interrupts > 1 {
@@ -191,14 +191,14 @@ fn run_plain(
             return Ok(interrupted_twice(&target));
         }
         if given_up.is_some_and(|given_up| given_up <= Instant::now()) {
-            // To the daemon this command line has gone then.
+            // The daemon then treats this command line as gone.
             let _ = control.stream().shutdown(Shutdown::Both);
             return Ok(CommandResult::failed(timed_out(&target, on)));
         }
     }
 }
 
-/// Waits until there is a greeting to be read. Nothing was asked yet: a signal ends this process at once.
+/// Waits until the preamble can be read. Nothing was requested yet, so a signal ends this process at once.
 fn await_greeting(control: &Control, signals: &mut Signals) -> Result<(), ControlError> {
     let until = Instant::now() + REPLY_TIMEOUT;
     loop {
@@ -221,11 +221,11 @@ fn await_greeting(control: &Control, signals: &mut Signals) -> Result<(), Contro
     }
 }
 
-/// Signals from before the word that the command runs.
+/// Signals that arrived before the command was known to run.
 struct EarlySignals {
-    /// In the order of their coming; at least one.
+    /// In the order of arrival; at least one.
     numbers: Vec<i32>,
-    /// Until when that word may still come.
+    /// How long the start may still be reported.
     until: Instant,
 }
 
@@ -238,20 +238,20 @@ impl EarlySignals {
     }
 }
 
-/// What can be looked at without waiting.
+/// What can be read without blocking.
 struct Ready {
     answer: bool,
     signal: bool,
 }
 
-/// Waits for the daemon, for a signal, or until a moment. One thread for all: a second one would cost what a
-/// whole turn of the socket costs, at its start and at the end of the process.
+/// Waits for the daemon, for a signal, or until an instant. A single thread for all: a second one would cost as much as a round
+/// trip on the socket, at its start and at the end of the process.
 fn wait(control: &Control, signals: &Signals, until: Option<Instant>) -> io::Result<Ready> {
     loop {
         let mut heard = [control.stream().as_fd(), signals.get_read().as_fd()]
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        // A wait that is too long for the system's type is one without an end.
+        // A timeout that does not fit into the system's type means no timeout.
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         match rustix::event::poll(&mut heard, left.as_ref()) {
             Err(Errno::INTR) => {}
@@ -271,7 +271,7 @@ fn say(voice: &Mutex<UnixStream>, message: &ClientMessage) -> io::Result<()> {
         .write_all(&message.to_frame())
 }
 
-/// Passes what is typed to the daemon until the end of it.
+/// Passes typed input to the daemon up to its end.
 fn pass_input(voice: &Mutex<UnixStream>) {
     let mut buffer = [0; 4096];
     while input::wait(|| false, || {}) {
@@ -290,7 +290,7 @@ fn pass_input(voice: &Mutex<UnixStream>) {
     }
 }
 
-/// The signals to this process, from the moment they are caught.
+/// The signals to this process, from the time they are caught.
 type Signals = SignalDelivery<UnixStream, SignalOnly>;
 
 /// Catches signals, except those that this process's parent ignored.
@@ -299,7 +299,7 @@ fn catch() -> io::Result<Signals> {
     Signals::with_pipe(read, write, SignalOnly, signals::caught())
 }
 
-/// Passes a signal on to the command; or stops this process, and says so.
+/// Forwards a signal to the command; or stops this process and tells the daemon.
 fn pass(number: i32, voice: &Mutex<UnixStream>) {
     let message = match number {
         SIGTSTP => {

@@ -1,4 +1,4 @@
-//! The command on one of the machines: its pipes, its time, its signals, its end.
+//! One machine's command: its pipes, timeout, signals and result.
 
 use std::io;
 use std::sync::Arc;
@@ -19,37 +19,37 @@ use crate::fanout::stdin::Input;
 use crate::fanout::summary::{End, Failure};
 use crate::fanout::writer::{Piece, To};
 
-/// Bytes read at once from a pipe.
+/// How many bytes are read from a pipe at once.
 const BUFFER: usize = 64 * 1024;
 
-/// How long a signal waits for the word that the command runs, which may come after its first output.
+/// How long a signal waits for the report that the command runs, which may arrive after its first output.
 const START_GRACE: Duration = Duration::from_millis(100);
 
-/// What all machines have in common.
+/// What all machines share.
 #[derive(Debug)]
 pub struct Common {
     /// The way.
     pub backend: Backend,
-    /// What is run.
+    /// What to run.
     pub request: ExecRequest,
-    /// How long each may take.
+    /// The timeout of each.
     pub timeout: Option<Duration>,
-    /// What each reads.
+    /// The input of each.
     pub input: Input,
-    /// Where everything they say goes.
+    /// Where all output goes.
     pub output: mpsc::Sender<Piece>,
     /// Signals, with their numbers.
     pub signals: broadcast::Sender<(Signal, u8)>,
-    /// Whether there is one JSON object a machine.
+    /// Whether to print one JSON object per machine.
     pub json: bool,
 }
 
-/// How output names a machine.
+/// The name of a machine in the output.
 #[derive(Debug, Clone)]
 pub struct Label {
     /// The name.
     pub text: String,
-    /// What its lines on standard output and standard error begin with.
+    /// The prefix of its lines on standard output and standard error.
     pub prefixes: [String; 2],
 }
 
@@ -133,7 +133,7 @@ async fn command(
         };
         tokio::pin!(running, feeding, timeout);
         let mut fed = false;
-        // A signal that came before the command was known to run, its number, and how long it waits.
+        // A signal that arrived before the command was known to run: its number, and how long it waits.
         let mut held: Option<(Signal, u8, Instant)> = None;
         while ending.is_none() || !out.ended || !err.ended {
             if out.said || err.said {
@@ -142,7 +142,7 @@ async fn command(
             if began.load(Ordering::Relaxed)
                 && let Some((signal, ..)) = held.take()
             {
-                // Where so many wait already, one more makes no difference.
+                // If so many are waiting already, another one makes no difference.
                 let _ = events.try_send(ControlEvent::Signal(signal));
             }
             let under_way = async {
@@ -169,7 +169,7 @@ async fn command(
             }
         }
     }
-    // What was written before its time was over counts; what comes now does not.
+    // Output written before the timeout counts; later output does not.
     for stream in [out, err] {
         if !stream.ended
             && let Some(bytes) = stream.take()
@@ -199,7 +199,7 @@ struct Stream {
     reader: pipe::Receiver,
     writer: Option<pipe::Sender>,
     collected: Collected,
-    /// Whether anything has come of it.
+    /// Whether it has produced any output.
     said: bool,
     ended: bool,
 }
@@ -232,12 +232,12 @@ impl Stream {
         writer.into_nonblocking_fd()
     }
 
-    /// Passes on what there is, once there is something and room for it. Nothing is lost if this is
-    /// given up and called again: nothing is read before there is room.
+    /// Passes on what is there, once there is something and room for it. Cancelling the call and calling it again loses nothing,
+    /// because nothing is read before there is room.
     async fn pass(&mut self, output: &mpsc::Sender<Piece>) {
         let readable = self.reader.readable().await;
         let Ok(room) = output.reserve().await else {
-            // Nobody writes any more: everything is about to be given up.
+            // The writer has gone: everything is about to be cancelled.
             return std::future::pending().await;
         };
         match readable.ok().and_then(|()| self.take()) {

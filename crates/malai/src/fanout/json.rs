@@ -1,4 +1,4 @@
-//! One machine as a JSON object: what it wrote, how it ended. Pure.
+//! One machine as a JSON object: its output and its result. Pure.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use serde::Serialize;
 use crate::fanout::JSON_OUTPUT_MAX;
 use crate::fanout::summary::End;
 
-/// A stream that is kept until its machine has ended.
+/// A stream that is buffered until its machine has finished.
 #[derive(Debug, Default)]
 pub struct CappedBuffer {
     bytes: Vec<u8>,
-    /// Whether there was more.
+    /// Whether there was more than fits.
     pub cut: bool,
 }
 
 impl CappedBuffer {
-    /// Keeps what has arrived, as far as there is room.
+    /// Stores what has arrived, as far as it fits.
     pub fn push(&mut self, bytes: &[u8]) {
         let room = JSON_OUTPUT_MAX - self.bytes.len();
         self.cut |= bytes.len() > room;
@@ -34,7 +34,7 @@ struct Record<'a> {
     exit: u8,
     error: Option<String>,
     stdout: String,
-    /// Only where it is no UTF-8: then the text has replacement characters in it.
+    /// Only if it is not UTF-8; the text then has replacement characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     stdout_base64: Option<String>,
     stderr: String,
@@ -69,7 +69,7 @@ pub fn record(
     };
     let json = serde_json::to_string(&record).unwrap_or_default();
     let mut line = Vec::with_capacity(json.len() + 1);
-    // Whatever a terminal might obey stands within strings, where it can be written so.
+    // Characters that a terminal acts on occur only in strings, where they can be escaped.
     for character in json.chars() {
         if is_unsafe(character) {
             for unit in character.encode_utf16(&mut [0; 2]) {

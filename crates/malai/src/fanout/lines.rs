@@ -1,25 +1,25 @@
-//! Output of one of many machines as lines that carry its name and are safe to show. Pure.
+//! Splits one machine's output into lines that carry its name and are safe to show. Pure.
 
 use malai_cluster::escape_line;
 
-/// The longest line that is passed on in one piece, in bytes as they arrive.
+/// The maximum length of a line that is passed on as a whole, in input bytes.
 pub const LONGEST: usize = 64 * 1024;
 
-/// Stands at the end of a piece of a longer line, and where the rest of it begins.
+/// Marks the end of a piece of a longer line, and the start of the next one.
 const CUT: [&[u8]; 2] = [b" [cut]", b"[goes on] "];
 
 /// One stream of a machine.
 #[derive(Debug)]
 pub struct Lines {
     prefix: Vec<u8>,
-    /// The beginning of a line whose end has not arrived.
+    /// The start of a line whose end has not arrived.
     partial: Vec<u8>,
-    /// Whether what comes belongs to a line of which a piece was passed on.
+    /// Whether the next bytes continue a line of which a piece was passed on.
     goes_on: bool,
 }
 
 impl Lines {
-    /// No output yet. The prefix is taken as it is.
+    /// No output yet. The prefix is used verbatim.
     pub fn new(prefix: impl Into<Vec<u8>>) -> Self {
         Self {
             prefix: prefix.into(),
@@ -28,14 +28,14 @@ impl Lines {
         }
     }
 
-    /// Takes what has arrived, and returns the lines that are whole by it.
+    /// Adds what has arrived, and returns the lines that it completes.
     pub fn push(&mut self, mut bytes: &[u8]) -> Vec<u8> {
         let mut whole = Vec::new();
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
             self.take(line, &mut whole);
             let line = std::mem::take(&mut self.partial);
-            // The end of a line that was cut exactly there needs no line of its own.
+            // If a line was cut exactly at its end, the end needs no line of its own.
             if !(line.is_empty() && self.goes_on) {
                 self.write(&line, false, &mut whole);
             }
@@ -46,7 +46,7 @@ impl Lines {
         whole
     }
 
-    /// The last line, where its end never came.
+    /// The last line, if it has no end.
     pub fn finish(&mut self) -> Vec<u8> {
         match self.partial.is_empty() {
             true => Vec::new(),
@@ -54,7 +54,7 @@ impl Lines {
         }
     }
 
-    /// Adds to the line that is arriving, and passes pieces of it on while it is too long.
+    /// Adds to the current line, and passes on pieces of it while it is too long.
     fn take(&mut self, mut bytes: &[u8], whole: &mut Vec<u8>) {
         while self.partial.len() + bytes.len() > LONGEST {
             let (now, later) = bytes.split_at(LONGEST - self.partial.len());
@@ -82,7 +82,7 @@ impl Lines {
     }
 }
 
-/// Where a long piece is cut so that no character is.
+/// Where to cut a long piece so that no character is split.
 fn boundary(chunk: &[u8]) -> usize {
     let continues = |byte: &&u8| **byte & 0xc0 == 0x80;
     let tail = chunk.iter().rev().take(3).take_while(continues).count();

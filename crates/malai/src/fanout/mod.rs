@@ -1,4 +1,4 @@
-//! One command on many machines: so many at once, each on its own, all of them told in the end.
+//! Runs one command on many machines: a bounded number in parallel, each independently, with a result for every one.
 
 pub mod job;
 pub mod json;
@@ -30,53 +30,53 @@ use summary::End;
 use crate::output::style::{self, paint};
 use crate::signals;
 
-/// How much of each stream is kept for a JSON object, in bytes.
+/// How much of each stream is stored for a JSON object, in bytes.
 pub const JSON_OUTPUT_MAX: usize = 16 << 20;
 
-/// How many machines at once unless told otherwise.
+/// The default number of parallel machines.
 pub const PARALLEL: usize = 64;
 
-/// What is to be done.
+/// The work to do.
 #[derive(Debug)]
 pub struct Work {
-    /// The machines, in the order in which their turn comes.
+    /// The machines, in the order in which they start.
     pub machines: Vec<Named>,
-    /// What each is asked.
+    /// The request for each.
     pub request: ExecRequest,
-    /// At most so many at once.
+    /// The maximum number in parallel.
     pub parallel: usize,
-    /// How long each may take.
+    /// The timeout of each.
     pub timeout: Option<Duration>,
-    /// Whether they read nothing.
+    /// Whether they get no input.
     pub no_input: bool,
-    /// Whether there is one JSON object a machine.
+    /// Whether to print one JSON object per machine.
     pub json: bool,
 }
 
-/// How it went.
+/// The outcome.
 #[derive(Debug)]
 pub struct Outcome {
-    /// How each ended, in the order of the list; of some nothing is known where all was given up.
+    /// Each result, in the order of the list; some are missing if everything was cancelled.
     pub ends: Vec<(Named, String, End)>,
-    /// Why everything was given up, if it was.
+    /// Why everything was cancelled, if it was.
     pub given_up: Option<GivenUp>,
-    /// What stands in the way of the record of what ran here.
+    /// Problems with the audit record of what ran here.
     pub notices: Vec<String>,
 }
 
-/// Why everything was given up.
+/// Why everything was cancelled.
 #[derive(Debug)]
 pub enum GivenUp {
-    /// Whoever read the output has gone.
+    /// The reader of the output has gone.
     ReaderGone,
-    /// Output cannot be written, or input not be read, for this reason.
+    /// Output cannot be written, or input cannot be read, for this reason.
     Broken(String),
     /// A second signal, by its number.
     Signal(u8),
 }
 
 impl Outcome {
-    /// The code to exit with: the largest of all.
+    /// The exit code: the highest of all.
     pub fn code(&self) -> u8 {
         let worst = self
             .ends
@@ -97,7 +97,7 @@ impl Outcome {
 ///
 /// # Errors
 ///
-/// Nothing was run: signals cannot be heard, or there is no place to keep input.
+/// Nothing was run: signals cannot be received, or input cannot be stored.
 pub async fn run(backend: Backend, work: Work) -> io::Result<Outcome> {
     let Work {
         machines,
@@ -109,7 +109,7 @@ pub async fn run(backend: Backend, work: Work) -> io::Result<Outcome> {
     } = work;
     let labels = labels(&machines);
     let live = Arc::new(Progress::new(machines.len()));
-    let mut heard = signals::hear()?;
+    let mut received = signals::subscribe()?;
     let input = match no_input {
         true => Input::Empty,
         false => Input::of_this_process()?,
@@ -167,7 +167,7 @@ pub async fn run(backend: Backend, work: Work) -> io::Result<Outcome> {
                     given_up = Some(GivenUp::Broken(format!("standard input cannot be given to all: {error}")));
                 }
             }
-            Some((signal, number)) = heard.recv() => {
+            Some((signal, number)) = received.recv() => {
                 if signals::ends(signal) {
                     if interrupted.is_some() {
                         given_up = Some(GivenUp::Signal(number));
@@ -185,7 +185,7 @@ pub async fn run(backend: Backend, work: Work) -> io::Result<Outcome> {
     running.shutdown().await;
     live.clear();
     let notices = common.backend.close(given_up.is_some()).await;
-    // With the last of those who speak, the writer ends.
+    // When the last sender is dropped, the writer ends.
     drop(common);
     if written.is_none() && !matches!(given_up, Some(GivenUp::Signal(_))) {
         let result = writing.await;
@@ -193,7 +193,7 @@ pub async fn run(backend: Backend, work: Work) -> io::Result<Outcome> {
             given_up = Some(why_not_written(&result));
         }
     }
-    // Those that are cut off by a second signal, and those whose turn did not come after the first.
+    // Those cut off by a second signal, and those that had not started at the first.
     let unknown = |began: &AtomicBool| {
         interrupted.map(|signal| match began.load(Ordering::Relaxed) {
             true => End::CutOff(signal),
@@ -220,7 +220,7 @@ fn why_not_written(result: &Result<io::Result<()>, tokio::task::JoinError>) -> G
     }
 }
 
-/// Names for the machines: with their cluster only where there are several.
+/// Names for the machines, with their cluster only if there are several.
 fn labels(machines: &[Named]) -> Vec<Label> {
     let out = style::is_styled(&io::stdout());
     let err = style::is_styled(&io::stderr());

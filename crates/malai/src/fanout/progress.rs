@@ -1,4 +1,4 @@
-//! What a person at a terminal sees meanwhile: who is still running, and how many are done.
+//! The live progress on a terminal: which machines are still running, and how many are done.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,14 +8,14 @@ use rustix::fs::FileType;
 
 use crate::output::duration;
 
-/// What takes the lines away: the cursor stays where they begin, so that whatever the terminal echoes (`^C`) stands
-/// in them and goes with them.
+/// Erases the lines: the cursor stays where they start, so that anything the terminal echoes (`^C`) is inside them and is
+/// erased too.
 const ERASE: &str = "\r\x1b[J";
 
-/// How often it is drawn.
+/// How often it is redrawn.
 pub const EVERY: Duration = Duration::from_millis(100);
 
-/// What is over before this is not worth showing.
+/// Runs shorter than this show no progress.
 const SOON: Duration = Duration::from_millis(400);
 
 /// The live lines; hidden unless a person sees them.
@@ -31,17 +31,17 @@ struct State {
     done: usize,
     failed: usize,
     begun: Instant,
-    /// In the order in which they began.
+    /// In the order in which they started.
     running: Vec<(String, Instant)>,
     turn: usize,
-    /// What stands on the screen.
+    /// What is on the screen.
     drawn: Option<String>,
     /// Nothing is drawn any more.
     over: bool,
 }
 
 impl Progress {
-    /// Nothing done of `total` yet.
+    /// None of `total` done yet.
     pub fn new(total: usize) -> Self {
         let state = Mutex::new(State {
             total,
@@ -59,7 +59,7 @@ impl Progress {
         }
     }
 
-    /// Whether a person may see something.
+    /// Whether a person may see it.
     pub fn is_shown(&self) -> bool {
         self.is_shown
     }
@@ -76,14 +76,14 @@ impl Progress {
         result
     }
 
-    /// A machine's turn has come.
+    /// A machine has started.
     pub fn begun(&self, label: &str) {
         self.state()
             .running
             .push((label.to_owned(), Instant::now()));
     }
 
-    /// A machine is done.
+    /// A machine has finished.
     pub fn ended(&self, label: &str, succeeded: bool) {
         let mut state = self.state();
         state.running.retain(|(running, _)| running != label);
@@ -104,7 +104,7 @@ impl Progress {
         state.put(lines);
     }
 
-    /// Takes it away, for good.
+    /// Removes it for good.
     pub fn clear(&self) {
         let mut state = self.state();
         state.erase();
@@ -116,8 +116,8 @@ impl Progress {
     }
 }
 
-/// Whether somebody watches: a terminal for standard error, and no reader of standard output that may
-/// itself be writing to that terminal.
+/// Whether a person sees it: standard error is a terminal, and standard output has no reader that may write to that terminal
+/// itself.
 fn watched() -> bool {
     let plain = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
     let piped = rustix::fs::fstat(io::stdout()).is_ok_and(|stat| {
@@ -129,22 +129,22 @@ fn watched() -> bool {
     io::stderr().is_terminal() && !plain && !piped
 }
 
-/// For how long a machine has been running, in whole seconds.
+/// How long a machine has been running, in whole seconds.
 fn running_for(now: Instant, begun: Instant) -> String {
     let seconds = now.duration_since(begun).as_secs();
     duration::format(Duration::from_secs(seconds))
 }
 
 impl State {
-    /// Takes away what stands on the screen, if anything does.
+    /// Erases what is on the screen, if anything.
     fn erase(&mut self) {
         if self.drawn.take().is_some() {
-            // Where it cannot be written nobody looks.
+            // If it cannot be written, there is no reader.
             let _ = io::stderr().write_all(ERASE.as_bytes());
         }
     }
 
-    /// Puts lines on the screen in place of those that stand there.
+    /// Replaces the lines on the screen.
     fn put(&mut self, lines: String) {
         let mut text = ERASE.to_owned() + &lines.replace('\n', "\r\n") + "\r";
         let below = lines.matches('\n').count();
@@ -155,8 +155,7 @@ impl State {
         self.drawn = Some(lines);
     }
 
-    /// A line for each machine that has been running for a while, as far as there is room, and one for
-    /// all of them.
+    /// A line for each machine that has been running for a while, as far as they fit, and one for all of them.
     fn shown(&self, now: Instant, rows: usize, columns: usize) -> String {
         const TURNS: [char; 4] = ['|', '/', '-', '\\'];
         let sign = TURNS[self.turn % TURNS.len()];

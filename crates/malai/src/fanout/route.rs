@@ -1,4 +1,4 @@
-//! The two ways of a command on one of many machines: through the daemon, or direct.
+//! The two routes of a command on one of many machines: through the daemon, or direct.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,19 +23,19 @@ use tokio_util::task::TaskTracker;
 use crate::exec::reaper;
 use crate::exec::route::Route;
 
-/// How long commands of this very computer may take to end when somebody does not want to wait.
+/// How long commands on this computer may take to end when the user does not want to wait.
 const LEAVE: Duration = Duration::from_millis(250);
 
-/// The way of all machines.
+/// The route of all machines.
 #[derive(Debug)]
 pub enum Backend {
-    /// Through the daemon of this home: a connection of its socket for each machine.
+    /// Through the daemon of this home: one socket connection per machine.
     Daemon(Home),
     /// From this process, over its own endpoints.
     Direct(Direct),
 }
 
-/// The clusters that are at work in this process.
+/// The clusters served in this process.
 #[derive(Debug)]
 pub struct Direct {
     clusters: Standalone,
@@ -47,9 +47,9 @@ pub struct Direct {
 pub struct Command {
     /// `<machine>.<cluster>`.
     pub target: String,
-    /// What is to be run.
+    /// What to run.
     pub request: ExecRequest,
-    /// None for no input.
+    /// `None` for no input.
     pub stdin: Option<OwnedFd>,
     /// Where its output goes: a pipe.
     pub stdout: OwnedFd,
@@ -58,11 +58,11 @@ pub struct Command {
 }
 
 impl Backend {
-    /// Finds the way, and the machines that are meant.
+    /// Finds the route, and resolves the targets.
     ///
     /// # Errors
     ///
-    /// What was written leads nowhere, or this home cannot be used.
+    /// The targets cannot be resolved, or this home cannot be used.
     pub async fn open(home: &Home, targets: &str) -> anyhow::Result<(Self, Resolved)> {
         match Route::of(home)? {
             Route::Daemon(control) => {
@@ -76,8 +76,8 @@ impl Backend {
         }
     }
 
-    /// Runs a command to its end. It is ended if this is dropped. `begun` is set when the machine has
-    /// accepted it; signals from then on are the command's.
+    /// Runs a command to its end. Dropping this ends it. `begun` is set when the machine has accepted it; signals from then on are
+    /// the command's.
     pub async fn run(
         &self,
         command: Command,
@@ -93,7 +93,7 @@ impl Backend {
         }
     }
 
-    /// Asks a machine `count` times whether it is there; gives it up after `timeout`.
+    /// Pings a machine `count` times; gives up after `timeout`.
     pub async fn ping(&self, named: &Named, count: u16, timeout: Duration) -> Pinged {
         let request = Ping {
             target: format!("{}.{}", named.machine, named.cluster),
@@ -114,8 +114,8 @@ impl Backend {
         pinged.unwrap_or_else(|why| Pinged::failed(named, why))
     }
 
-    /// Ends what is left, and says what stands in the way of the record of what ran here. What still
-    /// has to be ended on this very computer gets its grace period, unless somebody is `leaving`.
+    /// Ends what is left, and returns problems with the audit record of what ran here. Commands that still have to be ended on this
+    /// computer get their grace period, unless the user is `leaving`.
     pub async fn close(&self, leaving: bool) -> Vec<String> {
         match self {
             Self::Daemon(_) => Vec::new(),
@@ -134,13 +134,15 @@ fn ask(mut control: Control, targets: &str) -> Result<Resolved, ControlError> {
     control.send(&Request::Resolve(targets.to_owned()), &[])?;
     match control.answer()? {
         Reply::Resolved(resolved) => Ok(resolved),
-        _ => Err(ControlError::Garbled("it answers something else".into())),
+        _ => Err(ControlError::Garbled(
+            "it sends an unexpected answer".into(),
+        )),
     }
 }
 
 async fn ping_through(home: &Home, request: Ping) -> Result<String, String> {
     let control = control::connect(home).map_err(|error| error.to_string())?;
-    let control = control.ok_or("the daemon of this computer has ended")?;
+    let control = control.ok_or("the local daemon has exited")?;
     let asked = async {
         let client = control.into_conversation()?;
         let (mut answers, _voice) = client.ask(&Request::Ping(request), &[]).await?;
@@ -148,7 +150,7 @@ async fn ping_through(home: &Home, request: Ping) -> Result<String, String> {
     };
     match asked.await {
         Ok(Reply::Pinged(text)) => Ok(text),
-        Ok(_) => Err("the daemon answered with something else; is it another version?".to_owned()),
+        Ok(_) => Err("the daemon sent an unexpected answer; is it another version?".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -161,7 +163,7 @@ async fn through(
 ) -> Result<CommandResult, ControlError> {
     let Some(control) = control::connect(home)? else {
         return Ok(CommandResult::failed(
-            "the daemon of this computer has ended; nothing was run",
+            "the local daemon has exited; nothing was run",
         ));
     };
     let Command {
@@ -207,7 +209,7 @@ impl Direct {
         let settings = Settings::load(home)?;
         let targets = Targets::parse(text, |alias| settings.aliases.get(alias).cloned())?;
         let reaper =
-            Reaper::new(reaper::of_command()).context("cannot make a pipe to the reaper")?;
+            Reaper::new(reaper::of_command()).context("cannot create the pipe to the reaper")?;
         let wanted = targets
             .clusters()
             .into_iter()
@@ -220,7 +222,7 @@ impl Direct {
         };
         match resolved.map(answers::resolved) {
             Ok(Reply::Resolved(resolved)) => Ok((direct, resolved)),
-            Ok(_) => anyhow::bail!("nothing is meant by {}", escape(text)),
+            Ok(_) => anyhow::bail!("{} selects no machines", escape(text)),
             Err(why) => {
                 Backend::Direct(direct).close(true).await;
                 anyhow::bail!(why)
@@ -239,11 +241,12 @@ impl Direct {
         let caller = match caller(command, events) {
             Ok(caller) => caller,
             Err(error) => {
-                return CommandResult::failed(format!("no pipes for the command: {error}"));
+                return CommandResult::failed(format!(
+                    "cannot create pipes for the command: {error}"
+                ));
             }
         };
-        // Whoever drops this ends the command; on this very computer that takes a grace period, which
-        // is not waited for here.
+        // Dropping this ends the command; on this computer that takes a grace period, which is not awaited here.
         let gone = CancellationToken::new();
         let _guard = gone.clone().drop_guard();
         let (done, ended) = oneshot::channel();

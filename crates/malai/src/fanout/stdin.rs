@@ -1,8 +1,8 @@
-//! Standard input for many machines: read once, given to each from its first byte to its last.
+//! Standard input for many machines: read once, and given to each machine completely.
 //!
-//! A regular file is handed to each as an open file of its own. Anything else is kept in a temporary
-//! file without a name, from which each machine takes at its own pace: a slow or dead one holds
-//! nobody. No more is read than the fastest has room for, so that what nobody wants is not kept.
+//! A regular file is opened separately for each machine. Anything else is stored in an unnamed temporary file, from which each
+//! machine reads at its own pace: a slow or dead one does not hold up others. No more is read than the fastest machine
+//! can take, so input that is not needed is not stored.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
@@ -15,30 +15,29 @@ use rustix::fs::FileType;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
-/// How far input is read ahead of the machine that has taken most, in bytes.
+/// How many bytes are read ahead of the fastest machine.
 const AHEAD: u64 = 1 << 20;
 
-/// Bytes moved at once.
+/// How many bytes are moved at once.
 const BUFFER: usize = 64 * 1024;
 
-/// Where the machines' input comes from.
+/// The source of the machines' input.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// There is none.
     Empty,
-    /// A regular file, from this place on.
+    /// A regular file, from this offset on.
     File(u64),
     /// Whatever else.
     Spool(Arc<Spool>),
 }
 
 impl Input {
-    /// This process's standard input. A terminal counts as none: whoever types cannot mean two hundred
-    /// machines.
+    /// This process's standard input. A terminal counts as no input: what is typed cannot be meant for two hundred machines.
     ///
     /// # Errors
     ///
-    /// There is no place to keep it.
+    /// It cannot be stored.
     pub fn of_this_process() -> io::Result<Self> {
         let stdin = io::stdin();
         let Ok(stat) = rustix::fs::fstat(&stdin) else {
@@ -56,11 +55,11 @@ impl Input {
         Spool::new().map(|spool| Self::Spool(Arc::new(spool)))
     }
 
-    /// The end that a machine's command reads, and what has to be done meanwhile so that it gets something.
+    /// The end that a machine's command reads, and the feed that has to run meanwhile.
     ///
     /// # Errors
     ///
-    /// No descriptors.
+    /// No descriptors are left.
     pub fn of_machine(&self) -> io::Result<(Option<OwnedFd>, Option<Feed>)> {
         match self {
             Self::Empty => Ok((None, None)),
@@ -84,7 +83,7 @@ impl Input {
     ///
     /// # Errors
     ///
-    /// It cannot be read to its end, or not be kept: then nobody may take what is there for all of it.
+    /// It cannot be read to its end, or cannot be stored: then no machine may take the part for the whole.
     pub async fn read(&self) -> io::Result<()> {
         match self {
             Self::Empty | Self::File(_) => Ok(()),
@@ -93,12 +92,12 @@ impl Input {
     }
 }
 
-/// Input that is kept for machines that have not taken it yet.
+/// Stored input for machines that have not read it yet.
 #[derive(Debug)]
 pub struct Spool {
     file: File,
     arrived: watch::Sender<Arrived>,
-    /// How much the fastest machine has taken.
+    /// How much the fastest machine has read.
     taken: watch::Sender<u64>,
 }
 
@@ -121,13 +120,13 @@ impl Spool {
         let stdin = io::stdin().as_fd().try_clone_to_owned();
         let mut stdin = match stdin.and_then(|stdin| Fd::adopt(stdin, Direction::Read)) {
             Ok(stdin) => stdin,
-            // Nothing that can be read counts as empty, as with one machine.
+            // Standard input that cannot be read counts as empty, as with one machine.
             Err(_) => return self.end(),
         };
         let (mut taken, mut bytes) = (self.taken.subscribe(), 0);
         loop {
             let room = |taken: &u64| bytes < *taken + AHEAD;
-            // It cannot fail: the sender is here.
+            // It cannot fail, because the sender is here.
             let _ = taken.wait_for(room).await;
             let chunk = match stdin.read(BUFFER).await {
                 Err(_) if bytes == 0 => return self.end(),
@@ -151,7 +150,7 @@ impl Spool {
     }
 }
 
-/// Gives a machine its input.
+/// Feeds a machine its input.
 #[derive(Debug)]
 pub struct Feed {
     spool: Arc<Spool>,
@@ -159,7 +158,7 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Until its end, or until the command reads no more.
+    /// Runs until the end of the input, or until the command reads no more.
     pub async fn run(self) {
         let (mut arrived, mut at) = (self.spool.arrived.subscribe(), 0);
         let mut buffer = vec![0; BUFFER];
@@ -173,7 +172,7 @@ impl Feed {
             }
             let most = usize::try_from(now.bytes - at).map_or(BUFFER, |most| most.min(BUFFER));
             let Ok(count) = self.spool.file.read_at(&mut buffer[..most], at) else {
-                // Half of an input must not look like all of it: the pipe stays open.
+                // Part of the input must not look like all of it, so the pipe stays open.
                 return std::future::pending().await;
             };
             let mut rest = &buffer[..count];
@@ -184,7 +183,7 @@ impl Feed {
                 match self.pipe.try_write(rest) {
                     Ok(count) => rest = &rest[count..],
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    // A command that reads no more of its input is nothing unusual.
+                    // It is normal for a command to stop reading its input.
                     Err(_) => return,
                 }
             }

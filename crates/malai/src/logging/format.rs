@@ -1,5 +1,5 @@
-//! One event, one line: for people or as JSON, with the fields of the spans that it happened in. Text from
-//! elsewhere can neither begin a line of its own nor move a cursor.
+//! Formats an event as one line, as text or JSON, with the fields of its spans. Text from other machines can neither start a
+//! line nor move the cursor.
 
 use std::fmt::{Debug, Write as _};
 use std::io::Write;
@@ -27,7 +27,7 @@ pub struct Lines<W> {
 }
 
 impl<W> Lines<W> {
-    /// Writes to this; `json` may change at any time.
+    /// Writes to this writer; `json` may change at any time.
     pub fn new(writer: W, json: Arc<AtomicBool>, is_styled: bool) -> Self {
         Self {
             writer: Mutex::new(writer),
@@ -37,7 +37,7 @@ impl<W> Lines<W> {
     }
 }
 
-/// What is known of an event or a span: names and values, by name.
+/// The fields of an event or a span, by name.
 #[derive(Default)]
 struct Fields(Map<String, Value>);
 
@@ -125,26 +125,26 @@ where
             false => said.as_text(self.is_styled),
         };
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        // Its failure (a full disk, a reader that has gone) must not end the daemon.
+        // A failure to write (a full disk, a reader that has gone) must not end the daemon.
         let _ = writer
             .write_all(line.as_bytes())
             .and_then(|()| writer.flush());
     }
 }
 
-/// An event with everything that is known of it.
+/// An event with all its fields.
 struct Said<'a> {
     time: Timestamp,
     level: Level,
     target: &'a str,
-    /// The names of the spans that it happened in, the outermost first.
+    /// The names of its spans, outermost first.
     spans: Vec<&'a str>,
     message: &'a str,
     fields: Map<String, Value>,
 }
 
-/// A message in one line. Indented lines are explanations of malai's own, which follow each other; any other line
-/// break is somebody else's and stays visible.
+/// A message as one line. Indented lines are malai's own explanations and are joined; any other line break is foreign and stays
+/// visible.
 fn one_line(message: &str) -> String {
     let mut lines = message.split('\n');
     let mut text = escape(lines.next().unwrap_or_default());
@@ -164,7 +164,7 @@ impl Said<'_> {
             _ => level,
         };
         let mut line = format!("{} {level} ", self.time);
-        // Whose words these are is of interest where they are not malai's.
+        // The target matters only if the message is not malai's own.
         if !self.target.starts_with("malai") {
             let _ = write!(line, "{}: ", self.target);
         }
@@ -199,7 +199,7 @@ impl Said<'_> {
     }
 }
 
-/// A value as it stands behind `name=`: in quotes where it would not be told from what follows.
+/// A value after `name=`: quoted if it would be ambiguous.
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => {

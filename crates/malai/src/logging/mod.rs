@@ -22,20 +22,20 @@ use tracing_subscriber::{Registry, reload};
 
 use crate::output::style;
 
-/// The log file is started again at this size, in bytes.
+/// The size at which the log file is rotated, in bytes.
 const SIZE: usize = 10 * 1024 * 1024;
 
-/// Older log files kept.
+/// How many rotated log files are kept.
 const KEPT: usize = 3;
 
-/// The log at work. What the environment says of it wins over `malai.toml`.
+/// The active log. The environment overrides `malai.toml`.
 pub struct Log {
     filter: reload::Handle<Targets, Registry>,
     json: Arc<AtomicBool>,
     environment: Environment,
 }
 
-/// What the environment says of the log.
+/// The environment's settings for the log.
 struct Environment {
     filter: Option<String>,
     format: Option<LogFormat>,
@@ -46,7 +46,7 @@ impl Environment {
         let format = std::env::var_os(FORMAT_VARIABLE).map(|text| text.to_string_lossy().parse());
         let format = format.transpose().with_context(|| {
             format!(
-                "the environment variable {FORMAT_VARIABLE} cannot be used; unset it or correct it"
+                "the environment variable {FORMAT_VARIABLE} has an invalid value; unset it or correct it"
             )
         })?;
         Ok(Self {
@@ -58,10 +58,10 @@ impl Environment {
     }
 
     fn filter(&self, settings: LogSettings) -> Targets {
-        // iroh's own words are for its developers.
+        // iroh's own messages are for its developers.
         let own = format!("malai={}", settings.level);
         let text = match &self.filter {
-            // A typing error must not silence the log, nor what is said of it.
+            // A typing error must not silence the log, including the warning about it.
             Some(text) if unread(text).next().is_some() => format!("{own},{text}"),
             Some(text) => text.clone(),
             None => own,
@@ -74,11 +74,11 @@ impl Environment {
     }
 }
 
-/// A filter as `RUST_LOG` has it: levels, targets, or targets with their levels, separated by commas.
+/// Parses a filter like `RUST_LOG`: levels, targets, or targets with levels, separated by commas.
 fn read(text: &str) -> Targets {
     let all = match text.contains("noq") {
         true => Targets::new(),
-        // It warns, every few seconds, of each path that it keeps because it is the last one.
+        // It warns every few seconds about each path that it keeps because it is the last one.
         false => Targets::new().with_target("noq_proto::connection", LevelFilter::ERROR),
     };
     let read = directives(text).filter_map(|one| one.1);
@@ -88,22 +88,22 @@ fn read(text: &str) -> Targets {
     })
 }
 
-/// What of a filter means nothing.
+/// The directives of a filter that are invalid.
 fn unread(text: &str) -> impl Iterator<Item = &str> {
     directives(text).filter_map(|(one, meant)| meant.is_none().then_some(one))
 }
 
-/// What stands between the commas, and what it means, if anything.
+/// The directives between the commas, with their meaning if they are valid.
 fn directives(text: &str) -> impl Iterator<Item = (&str, Option<Targets>)> {
     let directives = text.split(',').map(str::trim).filter(|one| !one.is_empty());
     directives.map(|one| {
-        // A target has no brackets: these are spans and fields, which are read elsewhere.
+        // A target has no brackets: these are spans and fields, which are parsed elsewhere.
         let is_target = !one.contains(['[', ']', '{', '}', '/']);
         (one, is_target.then(|| widened(one).parse().ok()).flatten())
     })
 }
 
-/// `malai=debug` is meant for all of malai, whose parts are crates of their own.
+/// `malai=debug` is meant for all of malai, which consists of several crates.
 fn widened(directive: &str) -> String {
     match directive.strip_prefix("malai") {
         Some(level) if level.is_empty() || level.starts_with('=') => {
@@ -120,9 +120,9 @@ impl Log {
         Self::start(home, io::stderr(), is_styled)
     }
 
-    /// Logs to `malai.log`, which is started again when it has grown.
+    /// Logs to `malai.log`, which is rotated.
     pub fn to_file(home: &Home) -> anyhow::Result<Self> {
-        // Made first, with its mode: it names machines and commands.
+        // Created first, with its mode, because it names machines and commands.
         drop(open_appending(home)?);
         let mut options = std::fs::OpenOptions::new();
         options.read(true).create(true).append(true).mode(0o600);
@@ -142,7 +142,7 @@ impl Log {
         is_styled: bool,
     ) -> anyhow::Result<Self> {
         let environment = Environment::read()?;
-        // Whatever is wrong with malai.toml is said where the daemon starts.
+        // Problems of malai.toml are reported when the daemon starts.
         let settings = Settings::load(home).unwrap_or_default().log;
         let json = Arc::new(AtomicBool::new(environment.is_json(settings)));
         let (filter, handle) = reload::Layer::new(environment.filter(settings));
@@ -153,7 +153,7 @@ impl Log {
         for directive in unread(environment.filter.as_deref().unwrap_or_default()) {
             let directive = malai_cluster::escape(directive);
             tracing::warn!(
-                "RUST_LOG: {directive} is not understood and says nothing; a filter is <target>=<level>"
+                "ignoring the invalid RUST_LOG directive {directive}; write <target>=<level>"
             );
         }
         Ok(Self {
@@ -163,17 +163,17 @@ impl Log {
         })
     }
 
-    /// Loads other settings, as far as the environment leaves them a say.
+    /// Applies new settings, unless the environment overrides them.
     pub fn apply(&self, settings: LogSettings) {
         let json = self.environment.is_json(settings);
         self.json.store(json, Ordering::Relaxed);
         if let Err(error) = self.filter.reload(self.environment.filter(settings)) {
-            tracing::error!("the level of the log stays as it is: {error}");
+            tracing::error!("cannot change the log level: {error}");
         }
     }
 }
 
-/// The files of the background daemon's log, the newest first, whether they are there or not.
+/// The files of the background daemon's log, newest first, whether they exist or not.
 pub fn files(home: &Home) -> Vec<PathBuf> {
     let older = (1..=KEPT).map(|number| {
         let mut path = home.log().into_os_string();
@@ -183,7 +183,7 @@ pub fn files(home: &Home) -> Vec<PathBuf> {
     std::iter::once(home.log()).chain(older).collect()
 }
 
-/// Opens `malai.log` for what a process writes that is not yet, or no longer, logging.
+/// Opens `malai.log` for a process that is not yet, or no longer, logging.
 pub fn open_appending(home: &Home) -> anyhow::Result<File> {
     let path = home.log();
     malai_node::require_trusted(&path)?;

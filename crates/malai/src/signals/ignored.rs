@@ -1,7 +1,7 @@
-//! Signals that whoever started this command line had ignored: they stay ignored, as with ssh. nohup and
-//! shells without job control count on it.
+//! Signals that this command line's starter had ignored: they stay ignored, as with ssh. nohup and shells without job control
+//! rely on it.
 
-/// The ignored signals, as the kernel shows them: bit n − 1 for signal n. None where it does not.
+/// The ignored signals, from the kernel: bit n − 1 for signal n. Empty if the kernel does not show them.
 #[derive(Debug, Clone, Copy)]
 pub struct Ignored(u64);
 

@@ -1,4 +1,4 @@
-//! Signals to this process while commands run: which there are, and who ignores them.
+//! Signals to this process while commands run: which ones are forwarded, and which are ignored.
 
 pub mod ignored;
 pub mod started;
@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 
 use crate::signals::ignored::Ignored;
 
-/// The signals that are forwarded to a command, by their numbers here. Their numbers differ between systems, so
-/// they cross the network by name.
+/// The signals that are forwarded to a command, with their numbers here. Numbers differ between systems, so signals are sent by
+/// name.
 pub const FORWARDED: [(i32, Signal); 6] = [
     (SIGINT, Signal::Int),
     (SIGTERM, Signal::Term),
@@ -23,7 +23,7 @@ pub const FORWARDED: [(i32, Signal); 6] = [
     (SIGUSR2, Signal::Usr2),
 ];
 
-/// The signals of a shell's job control, which stop this process and the command's output, and resume them.
+/// The job control signals of a shell, which stop and resume this process and the command's output.
 pub const JOB_CONTROL: [i32; 2] = [SIGTSTP, SIGCONT];
 
 /// The name under which a signal is forwarded; `None` for one that is not.
@@ -46,8 +46,8 @@ pub fn caught() -> impl Iterator<Item = i32> {
 ///
 /// # Errors
 ///
-/// The system's refusal.
-pub fn hear() -> io::Result<mpsc::Receiver<(Signal, u8)>> {
+/// The system refuses.
+pub fn subscribe() -> io::Result<mpsc::Receiver<(Signal, u8)>> {
     let ignored = Ignored::at_start();
     let (sender, receiver) = mpsc::channel(16);
     for (number, name) in FORWARDED {
@@ -67,7 +67,7 @@ pub fn hear() -> io::Result<mpsc::Receiver<(Signal, u8)>> {
     Ok(receiver)
 }
 
-/// Whether a signal asks for the end of everything.
+/// Whether a signal asks this process to end everything.
 pub fn ends(signal: Signal) -> bool {
     !matches!(signal, Signal::Usr1 | Signal::Usr2)
 }

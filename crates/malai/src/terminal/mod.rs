@@ -1,4 +1,4 @@
-//! The terminal in front of the user: its kind, its size, and raw mode with a way back from everywhere.
+//! The user's terminal: its kind, its size, and raw mode, which is restored on every exit.
 
 pub mod input;
 mod modes;
@@ -14,13 +14,13 @@ use malai_wire::peer::exec::{Size, Term, Terminal};
 use rustix::io::Errno;
 use rustix::termios::{LocalModes, OptionalActions, Termios};
 
-/// The one place that knows how the terminal was before, while it is raw.
+/// The modes of the terminal before it was made raw, and whether it is raw now.
 static BEFORE: Mutex<Option<Before>> = Mutex::new(None);
 
 struct Before {
     terminal: OwnedFd,
     modes: Termios,
-    /// Whether it is raw at the moment.
+    /// Whether it is raw now.
     raw: bool,
 }
 
@@ -29,7 +29,7 @@ pub fn is_here() -> bool {
     rustix::termios::isatty(io::stdin())
 }
 
-/// What is to be given to a command: a terminal such as the one here, or what comes next to it.
+/// The terminal to request for a command: one like the terminal here, or the closest to it.
 pub fn like_here() -> Terminal {
     let term = std::env::var("TERM").ok();
     let term = term.and_then(|name| Term::parse(&name).ok());
@@ -43,7 +43,7 @@ pub fn like_here() -> Terminal {
     }
 }
 
-/// The size of the terminal, by whichever of the standard streams is one.
+/// The size of the terminal, from whichever standard stream is one.
 pub fn size() -> Option<Size> {
     let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
     let all = [input.as_fd(), output.as_fd(), errors.as_fd()];
@@ -58,17 +58,16 @@ pub fn size() -> Option<Size> {
     })
 }
 
-/// The terminal is raw until this is dropped; by a panic anywhere, too. Who ends the process
-/// otherwise calls [`restore`] first.
+/// Keeps the terminal raw until dropped, also by a panic. Code that ends the process in another way calls [`restore`] first.
 #[derive(Debug)]
 pub struct Raw(());
 
 impl Raw {
-    /// Makes this terminal raw: every key is passed on as it is, nothing is shown by itself.
+    /// Makes this terminal raw: every key is passed on as it is, and nothing is echoed.
     ///
     /// # Errors
     ///
-    /// It is none, or has hung up.
+    /// It is not a terminal, or it has hung up.
     pub fn enter(terminal: BorrowedFd<'_>) -> io::Result<Self> {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
@@ -101,8 +100,8 @@ impl Drop for Raw {
     }
 }
 
-/// Makes it raw again after [`restore`], if a session is still on. To be called in the foreground: whoever changes
-/// a terminal in the background is stopped (SIGTTOU).
+/// Makes it raw again after [`restore`], if a session is still running. Call it only in the foreground: a process that changes a
+/// terminal in the background is stopped (SIGTTOU).
 ///
 /// # Errors
 ///
@@ -117,8 +116,8 @@ pub fn again() -> io::Result<()> {
     Ok(())
 }
 
-/// Puts the terminal back as it was, if it is raw. Nothing that was typed is lost. In the background it
-/// belongs to somebody else, who has put it as it should be for them, and it is left alone.
+/// Restores the terminal if it is raw. Typed input is not lost. In the background the terminal belongs to another process, which
+/// has set its modes, so it is not touched.
 pub fn restore() {
     if let Some(before) = &mut *lock()
         && std::mem::take(&mut before.raw)
@@ -129,20 +128,19 @@ pub fn restore() {
     }
 }
 
-/// Whether the terminal is this process's to change: it is in the foreground, or there is no job control.
+/// Whether this process may change the terminal: it is in the foreground, or there is no job control.
 pub fn is_foreground(terminal: BorrowedFd<'_>) -> bool {
-    // An error, too, where whoever has it has no number here: then nobody here could take it from them.
+    // Also an error if the foreground process group has no number here: then no process here could take it.
     rustix::termios::tcgetpgrp(terminal).map_or(true, |foreground| own_group() == Some(foreground))
 }
 
-/// Whether a process is stopped that writes to the terminal now: it is in the background, and the terminal has
-/// `stty tostop`.
+/// Whether a process that writes to the terminal now is stopped: it is in the background, and the terminal has `stty tostop`.
 pub fn stops_writers(terminal: BorrowedFd<'_>) -> bool {
     let stops = |modes: Termios| modes.local_modes.contains(LocalModes::TOSTOP);
     rustix::termios::tcgetattr(terminal).is_ok_and(stops) && !is_foreground(terminal)
 }
 
-/// At once: to wait until what was written is shown could take for ever, where nobody looks.
+/// At once: waiting until all output is shown could take forever if the terminal is not read.
 fn set(terminal: &OwnedFd, modes: &Termios) -> io::Result<()> {
     loop {
         match rustix::termios::tcsetattr(terminal, OptionalActions::Now, modes) {

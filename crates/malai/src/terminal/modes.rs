@@ -1,9 +1,9 @@
-//! What a session has switched on in the terminal and not off again: read from its output, so that it can be
-//! undone when the session ends before the program there does it. Pure.
+//! The terminal modes that a session has set and not reset, read from its output, so that they can be reset if the session ends
+//! before the program there does it. Pure.
 //!
-//! A program that is cut off in the middle leaves a terminal that reports every movement of the mouse, hides the
-//! cursor, or shows another screen. Only what was seen to be switched on is switched off: some of it, such as leaving
-//! the alternate screen, moves the cursor where it was not switched on.
+//! A program that is cut off leaves a terminal that reports mouse movements, hides the cursor, or shows the alternate screen. Only
+//! modes that were seen to be set are reset, because some resets, such as leaving the alternate screen, move the cursor
+//! if the mode was not set.
 
 use std::collections::BTreeSet;
 
@@ -21,16 +21,16 @@ const ON_AT_REST: [u16; 2] = [7, 25];
 /// The alternate screens.
 const SCREENS: [u16; 3] = [47, 1047, 1049];
 
-/// The longest sequence that is read; no program writes a longer one of those that matter here.
+/// The maximum length of a parsed sequence; programs do not write longer ones that matter here.
 const LONGEST: usize = 64;
 
-/// What differs from a terminal at rest.
+/// The differences from a terminal at rest.
 #[derive(Debug, Default)]
 pub struct Modes {
     state: State,
-    /// The sequence that is being read, without its introducer.
+    /// The current sequence, without its introducer.
     sequence: Vec<u8>,
-    /// Private modes that are not as at rest.
+    /// Private modes that differ from those at rest.
     changed: BTreeSet<u16>,
     /// Kitty's keyboard protocol: how often flags were pushed, on the main screen and on the alternate one.
     pushed: [u16; 2],
@@ -42,41 +42,41 @@ pub struct Modes {
     insert: bool,
     /// The keypad sends its own sequences (`ESC =`).
     keypad: bool,
-    /// A cursor of another shape.
+    /// A changed cursor shape.
     shape: bool,
-    /// A region of the screen scrolls by itself.
+    /// A scroll region.
     region: bool,
-    /// Colours and the like.
+    /// Colors and other attributes.
     style: bool,
     /// Line drawing instead of letters.
     charset: bool,
 }
 
-/// Where in a sequence the output is.
+/// The position within a sequence.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum State {
     #[default]
     Text,
-    /// Behind ESC.
+    /// After ESC.
     Escape,
-    /// Behind ESC and an intermediate character.
+    /// After ESC and an intermediate character.
     Intermediate,
-    /// Behind `ESC [`.
+    /// After `ESC [`.
     Control,
     /// In a string, such as a title, until its end.
     String,
-    /// Behind an ESC in a string.
+    /// After an ESC in a string.
     StringEscape,
 }
 
 const ESC: u8 = 0x1b;
 
 impl Modes {
-    /// Reads a piece of output.
+    /// Parses a piece of output.
     pub fn read(&mut self, output: &[u8]) {
         let mut rest = output;
         while let Some((&byte, after)) = rest.split_first() {
-            // Most of the output is text.
+            // Most output is text.
             if self.state == State::Text {
                 let next = rest
                     .iter()
@@ -213,11 +213,11 @@ impl Modes {
         SCREENS.iter().any(|mode| self.changed.contains(mode))
     }
 
-    /// What brings the terminal back to rest; nothing where it is.
+    /// The sequences that restore the terminal; empty if nothing differs.
     pub fn undo(&self) -> Vec<u8> {
         let mut undo = Vec::new();
         if self.state != State::Text {
-            // Ends what was cut off in the middle.
+            // Ends a sequence that was cut off.
             undo.push(0x18);
         }
         let keyboard = |undo: &mut Vec<u8>, screen: usize| {
@@ -239,7 +239,7 @@ impl Modes {
             (self.insert, &b"\x1b[4l"[..]),
             (self.keypad, b"\x1b>"),
             (self.shape, b"\x1b[0 q"),
-            // Between saving the cursor and restoring it, since it moves it.
+            // Between saving and restoring the cursor, because it moves the cursor.
             (self.region, b"\x1b7\x1b[r\x1b8"),
             (self.style, b"\x1b[m"),
             (self.charset, b"\x0f\x1b(B"),
@@ -248,7 +248,7 @@ impl Modes {
                 undo.extend(off);
             }
         }
-        // Each screen has a keyboard of its own.
+        // Each screen has its own keyboard state.
         keyboard(&mut undo, 1);
         for mode in self.changed.iter().filter(|mode| SCREENS.contains(mode)) {
             undo.extend(format!("\x1b[?{mode}l").into_bytes());
@@ -260,7 +260,7 @@ impl Modes {
 
 fn number(digits: &[u8]) -> u16 {
     let text = std::str::from_utf8(digits).unwrap_or_default();
-    // What stands behind a colon says more of the same.
+    // Digits after a colon are sub-parameters.
     let text = text.split(':').next().unwrap_or_default();
     text.parse().unwrap_or(0)
 }

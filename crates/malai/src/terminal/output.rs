@@ -1,8 +1,8 @@
-//! What a session shows, on its way to the terminal: passed on as it comes, held back while the terminal is somebody
-//! else's, and undone where the session ends in the middle.
+//! A session's output on its way to the terminal: passed on, held back while the terminal belongs to another process, and undone
+//! if the session is cut off.
 //!
-//! It goes through this process, and is not written by the daemon, so that nothing is shown any more once the user has
-//! left, and what was switched on is known when the daemon is gone.
+//! The output goes through this process rather than directly from the daemon, so that nothing is shown after the user has left,
+//! and so that the modes to reset are known if the daemon dies.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,13 +16,13 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::terminal::modes::Modes;
 
-/// Bytes that are moved at once.
+/// How many bytes are moved at once.
 const BUFFER: usize = 16 * 1024;
 
-/// How long the end of a session waits for a terminal that does not take what is written to it.
+/// How long the end of a session waits for a terminal that does not accept output.
 const STUCK: Duration = Duration::from_millis(250);
 
-/// How often it looks.
+/// How often it checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The output of a session, on a terminal.
@@ -45,23 +45,23 @@ struct Shown {
 enum Passed {
     Some,
     Nothing,
-    /// Nothing can come any more.
+    /// Nothing more can arrive.
     End,
 }
 
 impl Output {
-    /// The output, and the end that the session writes to; none where standard output is not a terminal, and is
-    /// written to as it is. It is held until [`Output::release`].
+    /// The output, and the end that the session writes to; `None` if standard output is not a terminal and is written directly. It is
+    /// held back until [`Output::release`].
     ///
     /// # Errors
     ///
-    /// No more descriptors.
+    /// No descriptors are left.
     pub fn to_terminal() -> io::Result<Option<(Arc<Self>, OwnedFd)>> {
         if !rustix::termios::isatty(io::stdout()) {
             return Ok(None);
         }
         let (pipe, end) = pipe_with(PipeFlags::CLOEXEC)?;
-        // Of this end alone: the other one is another open file.
+        // For this end only: the other end is another open file.
         rustix::fs::fcntl_setfl(&pipe, rustix::fs::OFlags::NONBLOCK)?;
         let output = Arc::new(Self {
             pipe,
@@ -75,19 +75,19 @@ impl Output {
         Ok(Some((output, end)))
     }
 
-    /// Holds it back.
+    /// Holds output back.
     pub fn hold(&self) {
         *self.held() = true;
     }
 
-    /// Passes it on.
+    /// Releases output.
     pub fn release(&self) {
         *self.held() = false;
         self.released.notify_all();
     }
 
-    /// The session has ended, and everything that it wrote is in the pipe: passes on the rest, and undoes what is
-    /// still switched on, if it did not end by itself.
+    /// The session has ended, and everything it wrote is in the pipe: passes on the rest, and resets what is still set, unless it
+    /// ended by itself.
     pub fn finish(&self, by_itself: bool) {
         let mut shown = self.shown();
         while !shown.over {
@@ -98,8 +98,7 @@ impl Output {
         }
     }
 
-    /// The user has left: nothing is passed on any more, and what is switched on is undone. A terminal that takes
-    /// nothing stays as it is.
+    /// The user has left: nothing more is passed on, and what is set is reset. A terminal that accepts no output stays as it is.
     pub fn cut(&self) {
         let until = Instant::now() + STUCK;
         let mut shown = loop {
@@ -140,7 +139,7 @@ impl Output {
         }
     }
 
-    /// Passes on what is in the pipe, up to a buffer.
+    /// Passes on up to one buffer from the pipe.
     fn pass_some(&self, shown: &mut Shown) -> Passed {
         let mut buffer = [0; BUFFER];
         match rustix::io::read(&self.pipe, &mut buffer) {
@@ -149,7 +148,7 @@ impl Output {
             Ok(0) | Err(_) => Passed::End,
             Ok(count) => {
                 shown.modes.read(&buffer[..count]);
-                // Where it cannot be written nobody looks any more.
+                // If it cannot be written, there is no reader.
                 write(&buffer[..count]);
                 Passed::Some
             }

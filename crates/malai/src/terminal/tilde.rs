@@ -1,6 +1,6 @@
-//! Escapes in what is typed, as ssh has them: `~` at the beginning of a line and one more character. Pure.
+//! Escapes in typed input, as in ssh: `~` at the start of a line and one more character. Pure.
 
-/// What `~?` shows; lines end as in raw mode.
+/// The text of `~?`; lines end as in raw mode.
 pub const HELP: &str = "\r\n\
 malai's escapes, at the beginning of a line:\r\n  \
 ~.   end the session (what runs there is ended)\r\n  \
@@ -11,7 +11,7 @@ malai's escapes, at the beginning of a line:\r\n  \
 const ESCAPE: u8 = b'~';
 const CONTROL_Z: u8 = 0x1a;
 
-/// What is to be done about what was typed, in this order.
+/// What to do about typed input, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Invocation {
     /// Send it.
@@ -24,7 +24,7 @@ pub enum Invocation {
     Help,
 }
 
-/// Where one is in a line.
+/// The position within a line.
 #[derive(Debug, Clone, Copy)]
 pub struct Escapes {
     line_begins: bool,
@@ -41,7 +41,7 @@ impl Default for Escapes {
 }
 
 impl Escapes {
-    /// Reads a piece of what was typed.
+    /// Parses a piece of typed input.
     pub fn read(&mut self, invocation: &[u8]) -> Vec<Invocation> {
         let mut found = Vec::new();
         let mut bytes = Vec::with_capacity(invocation.len() + 1);
@@ -54,7 +54,7 @@ impl Escapes {
                     _ => None,
                 };
                 if let Some(escape) = escape {
-                    // The line has not begun yet: another escape may follow.
+                    // The line has not started yet: another escape may follow.
                     flush(&mut bytes, &mut found);
                     found.push(escape);
                     continue;
@@ -75,7 +75,7 @@ impl Escapes {
         found
     }
 
-    /// What was held back, at the end of everything typed.
+    /// What was held back, at the end of all input.
     pub fn end(&mut self) -> Vec<u8> {
         match std::mem::take(&mut self.pending) {
             true => vec![ESCAPE],

@@ -111,7 +111,11 @@ fn a_key_that_waits_is_approved_and_no_other() {
         "db: on\n"
     );
     let again = manager.run(&["cluster", "approve", ALIAS, "db2", &id]);
-    assert!(again.stderr.contains("already: db"), "{}", again.shown());
+    assert!(
+        again.stderr.contains("belongs to a machine of company: db"),
+        "{}",
+        again.shown()
+    );
 }
 
 #[test]

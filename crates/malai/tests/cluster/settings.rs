@@ -115,7 +115,7 @@ fn another_reach_is_said_to_wait_for_a_restart() {
     write(home, "[network]\nreach = \"lan\"\n");
     let said = home.succeed(&["rescan"]);
     assert!(
-        said.contains("reach `lan` takes effect when the daemon is restarted"),
+        said.contains("restart the daemon to apply reach `lan`"),
         "{said}"
     );
     let facts = home.run(&["boss.company", "true"]);
