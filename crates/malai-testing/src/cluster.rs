@@ -398,12 +398,16 @@ pub struct Running {
 impl Running {
     /// The next line of its output, without its end.
     pub async fn line(&mut self) -> String {
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while self.stdout.read_exact(&mut byte).await.is_ok() && byte[0] != b'\n' {
-            line.push(byte[0]);
-        }
-        String::from_utf8(line).expect("text")
+        let read = async {
+            let mut line = Vec::new();
+            let mut byte = [0];
+            while self.stdout.read_exact(&mut byte).await.is_ok() && byte[0] != b'\n' {
+                line.push(byte[0]);
+            }
+            String::from_utf8(line).expect("text")
+        };
+        let line = tokio::time::timeout(crate::TEST_TIMEOUT, read).await;
+        line.expect("a line of output")
     }
 
     /// Closes its input, and reads the rest of what it says.
