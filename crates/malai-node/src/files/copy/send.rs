@@ -216,9 +216,13 @@ impl<W: Write> Sender<'_, W> {
         let Some(offered) = self.offered.get(&want.id) else {
             return Err(Stopped::Unwanted);
         };
-        let (source, path) = (offered.source, offered.path.clone());
+        let (source, path, most) = (offered.source, offered.path.clone(), offered.size);
         self.observer.changing().map_err(Stopped::Unreadable)?;
-        let opened = self.walk.open(source, &path)?;
+        let mut opened = self.walk.open(source, &path)?;
+        if let Opened::File { size, .. } = &mut opened {
+            // What it has grown by since then was not offered.
+            *size = most.min(*size);
+        }
         self.observer.opened(source, &path, false);
         let before = self.sent;
         let result = self.send_opened(want, opened);

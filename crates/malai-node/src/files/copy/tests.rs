@@ -418,3 +418,38 @@ fn what_is_there_stays_where_that_is_asked_for() {
     let (_, result) = put(&[&from], Path::new("/dev/null"), FILE);
     assert!(matches!(result, Err(CopyError::Refused(_))), "{result:?}");
 }
+
+/// Changes a file once it has been offered.
+struct Meddler<F: FnMut()> {
+    change: F,
+    heard: Heard,
+}
+
+impl<F: FnMut()> Observer for Meddler<F> {
+    fn all_offered(&mut self) {
+        (self.change)();
+    }
+
+    fn problem(&mut self, source: u32, path: &[u8], why: &str) {
+        self.heard.problem(source, path, why);
+    }
+}
+
+#[test]
+fn a_file_that_grows_arrives_as_it_was_offered_and_one_that_shrinks_as_it_is() {
+    let top = tempfile::tempdir().unwrap();
+    let (from, to) = (top.path().join("from"), top.path().join("to"));
+    for (size, expected) in [(3000, 2000), (500, 500)] {
+        fs::write(&from, vec![1; 2000]).unwrap();
+        let (input, there) = served();
+        let mut observer = Meddler {
+            change: || fs::write(&from, vec![1; size]).unwrap(),
+            heard: Heard::default(),
+        };
+        let sources = local_sources(vec![from.clone()]);
+        let target = to.as_os_str().as_bytes();
+        super::put(input, there, sources, target, FILE, &mut observer).unwrap();
+        assert_eq!(observer.heard.problems, [""; 0]);
+        assert_eq!(fs::read(&to).unwrap().len(), expected);
+    }
+}
