@@ -159,7 +159,9 @@ fn a_kept_demo_runs_on_and_ends_as_it_says() {
     let daemons = running.iter().filter(|line| line.contains("\0daemon\0"));
     // Beside each there is a reaper, which ends what a killed one leaves.
     assert_eq!(daemons.count(), 3, "{running:?}");
-    let (_, by_hand) = text.split_once("Continue by hand:\n").expect("how to go on");
+    let (_, by_hand) = text
+        .split_once("Continue by hand:\n")
+        .expect("how to go on");
     let (go_on, end) = by_hand.split_once("End it:\n").expect("how to end it");
     for line in go_on.lines().map(str::trim) {
         if !line.starts_with("$EDITOR") {

@@ -32,6 +32,9 @@ pub struct TargetOptions {
     /// Several machines: exclude these targets
     #[arg(short = 'x', long, value_name = "TARGETS")]
     pub exclude: Vec<String>,
+    /// A line for the shell of this side, once the session has started: ssh's `LocalCommand`.
+    #[arg(skip)]
+    pub local_command: Option<OsString>,
 }
 
 /// `-t` and `-T`, and how often they were given.

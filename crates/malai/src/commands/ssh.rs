@@ -109,6 +109,10 @@ fn session(home: &Home, invocation: &SshInvocation, printer: &Printer) -> anyhow
             false => invocation.tty.into(),
         },
         no_input: invocation.no_input,
+        local_command: invocation
+            .local_command
+            .as_ref()
+            .map(|line| OsStr::from_bytes(line).to_owned()),
         ..TargetOptions::default()
     };
     let wanted = Wanted {

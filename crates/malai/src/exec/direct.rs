@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{interrupted_twice, timed_out};
+use super::{interrupted_twice, run_local_command, timed_out};
 
 use crate::cli::TargetOptions;
 use crate::exec::interactive::{Interactive, SessionBackend};
@@ -90,6 +90,7 @@ pub fn run(
                 gone.clone(),
                 || {
                     started.set();
+                    run_local_command(on);
                     // A terminal that cannot be made raw has hung up: there is no user.
                     if session
                         .as_ref()

@@ -33,3 +33,20 @@ fn timed_out(target: &str, on: &TargetOptions) -> String {
         duration::format(on.timeout.unwrap_or_default())
     )
 }
+
+/// Runs what this side is to run once a session has started, and waits for it, as ssh does with its `LocalCommand`. Its
+/// exit code has no meaning.
+fn run_local_command(on: &TargetOptions) {
+    let Some(line) = &on.local_command else {
+        return;
+    };
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+    let shell = shell.unwrap_or_else(|| "/bin/sh".into());
+    let ended = std::process::Command::new(&shell)
+        .arg("-c")
+        .arg(line)
+        .status();
+    if let Err(error) = ended {
+        tracing::warn!("LocalCommand: cannot run {}: {error}", shell.display());
+    }
+}

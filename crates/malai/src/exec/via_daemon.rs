@@ -19,7 +19,7 @@ use signal_hook::consts::{SIGCONT, SIGINT, SIGTSTP};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
-use super::{interrupted_twice, timed_out};
+use super::{interrupted_twice, run_local_command, timed_out};
 
 use crate::cli::TargetOptions;
 use crate::exec::interactive::{Interactive, SessionBackend};
@@ -48,7 +48,7 @@ pub fn run(
         terminal,
     };
     match (exec.stdin, &exec.terminal) {
-        (Stdin::Streamed, Some(_)) => run_on_terminal(control, exec),
+        (Stdin::Streamed, Some(_)) => run_on_terminal(control, exec, on),
         _ => run_plain(control, exec, on),
     }
 }
@@ -72,7 +72,11 @@ impl SessionBackend for DaemonBackend {
 }
 
 /// Runs it on the terminal.
-fn run_on_terminal(mut control: Control, exec: Exec) -> Result<CommandResult, ControlError> {
+fn run_on_terminal(
+    mut control: Control,
+    exec: Exec,
+    on: &TargetOptions,
+) -> Result<CommandResult, ControlError> {
     let target = exec.target.clone();
     let output = Output::to_terminal().map_err(|error| control.unusable(error))?;
     let (stdout, errors) = (io::stdout(), io::stderr());
@@ -98,6 +102,7 @@ fn run_on_terminal(mut control: Control, exec: Exec) -> Result<CommandResult, Co
         match (answer, session.left()) {
             (_, Some(left)) => return Ok(session.ends(left)),
             (Ok(Reply::Started), None) => {
+                run_local_command(on);
                 session.started().map_err(|error| control.unusable(error))?
             }
             (Ok(Reply::Exited(exited)), None) => {
@@ -153,6 +158,7 @@ fn run_plain(
             match control.answer() {
                 Ok(Reply::Started) => {
                     started = true;
+                    run_local_command(on);
                     for number in early.take().into_iter().flat_map(|early| early.numbers) {
                         interrupts += usize::from(number == SIGINT);
                         pass(number, &voice);

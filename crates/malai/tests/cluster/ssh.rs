@@ -310,3 +310,24 @@ fn servers_of(home: &crate::harness::Home) -> Vec<String> {
     }
     found
 }
+
+#[test]
+fn a_local_command_runs_here_once_where_it_is_permitted() {
+    let cluster = Cluster::with_routes();
+    for route in cluster.routes() {
+        let path = cluster.folder().join("here");
+        let local = format!("-oLocalCommand=echo %h >>{}", path.display());
+        let target = route.args(&[""])[0].to_str().unwrap().to_owned();
+        let run = |permitted: &str| {
+            let permit = format!("-oPermitLocalCommand={permitted}");
+            route.home.run(&["ssh", &permit, &local, &target, "exit 3"])
+        };
+        assert_eq!(run("no").code, 3);
+        assert!(!path.exists(), "{}", route.name);
+        let said = run("yes");
+        assert_eq!(said.code, 3, "{}", said.shown());
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(text, format!("{target}\n"), "{}", route.name);
+        std::fs::remove_file(&path).unwrap();
+    }
+}

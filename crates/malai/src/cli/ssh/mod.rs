@@ -34,6 +34,8 @@ pub struct SshInvocation {
     pub send_env: Vec<String>,
     /// Variables to set.
     pub set_env: Vec<(String, Vec<u8>)>,
+    /// What the shell of this side runs once the session has started, if that is permitted.
+    pub local_command: Option<Vec<u8>>,
     /// Options that were taken and have no meaning here, each with its reason.
     pub ignored: Vec<String>,
 }
@@ -179,6 +181,8 @@ fn explained(meaning: Meaning) -> String {
 struct Parser {
     found: SshInvocation,
     remote_command: Option<Vec<u8>>,
+    local_command: Option<Vec<u8>>,
+    permit_local_command: Option<bool>,
     tty: u8,
     no_tty: bool,
 }
@@ -312,6 +316,15 @@ impl Parser {
                     self.remote_command = Some(value.as_bytes().to_vec());
                 }
             }
+            // As in ssh, what is written first counts.
+            Setting::LocalCommand => {
+                let command = || value.as_bytes().to_vec();
+                self.local_command.get_or_insert_with(command);
+            }
+            Setting::PermitLocalCommand => {
+                let permitted = yes()?;
+                self.permit_local_command.get_or_insert(permitted);
+            }
             Setting::LogLevel => {
                 let level = text.to_ascii_uppercase();
                 found.verbose |= level == "VERBOSE" || level.starts_with("DEBUG");
@@ -350,6 +363,11 @@ impl Parser {
             (true, remote_command) => remote_command,
             (false, None) => Some(joined),
         };
+        if let (Some(true), Some(command)) = (self.permit_local_command, self.local_command)
+            && command != b"none"
+        {
+            self.found.local_command = Some(expanded(&command, &self.found)?);
+        }
         Ok(self.found)
     }
 
@@ -388,6 +406,29 @@ impl Parser {
         self.found.host = OsString::from_vec(rest.to_vec());
         Ok(())
     }
+}
+
+/// A local command with its tokens replaced: `%h` and `%n` by the host, `%r` by the user, `%%` by a percent sign.
+fn expanded(command: &[u8], found: &SshInvocation) -> Result<Vec<u8>, SshError> {
+    let mut out = Vec::new();
+    let mut left = command.iter();
+    while let Some(byte) = left.next() {
+        if *byte != b'%' {
+            out.push(*byte);
+            continue;
+        }
+        match left.next() {
+            Some(b'%') => out.push(b'%'),
+            Some(b'h' | b'n') => out.extend(found.host.as_bytes()),
+            Some(b'r') => out.extend(found.user.as_deref().unwrap_or_default().bytes()),
+            _ => {
+                return Err(SshError(
+                    "LocalCommand: of ssh's tokens malai knows %h, %n, %r and %%".to_owned(),
+                ));
+            }
+        }
+    }
+    Ok(out)
 }
 
 /// The words of a `SetEnv`: blanks separate, double quotes keep them.

@@ -46,6 +46,10 @@ pub enum Setting {
     RemoteCommand,
     /// `LogLevel`.
     LogLevel,
+    /// `LocalCommand`.
+    LocalCommand,
+    /// `PermitLocalCommand`.
+    PermitLocalCommand,
 }
 
 /// An option of one letter.
@@ -81,7 +85,6 @@ const AGENT: &str = "no agent is forwarded, and none is needed to reach a machin
 const ESCAPE: &str = "an escape is ~, and read on a terminal alone";
 const BACKGROUND: &str = "malai does not go to the background yet; a trailing & does";
 const NOTHING: &str = "malai does not forward ports yet, so there is nothing to keep open";
-const LOCAL: &str = "malai runs no commands on this side";
 const FORWARDS: &str = "malai does not forward ports yet";
 
 const fn flag(letter: char, meaning: Meaning) -> Letter {
@@ -286,7 +289,13 @@ pub const KEYWORDS: &[Keyword] = &[
     key("KbdInteractiveDevices", Ignored(AUTH)),
     key("KexAlgorithms", Ignored(CRYPTO)),
     key("KnownHostsCommand", Ignored(KEYS)),
-    key("LocalCommand", Refused(LOCAL)),
+    key(
+        "LocalCommand",
+        Obeyed(
+            Setting::LocalCommand,
+            "run by the shell of this side once the session has started, with PermitLocalCommand",
+        ),
+    ),
     key("LocalForward", Refused(FORWARDS)),
     key(
         "LogLevel",
@@ -298,7 +307,13 @@ pub const KEYWORDS: &[Keyword] = &[
     key("NumberOfPasswordPrompts", Ignored(AUTH)),
     key("ObscureKeystrokeTiming", Ignored(CRYPTO)),
     key("PasswordAuthentication", Ignored(AUTH)),
-    key("PermitLocalCommand", Ignored(LOCAL)),
+    key(
+        "PermitLocalCommand",
+        Obeyed(
+            Setting::PermitLocalCommand,
+            "whether LocalCommand is run: yes or no",
+        ),
+    ),
     key("PermitRemoteOpen", Ignored("nothing is forwarded")),
     key("PKCS11Provider", Ignored(KEYS)),
     key("Port", Ignored(PATHS)),

@@ -43,6 +43,9 @@ fn shown(arguments: &[&str]) -> String {
     if let Some(line) = &found.line {
         say(format!("line={:?}", String::from_utf8_lossy(line)));
     }
+    if let Some(local) = &found.local_command {
+        say(format!("here={:?}", String::from_utf8_lossy(local)));
+    }
     out.join(" ")
 }
 
@@ -311,7 +314,7 @@ fn what_the_tools_pass() {
                 "nix-store",
                 "--serve",
             ],
-            "error: LocalCommand: malai runs no commands on this side",
+            r#"web01.c line="nix-store --serve" here="echo started""#,
         ),
         (
             "restic",
@@ -395,6 +398,19 @@ fn ssh_as_people_type_it() {
         (
             &["-w", "0:0", "web01.c"],
             "error: -w: there are no tunnel devices here: a service forwards what listens on the machine",
+        ),
+        (&["-oLocalCommand=echo %h", "web01.c"], "web01.c"),
+        (
+            &[
+                "-oPermitLocalCommand=yes",
+                "-oLocalCommand=echo %r at %h 100%%",
+                "web@web01.c",
+            ],
+            r#"web01.c user=web here="echo web at web01.c 100%""#,
+        ),
+        (
+            &["-oPermitLocalCommand=yes", "-oLocalCommand=%T", "web01.c"],
+            "error: LocalCommand: of ssh's tokens malai knows %h, %n, %r and %%",
         ),
         (
             &["-oRemoteCommand=a", "web01.c", "b"],
