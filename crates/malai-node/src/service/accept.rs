@@ -68,6 +68,7 @@ impl Service {
         accepted: &OnceLock<Arc<PeerConnection>>,
     ) {
         let timeout = self.cluster_state.node.limiter.limits().handshake();
+        let from = incoming.remote_addr();
         let handshake = async {
             incoming
                 .accept()
@@ -90,6 +91,7 @@ impl Service {
         match machine_id(&connection.remote_id()) {
             Some(peer) => {
                 let adopted = self.peers.adopt(connection.into(), peer);
+                adopted.note_origin(from);
                 accepted.get_or_init(|| adopted).wait_admitted().await;
             }
             None => connection.close(

@@ -23,8 +23,9 @@ fn each_session_is_listed_and_can_be_ended() {
     ] {
         let (child, ids) = started(&route, MEEK, &marker);
         let printed: u64 = ids.iter().map(|id| id.to_string().len() as u64 + 1).sum();
-        until("its output to be counted", || {
-            listed(web01, "here")[0]["bytes_out"] == printed
+        until("its output to be counted, and its path to be known", || {
+            let session = listed(web01, "here").remove(0);
+            session["bytes_out"] == printed && session["path"] != "unknown"
         });
         let session = listed(web01, "here").remove(0);
         assert_eq!(session["machine"], machine, "{session}");

@@ -4,11 +4,11 @@
 mod io;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use iroh::endpoint::{Connection, Path};
+use iroh::endpoint::{Connection, IncomingAddr, Path};
 use iroh::{Endpoint, TransportAddr};
 use malai_cluster::MachineId;
 use malai_wire::Refusal;
@@ -41,6 +41,8 @@ pub struct PeerConnection {
     /// The key that this connection's handshake proved.
     pub peer: MachineId,
     connection: Connection,
+    /// Where it came from, if the peer dialed it directly: what is known before a path is.
+    came_from: OnceLock<SocketAddr>,
 
     // How far it has come.
     phase: watch::Sender<Phase>,
@@ -84,6 +86,7 @@ impl PeerConnection {
             cluster_state,
             peer,
             connection,
+            came_from: OnceLock::new(),
             phase: watch::Sender::default(),
             hello_sent: watch::Sender::new(false),
             activity: Activity::new(Instant::now()),
@@ -333,7 +336,16 @@ impl PeerConnection {
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self.on_path(|path| path.remote_addr().clone()) {
             Some(TransportAddr::Ip(address)) => Some(address),
-            _ => None,
+            Some(_) => None,
+            None => self.came_from.get().copied(),
+        }
+    }
+
+    /// Notes where it came from.
+    pub(crate) fn note_origin(&self, from: IncomingAddr) {
+        if let IncomingAddr::Ip(address) = from {
+            let ip = address.ip().to_canonical();
+            let _ = self.came_from.set(SocketAddr::new(ip, address.port()));
         }
     }
 
