@@ -60,8 +60,10 @@ pub trait Observer {
     fn changing(&mut self) -> Result<(), String> {
         Ok(())
     }
-    /// A file was opened on this side; with `write` to be written.
-    fn opened(&mut self, _source: u32, _path: &[u8], _write: bool) {}
+    /// A file was opened on this side to be read.
+    fn reading(&mut self, _source: u32, _path: &[u8]) {}
+    /// A file was opened on this side to be written; whether nothing stood under its name.
+    fn written(&mut self, _source: u32, _path: &[u8], _created: bool) {}
     /// The file that was opened last was closed, after so many bytes were read or written.
     fn closed(&mut self, _read: u64, _written: u64) {}
     /// Something other than a file was made on this side.

@@ -81,6 +81,8 @@ struct Receiver<'a, W: Write> {
 struct Waiting {
     offer: Offer,
     have: Have,
+    /// Whether something stood under its name.
+    exists: bool,
 }
 
 /// What is there of a file.
@@ -202,7 +204,7 @@ impl<W: Write> Receiver<'_, W> {
         self.observer.offered(offer.source, &offer.path, size);
         if let Place::Stream(_) = self.goal.place {
             return match offer.kind {
-                Kind::File(_) => self.want(offer, Have::Nothing),
+                Kind::File(_) => self.want(offer, Have::Nothing, false),
                 _ => self.settle(&offer, Outcome::Failed("it is no file".to_owned())),
             };
         }
@@ -210,7 +212,7 @@ impl<W: Write> Receiver<'_, W> {
             Kind::File(size) => {
                 let size = *size;
                 return match self.look(&offer, size) {
-                    Ok(Some(have)) => self.want(offer, have),
+                    Ok(Some((have, exists))) => self.want(offer, have, exists),
                     Ok(None) => self.left_out(&offer),
                     Err(Failure::Entry(why)) => self.settle(&offer, Outcome::Failed(why)),
                     Err(Failure::All(error)) => Err(error),
@@ -260,7 +262,7 @@ impl<W: Write> Receiver<'_, W> {
             .send(&FromReceiver::Settled(Settled { id, outcome }))
     }
 
-    fn want(&mut self, offer: Offer, have: Have) -> Result<(), CopyError> {
+    fn want(&mut self, offer: Offer, have: Have, exists: bool) -> Result<(), CopyError> {
         let base = match &have {
             Have::Nothing => None,
             Have::Part(length, _, hasher) | Have::Whole(length, hasher) => Some(Base {
@@ -269,7 +271,12 @@ impl<W: Write> Receiver<'_, W> {
             }),
         };
         let id = offer.id;
-        self.waiting.insert(id, Waiting { offer, have });
+        let waiting = Waiting {
+            offer,
+            have,
+            exists,
+        };
+        self.waiting.insert(id, waiting);
         self.output.send(&FromReceiver::Want(Want { id, base }))
     }
 
@@ -302,7 +309,12 @@ impl<W: Write> Receiver<'_, W> {
         if self.current.is_some() {
             return Err(CopyError::Protocol("two files at once".into()));
         }
-        let Some(Waiting { offer, have }) = self.waiting.remove(&begin.id) else {
+        let Some(Waiting {
+            offer,
+            have,
+            exists,
+        }) = self.waiting.remove(&begin.id)
+        else {
             return Err(CopyError::Protocol("a file that was not asked for".into()));
         };
         let (length, hasher) = match (&have, begin.offset) {
@@ -329,7 +341,7 @@ impl<W: Write> Receiver<'_, W> {
         };
         let is_open = matches!(sink, Sink::Part(_));
         if is_open {
-            self.observer.opened(offer.source, &offer.path, true);
+            self.observer.written(offer.source, &offer.path, !exists);
         }
         self.current = Some(Current {
             offer,

@@ -33,6 +33,15 @@ impl Recorder {
         path
     }
 
+    fn open(&self, source: u32, path: &[u8], write: bool, created: bool) {
+        self.tell(&FileReport::Opened {
+            number: self.next,
+            write,
+            created,
+            path: self.path(source, path),
+        });
+    }
+
     /// What cannot be reported ends the reports, and [`Observer::changing`] refuses everything from then on.
     fn tell(&self, report: &FileReport) {
         let _ = self.reports.tell(report);
@@ -45,14 +54,12 @@ impl Observer for Recorder {
         self.reports.ready().map_err(refused)
     }
 
-    fn opened(&mut self, source: u32, path: &[u8], write: bool) {
-        let path = self.path(source, path);
-        self.tell(&FileReport::Opened {
-            number: self.next,
-            write,
-            created: write,
-            path,
-        });
+    fn reading(&mut self, source: u32, path: &[u8]) {
+        self.open(source, path, false, false);
+    }
+
+    fn written(&mut self, source: u32, path: &[u8], created: bool) {
+        self.open(source, path, true, created);
     }
 
     fn closed(&mut self, read: u64, written: u64) {

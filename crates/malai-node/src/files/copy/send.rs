@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::mpsc::{self, Receiver, TryRecvError, TrySendError};
 
 use malai_wire::copy::{
     Base, Begin, End, FromReceiver, FromSender, Kind, MAX_DATA, Offer, Options, Outcome, Problem,
@@ -30,7 +30,15 @@ pub(super) fn send(
             let message = input.message::<FromReceiver>().transpose();
             let is_last = !matches!(&message, Some(Ok(said)) if *said != FromReceiver::Finished);
             let ended = || Err(CopyError::Lost(io::ErrorKind::UnexpectedEof.into()));
-            if heard.send(message.unwrap_or_else(ended)).is_err() || is_last {
+            let message = message.unwrap_or_else(ended);
+            let goes_on = match message {
+                // For people to see, and as often as the other side likes: not worth waiting for.
+                Ok(FromReceiver::Verified(_)) => {
+                    !matches!(heard.try_send(message), Err(TrySendError::Disconnected(_)))
+                }
+                message => heard.send(message).is_ok(),
+            };
+            if !goes_on || is_last {
                 return;
             }
         }
@@ -166,6 +174,11 @@ impl<W: Write> Sender<'_, W> {
 
     fn hear(&mut self, message: FromReceiver) -> Result<(), CopyError> {
         match message {
+            FromReceiver::Want(_) if self.wanted.len() >= WINDOW => {
+                return Err(CopyError::Protocol(
+                    "more is wanted than was offered".into(),
+                ));
+            }
             FromReceiver::Want(want) if self.offered.contains_key(&want.id) => {
                 self.wanted.push_back(want);
             }
@@ -223,7 +236,7 @@ impl<W: Write> Sender<'_, W> {
             // What it has grown by since then was not offered.
             *size = most.min(*size);
         }
-        self.observer.opened(source, &path, false);
+        self.observer.reading(source, &path);
         let before = self.sent;
         let result = self.send_opened(want, opened);
         self.observer.closed(self.sent - before, 0);

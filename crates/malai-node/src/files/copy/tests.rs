@@ -218,6 +218,13 @@ fn a_part_is_gone_on_with_if_it_is_a_part() {
     result.unwrap();
     assert_eq!(heard.moved, 3_000_000);
     assert_eq!(fs::read(&to).unwrap(), bytes);
+    // A file of that size that is replaced does not hide what has arrived of the new.
+    fs::write(&to, vec![1; bytes.len()]).unwrap();
+    fs::write(&part, &bytes[..2_000_000]).unwrap();
+    let (heard, result) = put(&[&from], &to, FILE);
+    result.unwrap();
+    assert_eq!(heard.moved, 1_000_000);
+    assert_eq!(fs::read(&to).unwrap(), bytes);
     // Nobody is written to by way of a part that leads elsewhere.
     fs::write(&from, "new").unwrap();
     fs::write(top.path().join("victim"), "v").unwrap();

@@ -15,54 +15,50 @@ use crate::files::copy::part::Part;
 const TELL: u64 = 16 * 1024 * 1024;
 
 impl<W: Write> Receiver<'_, W> {
-    /// What is there of a file. None if it is to be left as it is.
+    /// What is there of a file, and whether something stands under its name. None if it is to be left as it is.
+    ///
+    /// A part counts before a file of the same size: what is replaced may have the size of the new.
     pub(super) fn look(
         &mut self,
         offer: &Offer,
         size: Option<u64>,
-    ) -> Result<Option<Have>, Failure> {
+    ) -> Result<Option<(Have, bool)>, Failure> {
         let (folder, name) = self.spot(offer.source, &offer.path)?;
         if name.is_empty() {
             return Err(Failure::Entry(
                 "it is a file, where a folder was named".to_owned(),
             ));
         }
-        if let Some(stat) = existing(&folder, &name)? {
-            if self.options.no_clobber {
-                return Ok(None);
-            }
-            match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => {
-                    return Err(Failure::Entry("a folder stands there".to_owned()));
-                }
-                FileType::RegularFile if size == Some(stat.st_size as u64) && stat.st_size > 0 => {
-                    let flags =
-                        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                    // One that cannot be read is replaced.
-                    if let Ok(fd) = openat(&*folder, &name[..], flags, Mode::empty())
-                        && let Some((length, hasher)) =
-                            self.hash(&mut fd.into(), stat.st_size as u64)?
-                    {
-                        return Ok(Some(Have::Whole(length, hasher)));
-                    }
-                }
-                _ => {}
+        let stat = existing(&folder, &name)?;
+        let kind = stat.map(|stat| FileType::from_raw_mode(stat.st_mode));
+        if stat.is_some() && self.options.no_clobber {
+            return Ok(None);
+        }
+        if kind == Some(FileType::Directory) {
+            return Err(Failure::Entry("a folder stands there".to_owned()));
+        }
+        let exists = stat.is_some();
+        let Some(size) = size.filter(|size| *size > 0) else {
+            return Ok(Some((Have::Nothing, exists)));
+        };
+        if let Some((mut part, stat)) = Part::open(&folder, &name, false)?
+            && (1..=size).contains(&(stat.st_size as u64))
+            && let Some((length, hasher)) = self.hash(&mut part.file, stat.st_size as u64)?
+        {
+            let have = Have::Part(length, Part::stamp(&stat), hasher);
+            return Ok(Some((have, exists)));
+        }
+        let is_as_long = stat.is_some_and(|stat| stat.st_size as u64 == size);
+        if kind == Some(FileType::RegularFile) && is_as_long {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            // A file that cannot be read is replaced.
+            if let Ok(fd) = openat(&*folder, &name[..], flags, Mode::empty())
+                && let Some((length, hasher)) = self.hash(&mut fd.into(), size)?
+            {
+                return Ok(Some((Have::Whole(length, hasher), exists)));
             }
         }
-        let Some(size) = size else {
-            return Ok(Some(Have::Nothing));
-        };
-        let Some((mut part, stat)) = Part::open(&folder, &name, false)? else {
-            return Ok(Some(Have::Nothing));
-        };
-        let length = stat.st_size as u64;
-        if length == 0 || length > size {
-            return Ok(Some(Have::Nothing));
-        }
-        Ok(Some(match self.hash(&mut part.file, length)? {
-            Some((length, hasher)) => Have::Part(length, Part::stamp(&stat), hasher),
-            None => Have::Nothing,
-        }))
+        Ok(Some((Have::Nothing, exists)))
     }
 
     /// Hashes a file that is there. None if it cannot be read to that length.
