@@ -1,6 +1,6 @@
 //! malai's IO: the home and its files, connections to peers, commands, the daemon.
 //!
-//! The modules are floors: each imports only from those above it in this list, which
+//! The modules are on floors: each imports only from those above it in this list, which
 //! `crates/malai/tests/architecture.rs` checks.
 //!
 //! | floor | modules | what they know |
@@ -8,14 +8,14 @@
 //! | 1 | `os` | the operating system, and nothing of malai |
 //! | 2 | `home` | the files of `$MALAI_HOME`, and who owns them |
 //! | 3 | `settings`, [`control`] | `malai.toml`; the client of the daemon's socket |
-//! | 4 | `audit`, `inspect`, `net` | the record; what can be told without a daemon; endpoints and addresses |
+//! | 4 | `audit`, `inspect`, `net` | the record; answers that need no daemon; endpoints and addresses |
 //! | 5 | `node` | what a process has once: sessions, limits, the reaper |
 //! | 6 | `cluster` | one cluster's state, and who may do what in it |
 //! | 7 | `peer` | connections to members |
 //! | 8 | `exec`, `sync` | a child process and its bytes; revisions that arrive and leave |
-//! | 9 | `server`, `client` | serving what members ask; asking them |
+//! | 9 | `server`, `client` | serves members; sends requests to them |
 //! | 10 | `service` | one cluster at work |
-//! | 11 | `daemon`, `doctor` | all clusters at work; what is wrong with them |
+//! | 11 | `daemon`, `doctor` | all clusters at work; finds problems |
 
 #![deny(unreachable_pub)]
 

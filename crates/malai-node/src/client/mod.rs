@@ -1,4 +1,4 @@
-//! Runs a command on another machine: opened, fed, read to the last byte; run once or not at all.
+//! Runs a command on another machine: opens it, feeds it, reads its output to the last byte; runs it once or not at all.
 
 mod open;
 mod transfer;
@@ -19,18 +19,18 @@ use crate::peer::connection::PeerConnection;
 use crate::peer::dialer::ReachError;
 use crate::peer::pool::PeerPool;
 
-/// What the caller wants run, and its own standard streams.
+/// A caller's request, and its own standard streams.
 #[derive(Debug)]
 pub struct Caller {
-    /// What is to be run.
+    /// What to run.
     pub request: ExecRequest,
-    /// The terminal that it is to be given; without one it has pipes.
+    /// The terminal for the command; `None` for pipes.
     pub terminal: Option<Terminal>,
-    /// Where the command's input comes from.
+    /// The command's input.
     pub stdin: Source,
-    /// Where its output goes.
+    /// The destination of its output.
     pub stdout: Sink,
-    /// Where its standard error goes.
+    /// The destination of its standard error.
     pub stderr: Sink,
     /// Holds output back while the caller is stopped.
     pub gate: PauseGate,
@@ -38,23 +38,23 @@ pub struct Caller {
     pub events: mpsc::Receiver<ControlEvent>,
 }
 
-/// Why a command did not come to a known end.
+/// Why the end of a command is not known.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExecError {
-    /// The machine was not reached; nothing was run.
+    /// The machine could not be reached; nothing was run.
     #[error(transparent)]
     Reach(#[from] ReachError),
-    /// The machine refused, or failed at what it had allowed.
+    /// The machine refused, or failed to do what it had allowed.
     #[error("{machine}{}: {}", if .refusal.is_end() { "" } else { " refused" }, malai_cluster::escape(&.refusal.message))]
     Refused {
         /// The machine.
         machine: String,
-        /// What it says.
+        /// The refusal.
         refusal: Refusal,
     },
-    /// It is not known whether it ran, or how far it came. It was not run a second time.
+    /// It is not known whether it ran, or how far. It was not run a second time.
     #[error(
-        "the connection to {machine} broke while the command may have been running: {why}; it is not run again by itself"
+        "the connection to {machine} was lost, and the command may or may not have run: {why}; it is not run again automatically"
     )]
     Lost {
         /// The machine.
@@ -75,7 +75,7 @@ pub(crate) enum ExecError {
     /// The caller's own streams failed.
     #[error("{0}")]
     Local(FlowError),
-    /// What ran here could not write to one of the caller's own streams.
+    /// A command here could not write to one of the caller's own streams.
     #[error("{0}")]
     Output(String),
     /// The reader of the output has gone.
@@ -86,13 +86,13 @@ pub(crate) enum ExecError {
     Ended {
         /// The machine.
         machine: String,
-        /// By whom.
+        /// Who ended it.
         why: String,
     },
 }
 
 impl ExecError {
-    /// Why, without the machine's name; `None` where the message has none.
+    /// The reason without the machine's name; `None` if the message has no name.
     pub(crate) fn reason(&self) -> Option<Reason> {
         let (kind, text) = match self {
             ExecError::Reach(error) => (ReasonKind::Unreachable, error.what().to_owned()),
@@ -105,7 +105,7 @@ impl ExecError {
             }
             ExecError::Lost { why, .. } => (
                 ReasonKind::Other,
-                format!("the connection broke while the command may have been running: {why}"),
+                format!("the connection was lost, and the command may or may not have run: {why}"),
             ),
             ExecError::Cut { .. } => (ReasonKind::Other, "output was lost".to_owned()),
             ExecError::Ended { why, .. } => (ReasonKind::Other, why.clone()),
@@ -147,7 +147,7 @@ pub(crate) async fn run(
     });
     tokio::select! {
         ended = session.run(name, &mut caller, &counts) => ended,
-        // Dropping the session ends its streams, and with them the command there.
+        // Dropping the session ends its streams, which ends the command there.
         reason = listed.ended() => Err(ExecError::Ended {
             machine: name.to_owned(),
             why: reason.message,
@@ -155,7 +155,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Why the connection has ended, where it has; else what went wrong on it.
+/// Why the connection has ended, if it has; otherwise what failed on it.
 fn end_or(connection: &PeerConnection, why: String) -> String {
     if connection.is_closed() {
         connection.end()

@@ -1,4 +1,4 @@
-//! Opens a command on a machine: sends the open once, and again only where it proves that it was never received.
+//! Opens a command on a machine: sends the open, and sends it again only if it is proven that it was never received.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +21,11 @@ use crate::peer::phase::RemoteHello;
 use crate::peer::pool::PeerPool;
 use crate::peer::streams::{RawStream, SessionStreams};
 
-/// How long an open may go unanswered on a healthy connection before the peer is looked for again.
+/// How long an open may go unanswered on a healthy connection before the peer is searched again.
 const UNANSWERED: Duration = Duration::from_millis(150);
 
-/// How far two computers' clocks may run apart while an answer is waited for: one part in this many.
-/// (Crystals keep a hundredth of that.) The age itself is rounded down by its sender.
+/// How far the clocks of two computers may drift apart while waiting for an answer: one part in this many. (Crystals keep 1/100
+/// of that.) The sender rounds the age itself down.
 const CLOCK_DRIFT: u32 = 500;
 
 /// A command that the machine has accepted.
@@ -39,8 +39,8 @@ pub(super) struct Session {
     pub(super) in_use: InUse,
 }
 
-/// Sends the open and waits for the answer. An open that gets none is sent again only if the peer's
-/// new instance proves that no run of it has received the first.
+/// Sends the open and waits for the answer. If there is none, the open is sent again only if the peer's new instance proves that
+/// no run of it has received the first one.
 pub(super) async fn open(
     peers: &Arc<PeerPool>,
     target: MachineId,
@@ -100,7 +100,7 @@ pub(super) async fn open(
                         connection = peers.dial_new(target).await?;
                         continue;
                     }
-                    // A peer that turns us away as a whole has not looked at the request.
+                    // A peer that rejects this machine as a whole has not looked at the request.
                     if matches!(
                         refusal.known_code(),
                         Some(RefusalCode::NotAMember | RefusalCode::Version | RefusalCode::Busy)
@@ -132,7 +132,7 @@ async fn send_open(
         stdin: !matches!(caller.stdin, Source::Empty),
         terminal: caller.terminal.clone(),
     };
-    // One that is refused for its length is not read to its end: the answer says so.
+    // An open that is refused for its length is not read to its end: the answer says so.
     if let Err(error) = framing::write(&mut control, &FromClient::Open(open)).await
         && connection.is_closed()
     {
@@ -149,8 +149,8 @@ async fn send_open(
     })
 }
 
-/// Resolves only if the peer stays silent and another run of it is found in its place: to a connection to
-/// that run if it proves that the open was never received, else to what has happened.
+/// Resolves only if the peer stays silent and another run of it is found: to a connection to that run if it proves that the open
+/// was never received, otherwise to what has happened.
 async fn replaced(
     peers: &Arc<PeerPool>,
     connection: &Arc<PeerConnection>,
@@ -159,7 +159,7 @@ async fn replaced(
     let mut pause = UNANSWERED + 2 * connection.round_trip().unwrap_or_default();
     loop {
         tokio::time::sleep(pause).await;
-        // A large argument list on a slow path is not silence: a peer that answers a ping is there.
+        // A large argument list on a slow path is not silence: a peer that answers a ping is alive.
         if !connection.ping(connection.ping_timeout(UNANSWERED)).await && !connection.is_closed() {
             match peers.find_restarted_peer(connection).await {
                 Some(next) if proves(connection, &next, sent) => return Ok(next),
@@ -171,8 +171,7 @@ async fn replaced(
     }
 }
 
-/// After a connection broke: a connection to a new run of the peer that proves that the open was never
-/// received by the old one.
+/// After a connection was lost: a connection to a new run of the peer that proves that the old run never received the open.
 async fn never_received(
     peers: &Arc<PeerPool>,
     connection: &Arc<PeerConnection>,
@@ -182,8 +181,8 @@ async fn never_received(
     proves(connection, &next, sent).then_some(next)
 }
 
-/// Whether the new run proves that the old one never received the open. A run that had begun to serve before the
-/// open was sent proves it: the old run, which held the same home's lock, was gone by then.
+/// Whether the new run proves that the old one never received the open. It does if it was serving before the open was sent: the
+/// old run, which held the lock of the same home, had ended by then.
 fn proves(old: &PeerConnection, new: &PeerConnection, sent: BoundedInstant) -> bool {
     let (Some(old), Some(new)) = (old.hello(), new.hello()) else {
         return false;
@@ -191,9 +190,9 @@ fn proves(old: &PeerConnection, new: &PeerConnection, sent: BoundedInstant) -> b
     old.hello.instance != new.hello.instance && had_begun(&new, sent)
 }
 
-/// Whether the run that said this hello had begun to serve by that time.
+/// Whether the run of this hello was serving at that time.
 fn had_begun(run: &RemoteHello, by: BoundedInstant) -> bool {
-    // Its hello was here by then; else its age has to reach back to then.
+    // Its hello had arrived by then; otherwise its age has to reach back to then.
     let waited = run.at.max_elapsed_since(&by);
     waited.is_zero() || Duration::from_millis(run.hello.age_ms) > waited + waited / CLOCK_DRIFT
 }

@@ -1,4 +1,4 @@
-//! Passes a command's streams through until its exit, and proves that nothing is missing.
+//! Passes a command's streams through until its exit, and checks that no byte is missing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use crate::peer::connection::PeerConnection;
 use crate::peer::streams::RawStream;
 
 impl Session {
-    /// Passes the streams through until the exit, and proves that nothing is missing.
+    /// Passes the streams through until the exit, and checks that no byte is missing.
     pub(super) async fn run(
         self,
         name: &str,
@@ -61,7 +61,7 @@ impl Session {
             let (mut fed, mut out_done, mut err_done) = (false, false, false);
             let exit = loop {
                 tokio::select! {
-                    // First: an answer that has arrived counts, whatever has broken since.
+                    // Checked first: an answer that has arrived counts, whatever has failed since.
                     biased;
                     answer = &mut answer => break answer,
                     result = &mut out, if !out_done => { out_done = true; if let Err(error) = result { break Err(Broken::Flow(error)) } }
@@ -71,8 +71,7 @@ impl Session {
             };
             match exit {
                 Ok(exit) => {
-                    // The exit says how much was sent; a stream without bytes does not exist, and one with more
-                    // is not read to its end.
+                    // The exit contains the number of bytes sent. A stream without bytes was never opened, and one with more is not read to its end.
                     received[0].most.store(exit.stdout, Ordering::Relaxed);
                     received[1].most.store(exit.stderr, Ordering::Relaxed);
                     let comes = |received: &AtomicU64, sent| {
@@ -87,7 +86,7 @@ impl Session {
                         }
                         Ok(())
                     };
-                    // What has arrived is read also if the connection has ended meanwhile.
+                    // Data that has arrived is read even if the connection has ended meanwhile.
                     rest.await.map_err(Broken::Flow).map(|()| exit)
                 }
                 Err(error) => Err(error),
@@ -131,7 +130,7 @@ impl Session {
     }
 }
 
-/// How a session can end other than by an exit.
+/// How a session can end other than with an exit.
 enum Broken {
     Refused(Refusal),
     Stream(StreamError),
@@ -159,15 +158,14 @@ async fn answered(
                     ControlEvent::Signal(signal) => FromClient::Signal(signal),
                     ControlEvent::Resize(size) => FromClient::Resize(size),
                 };
-                // A machine whose command has ended does not read any more; its answer, or the lack of one, says
-                // what became of it.
+                // A machine whose command has exited stops reading; its answer, or the lack of one, shows what happened.
                 let _ = framing::write(control, &message).await;
             }
         }
     }
 }
 
-/// Sends the caller's input. A command that reads no more of it is nothing unusual.
+/// Sends the caller's input. It is normal for a command to stop reading it.
 async fn feed(
     connection: &Arc<PeerConnection>,
     session: u64,
@@ -186,7 +184,7 @@ async fn feed(
     if let Err(FlowError::Read(error)) = &fed
         && moved.load(Ordering::Relaxed) == 0
     {
-        // Not open for reading (nohup leaves such), or a folder: there is no input, as with ssh.
+        // Not open for reading (nohup leaves it like that), or a folder: there is no input, as with ssh.
         tracing::debug!("standard input cannot be read and counts as empty: {error}");
         fed = Ok(());
     }
@@ -196,13 +194,13 @@ async fn feed(
     match fed {
         Ok(()) => Ok(()),
         Err(FlowError::ReaderGone) => Ok(()),
-        // The control stream says what became of the command.
+        // The control stream shows what happened to the command.
         Err(FlowError::Broken(_)) => std::future::pending().await,
         Err(error) => Err(error),
     }
 }
 
-/// Output that has arrived, and how much there may be: the machine says that at the end, and may lie.
+/// The output received, and how much there may be: the machine reports that at the end, and may lie.
 struct Received<'c> {
     moved: &'c AtomicU64,
     most: AtomicU64,
@@ -227,12 +225,12 @@ impl Count for &Received<'_> {
     }
 }
 
-/// What is wrong where other output has arrived than the machine says that it has sent.
+/// The error when the machine's byte count differs from the bytes received.
 pub(super) fn miscounted(machine: &str, received: u64, sent: u64) -> String {
     match received < sent {
         true => format!("output of {machine} was lost: {received} of {sent} bytes arrived"),
         false => format!(
-            "{machine} sent more output than it says: at least {received} bytes, not {sent}"
+            "{machine} sent more output than it reported: at least {received} bytes, not {sent}"
         ),
     }
 }
@@ -245,9 +243,9 @@ async fn pass(
     gate: &mut PauseGate,
     mut moved: &Received<'_>,
 ) -> Result<(), FlowError> {
-    // A stream without bytes does not exist. The wait for it ends with the connection.
+    // A stream without bytes is never opened. The wait for it ends with the connection.
     let Ok(stream) = stream.await else {
-        let why = "the stream never began".to_owned();
+        let why = "the stream was never opened".to_owned();
         return Err(FlowError::Broken(why));
     };
     let passed = io::copy(&mut Source::Stream(stream), sink, gate, &mut moved).await;

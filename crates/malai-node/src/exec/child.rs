@@ -1,4 +1,4 @@
-//! A command's process, from its start to its end. It knows neither its streams nor who waits for it.
+//! A command's process, from its start to its end. It knows neither its streams nor its client.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,17 +15,17 @@ use crate::exec::spawn::{ParentStdio, Spawned, spawn};
 use crate::exec::stdio::ControlEvent;
 use crate::node::reaper::Registration;
 
-/// A command's process, and all that is signalled and ended with it.
+/// A command's process, and everything that is signaled and ended with it.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
     group: Group,
-    /// The reaper ends it should this process be killed. None once there is nothing to end.
+    /// The reaper ends it if this process is killed. `None` once there is nothing to end.
     registration: Option<Registration>,
 }
 
 impl Process {
-    /// Starts a command. Returns this side's ends of its standard streams as well, and of what it reports of files.
+    /// Starts a command. Also returns this side's ends of its standard streams and of its file reports.
     ///
     /// # Errors
     ///
@@ -58,17 +58,17 @@ impl Process {
         Ok((process, ends, reports))
     }
 
-    /// Its process id, until it was waited for.
+    /// Its process id, until it has been waited for.
     pub(super) fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Whether it has a terminal, and with it a session.
+    /// Whether it has a terminal, and thus its own session.
     pub(super) fn has_terminal(&self) -> bool {
         matches!(self.group, Group::Session(..))
     }
 
-    /// A signal, or a new size of its terminal.
+    /// Passes on a signal, or a new size for its terminal.
     pub(super) fn control(&self, event: ControlEvent) {
         match event {
             ControlEvent::Signal(signal) => self.group.pass_on(number(signal)),
@@ -80,12 +80,12 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// The system does not say how it exited.
+    /// The system does not report its exit status.
     pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
 
-    /// Gives up what it has left in the background, after its exit: that lives on.
+    /// Releases what it left in the background after its exit; that keeps running.
     pub(super) fn release(&mut self) {
         self.group = Group::Nobody;
         if let Some(registration) = self.registration.take() {
@@ -93,12 +93,12 @@ impl Process {
         }
     }
 
-    /// Hangs up on it, and kills what is left after the grace period. It may be waited for afterwards.
+    /// Hangs up, and kills what is left after the grace period. The process can be waited for afterwards.
     pub(super) async fn hang_up(&mut self) {
         end_group(&mut self.child, &mut self.group).await;
     }
 
-    /// Ends it, and all that belongs to it.
+    /// Ends it and everything that belongs to it.
     pub(super) async fn end(mut self) {
         self.hang_up().await;
         self.release();
@@ -118,7 +118,7 @@ impl PendingCleanup {
 
 #[cfg(test)]
 impl Process {
-    /// A child that leads a process group of its own.
+    /// A child that leads its own process group.
     pub(super) fn of(child: Child) -> Self {
         let leader = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         Self {

@@ -1,4 +1,4 @@
-//! What a process that serves files reports of them, on its way into the audit record.
+//! The file reports of a process that serves files, on their way to the audit record.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -9,15 +9,15 @@ use tokio::net::unix::pipe::Receiver;
 
 use crate::audit::FileRecords;
 
-/// The end of the pipe that the new process is to have.
+/// The end of the pipe for the new process.
 #[derive(Debug)]
 pub(super) struct ReportsOut(OwnedFd);
 
 impl ReportsOut {
-    /// The pipe: what the process writes can be read from the second.
+    /// Creates the pipe: the process writes to the first end, and the second is read here.
     pub(super) fn pipe() -> io::Result<(Self, OwnedFd)> {
         let (reports, out) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        // Not one of the three that the new process has for other things.
+        // Must not be one of the three standard descriptors of the new process.
         let out = rustix::io::fcntl_dupfd_cloexec(&out, 3)?;
         Ok((Self(out), reports))
     }
@@ -27,7 +27,7 @@ impl ReportsOut {
         self.0.as_fd().as_raw_fd().to_string()
     }
 
-    /// To be called between fork and exec: the descriptor outlives the exec of this process alone. Allocates nothing.
+    /// Called between fork and exec: keeps the descriptor open across the exec of this process only. Allocates nothing.
     pub(super) fn keep(&self) -> io::Result<()> {
         Ok(rustix::io::fcntl_setfd(
             &self.0,
@@ -36,12 +36,12 @@ impl ReportsOut {
     }
 }
 
-/// Records reports until the process has ended. Where one cannot be recorded and has to be, or is not a report, reading
-/// ends: the process finds that out, and changes nothing more.
+/// Records reports until the process has exited. If a report cannot be recorded although that is required, or is invalid,
+/// reading stops; the process notices that and changes nothing more.
 pub(super) async fn record(reports: OwnedFd, mut records: FileRecords) {
     let mut reports = match Receiver::from_owned_fd(reports) {
         Ok(reports) => reports,
-        Err(error) => return tracing::warn!("what is done to files cannot be recorded: {error}"),
+        Err(error) => return tracing::warn!("cannot record file operations: {error}"),
     };
     loop {
         match next(&mut reports).await {
@@ -52,7 +52,7 @@ pub(super) async fn record(reports: OwnedFd, mut records: FileRecords) {
             }
             Ok(None) => return,
             Err(error) => {
-                return tracing::warn!("what is done to files cannot be recorded: {error}");
+                return tracing::warn!("cannot record file operations: {error}");
             }
         }
     }
@@ -64,7 +64,7 @@ async fn next(reports: &mut Receiver) -> io::Result<Option<FileReport>> {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error),
     };
-    let wrong = || io::Error::other("the process that serves them sends what is not a report");
+    let wrong = || io::Error::other("the process that serves files sent an invalid report");
     if length > MAX_REPORT {
         return Err(wrong());
     }

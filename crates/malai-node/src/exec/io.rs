@@ -1,4 +1,4 @@
-//! Bytes from a source to a sink, one buffer at a time: nothing is read before the last is written.
+//! Moves bytes from a source to a sink, one buffer at a time: nothing is read before the last buffer is written.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,32 +14,32 @@ use crate::os::fd::{self, Direction, Fd};
 use crate::peer::connection::PeerConnection;
 use crate::peer::streams::RawStream;
 
-/// Bytes moved at once. A pipe holds 64 KiB as it is made.
+/// How many bytes are moved at once. A pipe holds 64 KiB by default.
 const BUFFER: usize = 64 * 1024;
 
-/// Where bytes come from.
+/// A source of bytes.
 #[derive(Debug)]
 pub enum Source {
     /// A descriptor of the caller, or a pipe of a command.
     Fd(Fd),
     /// A raw stream of a peer.
     Stream(RawStream),
-    /// A raw stream of a peer that begins when there is something to send.
+    /// A raw stream of a peer, which starts when there is something to send.
     Pending(oneshot::Receiver<RawStream>),
-    /// Pieces, from a terminal that stays with the command line; an empty one is the end.
+    /// Chunks, from a terminal that stays with the command line; an empty chunk is the end.
     Chunks(mpsc::Receiver<Vec<u8>>),
-    /// Nothing: the end at once.
+    /// Empty: ends at once.
     Empty,
 }
 
-/// Where bytes go.
+/// A destination of bytes.
 #[derive(Debug)]
 pub enum Sink {
     /// A descriptor of the caller, or a pipe of a command.
     Fd(Fd),
     /// A raw stream to a peer, opened with the first byte.
     Stream(LazySendStream),
-    /// Nowhere.
+    /// Discards everything.
     Null,
 }
 
@@ -76,7 +76,7 @@ impl LazySendStream {
     }
 }
 
-/// Why bytes stopped before the end.
+/// Why the transfer stopped before the end.
 #[derive(Debug, thiserror::Error)]
 pub enum FlowError {
     /// The source cannot be read.
@@ -85,19 +85,19 @@ pub enum FlowError {
     /// The sink cannot be written.
     #[error("writing failed: {0}")]
     Write(io::Error),
-    /// The same of one of the caller's own streams.
+    /// The same, for one of the caller's own streams.
     #[error("cannot write to {stream}: {source}")]
     Output {
-        /// Which one, for people.
+        /// The name of the stream.
         stream: &'static str,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
-    /// Whoever read the sink has gone: a pipe without readers, a peer that does not want more.
+    /// The reader of the sink has gone: a pipe without readers, or a peer that wants no more.
     #[error("the reader has gone")]
     ReaderGone,
-    /// The stream or its connection broke off.
-    #[error("the connection broke off: {0}")]
+    /// The stream or its connection was lost.
+    #[error("the connection was lost: {0}")]
     Broken(String),
 }
 
@@ -112,7 +112,7 @@ impl FlowError {
 }
 
 impl Source {
-    /// What a caller's descriptor leads to; /dev/null at once to its end.
+    /// The source of a caller's descriptor; /dev/null ends at once.
     ///
     /// # Errors
     ///
@@ -128,7 +128,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// It cannot be asked.
+    /// The number is not available.
     pub fn waiting(&self) -> io::Result<usize> {
         match self {
             Self::Fd(descriptor) => descriptor.waiting(),
@@ -136,7 +136,7 @@ impl Source {
         }
     }
 
-    /// The next bytes, about `most` at most (as many as an allocation for so many holds); empty at the end.
+    /// The next bytes, about `most` at most (as many as an allocation of that size can hold); empty at the end.
     ///
     /// # Errors
     ///
@@ -154,7 +154,7 @@ impl Source {
                 .await
                 .map(shrink)
                 .map_err(FlowError::Read),
-            // Not chunk by chunk: a chunk is one packet's, and each would be a write of its own.
+            // Not chunk by chunk: a chunk is one packet, and each would be a separate write.
             Self::Stream(stream) => {
                 let mut buffer = Vec::with_capacity(most.min(BUFFER));
                 stream
@@ -170,7 +170,7 @@ impl Source {
 }
 
 impl Sink {
-    /// What a caller's descriptor leads to; /dev/null takes everything without being asked.
+    /// The sink of a caller's descriptor; /dev/null discards everything without a system call.
     ///
     /// # Errors
     ///
@@ -182,7 +182,7 @@ impl Sink {
         }
     }
 
-    /// The connection that it goes over, if any.
+    /// Its connection, if any.
     pub(crate) fn connection(&self) -> Option<&Arc<PeerConnection>> {
         match self {
             Self::Stream(stream) => Some(&stream.connection),
@@ -194,7 +194,7 @@ impl Sink {
     ///
     /// # Errors
     ///
-    /// The sink cannot be written, or nobody reads it any more.
+    /// The sink cannot be written, or has no reader any more.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), FlowError> {
         match self {
             Self::Fd(descriptor) => descriptor
@@ -213,7 +213,7 @@ impl Sink {
         }
     }
 
-    /// Says that nothing follows. A pipe's reader learns it when the sink is dropped.
+    /// Ends the stream. The reader of a pipe notices when the sink is dropped.
     pub fn finish(&mut self) {
         if let Self::Stream(LazySendStream {
             connection,
@@ -225,12 +225,11 @@ impl Sink {
         }
     }
 
-    /// Says that nothing follows, where even an empty stream has to exist: standard input, whose
-    /// end the command waits for.
+    /// Ends the stream, even if it is empty and was never opened: a command waits for the end of its standard input.
     ///
     /// # Errors
     ///
-    /// The connection broke off.
+    /// The connection was lost.
     pub async fn finish_even_if_empty(&mut self) -> Result<(), FlowError> {
         if let Self::Stream(stream) = self {
             stream.open().await?;
@@ -240,7 +239,7 @@ impl Sink {
     }
 }
 
-/// Holds a flow back while the one who looks at it is stopped (Ctrl-Z).
+/// Holds output back while its viewer is stopped (Ctrl-Z).
 #[derive(Debug, Clone)]
 pub struct PauseGate(Option<watch::Receiver<bool>>);
 
@@ -257,14 +256,13 @@ impl PauseGate {
 
     pub(crate) async fn pass(&mut self) {
         if let Some(held) = &mut self.0 {
-            // Whoever held the flow and has gone holds it no more.
+            // If the sender has gone, nothing holds the output back any more.
             let _ = held.wait_for(|held| !held).await;
         }
     }
 }
 
-/// The bytes of a buffer, which may wait long for a peer that reads slowly: a few of them must not hold all
-/// the room that there was.
+/// The bytes of a buffer that may wait long for a slow peer: a few bytes must not keep the whole buffer allocated.
 fn shrink(mut buffer: Vec<u8>) -> Bytes {
     if buffer.len() < buffer.capacity() / 2 {
         buffer.shrink_to_fit();
@@ -272,12 +270,12 @@ fn shrink(mut buffer: Vec<u8>) -> Bytes {
     buffer.into()
 }
 
-/// Where moved bytes are counted.
+/// Counts moved bytes.
 pub(crate) trait Count {
-    /// So many more.
+    /// Adds to the count.
     fn add(&mut self, bytes: u64);
 
-    /// Whether there are more than there may be: then moving ends.
+    /// Whether the maximum is exceeded; moving then stops.
     fn is_too_much(&self) -> bool {
         false
     }
@@ -289,14 +287,14 @@ impl Count for u64 {
     }
 }
 
-/// Counted for whoever looks meanwhile, or after the flow was broken off.
+/// Counted at once, so that the count is correct during the transfer and after an abort.
 impl Count for &AtomicU64 {
     fn add(&mut self, bytes: u64) {
         self.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
-/// Moves bytes until the source ends, or more than may be have come, and counts them in `moved`.
+/// Moves bytes until the source ends or the maximum is exceeded, and counts them in `moved`.
 ///
 /// # Errors
 ///
@@ -339,7 +337,7 @@ pub(crate) async fn pump_exactly(
         if bytes.is_empty() {
             return Ok(());
         }
-        // An allocation may have had room for a little more than was asked for.
+        // The allocation may have had room for slightly more than requested.
         left = left.saturating_sub(bytes.len());
         let length = bytes.len() as u64;
         sink.write(bytes).await?;

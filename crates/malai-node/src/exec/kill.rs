@@ -1,5 +1,5 @@
-//! How a command is signalled and ended: its process group, with a terminal all groups of its session; and
-//! a grace period before SIGKILL.
+//! Signals and ends commands: the process group, or with a terminal all groups of the session; with a grace period before
+//! SIGKILL.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,25 +12,25 @@ use tokio::process::Child;
 use crate::node::reaper::{GRACE, groups_of_session};
 use crate::os::pty::Pty;
 
-/// How often it is checked whether what was told to end has ended.
+/// How often to check whether signaled processes have ended.
 const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How often a session that cannot be ended at once is tried.
+/// How often to retry ending a session.
 const MAX_KILLS: usize = 20;
 
-/// Who is signalled and ended with a command.
+/// The processes that are signaled and ended with a command.
 #[derive(Debug)]
 pub(super) enum Group {
-    /// Nobody: the command has ended by itself.
+    /// None: the command has exited by itself.
     Nobody,
     /// Its process group.
     Own(Pid),
-    /// With a terminal: all process groups of the session that it leads. The terminal, until it hangs up.
+    /// With a terminal: all process groups of the session that it leads, and the terminal, until it hangs up.
     Session(Pid, Option<Arc<Pty>>),
 }
 
 impl Group {
-    /// A signal from the client: for the group, with a terminal for the one in its foreground.
+    /// Passes on a signal from the client: to the group, or with a terminal to its foreground group.
     pub(super) fn pass_on(&self, signal: rustix::process::Signal) {
         match self {
             Group::Nobody => {}
@@ -42,16 +42,16 @@ impl Group {
         }
     }
 
-    /// Another size for the terminal, if there is one.
+    /// Resizes the terminal, if there is one.
     pub(super) fn resize(&self, size: Size) {
         if let Group::Session(_, Some(pty)) = self
             && let Err(error) = pty.resize(size)
         {
-            tracing::debug!("a terminal cannot be resized: {error}");
+            tracing::debug!("cannot resize a terminal: {error}");
         }
     }
 
-    /// Signals all; false if that was not allowed for some of them.
+    /// Signals all groups; false if some of them could not be signaled.
     fn signal(&self, signal: rustix::process::Signal) -> bool {
         let mut all = true;
         for group in self.living() {
@@ -60,11 +60,11 @@ impl Group {
         all
     }
 
-    /// The process groups, as far as somebody lives in them.
+    /// The process groups with a living process.
     fn living(&self) -> Vec<Pid> {
         match self {
             Group::Nobody => Vec::new(),
-            // The group's number is not given to anybody else while one of them lives.
+            // The group's id is not reused while one of its processes lives.
             Group::Own(group) => match rustix::process::test_kill_process_group(*group) {
                 Err(rustix::io::Errno::SRCH) => Vec::new(),
                 _ => vec![*group],
@@ -81,25 +81,25 @@ impl Group {
     }
 }
 
-/// Ends a command and all that belongs to it: SIGHUP, and SIGKILL for what is left after [`GRACE`].
+/// Ends a command and everything that belongs to it: SIGHUP, then SIGKILL for what is left after [`GRACE`].
 pub(super) async fn end_group(child: &mut Child, group: &mut Group) {
     group.signal(rustix::process::Signal::HUP);
     if let Group::Session(_, pty) = group {
-        // As when a terminal's line is cut: whoever reads or writes it is told, and nobody waits for room
-        // in it. Its stopped jobs go on, since those that are stopped do not hear the signal.
+        // As when the line of a terminal is cut: readers and writers get an error, and no process waits for room in it. Stopped jobs
+        // are continued, because stopped processes do not receive the signal.
         *pty = None;
         group.signal(rustix::process::Signal::CONT);
     }
     let deadline = tokio::time::Instant::now() + GRACE;
     let _ = tokio::time::timeout_at(deadline, child.wait()).await;
-    // The leader may be gone and others of its group not.
+    // The leader may have exited while others of its group have not.
     while tokio::time::Instant::now() < deadline {
         if group.living().is_empty() {
             return;
         }
         tokio::time::sleep(EXIT_POLL_INTERVAL).await;
     }
-    // Again for what was started between the look and the signal.
+    // Repeated for processes that were started between the check and the signal.
     for _ in 0..MAX_KILLS {
         if !group.signal(rustix::process::Signal::KILL) {
             return;
@@ -112,22 +112,22 @@ pub(super) async fn end_group(child: &mut Child, group: &mut Group) {
     }
 }
 
-/// Whether it could be sent, or nobody is left to send it to. What belongs to another user may not be
-/// signalled, and lives on; that is reported.
+/// Returns whether the signal was sent, or no process was left. Processes of another user cannot be signaled and live on, which
+/// is logged.
 fn send(group: Pid, signal: rustix::process::Signal) -> bool {
     match rustix::process::kill_process_group(group, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => true,
         Err(error) => {
             tracing::warn!(
                 group = group.as_raw_nonzero(),
-                "a process group cannot be signalled, and what is left of it lives on: {error}"
+                "cannot signal a process group; its processes keep running: {error}"
             );
             false
         }
     }
 }
 
-/// A signal as the system numbers it.
+/// The system's number of a signal.
 pub(super) fn number(signal: Signal) -> rustix::process::Signal {
     use rustix::process::Signal as Number;
     match signal {

@@ -1,4 +1,4 @@
-//! A command's pipes: what it is fed, and what it writes, to the last byte.
+//! A command's pipes: its input, and its output to the last byte.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::audit::Counts;
 use crate::exec::io::{self, Count, FlowError, PauseGate, Sink, Source};
 use crate::os::fd::{Direction, Fd};
 
-/// Feeds a command until its input ends or it reads no more.
+/// Feeds a command until its input ends or it stops reading.
 pub(super) async fn feed(mut source: Source, pipe: OwnedFd, counts: Arc<Counts>) {
     let Ok(pipe) = Fd::own(pipe, Direction::Write) else {
         return;
@@ -25,18 +25,17 @@ pub(super) async fn feed(mut source: Source, pipe: OwnedFd, counts: Arc<Counts>)
     )
     .await
     {
-        // A command that does not read its input to the end is nothing unusual.
+        // It is normal for a command not to read its input to the end.
         tracing::debug!("standard input ended early: {error}");
         if matches!(error, FlowError::Broken(_)) {
-            // Half of an input must not look like all of it: the pipe stays open until the session,
-            // which knows of the break as well, ends the command.
+            // Part of the input must not look like all of it, so the pipe stays open until the session, which also notices the break,
+            // ends the command.
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// Passes on what a command writes, until the end of its output; or, once the command has ended, what
-/// is in the pipe at that moment.
+/// Passes on a command's output up to its end; or, once the command has exited, what is in the pipe then.
 pub(super) async fn drain(
     pipe: OwnedFd,
     mut sink: Sink,
@@ -64,7 +63,7 @@ async fn drain_into(
     tokio::pin!(ended);
     loop {
         let bytes = tokio::select! {
-            // First, so that what lives on in the background cannot hold the session by writing.
+            // Checked first, so that processes left in the background cannot keep the session open by writing.
             biased;
             _ = &mut ended => {
                 let rest = source.waiting().map_err(FlowError::Read)?;

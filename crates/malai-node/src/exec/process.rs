@@ -1,4 +1,4 @@
-//! Commands on this machine: recorded, listed, started, and served to their client until their exit.
+//! Runs commands on this machine: records, lists and starts them, and serves their client until they exit.
 
 use std::ffi::OsStr;
 use std::io;
@@ -28,19 +28,18 @@ use crate::exec::stdio::{ControlEvent, IoTasks, Moved, Stdio};
 use crate::exec::surroundings;
 use crate::node::sessions::PathInfo;
 
-/// How running a command ended.
+/// How a running command ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// It ended, and all its output was passed on.
+    /// It exited, and all its output was passed on.
     Exit(Exit),
-    /// It ended, and the reader of its output had gone.
+    /// It exited, but the reader of its output had gone.
     ReaderGone(Exit),
-    /// The client went before the end; the process group was ended.
+    /// The client went away before the command exited; the process group was ended.
     ClientGone,
-    /// The session was ended from this side, for the reason. The client is told before what is left
-    /// of the command is waited for.
+    /// This side ended the session for this reason. The client is told before waiting for the rest of the command.
     Ended(Refusal, PendingCleanup),
-    /// It ended, and its output could not be written where it was to go on this computer.
+    /// It exited, but its output could not be written to its destination on this computer.
     Unwritable(String),
     /// Passing its output on failed.
     Failed(String),
@@ -60,11 +59,11 @@ impl Outcome {
 
 /// Runs a command to its end.
 ///
-/// It gets a process group of its own. When `gone` is cancelled the group gets SIGHUP, then SIGKILL
-/// after [`GRACE`]. A command that ends by itself ends the session: what is in its pipes then is
-/// passed on, and what it left in the background lives on, no longer read.
+/// It gets its own process group. When `gone` is cancelled, the group gets SIGHUP, then SIGKILL after [`GRACE`]. When the
+/// command exits by itself, the session ends: what is in its pipes is passed on, and what it left in the background keeps
+/// running, but is no longer read.
 ///
-/// Start and end are recorded; where the start cannot be and has to be, nothing is run.
+/// Start and end are recorded. If the start cannot be recorded although that is required, nothing is run.
 pub(crate) async fn run(
     cluster_state: &ClusterState,
     command: Granted<Command>,
@@ -124,7 +123,7 @@ async fn run_counted(
         };
     tracing::debug!(pid = process.id(), "started");
     counts.started.store(true, Ordering::Relaxed);
-    // Ends with the process, which alone has the other end.
+    // Ends with the process, which has the only other end.
     let recording = reports.map(|reports| {
         let Command {
             request,
@@ -143,7 +142,7 @@ async fn run_counted(
             Outcome::Failed(format!("the command's streams cannot be used: {error}"))
         }
     };
-    // In the record, what was done to files stands before the end. A process that is still to be ended has time for it.
+    // File operations come before the end in the record. A process that is still to be ended has time for that.
     if let Some(recording) = recording
         && !matches!(outcome, Outcome::Ended(..))
     {
@@ -152,8 +151,8 @@ async fn run_counted(
     outcome
 }
 
-/// Serves the client of a running command until its exit is reported. The client's end is the command's: when it is
-/// `gone`, the command is ended. When the session is `ended` from this side, the client is told first.
+/// Serves the client of a running command until its exit is reported. When the client is `gone`, the command is ended. When this
+/// side ends the session (`ended`), the client is told first.
 async fn attend(
     mut process: Process,
     mut tasks: IoTasks,
@@ -166,7 +165,7 @@ async fn attend(
         tokio::select! {
             status = process.wait() => break status,
             Some(event) = events.recv() => process.control(event),
-            // What the terminal shows cannot be passed on any more, while it is still there.
+            // The terminal's output can no longer be passed on while the terminal is still open.
             () = tasks.output_ends(), if process.has_terminal() => process.hang_up().await,
             () = gone.cancelled() => {
                 drop(tasks);
@@ -176,7 +175,7 @@ async fn attend(
             reason = &mut ended => return Outcome::Ended(reason, PendingCleanup(Box::new(process))),
         }
     };
-    // What it left in the background lives on.
+    // What it left in the background keeps running.
     process.release();
     let moved = tokio::select! {
         moved = tasks.rest() => moved,
@@ -190,7 +189,7 @@ async fn attend(
     report(status, moved)
 }
 
-/// What the client is told of an exit.
+/// What the client is told about an exit.
 fn report(status: ExitStatus, moved: Result<[Moved; 2], JoinError>) -> Outcome {
     let [(stdout, out), (stderr, err)] = match moved {
         Ok(moved) => moved,
@@ -211,7 +210,7 @@ fn report(status: ExitStatus, moved: Result<[Moved; 2], JoinError>) -> Outcome {
     }
 }
 
-/// What a shell says and returns for a command that cannot be started.
+/// The message and exit code of a shell for a command that cannot be started.
 async fn not_started(
     argv: &[Vec<u8>],
     path: &str,
@@ -224,14 +223,14 @@ async fn not_started(
         io::ErrorKind::ArgumentListTooLong => {
             let bytes: usize = argv.iter().map(|argument| argument.len() + 1).sum();
             let text = format!(
-                "malai: {name}: the argument list ({bytes} bytes) is longer than this machine's system allows: `getconf ARG_MAX` in all, 128 KiB each"
+                "malai: {name}: the argument list ({bytes} bytes) exceeds this machine's limit: `getconf ARG_MAX` in total, 128 KiB each"
             );
             (126, text)
         }
         _ => (126, format!("malai: {name}: {error}")),
     };
     let (mut stdout, mut stderr) = (0, 0);
-    // Whoever looks at a terminal has it in raw mode by now, where a line has to be started again.
+    // The client's terminal is in raw mode by now, so a line starts with a carriage return.
     let (end, sink, count) = match streams.terminal {
         Some(_) => ("\r\n", &mut streams.stdout, &mut stdout),
         None => ("\n", &mut streams.stderr, &mut stderr),
@@ -249,12 +248,12 @@ async fn not_started(
     })
 }
 
-/// Where a program was looked for that was not found.
+/// Why a program was not found, with the folders that were searched.
 fn why_not_found(argv: &[Vec<u8>], path: &str) -> String {
     let name = OsStr::from_bytes(argv.first().map_or(&[][..], Vec::as_slice));
     match spawn::found(name, path) {
         Ok(file) if file.as_bytes().contains(&b'/') && Path::new(&file).exists() => {
-            "what its first line names, or its dynamic linker, is not there".to_owned()
+            "the interpreter in its first line, or its dynamic linker, does not exist".to_owned()
         }
         Ok(_) => "no such file".to_owned(),
         Err(_) => format!("command not found in {}", malai_cluster::escape(path)),

@@ -1,4 +1,4 @@
-//! How a command starts: in its surroundings, as the right user, with a process group of its own.
+//! Starts commands: in the right environment, as the right user, in their own process group.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -23,18 +23,17 @@ use crate::os::fd;
 use crate::os::pty::Pty;
 use crate::os::user::PrivilegeDrop;
 
-/// Keeps descriptors that this process was started with to itself: a file that was open where somebody
-/// typed `malai daemon` is no business of the commands that run here. To be called before any other
-/// is opened; those that malai opens are not passed on anyway.
+/// Marks descriptors that this process was started with as close-on-exec: files that were open when `malai daemon` was typed
+/// must not be passed to commands. Call this before opening any others; those that malai opens are not passed on anyway.
 pub fn keep_descriptors() {
     close_fds::set_fds_cloexec(3, &[]);
 }
 
-/// What is run: what the policy says, or the shell.
+/// The argument list to run: the one from the policy, or the shell's.
 pub(super) fn argument_list(command: &Command) -> Vec<Vec<u8>> {
     let shell = || {
         let shell = command.run_as.login_shell();
-        // Without one it would not have been granted.
+        // Without one, the command would not have been granted.
         shell.map_or_else(
             |_| b"sh".to_vec(),
             |shell| shell.as_os_str().as_bytes().to_vec(),
@@ -42,7 +41,7 @@ pub(super) fn argument_list(command: &Command) -> Vec<Vec<u8>> {
     };
     match &command.grant.run {
         Run::Shell => vec![shell()],
-        // This same program, as whichever user it is to be.
+        // This same program, as the command's user.
         Run::Sftp => vec![b"/proc/self/exe".to_vec(), b"sftp-server".to_vec()],
         Run::Copy => vec![b"/proc/self/exe".to_vec(), b"cp-server".to_vec()],
         Run::Line(line) => vec![shell(), b"-c".to_vec(), line.clone()],
@@ -50,7 +49,7 @@ pub(super) fn argument_list(command: &Command) -> Vec<Vec<u8>> {
     }
 }
 
-/// What a shell is called so that it is a login's: its name with a dash before it.
+/// The name of a login shell: its own name with a dash in front.
 fn login_name(program: &OsStr) -> OsString {
     let name = Path::new(program).file_name().unwrap_or(program);
     let mut login = OsString::from("-");
@@ -58,28 +57,28 @@ fn login_name(program: &OsStr) -> OsString {
     login
 }
 
-/// This side of what a command reads and writes, which does not block.
+/// This side of a command's standard streams, non-blocking.
 #[derive(Debug)]
 pub(super) enum ParentStdio {
-    /// A pipe each.
+    /// One pipe each.
     Pipes {
         stdin: OwnedFd,
         stdout: OwnedFd,
-        /// None where both outputs are one pipe.
+        /// `None` if both outputs share one pipe.
         stderr: Option<OwnedFd>,
     },
-    /// A terminal for all.
+    /// One terminal for all.
     Terminal(Arc<Pty>),
 }
 
-/// A process, and this side's ends of what it has open.
+/// A process, and this side's ends of its streams.
 #[derive(Debug)]
 pub(super) struct Spawned {
     /// The process.
     pub child: Child,
     /// Its standard streams.
     pub stdio: ParentStdio,
-    /// What it reports of files, where it serves them.
+    /// Its file reports, if it serves files.
     pub reports: Option<OwnedFd>,
 }
 
@@ -94,8 +93,8 @@ pub(super) fn spawn(
         Some(program) => OsString::from_vec(program.clone()),
         None => return Err(io::ErrorKind::InvalidInput.into()),
     };
-    // With the path of its program a command is started by vfork. Without, the standard library forks, which
-    // copies this process's page tables. Another user may find another file under the same path.
+    // Given the path of the program, the standard library starts it with vfork. Otherwise it forks, which copies this process's
+    // page tables. Another user may find another file under the same path.
     if command.run_as.switch.is_none() {
         program = found(&program, &surroundings::path(cluster_state))?;
     }
@@ -107,7 +106,7 @@ pub(super) fn spawn(
         None,
         terminal,
     ) {
-        // A script that does not say what runs it is the shell's, as execvp(3) has it.
+        // A script without an interpreter line is run by the shell, like execvp(3).
         Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => spawn_as(
             cluster_state,
             command,
@@ -120,7 +119,7 @@ pub(super) fn spawn(
     }
 }
 
-/// The file that a program's name leads to, as execvp(3) finds it.
+/// The file of a program, as execvp(3) finds it.
 pub(super) fn found(name: &OsStr, path: &str) -> io::Result<OsString> {
     if name.as_bytes().contains(&b'/') {
         return Ok(name.to_owned());
@@ -137,7 +136,7 @@ pub(super) fn found(name: &OsStr, path: &str) -> io::Result<OsString> {
     Err(refused.into())
 }
 
-/// Starts `program`, which sees itself as the first of `argv`; or a shell, which is to read `script`.
+/// Starts `program` with `argv`; or a shell that reads `script`.
 fn spawn_as(
     cluster_state: &ClusterState,
     command: &Command,
@@ -146,7 +145,7 @@ fn spawn_as(
     script: Option<&OsString>,
     terminal: Option<&Terminal>,
 ) -> io::Result<Spawned> {
-    // Before the command, so that nobody has to wait for it after.
+    // Before the command starts, so that nothing has to wait for it afterwards.
     cluster_state.node.reaper.start();
     let run_as = &command.run_as;
     let mut spawn = tokio::process::Command::new(program);
@@ -173,7 +172,7 @@ fn spawn_as(
         Some(terminal) => {
             let owner = run_as.switch.is_some().then_some(run_as.uid);
             let pty = Pty::open(terminal, owner).map_err(|error| {
-                io::Error::other(format!("it cannot be given a terminal: {error}"))
+                io::Error::other(format!("cannot open a terminal for it: {error}"))
             })?;
             spawn.envs(surroundings::variables(
                 cluster_state,
@@ -186,11 +185,10 @@ fn spawn_as(
             ParentStdio::Terminal(Arc::new(pty))
         }
         None => {
-            // Made here, since tokio's own would have to be taken from it again before they can be used.
+            // Created here, because tokio's own would have to be taken back from it before use.
             let (its_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
             let (stdout, its_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
-            // Where the caller has one open file for both, the command has one pipe, so that its lines stand in the
-            // order in which it wrote them.
+            // If the caller has one open file for both outputs, the command gets one pipe, so that its lines keep their order.
             let (stderr, its_stderr) = match command.one_output {
                 true => (None, its_stdout.try_clone()?),
                 false => {
@@ -204,7 +202,7 @@ fn spawn_as(
                 .into_iter()
                 .flatten()
             {
-                // Of this end alone: the command's is another open file.
+                // For this end only: the command's end is another open file.
                 rustix::fs::fcntl_setfl(ours, OFlags::NONBLOCK)?;
             }
             spawn.stdin(its_stdin).stdout(its_stdout).stderr(its_stderr);
@@ -221,8 +219,8 @@ fn spawn_as(
     match &run_as.switch {
         Some(switch) => {
             let change = PrivilegeDrop::new(switch, &run_as.home);
-            // SAFETY: the closure only makes system calls with what was made before the fork: it
-            // allocates nothing, takes no lock and panics nowhere.
+            // SAFETY: the closure only makes system calls with values prepared before the fork: it allocates nothing, takes no lock and
+            // cannot panic.
             #[allow(unsafe_code)]
             unsafe {
                 spawn.pre_exec(move || {
@@ -237,10 +235,10 @@ fn spawn_as(
             let home = run_as.home.as_path();
             let root = Path::new("/");
             spawn.current_dir(if home.is_dir() { home } else { root });
-            // A session of its own, so that it has no hold on the terminal of this process.
+            // A new session, so that the command has no access to this process's terminal.
             let leads_session = kind == Kind::Session || has_terminal();
             if leads_session || !remaining.is_empty() {
-                // SAFETY: system calls only, with what was made before the fork; nothing is allocated or locked.
+                // SAFETY: only system calls with values prepared before the fork; nothing is allocated or locked.
                 #[allow(unsafe_code)]
                 unsafe {
                     spawn.pre_exec(move || {
@@ -260,8 +258,8 @@ fn spawn_as(
         }
     }
     if kind == Kind::Session {
-        // SAFETY: one system call on standard input, which is the terminal by now; nothing is allocated
-        // or locked. The new process leads a session of its own since the closure above.
+        // SAFETY: one system call on standard input, which is the terminal by now; nothing is allocated or locked. The new process
+        // leads its own session since the closure above.
         #[allow(unsafe_code)]
         unsafe {
             spawn.pre_exec(|| Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?))
@@ -282,7 +280,7 @@ fn spawn_as(
 }
 
 impl ParentStdio {
-    /// What the command leads.
+    /// Whether the command leads a group or a session.
     pub(super) fn kind(&self) -> Kind {
         match self {
             ParentStdio::Pipes { .. } => Kind::Group,

@@ -1,4 +1,4 @@
-//! The environment variables by which programs recognize a session: those of ssh's that they look for.
+//! ssh's environment variables, by which programs recognize a session.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -23,7 +23,7 @@ pub(super) fn variables(
             let local = local_address(peer).map_or("UNKNOWN".to_owned(), |ip| ip.to_string());
             (peer.ip().to_string(), peer.port(), local)
         }
-        // As sshd has it where it does not know.
+        // As in sshd, if unknown.
         Err(_) if command.request.from == "relay" => {
             ("UNKNOWN".to_owned(), 65535, "UNKNOWN".to_owned())
         }
@@ -53,7 +53,7 @@ pub(super) fn variables(
     variables
 }
 
-/// The address of this computer that packets to the peer leave from. Nothing is sent.
+/// The local address for packets to the peer. Nothing is sent.
 fn local_address(peer: SocketAddr) -> Option<IpAddr> {
     let any: IpAddr = match peer {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -1,4 +1,4 @@
-//! A command's standard streams: what moves their bytes while it runs, and what is left of them after its exit.
+//! A command's standard streams: the tasks that move their bytes, and the rest after its exit.
 
 use std::io;
 use std::sync::Arc;
@@ -15,19 +15,19 @@ use crate::exec::{pipes, terminal};
 /// The streams of a command.
 #[derive(Debug)]
 pub(crate) struct Stdio {
-    /// What it reads.
+    /// Its standard input.
     pub stdin: Source,
-    /// What it writes.
+    /// Its standard output.
     pub stdout: Sink,
     /// Its standard error.
     pub stderr: Sink,
-    /// Holds both back while the client is stopped.
+    /// Holds both outputs back while the client is stopped.
     pub gate: PauseGate,
-    /// The terminal that it is given; without one it has pipes.
+    /// The terminal for the command; `None` for pipes.
     pub terminal: Option<Terminal>,
 }
 
-/// What reaches a running command beside its streams.
+/// An event for a running command, besides its streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ControlEvent {
     /// A signal.
@@ -36,19 +36,19 @@ pub enum ControlEvent {
     Resize(Size),
 }
 
-/// The tasks that move a command's bytes. Dropping this ends them.
+/// The tasks that move a command's bytes. Dropping this stops them.
 #[derive(Debug)]
 pub(super) struct IoTasks {
     feeding: JoinHandle<()>,
     out: JoinHandle<Moved>,
     err: JoinHandle<Moved>,
-    /// To tell both outputs that the command has exited.
+    /// Tells both outputs that the command has exited.
     exited: Option<[oneshot::Sender<()>; 2]>,
-    /// How its output ended, where that was before its exit.
+    /// How its output ended, if that was before its exit.
     last_output: Option<Result<Moved, JoinError>>,
 }
 
-/// How many bytes, and what stood in the way of more.
+/// How many bytes were moved, and what prevented more.
 pub(super) type Moved = (u64, Result<(), FlowError>);
 
 impl IoTasks {
@@ -105,7 +105,7 @@ impl IoTasks {
                     tokio::spawn(terminal::drain(
                         reader, pty, out_sink, gate, out_end, counts,
                     )),
-                    // A terminal has one output.
+                    // A terminal has only one output.
                     tokio::spawn(async { (0, Ok(())) }),
                 )
             }
@@ -119,7 +119,7 @@ impl IoTasks {
         })
     }
 
-    /// Waits until the output ends, or cannot be passed on any more, and keeps how it ended. Never a second time.
+    /// Waits until the output ends or cannot be passed on any more, and stores how it ended. Call it only once.
     pub(super) async fn output_ends(&mut self) {
         if self.last_output.is_some() {
             std::future::pending::<()>().await;
@@ -127,8 +127,8 @@ impl IoTasks {
         self.last_output = Some((&mut self.out).await);
     }
 
-    /// Passes on the rest: what is in the pipes of a command that has just exited. Returns what was moved of its
-    /// output and of its standard error.
+    /// Passes on the rest: what is in the pipes of a command that has just exited. Returns what was moved of its standard output
+    /// and of its standard error.
     ///
     /// # Errors
     ///

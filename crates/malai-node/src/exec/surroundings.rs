@@ -1,12 +1,12 @@
-//! What a command finds around it, beside its arguments and its streams: the only place that sets it, whichever way
-//! the command came. `docs/surroundings.md` says the same for people.
+//! The environment of a command, besides its arguments and streams. This is the only place that sets it, on every route.
+//! `docs/surroundings.md` describes it for users.
 //!
-//! All of it is the machine's. Nothing of it depends on who started malai, or from where: a daemon that somebody
-//! started under `nohup nice` must not run everybody's commands niced and deaf to SIGHUP.
+//! It depends only on the machine, not on who started malai or from where: a daemon started under `nohup nice` must not run its
+//! commands niced and with SIGHUP ignored.
 //!
-//! A command inherits what its parent has. So a process that runs commands takes on what does not hinder itself
-//! ([`adopt`]), and most commands can be started by vfork. What it has to keep for itself (signals that stay ignored
-//! under nohup, a niceness, more open files) is set between fork and exec ([`Remaining`]), which costs a fork.
+//! A command inherits its parent's attributes. So a process that runs commands adopts those that do not hinder itself
+//! ([`adopt`]), and most commands can be started with vfork. Attributes that it must keep for itself (signals ignored
+//! under nohup, a niceness, more open files) are set between fork and exec ([`Remaining`]), which costs a fork.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -27,22 +27,22 @@ use crate::os::fd::USUAL_OPEN_FILES;
 use crate::os::pty::Pty;
 use crate::os::user::{self, Groups, RunAs};
 
-/// Where commands are looked for unless malai.toml says otherwise: what a login gives on Debian, root or not.
+/// The search path for commands unless malai.toml sets one: that of a login on Debian, root or not.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What a new file may not be: writable for others.
+/// The permissions that a new file does not get: writing by others.
 const UMASK: Mode = Mode::from_bits_retain(0o022);
 
-/// Soft limits that are below the hard ones. All others are as high as the hard ones. The hard ones stay as they
-/// are: they are the machine's, or the service's, and nobody gets past them.
+/// Soft limits that are lower than the hard ones. All others are as high as the hard limits, which stay unchanged: they are set by
+/// the machine or the service, and cannot be exceeded.
 const SOFT_LIMITS: [(Resource, u64); 3] = [
-    // Programs that use select(2) cannot cope with more; those that need more raise it.
+    // Programs that use select(2) cannot handle more; those that need more raise it.
     (Resource::Nofile, USUAL_OPEN_FILES),
     (Resource::Stack, 8 << 20),
     (Resource::Core, 0),
 ];
 
-/// All limits that a process has.
+/// All resource limits of a process.
 const RESOURCES: &[Resource] = &[
     Resource::Cpu,
     Resource::Fsize,
@@ -71,29 +71,29 @@ const RESOURCES: &[Resource] = &[
     Resource::Rttime,
 ];
 
-/// Lets this process hear every signal that it does not ignore, and wait for its children, whatever it was started
-/// with. To be called before other threads are started.
+/// Lets this process receive every signal that it does not ignore, and wait for its children, however it was started. Call it
+/// before other threads are started.
 pub fn hear_signals() {
     signals::unblock_all();
     signals::reset(libc::SIGCHLD.into());
 }
 
-/// Takes on what commands of this process are to inherit: the umask, and soft limits.
+/// Adopts what this process's commands are to inherit: the umask, and soft limits.
 pub fn adopt() {
     rustix::process::umask(UMASK);
     for (resource, limit) in unusual_limits() {
-        // Up to the hard limit everybody may.
+        // Any process may raise it up to the hard limit.
         let _ = setrlimit(resource, limit);
     }
 }
 
-/// The same in a daemon, which has nobody's wishes to respect: no signal stays ignored.
+/// The same for a daemon, which has no caller whose ignored signals it must respect.
 pub fn adopt_in_daemon() {
     adopt();
     signals::reset_ignored();
 }
 
-/// The soft limits that are not as a command's are to be, as they are to be.
+/// The soft limits that differ from a command's, with their new values.
 fn unusual_limits() -> impl Iterator<Item = (Resource, Rlimit)> {
     RESOURCES.iter().filter_map(|&resource| {
         let now = getrlimit(resource);
@@ -108,7 +108,7 @@ fn unusual_limits() -> impl Iterator<Item = (Resource, Rlimit)> {
     })
 }
 
-/// What a new process has to set for itself, since it cannot inherit it. Made before the fork, so that nothing is
+/// What a new process has to set for itself because it cannot inherit it. Prepared before the fork, so that nothing is
 /// allocated after it.
 #[derive(Debug, Default)]
 pub(super) struct Remaining {
@@ -130,7 +130,7 @@ impl Remaining {
             niceness: may_reset_niceness(),
             scheduling: scheduling::is_unusual(),
             oom: is_spared_from_oom(),
-            // Another user's come with that user.
+            // Another user's groups are set with that user.
             groups: match run_as.switch {
                 Some(_) => None,
                 None => Groups::missing(),
@@ -138,7 +138,7 @@ impl Remaining {
         }
     }
 
-    /// Whether there is nothing, so that no process has to be forked for it.
+    /// Whether nothing remains, so that no fork is needed.
     pub(super) fn is_empty(&self) -> bool {
         !self.signals
             && self.limits.is_empty()
@@ -148,16 +148,16 @@ impl Remaining {
             && self.groups.is_none()
     }
 
-    /// Sets it for the calling process, which has one thread: system calls only, nothing is allocated and no lock
-    /// taken. It has to come before the privileges are dropped that it needs.
+    /// Sets it for the calling process, which has one thread: only system calls, nothing is allocated and no lock taken. Call it before
+    /// dropping the privileges that it needs.
     ///
     /// # Errors
     ///
-    /// The groups cannot be taken on. Then nothing may be run.
+    /// The groups cannot be set. Then nothing may be run.
     pub(super) fn set(&self) -> io::Result<()> {
         signals::reset_all();
         signals::unblock_all();
-        // Of these what the system refuses stays as it was.
+        // If the system refuses one of these, it stays as it was.
         for (resource, limit) in &self.limits {
             let _ = setrlimit(*resource, *limit);
         }
@@ -177,23 +177,23 @@ impl Remaining {
     }
 }
 
-/// Whether this process is nice, or the opposite, and a child may stop being so.
+/// Whether this process has a niceness that a child may reset.
 #[cfg(target_os = "linux")]
 fn may_reset_niceness() -> bool {
     let Ok(niceness) = rustix::process::getpriority_process(None) else {
         return false;
     };
-    // What RLIMIT_NICE counts up to niceness 0.
+    // RLIMIT_NICE counts up to this for niceness 0.
     const ALLOWED: u64 = 20;
     let allowed = getrlimit(Resource::Nice).current;
     niceness < 0
         || niceness > 0 && (user::may_schedule() || allowed.is_none_or(|limit| limit >= ALLOWED))
 }
 
-/// Where the system says how soon a process is ended when memory runs out.
+/// The file with the process's priority for the out-of-memory killer.
 const OOM: &std::ffi::CStr = c"/proc/self/oom_score_adj";
 
-/// Whether this process is spared when memory runs out, as a service may be. Its commands are not.
+/// Whether this process is protected from the out-of-memory killer, as a service may be. Its commands are not.
 fn is_spared_from_oom() -> bool {
     static SPARED: OnceLock<bool> = OnceLock::new();
     *SPARED.get_or_init(|| {
@@ -208,7 +208,7 @@ fn spare_no_longer() {
     }
 }
 
-/// Where a command is looked for: `PATH` in its environment.
+/// The search path for commands: `PATH` in their environment.
 pub(super) fn path(state: &ClusterState) -> String {
     let environment = state.node.environment.get();
     environment
@@ -217,7 +217,7 @@ pub(super) fn path(state: &ClusterState) -> String {
         .to_owned()
 }
 
-/// A command's environment, all of it.
+/// The complete environment variables of a command.
 pub(super) fn variables(
     state: &ClusterState,
     command: &Command,
@@ -233,7 +233,7 @@ pub(super) fn variables(
     for (name, value) in &*state.node.environment.get() {
         set(name, OsStr::new(value));
     }
-    // Of the caller: what this machine takes.
+    // The caller's variables that this machine accepts.
     for (name, value) in &command.env {
         set(name, OsStr::from_bytes(value));
     }
@@ -262,14 +262,14 @@ pub(super) fn variables(
     variables
 }
 
-/// The folder for what a user has at run time, if it is there, no link, and this user's.
+/// The user's runtime folder, if it exists, is not a link, and belongs to this user.
 fn runtime_folder(all: &Path, uid: u32) -> Option<PathBuf> {
     let folder = all.join(uid.to_string());
     let found = std::fs::symlink_metadata(&folder).ok()?;
     (found.is_dir() && found.uid() == uid).then_some(folder)
 }
 
-/// The language of this machine, as its logins have it.
+/// The language of this machine, as in its logins.
 fn language() -> Option<&'static OsStr> {
     static LANGUAGE: OnceLock<Option<OsString>> = OnceLock::new();
     let read = || {
@@ -280,7 +280,7 @@ fn language() -> Option<&'static OsStr> {
     LANGUAGE.get_or_init(read).as_deref()
 }
 
-/// What a file of assignments, as a shell reads it, assigns to a name.
+/// The value of a name in a file of shell assignments.
 fn assigned(text: &str, name: &str) -> Option<OsString> {
     let mut values = text.lines().filter_map(|line| {
         let (found, value) = line.trim().split_once('=')?;
@@ -294,31 +294,31 @@ fn assigned(text: &str, name: &str) -> Option<OsString> {
     (!value.is_empty()).then(|| value.into())
 }
 
-/// Dispositions and the mask: of all 64 signals, of which the C library hides two.
+/// Dispositions and the mask of all 64 signals, two of which the C library hides.
 #[cfg(target_os = "linux")]
 mod signals {
     use std::ffi::c_long;
     use std::ptr::null_mut;
 
-    /// SIGKILL and SIGSTOP have no disposition. SIGPIPE is ignored in every Rust program, and at its default in what
-    /// the standard library starts.
+    /// SIGKILL and SIGSTOP have no disposition. SIGPIPE is ignored in every Rust program, and at its default in what the standard
+    /// library starts.
     const OTHERS: [c_long; 3] = [
         libc::SIGKILL as c_long,
         libc::SIGSTOP as c_long,
         libc::SIGPIPE as c_long,
     ];
 
-    /// Signals of the C library's own, which glibc's posix_spawn leaves ignored in whatever it starts. So they are in
-    /// what is forked, too, and nobody can see a difference. Every program's own C library takes them back.
+    /// Internal signals of the C library, which glibc's posix_spawn leaves ignored in the child. So they are ignored in forked children,
+    /// too, and there is no difference. Every program's own C library resets them.
     const INTERNAL: &[c_long] = match cfg!(target_env = "gnu") {
         true => &[32, 33],
         false => &[],
     };
 
-    /// `struct sigaction`, as the kernel has it, with room to spare: the disposition first, flags and a mask behind it.
+    /// `struct sigaction` of the kernel, with room to spare: the disposition first, then flags and a mask.
     type Action = [usize; 8];
 
-    /// How many bytes a set of signals has.
+    /// The size of a set of signals in bytes.
     const SET: usize = 8;
 
     fn all() -> impl Iterator<Item = c_long> {
@@ -336,20 +336,20 @@ mod signals {
     }
 
     pub(super) fn reset(number: c_long) {
-        // No flags, nothing masked.
+        // No flags, and an empty mask.
         let mut action: Action = [0; 8];
         action[0] = match INTERNAL.contains(&number) {
             true => libc::SIG_IGN,
             false => libc::SIG_DFL,
         };
         let old = null_mut::<Action>();
-        // SAFETY: it only reads `action`. No handler is installed that anything could run into.
+        // SAFETY: it only reads `action`. It installs no handler.
         #[allow(unsafe_code)]
         let _ =
             unsafe { libc::syscall(libc::SYS_rt_sigaction, number, &raw const action, old, SET) };
     }
 
-    /// Whether any is ignored. Looked at once: nothing here ignores one later.
+    /// Whether any is ignored. Checked once, because nothing here ignores one later.
     pub(super) fn any_ignored() -> bool {
         all().any(is_ignored)
     }
@@ -394,7 +394,7 @@ mod signals {
     }
 }
 
-/// The scheduling class, for the processor and for disks.
+/// The scheduling classes, for the processor and for disks.
 #[cfg(target_os = "linux")]
 mod scheduling {
     /// Of the calling process (`IOPRIO_WHO_PROCESS`, 0).
@@ -407,7 +407,7 @@ mod scheduling {
     const BEST_EFFORT: libc::c_long = 2;
 
     pub(super) fn is_unusual() -> bool {
-        // SAFETY: both only read what the kernel knows of the calling thread.
+        // SAFETY: both only read kernel data about the calling thread.
         #[allow(unsafe_code)]
         let (policy, disk) = unsafe {
             (
@@ -415,9 +415,9 @@ mod scheduling {
                 libc::syscall(libc::SYS_ioprio_get, PROCESS, 0),
             )
         };
-        // Below zero where it is forbidden to ask: then it is forbidden to change it, too.
+        // Negative if reading is forbidden; then changing it is forbidden, too.
         let is_usual_for_disks = match disk >> CLASS {
-            // Some kernels say this of a process that has no class: the level comes from its niceness then.
+            // Some kernels report this for a process without a class; its level then comes from the niceness.
             BEST_EFFORT => {
                 let niceness = rustix::process::getpriority_process(None).unwrap_or(0);
                 disk & ((1 << CLASS) - 1) == libc::c_long::from((niceness + 20) / 5)
@@ -429,7 +429,7 @@ mod scheduling {
 
     pub(super) fn reset() {
         let usual = libc::sched_param { sched_priority: 0 };
-        // SAFETY: both only read their arguments, and only the kernel's view of the calling thread changes.
+        // SAFETY: both only read their arguments, and only change kernel data about the calling thread.
         #[allow(unsafe_code)]
         unsafe {
             libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const usual);

@@ -1,4 +1,4 @@
-//! What is typed into a command's terminal, and what it shows, to the last byte.
+//! Types input into a command's terminal, and passes on its output to the last byte.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,22 +12,21 @@ use crate::exec::io::{Count, FlowError, PauseGate, Sink, Source};
 use crate::os::fd::Fd;
 use crate::os::pty::Pty;
 
-/// How soon the end of the input is said again to a command that goes on, at first; then twice that, and
-/// so on. Every read at the end of an input ends, and on a terminal each needs an end of its own; one
-/// that falls into a change of the terminal's modes is lost, too.
+/// The delay before the end of the input is typed again to a command that keeps running; it doubles each time. On a terminal every
+/// read needs its own end of input, and one that arrives during a change of the terminal's modes is lost.
 const END_OF_INPUT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How late at the latest.
+/// The longest delay.
 const AGAIN_AT_MOST: Duration = Duration::from_secs(30);
 
-/// Types what comes in, and the end of it.
+/// Types the input, and its end.
 pub(super) async fn feed(mut source: Source, mut writer: Fd, pty: Arc<Pty>, counts: Arc<Counts>) {
     let mut unfinished = false;
     loop {
         let bytes = match source.next(usize::MAX).await {
             Ok(bytes) if bytes.is_empty() => break,
             Ok(bytes) => bytes,
-            // As with pipes: half of an input must not look like all of it.
+            // As with pipes: part of the input must not look like all of it.
             Err(FlowError::Broken(_)) => return std::future::pending().await,
             Err(_) => break,
         };
@@ -52,7 +51,7 @@ pub(super) async fn feed(mut source: Source, mut writer: Fd, pty: Arc<Pty>, coun
     }
 }
 
-/// Passes on what is shown, until the command has ended and what the terminal held then is passed on too.
+/// Passes on output until the command has exited and the rest in the terminal is passed on, too.
 pub(super) async fn drain(
     mut reader: Fd,
     pty: Arc<Pty>,
@@ -78,7 +77,7 @@ async fn drain_into(
 ) -> Result<(), FlowError> {
     loop {
         let read = tokio::select! {
-            // First, so that what lives on in the background cannot hold the session by writing.
+            // Checked first, so that processes left in the background cannot keep the session open by writing.
             biased;
             _ = &mut ended => None,
             bytes = reader.read(BUFFER) => Some(bytes.map_err(FlowError::Read)?),
@@ -94,7 +93,7 @@ async fn drain_into(
             sink.write(Bytes::from(bytes)).await?;
             (&mut &counts.stdout).add(length);
         } else if !is_rest {
-            // It was hung up by something that runs on it (vhangup): nothing more is shown.
+            // A process on it hung it up (vhangup): no more output follows.
             let _ = ended.await;
             return Ok(());
         }
@@ -104,5 +103,5 @@ async fn drain_into(
     }
 }
 
-/// Bytes read at once. The system gives out no more of a terminal.
+/// How many bytes are read at once. The system returns no more from a terminal.
 const BUFFER: usize = 4096;

@@ -1,4 +1,4 @@
-//! Handles a connection: the peer's configuration is compared, the peer is admitted or rejected, and then served.
+//! Handles a connection: compares the peer's configuration, admits or rejects the peer, and then serves it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +23,7 @@ impl ConnectionHandler for Server {
     }
 }
 
-/// Lives as long as the connection: greets, compares configurations, and then, if the peer is
-/// a member, serves its requests.
+/// Runs as long as the connection: exchanges hellos, compares configurations, and then serves the requests of a member.
 async fn handle(connection: Arc<PeerConnection>) {
     let mut tasks = JoinSet::new();
     let (_, (), ()) = tokio::join!(connection.send_hello(), connection.route_streams(), async {
@@ -33,7 +32,7 @@ async fn handle(connection: Arc<PeerConnection>) {
     });
     connection.closed().await;
     tracing::debug!(peer = %connection.peer.short(), cluster = %connection.cluster_state.alias(), "connection ended: {}", connection.end());
-    // What was being served notices the end of its streams; its commands get their grace period.
+    // Requests in progress notice the end of their streams; commands get their grace period.
     while tasks.join_next().await.is_some() {}
 }
 
@@ -64,8 +63,8 @@ async fn admit_and_serve(connection: &Arc<PeerConnection>, tasks: &mut JoinSet<(
     }
     if authorize::admit(cluster_state, &connection.peer).is_err() {
         cluster_state.record_rejected_peer(connection.peer, connection.address());
-        // The peer may not have read this side's header yet; this short wait is all it gets. A new
-        // configuration may make it a member meanwhile.
+        // The peer may not have read this side's header yet, so it gets this short wait. A new configuration may make it a member
+        // meanwhile.
         connection.reject();
         wait_for_delivery(connection).await;
         if let Err(refusal) = authorize::admit(cluster_state, &connection.peer) {
@@ -89,13 +88,13 @@ fn check_versions(theirs: Versions) -> Result<(), Refusal> {
     Err(Refusal::new(
         RefusalCode::Version,
         format!(
-            "this side speaks protocol {} to {}, the other {} to {}",
+            "this side supports protocol {} to {}, the other {} to {}",
             ours.lowest, ours.highest, theirs.lowest, theirs.highest
         ),
     ))
 }
 
-/// Notes another process that serves with this machine's key.
+/// Records another process that serves with this machine's key.
 fn note_duplicate(connection: &PeerConnection, hello: &Hello) {
     let cluster_state = &connection.cluster_state;
     if !hello.serves || hello.instance == cluster_state.node.instance {
@@ -117,7 +116,7 @@ async fn reconcile(connection: &Arc<PeerConnection>, header: &Header) {
     if let Ok(Err(error)) = compared {
         let cluster_state = &connection.cluster_state;
         let (peer, cluster) = (connection.peer.short(), cluster_state.alias());
-        // What strangers bring is not worth a line each.
+        // Failures of strangers are not worth a warning each.
         if cluster_state.is_member(&connection.peer) {
             tracing::warn!(%peer, %cluster, "the configuration of a peer was not installed: {error}");
         } else {
@@ -126,8 +125,7 @@ async fn reconcile(connection: &Arc<PeerConnection>, header: &Header) {
     }
 }
 
-/// Waits until the peer has received the hello: its acknowledgement is not visible here, so
-/// a few round trips' worth of time have to do.
+/// Waits until the peer has received the hello. Its acknowledgment is not visible here, so a few round trips have to suffice.
 async fn wait_for_delivery(connection: &PeerConnection) {
     let pause = connection
         .round_trip()
@@ -148,13 +146,13 @@ async fn serve_requests(connection: &Arc<PeerConnection>, tasks: &mut JoinSet<()
                 let slot = match connection.cluster_state.node.limiter.request(connection.peer) {
                     Ok(slot) => slot,
                     Err(refusal) => {
-                        tasks.spawn(server::turn_away(connection.clone(), request, refusal));
+                        tasks.spawn(server::refuse_busy(connection.clone(), request, refusal));
                         continue;
                     }
                 };
                 let occupied = connection.occupied();
                 connection.heard_now();
-                // Boxed: what a session needs is large, and a task is copied when it is made and when it ends.
+                // Boxed, because a session's state is large, and a task is copied when it is created and when it ends.
                 let serving = Box::pin(server::serve(connection.clone(), request));
                 tasks.spawn(async move {
                     serving.await;

@@ -1,4 +1,4 @@
-//! Serving a command: the control stream on one side, a process on the other.
+//! Serves a command: the control stream on one side, a process on the other.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
     } = request;
     let limiter = &connection.cluster_state.node.limiter;
     let begun = match opened(connection, &mut recv).await {
-        // Counted before it is judged, so that what was allowed also runs.
+        // Counted before the decision, so that an allowed command can also run.
         Ok((open, room)) => limiter.session(connection.peer).and_then(|slot| {
             let share = connection.share_for_peer(open.stdin)?;
             Ok((open, room, slot, share))
@@ -40,7 +40,7 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
     let (open, room, _slot, share) = match begun {
         Ok(begun) => begun,
         Err(refusal) => {
-            // What is still to come of a long one is not wanted; its sender looks for the answer then.
+            // The rest of a long request is not wanted; its sender then reads the answer.
             let _ = recv.stop(0u32.into());
             return refuse(connection, &mut send, refusal).await;
         }
@@ -76,11 +76,11 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
             cleanup.end().await;
         }
     };
-    // The request counts until its answer has arrived, or never can.
+    // The request counts until its answer has been received, or never can be.
     let _ = tokio::join!(send.stopped(), end);
 }
 
-/// Reads the open, in its time and with buffer space for it.
+/// Reads the open, within its timeout and with buffer space for it.
 async fn opened(
     connection: &Arc<PeerConnection>,
     recv: &mut RecvStream,
@@ -106,7 +106,7 @@ async fn opened(
         match body.map_err(|_| too_late())?.map_err(unreadable)? {
             Some(FromClient::Open(open)) => return Ok((open, reservation)),
             Some(FromClient::Signal(_) | FromClient::Resize(_)) => {
-                let why = "a signal or a size before the command";
+                let why = "protocol error: the stream starts with a signal or a size instead of a command";
                 return Err(Refusal::new(RefusalCode::Protocol, why));
             }
             None => {}
@@ -114,7 +114,7 @@ async fn opened(
     }
 }
 
-/// Runs the command. Returns what its client is told, if it is still there, and what is left to end.
+/// Runs the command. Returns what to tell its client, if it is still there, and what is left to end.
 async fn execute(
     connection: &Arc<PeerConnection>,
     granted: Granted<Command>,
@@ -123,7 +123,7 @@ async fn execute(
     streams: SessionStreams,
 ) -> (Option<FromServer>, Option<PendingCleanup>) {
     let session = streams.session();
-    // Without input the streams are dropped, which refuses one that comes all the same.
+    // Without input the streams are dropped, which rejects an unexpected one.
     let (stdin, _streams) = if open.stdin {
         let stdin = streams.expect(StreamKind::Stdin);
         (Source::Pending(stdin), Some(streams))
@@ -166,7 +166,7 @@ async fn execute(
     match outcome {
         Outcome::Exit(exit) | Outcome::ReaderGone(exit) => (Some(FromServer::Exit(exit)), None),
         Outcome::ClientGone => {
-            tracing::info!(cluster = %connection.cluster_state.alias(), peer = %connection.peer.short(), "the client went before the end; its command was ended");
+            tracing::info!(cluster = %connection.cluster_state.alias(), peer = %connection.peer.short(), "the client disconnected; its command was ended");
             (None, None)
         }
         Outcome::Ended(reason, cleanup) => (Some(FromServer::Refused(reason)), Some(cleanup)),
@@ -177,7 +177,7 @@ async fn execute(
     }
 }
 
-/// Passes signals and sizes on until the client goes.
+/// Passes on signals and sizes until the client disconnects.
 async fn listen(
     connection: &Arc<PeerConnection>,
     mut recv: RecvStream,

@@ -1,4 +1,4 @@
-//! Serves what members ask: one request a stream, each authorized.
+//! Serves members: one request per stream, each authorized.
 
 pub(crate) mod connection;
 pub(crate) mod exec;
@@ -13,7 +13,7 @@ use crate::net::framing;
 use crate::peer::connection::{IncomingRequest, PeerConnection};
 use crate::sync::serve;
 
-/// Handles connections: serves what members ask over them.
+/// Handles connections: serves the requests of members.
 #[derive(Debug)]
 pub(crate) struct Server;
 
@@ -37,7 +37,7 @@ pub(crate) async fn serve(connection: Arc<PeerConnection>, mut request: Incoming
         mut recv,
         streams,
     } = request;
-    // The other kinds have no raw streams: those that come are refused.
+    // The other kinds have no raw streams; unexpected ones are rejected.
     drop(streams);
     match kind {
         Some(RequestKind::Fetch) => serve::give(&connection, send, recv).await,
@@ -53,8 +53,8 @@ pub(crate) async fn serve(connection: Arc<PeerConnection>, mut request: Incoming
     }
 }
 
-/// Answers a request that is one too many, whatever it is: a refusal looks alike in all of them.
-pub(crate) async fn turn_away(
+/// Answers a request over the limit, of any kind: a refusal is encoded in the same way in all of them.
+pub(crate) async fn refuse_busy(
     connection: Arc<PeerConnection>,
     request: IncomingRequest,
     refusal: Refusal,

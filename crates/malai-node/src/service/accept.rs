@@ -1,4 +1,4 @@
-//! Accepts connections: one handshake each, and the wait until its peer is known.
+//! Accepts connections: one handshake each, then waits until the peer is known.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -22,12 +22,12 @@ impl Service {
         let limiter = &self.cluster_state.node.limiter;
         while let Some(incoming) = self.peers.endpoint().accept().await {
             let origin = Origin::from(incoming.remote_addr());
-            // When slots are short, an address has to prove itself before it may have one.
+            // When slots are scarce, an address has to prove itself before it gets one.
             if limiter.is_crowded(&origin) && !incoming.remote_addr_validated() {
                 let _ = incoming.retry();
                 continue;
             }
-            // Identities are free to mint, so slots are few; members need one for milliseconds.
+            // Identities are free to create, so there are few slots; members need one for milliseconds.
             let slot = limiter.unauthenticated(origin.clone());
             let queued = if slot.is_err() { limiter.queue() } else { None };
             if slot.is_err() && queued.is_none() {
@@ -50,7 +50,7 @@ impl Service {
                     () = service.accept_connection(incoming, &accepted) => {}
                     by = slot.evicted() => {
                         let refusal = limiter.evicted(by);
-                        // One in its handshake ends by being dropped, and its peer dials again.
+                        // A connection in its handshake is dropped, and its peer dials again.
                         if let Some(connection) = accepted.get() {
                             connection.close(&refusal);
                         }
@@ -61,7 +61,7 @@ impl Service {
         }
     }
 
-    /// One handshake, and the wait until its peer is known or gone. One that fails ends nothing else.
+    /// Performs one handshake, and waits until the peer is known or gone. A failure affects nothing else.
     async fn accept_connection(
         &self,
         incoming: Incoming,
@@ -79,10 +79,10 @@ impl Service {
         let connection = match tokio::time::timeout(timeout, handshake).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
-                return tracing::debug!(cluster = %self.cluster_state.alias(), "a handshake failed: {error}");
+                return tracing::debug!(cluster = %self.cluster_state.alias(), "handshake failed: {error}");
             }
             Err(_) => {
-                return tracing::debug!(cluster = %self.cluster_state.alias(), "a handshake took too long");
+                return tracing::debug!(cluster = %self.cluster_state.alias(), "handshake timed out");
             }
         };
         if connection.alpn() == PROBE_ALPN {
@@ -101,8 +101,8 @@ impl Service {
         }
     }
 
-    /// The handshake has proved to a prober that this key lives here. It is told which run of the program this is,
-    /// and its close code says whether it was looking for its own key.
+    /// The handshake has proved to a prober that this key is served here. This side sends its instance, and the prober's close code
+    /// tells whether it was looking for its own key.
     async fn answer_probe(&self, connection: Connection) {
         let serve = async {
             if let Ok(mut stream) = connection.open_uni().await {

@@ -191,7 +191,7 @@ fn variables_of_malai_toml_reach_commands_and_path_is_named_where_a_program_is_n
     let output = cluster.routes()[0].run(&["broken"]);
     assert_eq!(output.code, 127);
     assert!(
-        output.stderr.contains("what its first line names"),
+        output.stderr.contains("the interpreter in its first line"),
         "{}",
         output.shown()
     );
