@@ -141,7 +141,7 @@ impl<'de> Deserialize<'de> for MachineId {
     }
 }
 
-/// Whether the text looks like an id52, in upper or lower case, even if it is not a key.
+/// Whether the text looks like an id52, in uppercase or lowercase, even if it is not a key.
 ///
 /// Names must not look like this, so that a name and an id52 are never confused.
 pub fn looks_like_id52(text: &str) -> bool {

@@ -28,7 +28,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Connects to the daemon of this key, as whoever has the seed.
+    /// Connects to the daemon with this key, using the identity of the seed.
     pub async fn connect(seed: &SecretSeed, to: &MachineId) -> Peer {
         let own = endpoint::bind(seed, Reach::Loopback, Ports::Any);
         let endpoint = own.await.expect("an endpoint");
@@ -127,7 +127,7 @@ impl Peer {
         answer.expect("an answer")
     }
 
-    /// From now on gives this content to whoever asks for one.
+    /// From now on sends this content to every peer that fetches one.
     pub fn give(&self, content: Content) {
         let (connection, fetched) = (self.connection.clone(), self.fetched.clone());
         tokio::spawn(async move {
@@ -151,7 +151,7 @@ impl Peer {
     }
 
     /// Waits until the daemon closes the connection; returns its reason.
-    pub async fn turned_away(&self) -> Refusal {
+    pub async fn closed_by_peer(&self) -> Refusal {
         let closed = tokio::time::timeout(Duration::from_secs(30), self.connection.closed());
         match closed.await {
             Ok(ConnectionError::ApplicationClosed(close)) => Refusal {

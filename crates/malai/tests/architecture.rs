@@ -160,7 +160,7 @@ fn pages() -> Vec<PathBuf> {
     pages.collect()
 }
 
-/// The anchor that a heading of a page gets where pages are shown: lower case, words joined by `-`.
+/// The anchor that a heading of a page gets where pages are shown: lowercase, words joined by `-`.
 fn anchor(heading: &str) -> String {
     let kept = |c: &char| c.is_alphanumeric() || [' ', '-', '_'].contains(c);
     let plain: String = heading.to_lowercase().chars().filter(kept).collect();
@@ -386,7 +386,7 @@ fn an_import_the_wrong_way_round_is_found() {
 }
 
 /// Words that a reader would have to learn, or that another language shines through.
-const BANNED: [&str; 12] = [
+const BANNED: [&str; 34] = [
     "PATIENCE",
     "LOOK",
     "twin",
@@ -394,11 +394,38 @@ const BANNED: [&str; 12] = [
     "take up",
     "takes up",
     "taken up",
+    "taken it up",
     "mend",
     "mends",
     "mended",
     "complain",
     "complaints",
+    // A process, a peer or a user: the caller, the reader, another user.
+    "whoever",
+    "Whoever",
+    "anybody",
+    "Anybody",
+    // nevertheless, anyway
+    "all the same",
+    // rejected, rotated, evicted, a regular file
+    "turned away",
+    "put aside",
+    "gives way",
+    "ordinary file",
+    // as text
+    "in words for people",
+    // American spelling.
+    "dialled",
+    "dialling",
+    "dialler",
+    "signalled",
+    "signalling",
+    "behaviour",
+    "neighbour",
+    "licence",
+    "lower case",
+    "authorisation",
+    "optimisation",
 ];
 
 #[test]

@@ -351,7 +351,7 @@ fn floods_end() {
         names("g", 5_000)
     );
     assert!(check("f", &(groups + &lists)).cluster.is_some());
-    // More problems than anybody reads.
+    // More problems than a person reads.
     let problems = check("f", &many(&|n| format!("k{n} = \"{n}\"\n"), 50_000)).diagnostics;
     assert_eq!(problems.len(), 1_000);
     assert!(
@@ -383,7 +383,7 @@ proptest! {
             let inner: Vec<_> = edges.iter().filter(|(from, _)| *from == group).map(|(_, to)| format!("g{to}")).collect();
             source.push_str(&format!("[group.g{group}]\nmembers = {inner:?}\n"));
         }
-        // Whoever reaches itself is in a circle: the closure of the edges, the slow way.
+        // A group that reaches itself is in a cycle: the closure of the edges, the slow way.
         let mut reach = [[false; 6]; 6];
         for (from, to) in &edges {
             reach[*from][*to] = true;

@@ -61,7 +61,7 @@ impl Appender {
         let mut size = self.open_sized()?;
         if size + line.len() as u64 > self.limit && size > 0 {
             // If rotation fails, a file that is too large is better than nothing recorded.
-            if let Err(error) = self.put_aside() {
+            if let Err(error) = self.rotate() {
                 tracing::warn!("cannot rotate {}: {error}", self.path.display());
             }
             size = self.open_sized()?;
@@ -138,7 +138,7 @@ impl Appender {
     }
 
     /// Rotates the file. If several processes find it too large, only one rotates it.
-    fn put_aside(&mut self) -> io::Result<()> {
+    fn rotate(&mut self) -> io::Result<()> {
         let Some(file) = &self.file else {
             return Ok(());
         };

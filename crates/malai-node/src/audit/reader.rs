@@ -138,7 +138,7 @@ mod tests {
         );
         trail.poll().unwrap();
         let mut seen = read(&mut trail);
-        // Put aside more than once between two looks.
+        // Rotated more than once between two checks.
         for round in 1..6 {
             write(round * 10..round * 10 + 7 + round);
             for _ in 0..3 {

@@ -77,7 +77,7 @@ fn several_writers_and_putting_aside_lose_nothing() {
     all.sort();
     all.dedup();
     assert_eq!(all.len(), 320);
-    // How far a file grows past the limit is up to the scheduler: whoever puts it aside holds nobody up.
+    // How far a file grows past the limit is up to the scheduler: rotating it blocks no writer.
     assert!(aside(&path, 1).exists());
     for file in files(&path).filter(|file| file.exists()) {
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
@@ -125,7 +125,7 @@ fn a_removed_file_is_noticed_and_started_again() {
     audit.record(strangers(2)).unwrap();
     assert_eq!(counts(&path), [2]);
     assert!(audit.notices()[0].contains("was deleted while malai was running"));
-    // Put aside by somebody else, it is not removed.
+    // If another process rotates it, it was not deleted.
     let other = Audit {
         state: Mutex::new(State {
             appender: Appender::new(&path, MAX_FILE),

@@ -389,14 +389,14 @@ mod tests {
         let (events, receiver) = mpsc::channel(1);
         let gone = CancellationToken::new();
         let attended = attend(client.process, client.tasks, receiver, &gone, pending());
-        let signalled = async {
+        let signaled = async {
             first_line(&client.stdout).await;
             events
                 .send(ControlEvent::Signal(Signal::Term))
                 .await
                 .unwrap();
         };
-        let (outcome, ()) = tokio::join!(attended, signalled);
+        let (outcome, ()) = tokio::join!(attended, signaled);
         let Outcome::Exit(exit) = outcome else {
             panic!("{outcome:?}");
         };

@@ -6,7 +6,7 @@ use iroh::endpoint::{ConnectError, ConnectingError, Connection, ConnectionClose,
 use iroh::{Endpoint, EndpointAddr};
 
 /// How long a dial is repeated that the other side turns away.
-const TURNED_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
+const REFUSED_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The pause before it is repeated.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
@@ -15,7 +15,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 const TLS_ERRORS: std::ops::Range<u64> = 0x100..0x200;
 
 /// Dials. A machine with too many handshakes under way closes the oldest ones, so one that was closed is begun again
-/// for [`TURNED_AWAY_TIMEOUT`].
+/// for [`REFUSED_TIMEOUT`].
 ///
 /// # Errors
 ///
@@ -25,10 +25,10 @@ pub(crate) async fn connect(
     target: EndpointAddr,
     alpn: &[u8],
 ) -> Result<Connection, ConnectError> {
-    let deadline = Instant::now() + TURNED_AWAY_TIMEOUT;
+    let deadline = Instant::now() + REFUSED_TIMEOUT;
     loop {
         match endpoint.connect(target.clone(), alpn).await {
-            Err(error) if is_turned_away(&error) && Instant::now() < deadline => {
+            Err(error) if is_refused(&error) && Instant::now() < deadline => {
                 tokio::time::sleep(RETRY_INTERVAL).await;
             }
             result => return result,
@@ -50,7 +50,7 @@ pub(crate) fn lost(error: &ConnectError) -> Option<&ConnectionError> {
 
 /// Whether the other side closed the connection in its handshake. A wrong key fails on this side instead, and a
 /// disagreement about TLS fails every time.
-fn is_turned_away(error: &ConnectError) -> bool {
+fn is_refused(error: &ConnectError) -> bool {
     match lost(error) {
         Some(ConnectionError::ApplicationClosed(_) | ConnectionError::Reset) => true,
         Some(ConnectionError::ConnectionClosed(close)) => !is_tls(close),
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dial_that_is_turned_away_is_repeated() {
+    async fn a_dial_that_is_refused_is_repeated() {
         let (server, client) = (endpoint(ALPN).await, endpoint(ALPN).await);
         let target = address(&server);
         let serve = async {

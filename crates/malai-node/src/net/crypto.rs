@@ -103,7 +103,7 @@ mod tests {
         }
     }
 
-    /// What a daemon asks of whoever comes from an address from which there are many.
+    /// What a daemon requires of an address with many connections.
     #[tokio::test]
     async fn an_address_can_be_asked_to_prove_itself() {
         let bind = |byte| {

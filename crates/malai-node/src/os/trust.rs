@@ -59,7 +59,7 @@ pub(crate) fn check_path(path: &Path) -> Result<(), Unsafe> {
             continue;
         }
         let next = here.join(&name);
-        // What cannot be examined cannot be used either; whoever uses it reports the error.
+        // What cannot be examined cannot be used either; its user reports the error.
         let Ok(metadata) = next.symlink_metadata() else {
             return Ok(());
         };

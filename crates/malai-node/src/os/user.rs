@@ -308,7 +308,7 @@ impl PrivilegeDrop {
     /// Any step fails. Then nothing may be run.
     #[cfg(target_os = "linux")]
     pub(crate) fn apply(&self) -> io::Result<()> {
-        // A new session: the process must not have the terminal of whoever started the daemon.
+        // A new session: the process must not have the terminal that the daemon was started on.
         rustix::process::setsid()?;
         rustix::thread::set_thread_groups(&self.groups)?;
         rustix::thread::set_thread_res_gid(self.gid, self.gid, self.gid)?;

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_usable_until_its_peer_is_turned_away_or_says_that_it_only_dials() {
+    fn a_connection_is_usable_until_its_peer_is_rejected_or_says_that_it_only_dials() {
         let mut phase = Phase::default();
         assert!(phase.is_usable() && !phase.is_admitted());
         phase.greet(serving());

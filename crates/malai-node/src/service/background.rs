@@ -1,4 +1,4 @@
-//! What a service does by itself: accept, announce itself, follow the configuration, look for a duplicate of its key.
+//! A service's background tasks: accepts connections, announces itself, follows the configuration, checks for duplicates of its key.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::cluster::authorize;
 use crate::service::{Service, distribute, duplicate_identity};
 
 impl Service {
-    /// Accepts from now on, and keeps the configuration up to date. Before this no peer is admitted.
+    /// Accepts connections from now on, and keeps the configuration up to date. Before this, no peer is admitted.
     pub fn serve(self: &Arc<Self>) {
         self.spawn(self.clone().accept());
         let peers = self.peers.clone();
@@ -17,8 +17,8 @@ impl Service {
     }
 }
 
-/// Under each new configuration, decides again what runs here, and closes the connections of peers that are not
-/// members any more.
+/// Under each new configuration, authorizes the running sessions again, and closes connections of peers that are no longer
+/// members.
 async fn apply_configurations(service: Arc<Service>) {
     let cluster_state = &service.cluster_state;
     let mut news = cluster_state.config.watch();

@@ -1,4 +1,4 @@
-//! A command from its target to its exit code: the one way, for daemon and direct commands alike.
+//! Dispatches a command from its target to its exit code: the same code for daemon and direct commands.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,23 +18,23 @@ use crate::exec::child::PendingCleanup;
 use crate::os::fs::display_path;
 use crate::service::{Service, local};
 
-/// How a command ended, for the command line.
+/// The result of a command, for the command line.
 pub use malai_wire::control::{EXIT_MALAI_FAILURE, Exited as CommandResult};
 
-/// What a command exits with when whoever read its output has gone: 128 and SIGPIPE.
+/// The exit code when the reader of the output has gone: 128 + SIGPIPE.
 pub const EXIT_READER_GONE: u8 = 141;
 
-/// What a command line says whose daemon has gone.
-pub const DAEMON_GONE: &str = "the daemon of this computer ended while the command was running; whether the command came to its end is not known";
+/// The message of a command line whose daemon has gone.
+pub const DAEMON_GONE: &str = "the local daemon exited while the command was running; the command may or may not have finished";
 
-/// What is said where the daemon ends a session. (A command line that has gone does not receive it.)
-const STOPPED: &str = "the daemon of this computer is stopping; the command was ended";
+/// The message when the daemon ends a session. (A command line that has gone does not receive it.)
+const STOPPED: &str = "the local daemon is stopping; the command was ended";
 
-/// The same where the machine had not accepted the command yet.
-const STOPPED_EARLY: &str = "the daemon of this computer is stopping; the command had not started";
+/// The same if the machine had not accepted the command yet.
+const STOPPED_EARLY: &str = "the local daemon is stopping; the command had not started";
 
-/// Runs a command on a target and says how it ended, and what is left of it here to be ended once the
-/// caller knows. `gone` is cancelled when the caller goes.
+/// Runs a command on a target. Returns its result, and what has to be ended here once the caller knows the result. `gone` is
+/// cancelled when the caller goes away.
 pub async fn execute(
     services: Vec<Arc<Service>>,
     aliases: BTreeMap<String, Targets>,
@@ -46,7 +46,7 @@ pub async fn execute(
     let (target, service, machine) = match find(&services, &aliases, target) {
         Ok(found) => found,
         Err(message) => {
-            tracing::debug!(target = %escape(target), "a command is for no machine: {message}");
+            tracing::debug!(target = %escape(target), "cannot resolve a command's target: {message}");
             return (CommandResult::failed(message), None);
         }
     };
@@ -54,7 +54,7 @@ pub async fn execute(
     let (cluster, begun) = (service.cluster_state.alias(), Instant::now());
     if tracing::enabled!(tracing::Level::DEBUG) {
         let shown = authorize::shown(&service.cluster_state, &caller.request.action);
-        tracing::debug!(%cluster, target = name, "a command: {shown}");
+        tracing::debug!(%cluster, target = name, "running a command: {shown}");
     }
     let mut cleanup = None;
     let has_started = AtomicBool::new(false);
@@ -69,7 +69,7 @@ pub async fn execute(
     } else {
         tokio::select! {
             ended = client::run(&service.peers, machine, &name, caller, started) => ended,
-            // Dropping the session ends its streams, and with them the command there.
+            // Dropping the session ends its streams, which ends the command there.
             () = gone.cancelled() => {
                 let why = if has_started.load(Ordering::Relaxed) { STOPPED } else { STOPPED_EARLY };
                 return (CommandResult::failed(why), None);
@@ -90,11 +90,11 @@ pub async fn execute(
     (ending, cleanup)
 }
 
-/// The machine that is meant by a target, as typed, and the cluster that it is in.
+/// Resolves a target as typed to a machine and its cluster.
 ///
 /// # Errors
 ///
-/// What in it leads nowhere.
+/// What cannot be resolved.
 pub(crate) fn find(
     services: &[Arc<Service>],
     aliases: &BTreeMap<String, Targets>,
@@ -106,11 +106,11 @@ pub(crate) fn find(
     Ok((target, service.clone(), machine))
 }
 
-/// The machines that are meant by a list of targets, as typed.
+/// Resolves a list of targets as typed to machines.
 ///
 /// # Errors
 ///
-/// What in it leads nowhere; then nothing of it is meant.
+/// What cannot be resolved; then nothing of the list is used.
 pub fn resolve(
     services: &[Arc<Service>],
     aliases: &BTreeMap<String, Targets>,
@@ -152,7 +152,7 @@ fn find_service<'a>(
     })
 }
 
-/// What is in a cluster, as far as names go.
+/// The names in a cluster.
 fn names(service: &Arc<Service>) -> Result<Arc<Cluster>, String> {
     let cluster_state = &service.cluster_state;
     cluster_state.config.names().ok_or_else(|| {
@@ -162,7 +162,7 @@ fn names(service: &Arc<Service>) -> Result<Arc<Cluster>, String> {
         }
         let problem = cluster_state.config.state().problem;
         problem.unwrap_or_else(|| {
-            format!("cluster `{alias}` has sent no configuration yet: the manager adds this machine ({local_id}) to cluster.toml and runs `malai rescan`")
+            format!("cluster `{alias}` has not sent its configuration yet: on the manager, add this machine ({local_id}) to cluster.toml and run `malai rescan`")
         })
     })
 }

@@ -1,4 +1,4 @@
-//! Configurations reach every member: a manager pushes, machines ask, any two that meet compare.
+//! Distributes configurations to every member: a manager pushes, machines poll, and any two peers compare.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,28 +12,28 @@ use crate::home::Role;
 use crate::service::Service;
 use crate::sync::{self, SyncError};
 
-/// How often a machine asks the manager, before jitter.
+/// How often a machine polls the manager, before jitter.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often a machine without a configuration asks at first; then ever more slowly.
+/// How often a machine without a configuration polls at first; the interval grows.
 const FIRST_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Members that a starting manager asks at once whether they have seen newer.
+/// How many members a starting manager asks in parallel whether they have seen a newer revision.
 const MAX_PARALLEL_POLLS: usize = 64;
 
-/// What became of a push to one machine.
+/// The result of a push to one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PushOutcome {
     /// It has the revision now.
     Updated,
-    /// It was not reached; it asks when it is back, or gets it from a member that it meets.
+    /// It could not be reached; it polls when it is back, or gets the revision from another member.
     Unreachable(String),
-    /// It was reached and did not take the revision up.
+    /// It was reached but did not apply the revision.
     Refused(String),
 }
 
-/// Pushes what is in force to every machine that is not known to have it. The receiver gets each
-/// result as it comes and ends when all have; the work goes on if it is dropped.
+/// Pushes the configuration in force to every machine that is not known to have it. The receiver gets each result as it arrives
+/// and ends after the last one; the work continues if it is dropped.
 pub(crate) fn push(
     service: &Arc<Service>,
 ) -> (
@@ -86,11 +86,11 @@ async fn push_to(service: &Arc<Service>, target: MachineId, header: &Header) -> 
     };
     service.cluster_state.remove_pending_join(&target);
     match sync::compare(&connection).await {
-        // It may have got a newer one from elsewhere meanwhile; both are the manager's word.
+        // It may have received a newer one from another peer meanwhile; the manager signed both.
         Ok(Some(theirs)) if theirs == *header || is_newer(service, &theirs, header) => {
             PushOutcome::Updated
         }
-        Ok(_) => PushOutcome::Refused("it did not take the revision up".into()),
+        Ok(_) => PushOutcome::Refused("it did not apply the revision".into()),
         Err(SyncError::Refused(refusal)) => {
             PushOutcome::Refused(malai_cluster::escape(&refusal.message))
         }
@@ -102,8 +102,7 @@ fn is_newer(service: &Service, theirs: &Header, header: &Header) -> bool {
     theirs.revision > header.revision && theirs.verify(&service.cluster_state.cluster).is_ok()
 }
 
-/// Keeps a service's configuration up to date until it stops. A manager has nobody to ask: members
-/// show it what it does not know.
+/// Keeps a service's configuration up to date until it stops. A manager does not poll: members show it what it does not know.
 pub(crate) async fn poll_loop(service: Arc<Service>) {
     if service.cluster_state.role == Role::Manager {
         return;
@@ -122,20 +121,20 @@ pub(crate) async fn poll_loop(service: Arc<Service>) {
         let mut news = service.cluster_state.config.watch();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            // Somebody has pushed: the next question can wait its full time.
+            // A push has arrived, so the next poll can wait its full interval.
             _ = news.changed() => waiting = FIRST_POLL_INTERVAL,
         }
     }
 }
 
-/// Asks the manager, else a member at random. Returns whether somebody answered.
+/// Polls the manager, or else a random member. Returns whether there was an answer.
 async fn ask(service: &Arc<Service>) -> bool {
     let cluster_state = &service.cluster_state;
     let manager = cluster_state.cluster.manager();
     match ask_one(service, manager).await {
         Ok(()) => return true,
         Err(why) => {
-            tracing::debug!(cluster = %cluster_state.alias(), "the manager was asked for the configuration: {why}")
+            tracing::debug!(cluster = %cluster_state.alias(), "polling the manager failed: {why}")
         }
     }
     let members: Vec<MachineId> = match cluster_state.config.cluster() {
@@ -152,7 +151,7 @@ async fn ask(service: &Arc<Service>) -> bool {
     match ask_one(service, member).await {
         Ok(()) => true,
         Err(why) => {
-            tracing::debug!(cluster = %cluster_state.alias(), member = %member.short(), "a member was asked for the configuration: {why}");
+            tracing::debug!(cluster = %cluster_state.alias(), member = %member.short(), "polling a member failed: {why}");
             false
         }
     }
@@ -167,7 +166,7 @@ async fn ask_one(service: &Arc<Service>, id: MachineId) -> Result<(), String> {
     let before = service.cluster_state.header();
     let mut compared = sync::compare(&connection).await;
     if compared.is_ok() && service.cluster_state.header() != before {
-        // What was loaded just now is news for the one who gave it.
+        // What was fetched just now is news to its sender.
         compared = sync::compare(&connection).await;
     }
     match compared {
@@ -181,8 +180,8 @@ async fn ask_one(service: &Arc<Service>, id: MachineId) -> Result<(), String> {
     }
 }
 
-/// Before a manager publishes by itself (when it starts), it asks the members whether they have seen
-/// newer: then its files are older than what is out there. Bounded, since most may be away.
+/// Before a manager publishes by itself (when it starts), it asks the members whether they have seen a newer revision: its files
+/// are older then. The time is bounded, because most of them may be offline.
 pub(crate) async fn ask_members_for_newer(
     service: &Arc<Service>,
     members: impl Iterator<Item = MachineId>,
@@ -206,7 +205,7 @@ pub(crate) async fn ask_members_for_newer(
     let _ = tokio::time::timeout(timeout, all).await;
 }
 
-/// A time between nine and eleven tenths of `pause`, so that machines do not ask in step.
+/// A duration between 90 % and 110 % of `pause`, so that machines do not poll in step.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.9..1.1))
 }

@@ -1,5 +1,5 @@
-//! One key in two homes at once, as after a backup that was restored beside the original: noticed on
-//! both sides, by the instance that each daemon tells whoever probes it.
+//! Detects one key in two homes, for instance after a backup was restored beside the original. Both sides notice it, by the
+//! instance that each daemon reports to probes.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -13,24 +13,23 @@ use crate::cluster::state::DuplicateIdentity;
 use crate::net::discovery::{self, probe};
 use crate::service::Service;
 
-/// How often a daemon looks whether there is another with its key, before jitter.
+/// How often a daemon checks for another one with its key, before jitter.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The least time between two looks, whoever asks for one.
+/// The minimum interval between two checks.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long the local network is listened to. Nothing is asked: daemons announce themselves more
-/// often than this.
+/// How long to listen to the local network. No query is sent, because daemons announce themselves more often than this.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// A duplicate that this many checks in a row did not find has gone.
+/// After this many checks without finding it, a duplicate counts as gone.
 const GONE_AFTER: u32 = 3;
 
-/// Looks for a duplicate until the service stops: at the start, about every minute, and when a process with
-/// this key has probed this daemon.
+/// Checks for a duplicate until the service stops: at the start, about every minute, and when a process with this key has probed
+/// this daemon.
 pub(crate) async fn watch(service: Arc<Service>) {
     let mut missed = 0;
-    // At the start the network is asked, once.
+    // At the start, one query is sent.
     let mut asks = true;
     loop {
         let begun = Instant::now();
@@ -61,7 +60,7 @@ pub(crate) async fn watch(service: Arc<Service>) {
     }
 }
 
-/// Probes every place where this key could be served a second time.
+/// Probes every address where this key could be served a second time.
 async fn look(service: &Arc<Service>, asks: bool) -> Option<DuplicateIdentity> {
     let peers = &service.peers;
     let local_id = service.cluster_state.local_id;

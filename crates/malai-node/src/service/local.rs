@@ -1,4 +1,4 @@
-//! A command on this very computer: the same gate, the same process, no network.
+//! Runs a command on this computer: the same authorization and the same process, without the network.
 
 use malai_wire::peer::exec::Exit;
 use malai_wire::{Refusal, RefusalCode};
@@ -12,8 +12,8 @@ use crate::exec::child::PendingCleanup;
 use crate::exec::process::{self, Outcome};
 use crate::exec::stdio::Stdio;
 
-/// Runs a command here, if the policy allows this machine to command itself. Returns what is left to
-/// end once the caller has been answered, too.
+/// Runs a command here, if the policy allows this machine to command itself. Also returns what has to be ended once the caller has
+/// been answered.
 pub(crate) async fn run(
     cluster_state: &ClusterState,
     name: &str,
@@ -63,7 +63,7 @@ pub(crate) async fn run(
         Outcome::ReaderGone(_) => Err(ExecError::ReaderGone),
         Outcome::ClientGone => Err(ExecError::Lost {
             machine: name.to_owned(),
-            why: "the daemon of this computer is stopping; the command was ended".into(),
+            why: "the local daemon is stopping; the command was ended".into(),
         }),
         Outcome::Ended(reason, cleanup) => return (Err(refused(reason)), Some(cleanup)),
         Outcome::Unwritable(why) => Err(ExecError::Output(why)),

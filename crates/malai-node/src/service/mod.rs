@@ -1,4 +1,4 @@
-//! One cluster at work in this process: its identity, endpoint, connections and background tasks.
+//! One cluster being served in this process: its identity, endpoint, connections and background tasks.
 
 mod accept;
 mod background;
@@ -32,8 +32,8 @@ use crate::peer::dialer::Dialer;
 use crate::peer::pool::PeerPool;
 use crate::server::Server;
 
-/// How long an endpoint may take to close. Every peer is told at once; what follows is a wait for late
-/// packets, which is 3 s long after a connection with a path that was never measured (a short command's).
+/// How long closing an endpoint may take. Every peer is told at once; the rest is a wait for late packets, which takes 3 s after a
+/// connection with a path that was never measured (that of a short command).
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// A cluster cannot be served.
@@ -42,29 +42,28 @@ pub enum ServiceError {
     /// Its folder cannot be used.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// No sockets.
+    /// The sockets cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
 }
 
-/// A cluster at work.
+/// A cluster being served.
 #[derive(Debug)]
 pub struct Service {
     /// Identity, role, configuration.
     pub cluster_state: Arc<ClusterState>,
     /// Connections to members.
     pub peers: Arc<PeerPool>,
-    /// Whether members were asked in this run for revisions that are newer than this manager's files.
+    /// Whether this run has asked members for revisions newer than this manager's files.
     pub(crate) has_asked_for_newer: AtomicBool,
-    /// Notified when a daemon with this cluster's key has probed this one in search of its own key.
+    /// Notified when a daemon with this cluster's key has probed this one while searching for its own key.
     pub(crate) probed_by_duplicate: Notify,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Service {
-    /// Reads what is in force in the folder and opens the endpoint. Nothing is accepted before
-    /// [`Service::serve`].
+    /// Loads the configuration in force and binds the endpoint. Nothing is accepted before [`Service::serve`].
     ///
     /// # Errors
     ///
@@ -74,7 +73,7 @@ impl Service {
         Self::start_loaded(&LoadedCluster::load_in_force(&dir), node).await
     }
 
-    /// The same with files that were read already.
+    /// The same, with files that were read already.
     ///
     /// # Errors
     ///
@@ -128,7 +127,7 @@ impl Service {
         while closing.join_next().await.is_some() {}
         self.tasks.close();
         if let Err(error) = self.save_addresses() {
-            tracing::warn!("remembered addresses are not saved: {error}");
+            tracing::warn!("cannot save the remembered addresses: {error}");
         }
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.peers.endpoint().close()).await;
         self.tasks.wait().await;

@@ -1,4 +1,4 @@
-//! Whether a member answers: asked now, over the connection that a command would use.
+//! Pings a member over the connection that a command would use.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use malai_wire::status::NetworkPath;
 use super::{Service, dispatch};
 use crate::peer::connection::PeerConnection;
 
-/// The pause between two questions.
+/// The pause between two pings.
 const PING_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Answers a command line that asks for a machine: the outcome as JSON.
+/// Answers a ping request of a command line, as JSON.
 ///
 /// # Errors
 ///
-/// The target leads nowhere.
+/// The target cannot be resolved.
 pub async fn answer(
     services: &[Arc<Service>],
     aliases: &BTreeMap<String, Targets>,
@@ -32,7 +32,7 @@ pub async fn answer(
     serde_json::to_string(&pinged).map_err(|error| error.to_string())
 }
 
-/// Asks a member `count` times whether it is there; gives it up after `timeout`.
+/// Pings a member `count` times; gives up after `timeout`.
 async fn ping(service: &Arc<Service>, machine: MachineId, count: u16, timeout: Duration) -> Pinged {
     let cluster_state = &service.cluster_state;
     let name = cluster_state.name_of(&machine);
@@ -92,7 +92,7 @@ async fn ask(connection: &Arc<PeerConnection>, count: u16, timeout: Duration, pi
         connection.end()
     } else {
         let seconds = timeout.as_secs_f64();
-        format!("connected, and no answer within {seconds} s")
+        format!("connected, but no answer within {seconds} s")
     };
     connection
         .cluster_state

@@ -1,4 +1,4 @@
-//! The clusters of a home in a process of their own, without a daemon: it dials, and serves nothing.
+//! The clusters of a home in a process without a daemon: it dials, but serves nothing.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub enum StandaloneError {
     /// The home cannot be read.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// The home does not know the cluster; the message says which it knows.
+    /// The home is not in the cluster; the message names those that it is in.
     #[error("{0}")]
     UnknownCluster(String),
     /// A cluster cannot be used.
@@ -30,7 +30,7 @@ pub enum StandaloneError {
     Service(#[from] ServiceError),
 }
 
-/// Clusters at work in a process without a daemon. They work until [`Standalone::stop`].
+/// Clusters used in a process without a daemon, until [`Standalone::stop`].
 #[derive(Debug)]
 pub struct Standalone {
     node: Arc<Node>,
@@ -38,13 +38,12 @@ pub struct Standalone {
 }
 
 impl Standalone {
-    /// Starts the clusters that a target, or several, lead to. Another cluster's broken folder does not matter. The
-    /// machine of each target, where it is given, only makes a message clearer. `reaper` ends commands that turn
-    /// out to run here, should this process be killed.
+    /// Starts the clusters of one or more targets. Broken folders of other clusters do not matter. The machine of a target, if given,
+    /// only improves an error message. `reaper` ends commands that turn out to run here if this process is killed.
     ///
     /// # Errors
     ///
-    /// The home does not know one of the clusters, or it cannot be used; then nothing runs.
+    /// The home is not in one of the clusters, or it cannot be used; then nothing runs.
     pub async fn open<'a>(
         home: &Home,
         settings: &Settings,
@@ -82,7 +81,7 @@ impl Standalone {
         Ok(standalone)
     }
 
-    /// Starts all clusters of the home but those that cannot be used, which are logged.
+    /// Starts all usable clusters of the home; others are logged.
     ///
     /// # Errors
     ///
@@ -117,7 +116,7 @@ impl Standalone {
         &self.services
     }
 
-    /// What stands in the way of the record of what ran here, for people.
+    /// Problems with the audit record of what ran here, as text.
     pub fn notices(&self) -> Vec<String> {
         self.node.audit.notices()
     }

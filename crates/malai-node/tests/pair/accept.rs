@@ -75,7 +75,7 @@ fn from_whom() {
             on(from, "web01.company").await.refused(FROM);
         }
         assert_eq!(on(web01, "laptop.company").await.clean(), "on\n");
-        // Configurations reach it all the same: with the next connection to a member that has a newer one.
+        // Configurations reach it nevertheless: with the next connection to a member that has a newer one.
         cluster.publish(|text| text + "\n[group.everybody]\nmembers = \"web01\"\n");
         let (boss, web01) = (cluster.manager(), cluster.machine("web01"));
         boss.service.peers.dial_new(web01.id()).await.unwrap();

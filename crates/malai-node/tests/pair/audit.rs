@@ -172,7 +172,7 @@ fn refusals_are_recorded_and_unknown_keys_are_counted() {
         for _ in 0..3 {
             let peer = Peer::connect(&stranger(), &web01.id()).await;
             peer.greet(None).await;
-            peer.turned_away().await;
+            peer.closed_by_peer().await;
         }
         assert_eq!(web01.records().len(), before, "not one by one");
         web01.service.cluster_state.node.audit.counted();

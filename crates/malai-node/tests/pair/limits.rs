@@ -182,7 +182,7 @@ fn connections_of_one_member() {
         assert_eq!(second.exec(&["true"]).await, Ok(FromServer::Accepted));
         // The one that was unused for longest makes room.
         let third = member(&rogue, &target).await;
-        let reason = first.turned_away().await;
+        let reason = first.closed_by_peer().await;
         assert_eq!(reason.known_code(), Some(RefusalCode::Busy));
         assert!(
             reason.message.contains("connections_per_peer = 2"),
@@ -197,7 +197,7 @@ fn connections_of_one_member() {
             held.push((send, recv));
         }
         let fourth = member(&rogue, &target).await;
-        let reason = fourth.turned_away().await;
+        let reason = fourth.closed_by_peer().await;
         assert!(
             reason.message.contains("connections_per_peer = 2"),
             "{reason:?}"
@@ -244,7 +244,7 @@ fn strangers_of_one_address() {
         for _ in 0..5 {
             silent.push(Peer::connect(&stranger(), &target).await);
         }
-        let reason = silent[0].turned_away().await;
+        let reason = silent[0].closed_by_peer().await;
         assert_eq!(reason.known_code(), Some(RefusalCode::Busy));
         assert!(reason.message.contains(limits.trim()), "{reason:?}");
         // A member from the same address comes through.
@@ -258,7 +258,7 @@ fn strangers_that_say_nothing() {
     run(async {
         let (_cluster, target, _) = cluster_with("greeting_seconds = 1\n").await;
         let silent = Peer::connect(&stranger(), &target).await;
-        let reason = silent.turned_away().await;
+        let reason = silent.closed_by_peer().await;
         assert_eq!(reason.known_code(), Some(RefusalCode::Busy));
         assert!(
             reason.message.contains("greeting_seconds = 1"),
@@ -276,7 +276,7 @@ fn keys_that_ask_to_join() {
         for _ in 0..4 {
             let peer = Peer::connect(&stranger(), &target).await;
             peer.greet(None).await;
-            peer.turned_away().await;
+            peer.closed_by_peer().await;
         }
         assert_eq!(testing::pending_joins(&cluster.manager().service), 2);
     });

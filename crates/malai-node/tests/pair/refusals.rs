@@ -155,7 +155,7 @@ fn a_stranger_gets_a_refusal_whatever_it_sends() {
                     }
                     let attack = attack(name, &peer, &marker);
                     let answer = tokio::time::timeout(TEST_TIMEOUT, attack).await;
-                    let refusal = peer.turned_away().await;
+                    let refusal = peer.closed_by_peer().await;
                     (name, answer.expect(name), refusal, peer.fetched())
                 });
             }
@@ -264,7 +264,7 @@ fn configurations_that_are_not_the_managers_next_are_refused() {
             if name != "swapped" {
                 assert_eq!(peer.fetched(), 0, "{name}: its content was fetched");
             }
-            // It is a member all the same.
+            // It is a member nevertheless.
             let answer = peer.exec(&["true"]).await;
             assert_eq!(answer, Ok(FromServer::Accepted), "{name}");
             assert_eq!(web01.revision(), revision, "{name}");
@@ -283,7 +283,7 @@ fn configurations_that_are_not_the_managers_next_are_refused() {
 
 /// A key that is not known here may bring the revision that it is known in.
 #[test]
-fn whoever_brings_the_newer_configuration_is_judged_by_it() {
+fn the_bringer_of_a_newer_configuration_is_authorized_by_it() {
     run(async {
         let mut cluster = Cluster::start(&["web01"]).await;
         let newcomer = stranger();

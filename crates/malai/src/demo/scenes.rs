@@ -245,7 +245,7 @@ fn cost(stage: &Stage<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts the manager's daemon again, for whoever goes on by hand.
+/// Starts the manager's daemon again, for users who continue by hand.
 pub fn wake_manager(stage: &Stage<'_>) -> anyhow::Result<()> {
     stage.run(&at("laptop", &["daemon"]))?.exits(0)?;
     Ok(())

@@ -45,40 +45,40 @@ impl End {
         }
     }
 
-    /// What went wrong, in malai's words, where the command did not simply end.
+    /// malai's error message, unless the command simply exited.
     pub fn error(&self) -> Option<String> {
         match self {
             End::Exit(_) => None,
             End::Failed(failure) => Some(failure.message.clone()),
             End::TimedOut(time) => Some(format!("timed out after {}", duration::format(*time))),
-            End::Interrupted(_) => Some("interrupted before it began".to_owned()),
+            End::Interrupted(_) => Some("interrupted before it started".to_owned()),
             End::CutOff(_) => Some("interrupted; the command was ended".to_owned()),
             End::TooMuch(code) => Some(format!(
-                "exit {code}, and more output than the {} MiB that are kept for JSON",
+                "exit {code}, with more output than the {} MiB that JSON can hold",
                 crate::fanout::JSON_OUTPUT_MAX >> 20
             )),
         }
     }
 }
 
-/// A machine and how its command ended.
+/// A machine and the result of its command.
 #[derive(Debug, Clone, Copy)]
 pub struct Ended<'a> {
-    /// The machine as output names it.
+    /// The name of the machine in the output.
     pub label: &'a str,
     /// `<machine>.<cluster>`.
     pub target: &'a str,
-    /// How it ended.
+    /// The result.
     pub end: &'a End,
 }
 
-/// Up to so many failures are told one by one.
+/// Up to this many failures are listed individually.
 const FEW: usize = 4;
 
-/// At most so many different reasons are told.
+/// The maximum number of different reasons listed.
 const REASONS: usize = 20;
 
-/// The summary; none if nothing failed.
+/// The summary; `None` if nothing failed.
 pub fn summary(all: &[Ended<'_>]) -> Option<String> {
     let failed: Vec<_> = all.iter().filter(|ended| ended.end.code() != 0).collect();
     let (total, succeeded) = (all.len(), all.len() - failed.len());
@@ -124,7 +124,7 @@ fn reason(ended: &Ended<'_>) -> String {
         other => return other.error().unwrap_or_default(),
     };
     let text = match &failure.reason {
-        // The lines after the first say what to do; a command on that one machine shows them.
+        // Further lines say what to do; running the command on that one machine shows them.
         None => first_line(&failure.message).to_owned(),
         Some(Reason { kind, text }) => {
             let text = first_line(text);
@@ -135,7 +135,7 @@ fn reason(ended: &Ended<'_>) -> String {
             }
         }
     };
-    // Each machine names its own section where it refuses.
+    // Each machine names its own section when it refuses.
     let name = ended.target.split('.').next().unwrap_or(ended.target);
     escape(&text.replace(&format!("machine.{name}."), "its "))
 }
@@ -233,11 +233,11 @@ mod tests {
         check(
             &ends,
             expect![[r#"
-            20 of 30 machines succeeded, 10 failed:
-              web[03,05-09] (unreachable: nothing answers)
-              web[11-12] (exit 1)
-              web13 (the connection broke\x1b[2J)
-              web20 (interrupted before it began)"#]],
+                20 of 30 machines succeeded, 10 failed:
+                  web[03,05-09] (unreachable: nothing answers)
+                  web[11-12] (exit 1)
+                  web13 (the connection broke\x1b[2J)
+                  web20 (interrupted before it started)"#]],
         );
         let codes: Vec<_> = (1..=50).map(|code| ("m", End::Exit(code))).collect();
         let targets = "m.company";

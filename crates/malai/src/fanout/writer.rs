@@ -1,4 +1,4 @@
-//! The one writer of what many machines say: whole lines, in the order in which they arrived.
+//! The only writer of the output of many machines: whole lines, in order of arrival.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -9,10 +9,10 @@ use tokio::sync::mpsc;
 
 use crate::fanout::progress::Progress;
 
-/// Pieces that wait to be written; whoever has more waits.
+/// How many pieces may wait to be written; further senders wait.
 pub const WAITING: usize = 64;
 
-/// Where something is written.
+/// A destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum To {
     /// Standard output.
@@ -24,13 +24,13 @@ pub enum To {
 /// Whole lines.
 #[derive(Debug)]
 pub struct Piece {
-    /// Where they go.
+    /// Their destination.
     pub to: To,
     /// The lines.
     pub bytes: Vec<u8>,
 }
 
-/// Writes until nobody has anything more to say.
+/// Writes until all senders are done.
 ///
 /// # Errors
 ///

@@ -64,7 +64,7 @@ fn all_files_in_order_escaped_and_only_what_is_wanted() {
 }
 
 #[test]
-fn following_goes_on_when_the_file_is_put_aside() {
+fn following_continues_when_the_file_is_rotated() {
     let world = World::new();
     fs::create_dir(world.home()).unwrap();
     let log = world.home().join("malai.log");

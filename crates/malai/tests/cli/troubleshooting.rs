@@ -267,7 +267,7 @@ fn a_machine_that_was_not_added() {
     expect![[r#"
         exit code: 255
         ----- stderr -----
-        malai: cluster `company` has sent no configuration yet: the manager adds this machine ([ID52]) to cluster.toml and runs `malai rescan`
+        malai: cluster `company` has not sent its configuration yet: on the manager, add this machine ([ID52]) to cluster.toml and run `malai rescan`
     "#]].assert_eq(&world.picture(&["web01.company", "echo", "test"]));
     let daemon = Running::start(&world);
     expect![[r#"
@@ -325,7 +325,7 @@ fn a_stale_socket_and_a_removed_one() {
     "#]].assert_eq(&world.picture(&["rescan"]));
     let daemon = Running::start(&world);
     fs::remove_file(&socket).unwrap();
-    // Whoever asks waits until it is there again.
+    // The client waits until it is there again.
     expect![[r#"
         exit code: 0
         ----- stdout -----

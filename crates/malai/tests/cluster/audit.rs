@@ -119,7 +119,7 @@ fn what_people_see_of_it() {
     let wrong = web01.run(&["audit", "--since", "yesterday"]);
     assert_eq!(wrong.code, 2, "{}", wrong.shown());
 
-    // Whoever follows sees what comes, and ends when nobody reads any more.
+    // `--follow` shows new records, and ends when its reader has gone.
     let mut child = web01.spawn(&["audit", "--follow", "-n", "1"]);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut next = || lines.next().unwrap().unwrap();
@@ -346,7 +346,7 @@ fn a_read_only_record_and_a_read_only_home() {
     web01.succeed(&["rescan"]);
     run().refused("cannot be written");
 
-    // Without a daemon: whoever typed the command is told.
+    // Without a daemon: the command line reports it.
     let settings = laptop.path.join("malai.toml");
     for (text, required) in [("", false), ("audit = \"required\"\n", true)] {
         std::fs::write(&settings, text).unwrap();

@@ -52,7 +52,7 @@ fn a_machine_that_is_not_in_the_configuration_yet_waits_and_is_listed() {
         "{status}"
     );
     new.run(&["web01.company", "true"])
-        .refused("has sent no configuration yet");
+        .refused("has not sent its configuration yet");
     // Inbound it refuses everybody, the manager included.
     let seed = SecretSeed::parse_file(&cluster.manager.read("cluster.private-key")).unwrap();
     let target: MachineId = id.parse().unwrap();
@@ -76,7 +76,7 @@ fn a_machine_that_is_not_in_the_configuration_yet_waits_and_is_listed() {
     assert_eq!(new.run(&["web01.company", "echo", "out"]).clean(), "out\n");
     let status = cluster.manager.status();
     assert!(!status.contains("asks to join"), "{status}");
-    // Each is shown with what it has, whoever told whom.
+    // Each is shown with its revision, whichever side told the other.
     assert_eq!(status.matches("(current)").count(), 2, "{status}");
 }
 

@@ -53,7 +53,7 @@ fn a_reader_that_stops_stops_the_producer_in_bounded_memory() {
     }
 }
 
-/// The same for input: a command that does not read stops whoever feeds its client.
+/// The same for input: a command that does not read blocks the writer to its client.
 #[test]
 fn a_command_that_does_not_read_stops_its_feeder_in_bounded_memory() {
     let _alone = alone();
@@ -115,7 +115,7 @@ fn an_argument_list_that_the_machine_does_not_take() {
     for route in &cluster.routes()[..3] {
         let output = route.run(&words);
         assert_eq!((output.code, output.out()), (126, ""), "{}", output.shown());
-        let said = "malai: printf: the argument list (300310 bytes) is longer";
+        let said = "malai: printf: the argument list (300310 bytes) exceeds";
         assert!(output.stderr.starts_with(said), "{}", output.shown());
         assert_eq!(route.run(&["printf", "%s", &many[0]]).clean(), many[0]);
     }

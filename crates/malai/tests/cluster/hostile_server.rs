@@ -1,4 +1,4 @@
-//! A machine that means harm to whoever runs a command on it: byte counts that lie, exits before and after
+//! A hostile machine, against the caller of its commands: byte counts that lie, exits before and after
 //! their time, streams without end, and text that a terminal would obey.
 
 use std::sync::{Arc, Mutex};

@@ -185,7 +185,7 @@ fn a_removed_machine_is_cut_off_and_told_why() {
             home.run(&[&target, "true"])
                 .refused(&format!("unknown machine `{name}`"));
         }
-        // Whoever stays is not disturbed.
+        // The other members are not disturbed.
         let (mut child, pid) = others;
         assert!(child.try_wait().unwrap().is_none() && lives(pid));
         child.kill().unwrap();

@@ -222,7 +222,7 @@ fn files_that_another_user_has_put_into_a_home_are_refused() {
     );
 }
 
-/// Whoever can change a folder on the way can put another home in the place of this one.
+/// A user who can change a folder on the path can replace the home.
 #[test]
 fn a_home_on_a_way_that_others_can_change_is_refused() {
     if !is_root() {

@@ -33,7 +33,7 @@ fn a_member_of_another_cluster_of_the_same_daemon_is_a_stranger() {
         peer.greet(None).await;
         let answer = peer.exec(&["touch", marker.to_str().unwrap()]).await;
         assert!(answer.is_err(), "{answer:?}");
-        let refusal = peer.turned_away().await;
+        let refusal = peer.closed_by_peer().await;
         assert_eq!(refusal.known_code(), Some(RefusalCode::NotAMember));
     });
     assert!(!marker.exists());

@@ -39,7 +39,7 @@ fn restored(edited_before_the_start: bool) {
     });
     assert!(manager.revision() < newest);
     assert_eq!(manager.run(&["status"]).code, 1, "something has to be done");
-    // Whoever asks is told what would change, and nothing is published, not even when it starts again with
+    // The caller is told what would change, and nothing is published, not even when it starts again with
     // another file.
     cluster.edit(|text| mark(&text, "again"));
     let refused = |args: &[&str]| {

@@ -199,7 +199,7 @@ fn signals_reach_all_and_a_second_one_leaves() {
         let output = finish(child, Vec::new());
         assert_eq!((output.code, output.out()), (130, ""), "{}", output.shown());
         assert!(
-            output.stderr.contains("(interrupted before it began)"),
+            output.stderr.contains("(interrupted before it started)"),
             "{}",
             output.stderr
         );

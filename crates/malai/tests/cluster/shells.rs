@@ -61,7 +61,7 @@ fn a_shell_is_as_at_a_terminal_of_its_own() {
     }
 }
 
-/// Whoever resizes a window while a session begins in it gets the session, at the size of the end.
+/// Resizing a window while a session starts in it gives a session with the final size.
 #[test]
 fn a_size_that_changes_while_a_session_begins_does_no_harm() {
     let cluster = Cluster::with_routes();

@@ -37,7 +37,7 @@ fn a_session_that_the_user_leaves_is_over_and_the_terminal_as_before() {
     });
 }
 
-/// A client that is killed can restore nothing; what it ran is ended all the same.
+/// A client that is killed can restore nothing; what it ran is ended nevertheless.
 #[test]
 fn a_client_that_is_killed_takes_its_whole_session_along() {
     let cluster = Cluster::with_routes();

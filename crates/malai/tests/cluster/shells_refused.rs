@@ -65,7 +65,7 @@ fn running_as(user: &str) -> Option<Cluster> {
     Some(cluster)
 }
 
-/// `nobody` has no shell on Debian. Commands run as it all the same, on a terminal that is its own.
+/// `nobody` has no shell on Debian. Commands still run as it, on a terminal that it owns.
 #[test]
 fn a_user_that_does_not_log_in_gets_no_shell() {
     let Some(cluster) = running_as("nobody") else {

@@ -133,7 +133,7 @@ fn a_cluster_is_served_by_what_it_published_last() {
                 .parse()
                 .unwrap(),
         );
-        // It is served all the same.
+        // It is served nevertheless.
         assert_eq!(manager.revision(), revision);
         assert_eq!(
             manager.run(&["web01.company", "echo", "on"]).clean(),

@@ -1,4 +1,4 @@
-//! What a command finds around it is the machine's, whichever way it came and whoever started malai.
+//! The environment of a command is the machine's, on every route and however malai was started.
 
 use std::process::{Command, Stdio};
 

@@ -143,7 +143,7 @@ fn a_second_interrupt_on_many_machines_says_what_had_begun_and_leaves_no_lines_o
             "{screen}"
         );
         assert!(
-            words.contains("boss (interrupted before it began)"),
+            words.contains("boss (interrupted before it started)"),
             "{screen}"
         );
         assert!(

@@ -61,7 +61,7 @@ fn without_a_terminal_here_there_is_none_there_unless_one_insists() {
             missing.out(),
             "malai: no-such-command: command not found in /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\r\n"
         );
-        // Whoever read it has gone.
+        // Its reader has gone.
         let yes = run(
             &route,
             &["-tt"],

@@ -102,7 +102,7 @@ fn a_command_is_its_user_in_everything() {
         assert_eq!(read.code, 1, "{}", read.shown());
         let back = route.run(&["sh", "-c", "kill -0 1"]);
         assert_ne!(back.code, 0, "it may signal process 1");
-        // Nor the terminal of whoever started the daemon.
+        // Nor the terminal that the daemon was started on.
         let terminal = route.run(&[
             "sh",
             "-c",
@@ -116,7 +116,7 @@ fn a_command_is_its_user_in_everything() {
     }
 }
 
-/// Daemons that have supplementary groups and an open file of whoever started them.
+/// Daemons that have supplementary groups and an open file of their starter.
 fn running_with_groups(cluster: Cluster) -> Cluster {
     let start = |home: &Home| {
         let malai = home.command(&["daemon"]);

@@ -440,7 +440,7 @@ pub fn finish(mut child: Child, stdin: Vec<u8>) -> Output {
     let input = child.stdin.take();
     thread::spawn(move || {
         if let Some(mut input) = input {
-            // Whoever reads no more of it is nothing unusual.
+            // It is normal for a reader to stop reading.
             let _ = input.write_all(&stdin);
         }
     });

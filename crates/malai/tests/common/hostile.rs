@@ -1,4 +1,4 @@
-//! Peers that mean harm: a machine that lies to whoever runs a command on it, and what a manager can sign.
+//! Hostile peers: a machine that lies to the caller of its commands, and what a manager can sign.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -102,7 +102,7 @@ impl Terminal {
     /// Waits for a shell, and makes it forget what is typed here, and ask in the same way everywhere.
     #[track_caller]
     pub fn prompt(&mut self) {
-        // Typed ahead, as by whoever is in a hurry.
+        // Typed ahead.
         self.types("unset HISTFILE; PS1='rea''dy> '; PS2=''; stty -echoctl\r");
         self.see("ready> ");
     }

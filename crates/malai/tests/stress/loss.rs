@@ -49,7 +49,7 @@ const fn case(cut: Cut, route: usize, says: Option<&'static str>, gone: u64) -> 
 
 const SILENT: &str = "has been silent for 30 s";
 const KILLED: &str = "the machine's daemon has ended: nothing listens on";
-const ENDED: &str = "the daemon of this computer ended while the command was running";
+const ENDED: &str = "the local daemon exited while the command was running";
 
 /// For a busy computer beside the grace period; beside silence, its 30 s.
 const TOLD: u64 = 15;

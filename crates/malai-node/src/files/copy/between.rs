@@ -57,7 +57,7 @@ where
                 from_output.flush()?;
             }
             let is_last = message == FromReceiver::Finished;
-            // Whoever observes may have given up.
+            // The observer may have given up.
             let _ = heard.send(message);
             if is_last {
                 from_output.flush()?;

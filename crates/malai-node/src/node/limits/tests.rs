@@ -1,4 +1,4 @@
-//! Who gets a place, who gives way, and that nothing stays counted.
+//! Who gets a slot, who is evicted, and that nothing stays counted.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -132,7 +132,7 @@ fn names_that_the_cluster_does_not_have_accept_nobody() {
     for (found, start) in found.iter().zip(starts) {
         assert!(found.starts_with(start), "{found}\n{start}");
     }
-    // For whoever is not root there is one more: nothing can run here.
+    // There is one more for a user other than root: nothing can run here.
     assert!(found.len() >= starts.len(), "{found:#?}");
     assert_eq!(sections.check_names(&alias("other"), &cluster()), []);
 }

@@ -90,7 +90,7 @@ fn a_number_that_was_given_away_is_left_alone() {
 }
 
 /// One that announced itself, could not be started and was waited for before its word was read: nobody
-/// says that it has ended, and its number is anybody's.
+/// says that it has ended, and its id may be reused.
 #[test]
 fn what_has_ended_before_it_is_heard_of_is_not_kept() {
     let mut child = std::process::Command::new("true").spawn().unwrap();
