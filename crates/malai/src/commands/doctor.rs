@@ -15,11 +15,11 @@ pub fn run(home: &Home, args: &DoctorArgs, printer: &Printer) -> anyhow::Result<
         .context("cannot start a runtime")?;
     let diagnosis = runtime.block_on(examine(home));
     runtime.shutdown_background();
-    if args.json {
-        let text = serde_json::to_string_pretty(&diagnosis)?;
-        printer.out(&format!("{text}\n"));
+    let text = if args.json {
+        serde_json::to_string_pretty(&diagnosis)? + "\n"
     } else {
-        printer.out(&output::doctor::render(&diagnosis));
-    }
+        output::doctor::render(&diagnosis)
+    };
+    printer.report(&text);
     Ok(if diagnosis.ok { Exit::OK } else { Exit::FAILED })
 }

@@ -19,12 +19,12 @@ pub fn run(home: &Home, args: &StatusArgs, printer: &Printer) -> anyhow::Result<
     if let Some(cluster) = &args.cluster {
         facts.keep_only(cluster);
     }
-    if args.json {
-        let text = serde_json::to_string_pretty(&facts)?;
-        printer.out(&format!("{text}\n"));
+    let text = if args.json {
+        serde_json::to_string_pretty(&facts)? + "\n"
     } else {
-        printer.out(&output::status::render(&facts));
-    }
+        output::status::render(&facts)
+    };
+    printer.report(&text);
     Ok(if facts.is_healthy() {
         Exit::OK
     } else {

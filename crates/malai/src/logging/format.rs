@@ -17,6 +17,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::output::error::without_numbers;
 use crate::output::style::{self, paint};
 
 /// Writes events as lines.
@@ -49,11 +50,11 @@ impl Fields {
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.set(field, format!("{value:?}").into());
+        self.set(field, without_numbers(&format!("{value:?}")).into());
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.set(field, value.into());
+        self.set(field, without_numbers(value).into());
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
@@ -252,6 +253,18 @@ mod tests {
             text.ends_with("cannot reach web: no answer; tried: here; is it on?\\nforged\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn numbers_of_system_errors_are_left_out() {
+        for json in [false, true] {
+            let text = written(json, || {
+                let error = std::io::Error::from_raw_os_error(13);
+                tracing::error!(%error, why = error.to_string(), "cannot write x: {error}");
+            });
+            assert_eq!(text.matches("Permission denied").count(), 3, "{text}");
+            assert!(!text.contains("os error"), "{text}");
+        }
     }
 
     #[test]

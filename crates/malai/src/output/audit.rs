@@ -7,6 +7,7 @@ use malai_wire::argument::Argument;
 use malai_wire::audit::{Change, Event, Record, Request};
 
 use crate::output::duration;
+use crate::output::error::without_numbers;
 
 /// A record as one line, including its newline.
 pub fn line(record: &Record) -> String {
@@ -42,7 +43,7 @@ pub fn line(record: &Record) -> String {
             format!(
                 "{} · {how} · {} · {} · bytes in {}, out {}, err {}",
                 head(&end.request, "ended", &number(record, end.session)),
-                escape(&end.why),
+                escape(&without_numbers(&end.why)),
                 duration::format(Duration::from_millis(end.duration_ms)),
                 end.bytes_in,
                 end.bytes_out,
@@ -87,7 +88,7 @@ pub fn line(record: &Record) -> String {
             "missing",
             lost.records,
             lost.since,
-            escape(&lost.why),
+            escape(&without_numbers(&lost.why)),
         ),
         Event::Other => "- - unknown an event of a newer malai; --json shows it".to_owned(),
     };

@@ -46,6 +46,11 @@ impl Printer {
         }
     }
 
+    /// Writes findings to standard output, without the numbers of system errors.
+    pub fn report(&self, text: &str) {
+        self.out(&error::without_numbers(text));
+    }
+
     /// Whether writing to standard output has failed: its reader may have gone.
     pub fn has_failed(&self) -> bool {
         self.failed.borrow().is_some()

@@ -138,6 +138,29 @@ fn configuration_record_and_clock() {
     remedy(&world, "clock", "warning", "is from the future");
 }
 
+/// In a diagnosis, in status, and in the log of a daemon that cannot write its record.
+#[test]
+fn system_errors_are_told_without_their_numbers() {
+    let world = World::new();
+    world.succeed(&["cluster", "init", "company"]);
+    let home = world.home();
+    std::os::unix::fs::symlink("audit.jsonl", home.join("audit.jsonl")).unwrap();
+    world.start();
+    let log = fs::read_to_string(home.join("malai.log")).unwrap();
+    std::os::unix::fs::symlink("malai.toml", home.join("malai.toml")).unwrap();
+    let printed = |args: &[&str]| String::from_utf8(world.output(args).stdout).unwrap();
+    for text in [
+        log,
+        printed(&["status"]),
+        printed(&["status", "--json"]),
+        printed(&["doctor"]),
+        printed(&["doctor", "--json"]),
+    ] {
+        assert!(text.contains("levels of symbolic links"), "{text}");
+        assert!(!text.contains("os error"), "{text}");
+    }
+}
+
 #[test]
 fn a_machine_that_waits_and_a_manager_that_is_not_there() {
     let world = World::new();
