@@ -37,9 +37,9 @@ pub const WINDOW: u32 = 1 << 18;
 /// 4 MiB arrive out of order, the receiver exceeds its own limit of stored pieces.
 pub(crate) const STREAM_WINDOW: u32 = 1 << 21;
 
-/// How many bytes a connection stores until the peer has acknowledged them: what both output streams of a session
-/// may have in flight.
-const SEND_WINDOW: u64 = 2 * STREAM_WINDOW as u64;
+/// How many bytes a connection stores until the peer has acknowledged them: what one stream may have in flight. All streams
+/// of the connection share it; what a peer acknowledges and does not read holds up nothing.
+pub(crate) const SEND_WINDOW: u64 = STREAM_WINDOW as u64;
 
 /// The DNS resolver for iroh's public servers, shared by all identities: one cache, and a single resolver that fails
 /// while the network is down. It uses the system's name servers. (iroh's own would also ask public name servers,

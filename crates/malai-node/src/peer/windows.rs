@@ -7,13 +7,38 @@ use malai_cluster::MachineId;
 use malai_wire::Refusal;
 use parking_lot::Mutex;
 
-use crate::net::endpoint::{STREAM_WINDOW, WINDOW};
+use crate::net::endpoint::{SEND_WINDOW, STREAM_WINDOW, WINDOW};
 use crate::node::limits::{CountGuard, Limiter};
 
 /// A grown window is announced in steps of at least this size, because each is a frame to the peer.
 const STEP: u64 = 64 * 1024;
 
-/// The receive window of one connection.
+/// What the input of a terminal may have on its way: it is typed, or pasted.
+const TERMINAL_WINDOW: u64 = 64 * 1024;
+
+/// What a session of the peer's reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// Nothing.
+    None,
+    /// What is typed.
+    Terminal,
+    /// Anything.
+    Stream,
+}
+
+impl Input {
+    /// What it may have on its way, in bytes.
+    fn window(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Terminal => TERMINAL_WINDOW,
+            Self::Stream => STREAM_WINDOW.into(),
+        }
+    }
+}
+
+/// The windows of one connection.
 #[derive(Debug)]
 pub(crate) struct Windows {
     connection: Connection,
@@ -29,9 +54,11 @@ struct State {
     outbound: u64,
     /// What the sessions of the peer need.
     inbound: u64,
-    /// What is reserved for the peer's sessions, one stream window each. It is kept until the peer has used up what it was
-    /// granted.
-    reserved: Vec<CountGuard<MachineId>>,
+    /// What is reserved for the peer's sessions. It is kept until what the peer was granted has been used up.
+    reserved: CountGuard<MachineId>,
+    /// What is reserved for output to the peer's sessions. It is kept as long as the connection: what the peer has not
+    /// acknowledged stays in memory until then.
+    sending: Option<CountGuard<MachineId>>,
 }
 
 /// A session's share of the window. Dropping it returns the share.
@@ -48,13 +75,14 @@ impl Windows {
         Arc::new(Self {
             connection,
             peer,
-            limiter,
             state: Mutex::new(State {
                 window: ReceiveWindow::new(WINDOW.into()),
                 outbound: 0,
                 inbound: 0,
-                reserved: Vec::new(),
+                reserved: limiter.receive_buffer(peer),
+                sending: None,
             }),
+            limiter,
         })
     }
 
@@ -65,22 +93,24 @@ impl Windows {
         self.share(&mut state, 2 * u64::from(STREAM_WINDOW), 0)
     }
 
-    /// The share of a session of the peer: enough for its input, if it has one.
+    /// The share of a session of the peer's: its input's, if it has one. The connection's first one also reserves what
+    /// its output may have on its way.
     ///
     /// # Errors
     ///
-    /// The limit of data in flight from members is reached.
-    pub(crate) fn inbound(self: &Arc<Self>, has_input: bool) -> Result<WindowShare, Refusal> {
+    /// A limit of what members may have on their way is reached.
+    pub(crate) fn inbound(self: &Arc<Self>, input: Input) -> Result<WindowShare, Refusal> {
         let mut state = self.state.lock();
-        if !has_input {
-            return Ok(self.share(&mut state, 0, 0));
+        if state.sending.is_none() {
+            state.sending = Some(self.limiter.send_buffer(self.peer, SEND_WINDOW)?);
         }
-        let stream = u64::from(STREAM_WINDOW);
-        if state.reserved_bytes() < state.inbound + stream {
-            let reserved = self.limiter.receive_buffer(self.peer, STREAM_WINDOW)?;
-            state.reserved.push(reserved);
+        let bytes = input.window();
+        let missing = (state.inbound + bytes).saturating_sub(state.reserved_bytes());
+        if missing > 0 {
+            self.limiter
+                .grow_receive_buffer(&mut state.reserved, missing)?;
         }
-        Ok(self.share(&mut state, 0, stream))
+        Ok(self.share(&mut state, 0, bytes))
     }
 
     fn share(self: &Arc<Self>, state: &mut State, outbound: u64, inbound: u64) -> WindowShare {
@@ -111,15 +141,13 @@ impl Windows {
         // A grant cannot be taken back, so it stays reserved until the peer has used it.
         let granted = state.window.allowance - u64::from(WINDOW);
         let needed = granted.saturating_sub(state.outbound).max(state.inbound);
-        while state.reserved_bytes() >= needed + u64::from(STREAM_WINDOW) {
-            state.reserved.pop();
-        }
+        state.reserved.shrink_to(needed as usize);
     }
 }
 
 impl State {
     fn reserved_bytes(&self) -> u64 {
-        self.reserved.len() as u64 * u64::from(STREAM_WINDOW)
+        self.reserved.count() as u64
     }
 }
 

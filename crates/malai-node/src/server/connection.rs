@@ -143,6 +143,8 @@ async fn serve_requests(connection: &Arc<PeerConnection>, tasks: &mut JoinSet<()
                 let Some(request) = request else {
                     return Refusal::new(RefusalCode::Done, "");
                 };
+                // Meanwhile the peer's further requests wait in its own window.
+                connection.cluster_state.node.limiter.request_turn(connection.peer).await;
                 let slot = match connection.cluster_state.node.limiter.request(connection.peer) {
                     Ok(slot) => slot,
                     Err(refusal) => {

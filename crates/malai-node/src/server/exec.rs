@@ -20,6 +20,7 @@ use crate::net::framing::{self, StreamError};
 use crate::node::limits::BufferReservation;
 use crate::peer::connection::{IncomingRequest, PeerConnection};
 use crate::peer::streams::SessionStreams;
+use crate::peer::windows::Input;
 
 /// Serves one control stream.
 pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingRequest) {
@@ -32,7 +33,7 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
     let begun = match opened(connection, &mut recv).await {
         // Counted before the decision, so that an allowed command can also run.
         Ok((open, room)) => limiter.session(connection.peer).and_then(|slot| {
-            let share = connection.share_for_peer(open.stdin)?;
+            let share = connection.share_for_peer(input(&open))?;
             Ok((open, room, slot, share))
         }),
         Err(refusal) => Err(refusal),
@@ -78,6 +79,15 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
     };
     // The request counts until its answer has been received, or never can be.
     let _ = tokio::join!(send.stopped(), end);
+}
+
+/// What the command reads.
+fn input(open: &Open) -> Input {
+    match (open.stdin, &open.terminal) {
+        (false, _) => Input::None,
+        (true, Some(_)) => Input::Terminal,
+        (true, None) => Input::Stream,
+    }
 }
 
 /// Reads the open, within its timeout and with buffer space for it.

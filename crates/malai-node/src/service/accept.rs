@@ -90,6 +90,10 @@ impl Service {
         }
         match machine_id(&connection.remote_id()) {
             Some(peer) => {
+                if let Err(refusal) = self.cluster_state.node.limiter.connection(peer) {
+                    return connection
+                        .close(u32::from(refusal.code).into(), refusal.message.as_bytes());
+                }
                 let adopted = self.peers.adopt(connection.into(), peer);
                 adopted.note_origin(from);
                 accepted.get_or_init(|| adopted).wait_admitted().await;

@@ -90,10 +90,18 @@ limits! {
         "Memory for argument lists over 16 KiB that are being received. Further ones wait for at most `opening_seconds` and are then refused."
     inflight_request_bytes_per_peer: "bytes" = 8_388_608, 6_307_840 => 1_073_741_824;
         "The same, per member."
-    receive_bytes: "bytes" = 536_870_912, 4_194_304 => 4_294_967_295;
-        "Input in flight to commands of other machines, sent but not yet read by them: 2 MiB per command. Further commands with an input are refused."
-    receive_bytes_per_peer: "bytes" = 268_435_456, 2_097_152 => 4_294_967_295;
-        "The same, per member, over all its connections. Credit that a connection was granted for commands that have ended counts until it is used."
+    receive_bytes: "bytes" = 268_435_456, 4_194_304 => 4_294_967_295;
+        "Input in flight to commands of other machines, sent but not yet read by them: 2 MiB per command, 64 KiB per terminal. Further commands with an input are refused."
+    receive_bytes_per_peer: "bytes" = 50_331_648, 2_097_152 => 4_294_967_295;
+        "The same, per member, over all its connections: 24 commands with an input, or 700 terminals. Credit that a connection was granted for commands that have ended counts until it is used."
+    send_bytes: "bytes" = 268_435_456, 2_097_152 => 4_294_967_295;
+        "Output of commands in flight to members, sent but not yet acknowledged by them: 2 MiB per connection that had a command. Commands on further connections are refused."
+    send_bytes_per_peer: "bytes" = 67_108_864, 2_097_152 => 4_294_967_295;
+        "The same, per member: 32 connections with commands. A daemon has one connection for all its commands; a command without a daemon has its own."
+    requests_per_second_per_peer: "requests" = 500, 10 => 1_000_000;
+        "Requests of one member that are started per second, over all its connections, after an initial burst of as many. Further ones wait; other members do not."
+    connections_per_second_per_peer: "connections" = 100, 5 => 1_000_000;
+        "New connections of one key per second, after an initial burst of as many. Further ones are closed."
     opening_seconds: "seconds" = 10, 1 => 120;
         "The longest time for a member to send the request on a stream, including its argument list."
     fetches: "downloads" = 2, 1 => 64;

@@ -17,6 +17,7 @@ mod hostile;
 mod hostile_manager;
 mod hostile_server;
 mod limits;
+mod limits_of_member;
 mod logged;
 mod manage;
 #[path = "../common/measure.rs"]

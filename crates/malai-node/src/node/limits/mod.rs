@@ -2,6 +2,7 @@
 
 mod admission;
 mod quota;
+mod rate;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use quota::InboundBuffers;
 
 pub(crate) use admission::{Bounds, NoSlot, Origin, Slot, SlotPool};
 pub(crate) use quota::{BufferReservation, CountGuard, Full, KeyedCounter};
+use rate::KeyedRate;
 
 /// The log names a limit that is reached at most once in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -48,6 +50,10 @@ pub struct Limiter {
     requests: Arc<KeyedCounter<MachineId>>,
     /// Bytes that may be on their way here for members' commands.
     receive: Arc<KeyedCounter<MachineId>>,
+    /// Bytes that may be on their way to members, unacknowledged.
+    send: Arc<KeyedCounter<MachineId>>,
+    request_rate: KeyedRate<MachineId>,
+    connection_rate: KeyedRate<MachineId>,
     inflight: Mutex<InboundBuffers>,
     /// Permits for fetching: for peers that are not known to be members, and for members.
     fetches: Mutex<[Arc<Semaphore>; 2]>,
@@ -68,6 +74,9 @@ impl Limiter {
             local_sessions: Arc::default(),
             requests: Arc::default(),
             receive: Arc::default(),
+            send: Arc::default(),
+            request_rate: KeyedRate::default(),
+            connection_rate: KeyedRate::default(),
             logged: Mutex::default(),
         }
     }
@@ -211,23 +220,69 @@ impl Limiter {
             })
     }
 
-    /// Reserves buffer space for input in flight to a member's command.
+    /// Waits until a member may begin its next request.
+    pub(crate) async fn request_turn(&self, peer: MachineId) {
+        let rate = self.limits().requests_per_second_per_peer;
+        while let Err(next) = self.request_rate.enter(peer, rate, Instant::now()) {
+            self.log_throttled("requests_per_second_per_peer");
+            tokio::time::sleep_until(next.into()).await;
+        }
+    }
+
+    /// Counts a new connection of a key.
     ///
     /// # Errors
     ///
     /// The limit is reached.
-    pub(crate) fn receive_buffer(
+    pub(crate) fn connection(&self, peer: MachineId) -> Result<(), Refusal> {
+        let rate = self.limits().connections_per_second_per_peer;
+        self.connection_rate
+            .enter(peer, rate, Instant::now())
+            .map_err(|_| self.refused("connections_per_second_per_peer", rate))
+    }
+
+    /// What the inputs of a member's commands on one connection may have on their way here, unread; nothing yet.
+    pub(crate) fn receive_buffer(&self, peer: MachineId) -> CountGuard<MachineId> {
+        self.receive.nothing(peer)
+    }
+
+    /// Reserves so many bytes more of it.
+    ///
+    /// # Errors
+    ///
+    /// The limit is reached.
+    pub(crate) fn grow_receive_buffer(
         &self,
-        peer: MachineId,
-        bytes: u32,
-    ) -> Result<CountGuard<MachineId>, Refusal> {
+        buffer: &mut CountGuard<MachineId>,
+        bytes: u64,
+    ) -> Result<(), Refusal> {
         let limits = self.limits();
         let (most, per_peer) = (limits.receive_bytes, limits.receive_bytes_per_peer);
-        self.receive
-            .enter(peer, bytes as usize, most as usize, per_peer as usize)
+        buffer
+            .grow(bytes as usize, most as usize, per_peer as usize)
             .map_err(|full| match full {
                 Full::All => self.refused("receive_bytes", most),
                 Full::PerKey => self.refused("receive_bytes_per_peer", per_peer),
+            })
+    }
+
+    /// Reserves what the output of a member's commands may have on its way on one connection, unacknowledged.
+    ///
+    /// # Errors
+    ///
+    /// The limit is reached.
+    pub(crate) fn send_buffer(
+        &self,
+        peer: MachineId,
+        bytes: u64,
+    ) -> Result<CountGuard<MachineId>, Refusal> {
+        let limits = self.limits();
+        let (most, per_peer) = (limits.send_bytes, limits.send_bytes_per_peer);
+        self.send
+            .enter(peer, bytes as usize, most as usize, per_peer as usize)
+            .map_err(|full| match full {
+                Full::All => self.refused("send_bytes", most),
+                Full::PerKey => self.refused("send_bytes_per_peer", per_peer),
             })
     }
 

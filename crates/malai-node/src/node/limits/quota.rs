@@ -54,21 +54,18 @@ impl<K: Eq + Hash + Clone> KeyedCounter<K> {
         all: usize,
         per_key: usize,
     ) -> Result<CountGuard<K>, Full> {
-        let mut inner = self.0.lock();
-        let of_key = inner.1.get(&key).copied().unwrap_or_default();
-        if of_key.saturating_add(count) > per_key {
-            return Err(Full::PerKey);
-        }
-        if inner.0.saturating_add(count) > all {
-            return Err(Full::All);
-        }
-        inner.0 += count;
-        inner.1.insert(key.clone(), of_key + count);
-        Ok(CountGuard {
+        let mut guard = self.nothing(key);
+        guard.grow(count, all, per_key)?;
+        Ok(guard)
+    }
+
+    /// A guard that counts nothing yet.
+    pub(crate) fn nothing(self: &Arc<Self>, key: K) -> CountGuard<K> {
+        CountGuard {
             counter: self.clone(),
             key,
-            count,
-        })
+            count: 0,
+        }
     }
 
     #[cfg(test)]
@@ -78,16 +75,52 @@ impl<K: Eq + Hash + Clone> KeyedCounter<K> {
     }
 }
 
-impl<K: Eq + Hash> Drop for CountGuard<K> {
-    fn drop(&mut self) {
+impl<K: Eq + Hash + Clone> CountGuard<K> {
+    /// Counts `count` more.
+    ///
+    /// # Errors
+    ///
+    /// A limit is reached; then nothing has changed.
+    pub(crate) fn grow(&mut self, count: usize, all: usize, per_key: usize) -> Result<(), Full> {
         let mut inner = self.counter.0.lock();
-        inner.0 -= self.count;
+        let of_key = inner.1.get(&self.key).copied().unwrap_or_default();
+        if of_key.saturating_add(count) > per_key {
+            return Err(Full::PerKey);
+        }
+        if inner.0.saturating_add(count) > all {
+            return Err(Full::All);
+        }
+        inner.0 += count;
+        inner.1.insert(self.key.clone(), of_key + count);
+        self.count += count;
+        Ok(())
+    }
+}
+
+impl<K: Eq + Hash> CountGuard<K> {
+    /// How many it counts.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Counts `count` from now on, if that is less.
+    pub(crate) fn shrink_to(&mut self, count: usize) {
+        let less = self.count.saturating_sub(count);
+        let mut inner = self.counter.0.lock();
+        inner.0 -= less;
         if let Some(of_key) = inner.1.get_mut(&self.key) {
-            *of_key -= self.count;
+            *of_key -= less;
             if *of_key == 0 {
                 inner.1.remove(&self.key);
             }
         }
+        self.count -= less;
+    }
+}
+
+impl<K: Eq + Hash> Drop for CountGuard<K> {
+    fn drop(&mut self) {
+        self.shrink_to(0);
     }
 }
 

@@ -23,7 +23,7 @@ use crate::node::sessions::PathInfo;
 use crate::peer::activity::{Activity, InUse, Occupied, Serving};
 use crate::peer::phase::{Phase, RemoteHello};
 use crate::peer::streams::StreamRouter;
-use crate::peer::windows::{WindowShare, Windows};
+use crate::peer::windows::{Input, WindowShare, Windows};
 
 pub(crate) use io::IncomingRequest;
 
@@ -213,8 +213,8 @@ impl PeerConnection {
     /// # Errors
     ///
     /// The limit of data in flight from members is reached.
-    pub(crate) fn share_for_peer(&self, has_input: bool) -> Result<WindowShare, Refusal> {
-        self.windows.inbound(has_input)
+    pub(crate) fn share_for_peer(&self, input: Input) -> Result<WindowShare, Refusal> {
+        self.windows.inbound(input)
     }
 
     /// The number of sessions that use the connection.
