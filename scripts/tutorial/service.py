@@ -3,7 +3,7 @@
 privileges, its notify socket and watchdog; reloads, restarts and stops it. As `systemctl` and `journalctl`, for malai alone.
 
 What of a unit is put in force: User, Group, Environment, Type (simple, notify), WatchdogSec, ExecStart, ExecReload, Restart,
-RestartSec, NoNewPrivileges, ProtectSystem=strict, ProtectHome, PrivateTmp, ReadWritePaths, CapabilityBoundingSet=. The rest
+RestartSec, NoNewPrivileges, ProtectSystem=strict, ProtectHome, PrivateTmp, ReadWritePaths, CapabilityBoundingSet (a list), AmbientCapabilities. The rest
 (what systemd does by seccomp and cgroups) is not; `systemd-analyze` reads it.
 """
 
@@ -59,11 +59,16 @@ class Unit:
             script += [f"[ ! -d {path} ] || mount -t tmpfs -o ro,mode=000 none {path}" for path in ("/home", "/root", "/run/user")]
         script += ["cd /", 'exec "$@"']
         user, group = self.value("User", "root"), self.value("Group") or self.value("User", "root")
-        privileges = ["setpriv", "--reuid", user, "--regid", group, "--init-groups", "--inh-caps=-all"]
+        def capabilities(key):
+            names = [name.removeprefix("CAP_").lower() for name in self.value(key).split()]
+            return ",".join(["-all", *(f"+{name}" for name in names)])
+
+        privileges = ["setpriv", "--reuid", user, "--regid", group, "--init-groups"]
+        privileges += [f"--inh-caps={capabilities('AmbientCapabilities')}", f"--ambient-caps={capabilities('AmbientCapabilities')}"]
         if self.on("NoNewPrivileges"):
             privileges.append("--no-new-privs")
-        if "CapabilityBoundingSet" in self.values and not self.value("CapabilityBoundingSet"):
-            privileges.append("--bounding-set=-all")
+        if "CapabilityBoundingSet" in self.values and "~" not in self.value("CapabilityBoundingSet"):
+            privileges.append(f"--bounding-set={capabilities('CapabilityBoundingSet')}")
         given = [pair for line in self.values.get("Environment", []) for pair in line.split()]
         home = subprocess.run(["getent", "passwd", user], capture_output=True, text=True).stdout.split(":")[5]
         given += ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "LANG=C.UTF-8", f"HOME={home}", f"USER={user}", f"LOGNAME={user}", *env]

@@ -117,6 +117,12 @@ impl Accept {
         self
     }
 
+    /// Sets the users that commands may run as where `users` is not written.
+    pub fn or_users(mut self, users: Vec<UserName>) -> Self {
+        self.users.get_or_insert_with(|| users.into());
+        self
+    }
+
     /// The members accepted; `None` means all that the cluster's rules allow.
     pub fn from(&self) -> Option<&[AcceptEntry]> {
         self.from.as_deref()

@@ -78,10 +78,12 @@ pub use os::fd::{self, Direction, Fd, raise_limit};
 pub use os::fs::{StoreError, display_path, require_trusted};
 pub use os::process_group::own_group;
 pub use os::rotated_log::RotatedReader;
+pub use os::user::keep_capabilities;
 pub use service::dispatch::{self, CommandResult, EXIT_MALAI_FAILURE, EXIT_READER_GONE};
 pub use service::standalone::{Standalone, StandaloneError};
 #[doc(hidden)]
 pub use service::testing;
 pub use service::{Service, ping};
 pub use settings::log::FORMAT_VARIABLE;
+pub use settings::run_as;
 pub use settings::{LogFormat, LogSettings, Reach, Settings};

@@ -30,19 +30,34 @@ pub struct Peer {
 impl Peer {
     /// Connects to the daemon with this key, using the identity of the seed.
     pub async fn connect(seed: &SecretSeed, to: &MachineId) -> Peer {
+        let ports = endpoint::derived_ports(to);
+        if let Some(peer) = Self::dial(seed, to, &ports).await {
+            return peer;
+        }
+        // Something else has one of the ports, and answered first: it decides a dial to all of them.
+        for port in ports {
+            if let Some(peer) = Self::dial(seed, to, &[port]).await {
+                return peer;
+            }
+        }
+        panic!("no connection to {to} at any of its ports");
+    }
+
+    /// Dials ports of this computer. The endpoint is new, so it knows no other address of the daemon.
+    async fn dial(seed: &SecretSeed, to: &MachineId, ports: &[u16]) -> Option<Peer> {
         let own = endpoint::bind(seed, Reach::Loopback, Ports::Any);
         let endpoint = own.await.expect("an endpoint");
         let mut address = EndpointAddr::new(endpoint_id(to));
-        for port in endpoint::derived_ports(to) {
-            address = address.with_ip_addr(SocketAddr::from(([127, 0, 0, 1], port)));
+        for port in ports {
+            address = address.with_ip_addr(SocketAddr::from(([127, 0, 0, 1], *port)));
         }
-        let dial = tokio::time::timeout(TEST_TIMEOUT, endpoint.connect(address, ALPN));
-        let connection = dial.await.expect("an answer").expect("a connection");
-        Peer {
+        let connection = tokio::time::timeout(TEST_TIMEOUT, endpoint.connect(address, ALPN));
+        let connection = connection.await.expect("an answer").ok()?;
+        Some(Peer {
             endpoint,
             connection,
             fetched: Arc::default(),
-        }
+        })
     }
 
     /// A well-formed greeting with this header.

@@ -15,6 +15,7 @@ use crate::audit::{Counts, Origin};
 use crate::cluster::state::ClusterState;
 use crate::node::sessions::{Live, PathInfo, Session, SessionGuard};
 use crate::os::user::RunAs;
+use crate::settings::run_as;
 
 /// Authorized work. It cannot be constructed anywhere else.
 #[derive(Debug)]
@@ -270,20 +271,26 @@ fn in_force(cluster_state: &ClusterState) -> Result<Arc<Cluster>, Refusal> {
     })
 }
 
-/// The user to run as, for every kind of request: the one that the configuration names, else the daemon's own. If this
-/// daemon cannot run as that user, nothing runs; it never runs as another user.
+/// The user to run as, for every kind of request: the one that the configuration names, else this computer's default,
+/// else the daemon's own. If this daemon cannot run as that user, nothing runs; it never runs as another user.
 fn may_run_as(user: Option<&UserName>) -> Result<RunAs, Refusal> {
-    let Some(user) = user else {
-        return Ok(RunAs::own());
-    };
-    RunAs::named(user).map_err(|error| {
-        Refusal::new(
-            RefusalCode::Failed,
-            format!(
-                "the configuration says that this runs as user `{user}`, and {error}; nothing was run"
-            ),
-        )
-    })
+    let failed = |why| Refusal::new(RefusalCode::Failed, format!("{why}; nothing was run"));
+    if let Some(user) = user {
+        return RunAs::named(user).map_err(|error| {
+            failed(format!(
+                "the configuration says that this runs as user `{user}`, and {error}"
+            ))
+        });
+    }
+    match run_as::default_user().map_err(|error| failed(error.to_string()))? {
+        None => Ok(RunAs::own()),
+        Some(user) => RunAs::named(&user).map_err(|error| {
+            failed(format!(
+                "commands on this machine run as user `{user}` ({}), and {error}",
+                run_as::VARIABLE
+            ))
+        }),
+    }
 }
 
 /// Whether a peer may fetch the configuration in force: only its members may.

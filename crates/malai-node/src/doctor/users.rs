@@ -48,7 +48,7 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
             } else if !may_switch {
                 found.push(
                     Finding::warning(CHECK, format!("commands of {} should run as {user}, but malai runs as {own}", report.alias))
-                        .because("only a daemon that runs as root can switch users, so they are refused")
+                        .because("only a daemon that runs as root, or with the capabilities that the Debian package's unit gives it, can switch users, so they are refused")
                         .fix("sudo systemctl edit malai   # User=root, once you have read SECURITY.md about it"),
                 );
             }

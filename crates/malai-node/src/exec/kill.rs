@@ -10,6 +10,7 @@ use rustix::process::Pid;
 use tokio::process::Child;
 
 use crate::node::reaper::{GRACE, groups_of_session};
+use crate::os::process_group;
 use crate::os::pty::Pty;
 
 /// How often to check whether signaled processes have ended.
@@ -115,7 +116,7 @@ pub(super) async fn end_group(child: &mut Child, group: &mut Group) {
 /// Returns whether the signal was sent, or no process was left. Processes of another user cannot be signaled and live on, which
 /// is logged.
 fn send(group: Pid, signal: rustix::process::Signal) -> bool {
-    match rustix::process::kill_process_group(group, signal) {
+    match process_group::signal(group, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => true,
         Err(error) => {
             tracing::warn!(

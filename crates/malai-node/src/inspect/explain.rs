@@ -16,7 +16,7 @@ use crate::home::cluster_files::{Condition, LoadedCluster, says};
 use crate::home::{ClusterDir, Home, Role, manager_file};
 use crate::os::fs::display_path;
 use crate::os::user::{self, RunAs};
-use crate::settings::Settings;
+use crate::settings::{Settings, run_as};
 
 /// The answer.
 #[derive(Debug, Clone, Serialize)]
@@ -331,7 +331,10 @@ impl Query<'_> {
         answer.own_user = user.is_none();
         answer.user = match &user {
             Some(user) => Some(user.to_string()),
-            None if self.target_is_here => user::own_name(),
+            None if self.target_is_here => match run_as::default_user() {
+                Ok(Some(user)) => Some(user.to_string()),
+                _ => user::own_name(),
+            },
             None => None,
         };
         let Rule { path, entry, via } = rule;

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use malai_cluster::{Accept, ClusterAlias};
 use parking_lot::Mutex;
 
-use crate::os::user;
-use crate::settings::accept::Sections;
+use crate::settings::accept::{Sections, here};
 
 /// What is accepted in each cluster of this process.
 #[derive(Debug, Default)]
@@ -23,13 +22,13 @@ impl AcceptPolicies {
 
     /// What is accepted in a cluster; `None` means whatever its rules allow.
     pub(crate) fn of(&self, alias: &ClusterAlias) -> Option<Arc<Accept>> {
-        self.0.lock().get(alias).cloned()
+        let accept = self.0.lock().get(alias).cloned();
+        accept.or_else(|| here(alias, None).map(Arc::new))
     }
 
     /// Replaces the policies, of one cluster or of all. Returns the clusters whose policy changed: sessions there have to be
     /// authorized again.
     pub(crate) fn replace(&self, sections: &Sections, only: Option<&str>) -> Vec<ClusterAlias> {
-        let own = user::own_name();
         let wanted = |alias: &ClusterAlias| only.is_none_or(|only| only == alias.as_str());
         let mut current = self.0.lock();
         let mut changed = Vec::new();
@@ -41,7 +40,9 @@ impl AcceptPolicies {
             !gone
         });
         for (alias, section) in sections.all.iter().filter(|(alias, _)| wanted(alias)) {
-            let accept = section.accept.clone().of_daemon(own.as_deref());
+            let Some(accept) = here(alias, Some(&section.accept)) else {
+                continue;
+            };
             if current.get(alias).map(|accept| &**accept) != Some(&accept) {
                 current.insert(alias.clone(), Arc::new(accept));
                 changed.push(alias.clone());

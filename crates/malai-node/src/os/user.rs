@@ -121,7 +121,7 @@ pub enum AccountError {
     /// There is no user with this name.
     #[error("there is no user `{0}` on this computer")]
     Unknown(UserName),
-    /// The daemon is not root.
+    /// The daemon is neither root nor has the capabilities that it takes.
     #[error("the daemon does not run as `{0}` and may not switch users")]
     MayNot(UserName),
 }
@@ -244,19 +244,146 @@ pub(crate) fn own_name() -> Option<String> {
         .map(|user| user.name().to_string_lossy().into_owned())
 }
 
+/// Whether this process runs as root.
+pub(crate) fn is_root() -> bool {
+    uzers::get_effective_uid() == 0
+}
+
 /// Whether this computer has this user.
 pub(crate) fn exists(name: &UserName) -> bool {
     uzers::get_user_by_name(name.as_str()).is_some()
 }
 
-/// Whether this process may switch users: it is root, unless root's capabilities were removed.
+/// The capabilities that switching users needs.
+#[cfg(target_os = "linux")]
+const SWITCHING: rustix::thread::CapabilitySet =
+    rustix::thread::CapabilitySet::SETUID.union(rustix::thread::CapabilitySet::SETGID);
+
+/// Whether this process may switch users: it is root, unless root's capabilities were removed, or its service manager
+/// gave it the two capabilities.
 #[cfg(target_os = "linux")]
 pub(crate) fn may_switch() -> bool {
-    use rustix::thread::CapabilitySet;
-    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
-    let held = || rustix::thread::capabilities(None);
-    // Capabilities of a user other than root would not suffice: only root loses them when the user is switched.
-    uzers::get_effective_uid() == 0 && held().is_ok_and(|held| held.effective.contains(needed))
+    rustix::thread::capabilities(None).is_ok_and(|held| held.effective.contains(SWITCHING))
+}
+
+/// Whether this process keeps its capabilities when it switches users: only root loses them; capabilities(7).
+fn keeps_capabilities() -> bool {
+    uzers::get_effective_uid() != 0
+}
+
+/// Makes the capabilities of this process its own: programs that it runs do not inherit them. Call it while there is
+/// only one thread: each thread has its own.
+///
+/// # Errors
+///
+/// The system's refusal.
+#[cfg(target_os = "linux")]
+pub fn keep_capabilities() -> io::Result<()> {
+    use rustix::thread::{CapabilitySet, CapabilitySets};
+    if !keeps_capabilities() {
+        return Ok(());
+    }
+    let held = rustix::thread::capabilities(None)?;
+    if held.inheritable.is_empty() {
+        return Ok(());
+    }
+    // A capability that is not inheritable is not ambient either.
+    let inheritable = CapabilitySet::empty();
+    let sets = CapabilitySets {
+        inheritable,
+        ..held
+    };
+    Ok(rustix::thread::set_capabilities(None, sets)?)
+}
+
+/// This system has no capabilities.
+///
+/// # Errors
+///
+/// None.
+#[cfg(not(target_os = "linux"))]
+pub fn keep_capabilities() -> io::Result<()> {
+    Ok(())
+}
+
+/// The capability that a new process of this program keeps through exec if it has to signal other users' processes.
+/// Made before the fork.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeptCapability(bool);
+
+impl KeptCapability {
+    /// As far as this process has it.
+    pub(crate) fn new() -> Self {
+        Self(keeps_capabilities() && may_switch())
+    }
+
+    /// Whether it has to be kept.
+    pub(crate) fn is_needed(self) -> bool {
+        self.0
+    }
+
+    /// Keeps it through exec. System calls only.
+    ///
+    /// # Errors
+    ///
+    /// The system's refusal.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn keep(self) -> io::Result<()> {
+        use rustix::thread::{CapabilitySet, CapabilitySets};
+        let held = rustix::thread::capabilities(None)?;
+        let sets = CapabilitySets {
+            inheritable: CapabilitySet::SETUID,
+            ..held
+        };
+        rustix::thread::set_capabilities(None, sets)?;
+        rustix::thread::configure_capability_in_ambient_set(CapabilitySet::SETUID, true)?;
+        Ok(())
+    }
+
+    /// This system has no capabilities.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn keep(self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs a function with another user's permissions: on a thread of its own, with that effective user. The rest of this
+/// process keeps its user.
+///
+/// # Errors
+///
+/// This process may not switch to that user, or the function failed.
+#[cfg(target_os = "linux")]
+pub(crate) fn acting_as<T: Send>(
+    user: u32,
+    action: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    let own = rustix::process::getuid();
+    let acted = std::thread::scope(|scope| {
+        let acting = scope.spawn(|| {
+            rustix::thread::set_thread_res_uid(own, Uid::from_raw(user), own)?;
+            action()
+        });
+        acting.join()
+    });
+    acted.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Not available on this system.
+///
+/// # Errors
+///
+/// Always.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn acting_as<T: Send>(
+    _user: u32,
+    _action: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Whether this process may lower the niceness of itself or a child.
@@ -287,6 +414,8 @@ pub(crate) struct PrivilegeDrop {
     gid: Gid,
     uid: Uid,
     home: CString,
+    /// Whether capabilities are to be given up by themselves.
+    keeps_capabilities: bool,
 }
 
 impl PrivilegeDrop {
@@ -297,11 +426,12 @@ impl PrivilegeDrop {
             gid: Gid::from_raw(switch.gid),
             uid: Uid::from_raw(switch.uid),
             home: CString::new(home.as_os_str().as_bytes()).unwrap_or_default(),
+            keeps_capabilities: keeps_capabilities(),
         }
     }
 
-    /// Switches permanently: first the groups, while still root, then the group, then the user, each with its saved id;
-    /// then changes to the home folder, if the user may. System calls only.
+    /// Switches permanently: first the groups, while it still may, then the group, then the user, each with its saved id;
+    /// then drops every capability and changes to the home folder, if the user may. System calls only.
     ///
     /// # Errors
     ///
@@ -313,6 +443,15 @@ impl PrivilegeDrop {
         rustix::thread::set_thread_groups(&self.groups)?;
         rustix::thread::set_thread_res_gid(self.gid, self.gid, self.gid)?;
         rustix::thread::set_thread_res_uid(self.uid, self.uid, self.uid)?;
+        if self.keeps_capabilities {
+            let none = rustix::thread::CapabilitySet::empty();
+            let sets = rustix::thread::CapabilitySets {
+                effective: none,
+                permitted: none,
+                inheritable: none,
+            };
+            rustix::thread::set_capabilities(None, sets)?;
+        }
         // The switch must be irreversible.
         if self.uid.as_raw() != 0 && rustix::thread::set_thread_uid(Uid::ROOT).is_ok() {
             return Err(io::ErrorKind::PermissionDenied.into());

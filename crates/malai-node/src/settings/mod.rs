@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod environment;
 pub(crate) mod limits;
 pub(crate) mod log;
+pub mod run_as;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

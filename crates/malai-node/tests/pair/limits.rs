@@ -11,7 +11,7 @@ use malai_wire::peer::RequestKind;
 use malai_wire::peer::exec::{Action, FromClient, FromServer, Open};
 
 /// A cluster in which `web01` has these limits, its id, and the seed of another member, which serves nothing.
-async fn cluster_with(limits: &str) -> (Cluster, MachineId, SecretSeed) {
+pub async fn cluster_with(limits: &str) -> (Cluster, MachineId, SecretSeed) {
     let plan = Plan::new(&["web01", "rogue"]).idle("rogue");
     let settings = format!("[limits]\n{limits}");
     let cluster = plan.settings("web01", &settings).start().await;
@@ -22,7 +22,7 @@ async fn cluster_with(limits: &str) -> (Cluster, MachineId, SecretSeed) {
     (cluster, target, rogue)
 }
 
-async fn member(seed: &SecretSeed, target: &MachineId) -> Peer {
+pub async fn member(seed: &SecretSeed, target: &MachineId) -> Peer {
     let peer = Peer::connect(seed, target).await;
     peer.greet_as_command().await;
     peer
@@ -42,7 +42,7 @@ fn sleeping() -> Vec<u8> {
 }
 
 /// Whether an answer is the refusal that names this limit.
-fn refusal(answer: Result<FromServer, String>, limit: &str) -> bool {
+pub fn refusal(answer: Result<FromServer, String>, limit: &str) -> bool {
     match answer {
         Ok(FromServer::Refused(refusal)) => {
             assert_eq!(refusal.known_code(), Some(RefusalCode::Busy));

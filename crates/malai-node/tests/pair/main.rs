@@ -6,6 +6,7 @@ mod commands;
 mod distribution;
 mod duplicates;
 mod limits;
+mod limits_of_member;
 mod refusals;
 mod streams;
 mod users;

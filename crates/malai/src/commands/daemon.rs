@@ -7,7 +7,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::Context;
-use malai_node::{Daemon, Home, StartPolicy, Started, Supervisor, surroundings, systemd};
+use malai_node::{
+    Daemon, Home, StartPolicy, Started, Supervisor, keep_capabilities, run_as, surroundings,
+    systemd,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::DaemonArgs;
@@ -88,6 +91,9 @@ pub fn run_foreground(home: &Home, args: &DaemonArgs, printer: &Printer) -> anyh
     }
     let policy = policy(args);
     surroundings::adopt_in_daemon();
+    // With them a command could become any user.
+    keep_capabilities().context("cannot keep this process's capabilities from its commands")?;
+    run_as::default_user()?;
     let mut starter = None;
     let log;
     if in_background {

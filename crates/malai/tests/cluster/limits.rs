@@ -8,7 +8,7 @@ use std::process::Child;
 use crate::harness::{Cluster, Home, TEST_TIMEOUT, finish};
 
 /// Puts limits in force while the daemon runs.
-pub fn limit(home: &Home, limits: &str) {
+fn limit(home: &Home, limits: &str) {
     std::fs::write(home.path.join("malai.toml"), format!("[limits]\n{limits}")).unwrap();
     home.succeed(&["rescan"]);
 }

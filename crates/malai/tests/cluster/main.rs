@@ -17,7 +17,6 @@ mod hostile;
 mod hostile_manager;
 mod hostile_server;
 mod limits;
-mod limits_of_member;
 mod logged;
 mod manage;
 #[path = "../common/measure.rs"]

@@ -20,6 +20,7 @@ use rustix::process::{Pid, Signal};
 use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
+use crate::os::user::KeptCapability;
 use record::{Record, SIZE};
 
 pub use record::Kind;
@@ -227,6 +228,14 @@ impl Inner {
         spawn.stdin(self.read.try_clone()?).stdout(Stdio::null());
         if !self.program.keeps_stderr {
             spawn.stderr(Stdio::null());
+        }
+        let kept = KeptCapability::new();
+        if kept.is_needed() {
+            // SAFETY: system calls only; nothing is allocated or locked.
+            #[allow(unsafe_code)]
+            unsafe {
+                spawn.pre_exec(move || kept.keep())
+            };
         }
         spawn.spawn()
     }

@@ -13,6 +13,7 @@ use rustix::pty::OpenptFlags;
 use rustix::termios::{InputModes, OptionalActions, SpecialCodeIndex, Winsize};
 
 use crate::os::fd::{Direction, Fd};
+use crate::os::user;
 
 /// How much is read after the command has exited, at most. A pty buffers less than a quarter of that; more comes from
 /// processes that the command left in the background.
@@ -33,6 +34,16 @@ impl Pty {
     ///
     /// The system has no more terminals, or none at all.
     pub(crate) fn open(terminal: &Terminal, owner: Option<u32>) -> io::Result<Self> {
+        match owner {
+            // Whoever makes it owns it. Only root may give it away afterwards.
+            Some(owner) if !user::is_root() => {
+                user::acting_as(owner, || Self::open_for(terminal, Some(owner)))
+            }
+            _ => Self::open_for(terminal, owner),
+        }
+    }
+
+    fn open_for(terminal: &Terminal, owner: Option<u32>) -> io::Result<Self> {
         let master =
             rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         rustix::fs::fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK)?;
@@ -42,7 +53,9 @@ impl Pty {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let slave = rustix::fs::open(name, flags, Mode::empty())?;
         if let Some(owner) = owner {
-            rustix::fs::fchown(&slave, Some(Uid::from_raw(owner)), None::<Gid>)?;
+            if user::is_root() {
+                rustix::fs::fchown(&slave, Some(Uid::from_raw(owner)), None::<Gid>)?;
+            }
             // Mode as for every login: only for the user, except that others may write to it (write(1), wall(1)).
             rustix::fs::fchmod(&slave, Mode::RUSR | Mode::WUSR | Mode::WGRP)?;
         }

