@@ -17,15 +17,15 @@ pub fn own_group() -> Option<Pid> {
     Pid::from_raw(group)
 }
 
-/// Signals a process group. Where its processes belong to other users, and this process may become them, it is done
-/// as they.
+/// Signals a process group. Processes of other users are signaled with their users' permissions, if this process may
+/// switch to them.
 ///
 /// # Errors
 ///
 /// The system's refusal: there is no such group, or none of it may be signalled.
 pub(crate) fn signal(group: Pid, signal: Signal) -> Result<(), Errno> {
     let sent = rustix::process::kill_process_group(group, signal);
-    if sent != Err(Errno::PERM) || !user::may_switch() {
+    if sent != Err(Errno::PERM) || !user::may_act_as_others() {
         return sent;
     }
     let mut result = sent;
@@ -44,7 +44,7 @@ pub(crate) fn signal(group: Pid, signal: Signal) -> Result<(), Errno> {
     result
 }
 
-/// The users whom processes of a group belong to; proc_pid_status(5).
+/// The users that own the processes of a group; proc_pid_status(5).
 fn owners(group: Pid) -> BTreeSet<u32> {
     let group = group.as_raw_nonzero().to_string();
     let Ok(processes) = std::fs::read_dir("/proc") else {

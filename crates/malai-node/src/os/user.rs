@@ -266,6 +266,21 @@ pub(crate) fn may_switch() -> bool {
     rustix::thread::capabilities(None).is_ok_and(|held| held.effective.contains(SWITCHING))
 }
 
+/// Whether this process may act with another user's permissions, see [`acting_as`]. The reaper has this capability and
+/// not the one that switching groups needs.
+#[cfg(target_os = "linux")]
+pub(crate) fn may_act_as_others() -> bool {
+    use rustix::thread::CapabilitySet;
+    rustix::thread::capabilities(None)
+        .is_ok_and(|held| held.effective.contains(CapabilitySet::SETUID))
+}
+
+/// Not available on this system.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn may_act_as_others() -> bool {
+    false
+}
+
 /// Whether this process keeps its capabilities when it switches users: only root loses them; capabilities(7).
 fn keeps_capabilities() -> bool {
     uzers::get_effective_uid() != 0
