@@ -1,7 +1,7 @@
 //! Opens a command on a machine: sends the open, and sends it again only if it is proven that it was never received.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use iroh::endpoint::{RecvStream, SendStream};
 use malai_cluster::MachineId;
@@ -23,6 +23,12 @@ use crate::peer::streams::{RawStream, SessionStreams};
 
 /// How long an open may go unanswered on a healthy connection before the peer is searched again.
 const UNANSWERED: Duration = Duration::from_millis(150);
+
+/// How long an open is repeated while the machine closes connections to make room for others.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The pause before it is repeated.
+const BUSY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How far the clocks of two computers may drift apart while waiting for an answer: one part in this many. (Crystals keep 1/100
 /// of that.) The sender rounds the age itself down.
@@ -48,7 +54,7 @@ pub(super) async fn open(
     caller: &Caller,
 ) -> Result<Session, ExecError> {
     let mut connection = peers.connect_for_session(target).await?;
-    let mut was_evicted = false;
+    let asked = Instant::now();
     loop {
         let sent = BoundedInstant::now();
         let mut session = match send_open(&connection, caller).await {
@@ -95,8 +101,10 @@ pub(super) async fn open(
             Err(error) => {
                 if let Some(refusal) = connection.refused() {
                     // A connection that was closed to make room for others carried no request that was received and not answered.
-                    if refusal.known_code() == Some(RefusalCode::Busy) && !was_evicted {
-                        was_evicted = true;
+                    if refusal.known_code() == Some(RefusalCode::Busy)
+                        && asked.elapsed() < BUSY_TIMEOUT
+                    {
+                        tokio::time::sleep(BUSY_INTERVAL).await;
                         connection = peers.dial_new(target).await?;
                         continue;
                     }

@@ -13,6 +13,9 @@ use crate::node::limits::Origin;
 use crate::peer::connection::PeerConnection;
 use crate::service::Service;
 
+/// How much longer a connection may take that lost its slot, if there is room.
+const OVERTIME: Duration = Duration::from_secs(1);
+
 /// How long a prober may take to close its connection.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -46,17 +49,24 @@ impl Service {
                     return incoming.ignore();
                 };
                 let accepted = OnceLock::new();
-                tokio::select! {
-                    () = service.accept_connection(incoming, &accepted) => {}
-                    by = slot.evicted() => {
-                        let refusal = limiter.evicted(by);
-                        // A connection in its handshake is dropped, and its peer dials again.
-                        if let Some(connection) = accepted.get() {
-                            connection.close(&refusal);
-                        }
-                    }
+                let accept = service.accept_connection(incoming, &accepted);
+                tokio::pin!(accept);
+                let by = tokio::select! {
+                    () = &mut accept => return,
+                    by = slot.evicted() => by,
+                };
+                let refusal = limiter.evicted(by);
+                // Its peer may consider the handshake finished and have sent a request with it. On a busy computer many
+                // handshakes are slow, so this one gets more time, as long as there is room.
+                if let Some(_overtime) = limiter.overtime()
+                    && tokio::time::timeout(OVERTIME, &mut accept).await.is_ok()
+                {
+                    return;
                 }
-                drop(slot);
+                // One in its handshake ends by being dropped, and its peer dials again.
+                if let Some(connection) = accepted.get() {
+                    connection.close(&refusal);
+                }
             });
         }
     }

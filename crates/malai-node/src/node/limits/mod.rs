@@ -41,6 +41,8 @@ pub struct Limiter {
     pub(crate) unauthenticated: Arc<SlotPool<Origin>>,
     /// Connections that wait for a slot.
     queued: Arc<KeyedCounter<()>>,
+    /// Those that lost their slot and may still finish.
+    overtime: Arc<KeyedCounter<()>>,
     /// Command lines without a running command.
     pub(crate) control: Arc<SlotPool<()>>,
     /// Commands of other machines that run here.
@@ -69,6 +71,7 @@ impl Limiter {
             limits: Mutex::new(Arc::new(limits)),
             unauthenticated: Arc::default(),
             queued: Arc::default(),
+            overtime: Arc::default(),
             control: Arc::default(),
             sessions: Arc::default(),
             local_sessions: Arc::default(),
@@ -121,6 +124,12 @@ impl Limiter {
     pub(crate) fn queue(&self) -> Option<CountGuard<()>> {
         let most = self.limits().unauthenticated_connections as usize;
         self.queued.enter((), 1, most, usize::MAX).ok()
+    }
+
+    /// Room for a connection that lost its slot to finish; there is as much room as there are slots.
+    pub(crate) fn overtime(&self) -> Option<CountGuard<()>> {
+        let most = self.limits().unauthenticated_connections as usize;
+        self.overtime.enter((), 1, most, usize::MAX).ok()
     }
 
     /// Waits for a slot for a connection whose peer is not known. Without waiting, the connection would be ignored until its
