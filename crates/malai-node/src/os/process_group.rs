@@ -22,7 +22,7 @@ pub fn own_group() -> Option<Pid> {
 ///
 /// # Errors
 ///
-/// The system's refusal: there is no such group, or none of it may be signalled.
+/// The system's refusal: there is no such group, or none of it may be signaled.
 pub(crate) fn signal(group: Pid, signal: Signal) -> Result<(), Errno> {
     let sent = rustix::process::kill_process_group(group, signal);
     if sent != Err(Errno::PERM) || !user::may_act_as_others() {

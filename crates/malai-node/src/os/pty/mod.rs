@@ -35,7 +35,7 @@ impl Pty {
     /// The system has no more terminals, or none at all.
     pub(crate) fn open(terminal: &Terminal, owner: Option<u32>) -> io::Result<Self> {
         match owner {
-            // Whoever makes it owns it. Only root may give it away afterwards.
+            // The process that makes it owns it. Only root may give it away afterwards.
             Some(owner) if !user::is_root() => {
                 user::acting_as(owner, || Self::open_for(terminal, Some(owner)))
             }
