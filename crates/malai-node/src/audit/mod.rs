@@ -10,6 +10,7 @@ mod files;
 mod gap;
 pub(crate) mod reader;
 pub(crate) mod session;
+mod unended;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,6 +1,6 @@
 //! Reads the audit record through all its files, oldest first, and continues as it grows.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use malai_wire::audit::{MAX_LINE, Record};
 
@@ -35,8 +35,17 @@ impl AuditReader {
     ///
     /// One of its files exists but cannot be read.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::of_files(files(path).collect())
+    }
+
+    /// Opens only these of its files, newest first.
+    ///
+    /// # Errors
+    ///
+    /// One of them exists but cannot be read.
+    pub(crate) fn of_files(names: Vec<PathBuf>) -> Result<Self, StoreError> {
         Ok(Self {
-            lines: RotatedReader::open(files(path).collect(), LONGEST)?,
+            lines: RotatedReader::open(names, LONGEST)?,
             unreadable: 0,
         })
     }

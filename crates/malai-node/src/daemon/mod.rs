@@ -131,6 +131,7 @@ impl Daemon {
         let (settings, reports) = check(&home, policy)?;
         let mut node = Node::daemon(settings.effective_reach()?, &home, &settings);
         node.audit.open();
+        node.audit.end_killed();
         node.reaper = Reaper::new(reaper).map_err(StartError::Reaper)?;
         node.reaper.start();
         let daemon = Arc::new(Self {

@@ -159,6 +159,22 @@ fn a_killed_daemon_leaves_a_record_that_reads() {
     let text = [&std::fs::read(path(web01)).unwrap()[..], torn].concat();
     std::fs::write(path(web01), text).unwrap();
     web01.start();
+    let ended = || {
+        let output = web01.run(&["audit"]);
+        let text = output.out();
+        let is_end = |line: &&str| line.contains("malai ended before it could record the end");
+        text.lines()
+            .filter(is_end)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let once = ended();
+    assert_eq!(once.len(), 1, "{once:?}");
+    assert!(once[0].contains("sleep 600"), "{once:?}");
+    // The next start does not say it again.
+    web01.stop();
+    web01.start();
+    assert_eq!(ended(), once);
     assert_eq!(finish(child, Vec::new()).code, 255);
     until("a command", || {
         cluster
