@@ -86,7 +86,8 @@ fn a_shell_without_a_terminal_reads_its_commands() {
             let (name, rest) = shell.out().split_once('\n').unwrap_or_default();
             assert!(name.starts_with('-'), "{}", shell.shown());
             assert_eq!(rest, "not a tty\nfor the cat\nand more\n");
-            assert_eq!((shell.code, shell.stderr.as_str()), (0, ""));
+            // Standard error may hold what the user's own login files write.
+            assert_eq!(shell.code, 0, "{}", shell.shown());
         }
         assert_eq!(run(&route, &[], &[], Some("exit 9\n")).code, 9);
         assert_eq!(run(&route, &[], &[], None).code, 0);
