@@ -4,7 +4,7 @@ use gethostname::gethostname;
 use malai_cluster::{ClusterAlias, ClusterId, sanitize_host};
 use malai_node::{Home, InitError, Role, init_machine, replace_machine};
 
-use crate::commands::reload::notify_daemon;
+use crate::commands::reload::{notify_daemon, runs};
 use crate::output::exit::Exit;
 use crate::output::{self, Printer};
 
@@ -44,7 +44,7 @@ pub fn run(
         },
     };
     let name = sanitize_host(&gethostname().to_string_lossy());
-    printer.out(&output::init::new_machine(&made, &name));
+    printer.out(&output::init::new_machine(&made, &name, runs(home)));
     if let Some(aside) = aside {
         printer.out(&output::init::replaced(&aside));
     }

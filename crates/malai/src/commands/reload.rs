@@ -1,11 +1,16 @@
 //! Tells a running daemon that the home has changed.
 
 use malai_cluster::ClusterAlias;
-use malai_node::{Home, control};
+use malai_node::{Home, LockState, control, lock};
 use malai_wire::control::{Reply, Request, Rescan};
 
 use crate::output::Printer;
 use crate::output::exit::Exit;
+
+/// Whether a daemon runs in this home.
+pub fn runs(home: &Home) -> bool {
+    matches!(lock::probe(home), Ok(LockState::Held { .. }))
+}
 
 /// Lets a running daemon load a new cluster, or reports that none is running.
 pub fn notify_daemon(home: &Home, alias: &ClusterAlias, printer: &Printer) -> anyhow::Result<Exit> {

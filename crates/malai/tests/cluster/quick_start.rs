@@ -117,10 +117,13 @@ fn init_tells_a_running_daemon() {
     machine.start();
     let said = manager.succeed(&["cluster", "init", ALIAS]);
     assert!(said.contains("running daemon has loaded it"), "{said}");
+    assert!(said.contains("1. On each machine"), "{said}");
     assert!(manager.revision() > 0);
     let id = said.lines().next().unwrap().rsplit_once(' ').unwrap().1;
     let said = machine.succeed(&["machine", "init", id, ALIAS]);
     assert!(said.contains("running daemon has loaded it"), "{said}");
+    // What runs does not have to be started.
+    assert!(!said.contains("Start the daemon"), "{said}");
     let facts = machine.facts();
     assert_eq!(facts["alias"], ALIAS, "{facts}");
     // And the daemon asks by itself: the manager lists it.

@@ -3,7 +3,7 @@
 use malai_node::{Home, init_cluster};
 
 use super::{alias, usage};
-use crate::commands::reload::notify_daemon;
+use crate::commands::reload::{notify_daemon, runs};
 use crate::output::Printer;
 use crate::output::exit::Exit;
 use crate::output::init;
@@ -15,6 +15,6 @@ pub(super) fn run(home: &Home, text: &str, printer: &Printer) -> anyhow::Result<
         Err(error) => return usage("create the cluster", &error, printer),
     };
     let made = init_cluster(home, &alias)?;
-    printer.out(&init::new_cluster(&made));
+    printer.out(&init::new_cluster(&made, runs(home)));
     notify_daemon(home, &alias, printer)
 }
