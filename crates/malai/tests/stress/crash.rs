@@ -61,7 +61,9 @@ fn a_crashed_daemon_starts_again_without_help() {
 fn a_command_whose_far_daemon_crashes_fails() {
     let cluster = Cluster::with_routes();
     let web01 = cluster.machine("web01");
+    let started = || web01.log().matches("session: started").count();
     for route in &cluster.routes()[..3] {
+        let before = started();
         let marker = cluster.folder().join("begun");
         let script = "echo $$ >\"$1\"; exec sleep 333";
         let child =
@@ -73,6 +75,8 @@ fn a_command_whose_far_daemon_crashes_fails() {
         });
         let pid: u32 = fs::read_to_string(&marker).unwrap().trim().parse().unwrap();
         fs::remove_file(&marker).unwrap();
+        // Until then, for some ten microseconds, the reaper may not know of it.
+        until("the command to be registered", || started() > before);
         web01.kill();
         web01.start();
         let output = finish(child, Vec::new());
@@ -123,7 +127,7 @@ fn a_daemon_that_hangs_is_not_gone_around() {
     let manager = &cluster.manager;
     signal(manager.pid(), Signal::STOP);
     let command = manager.run(&["web01.company", "echo", "wrong"]);
-    command.refused("did not answer within 5 s");
+    command.refused("did not respond within 5 s");
     assert!(
         command.took >= Duration::from_secs(4),
         "{}",
