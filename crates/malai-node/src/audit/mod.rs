@@ -253,8 +253,21 @@ impl Audit {
     ///
     /// A refusal, if it cannot be written although that is required. Otherwise the failure is only reported.
     fn record(&self, event: Event) -> Result<(), Refusal> {
+        match self.write(&self.line(event)) {
+            Err(why) if self.settings().required => Err(Refusal::new(
+                RefusalCode::Failed,
+                format!(
+                    "the audit record of this machine cannot be written ({why}), and its malai.toml says audit = \"required\"; nothing was run"
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a line, or remembers that it is missing and why.
+    fn write(&self, line: &[u8]) -> Result<(), String> {
         let mut state = self.state.lock();
-        let written = state.appender.append(&self.line(event));
+        let written = state.appender.append(line);
         self.look_for_removal(&mut state);
         match written {
             Ok(()) => {
@@ -264,15 +277,7 @@ impl Audit {
             Err(error) => {
                 let why = error.to_string();
                 self.failed(&mut state, 1, &why);
-                if !self.settings().required {
-                    return Ok(());
-                }
-                Err(Refusal::new(
-                    RefusalCode::Failed,
-                    format!(
-                        "the audit record of this machine cannot be written ({why}), and its malai.toml says audit = \"required\"; nothing was run"
-                    ),
-                ))
+                Err(why)
             }
         }
     }

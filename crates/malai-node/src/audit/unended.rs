@@ -46,9 +46,8 @@ impl Audit {
                 }),
                 instance,
             };
-            let mut state = self.state.lock();
-            if let Err(error) = state.appender.append(&record.to_line()) {
-                self.failed(&mut state, 1, &error.to_string());
+            // What is missing now is found at the next start again.
+            if self.write(&record.to_line()).is_err() {
                 return;
             }
         }

@@ -1,25 +1,25 @@
 //! The side that gets the files. What it is told is not believed: names stay below the goal, no link is followed, and
 //! nothing arrives that was not asked for.
 
+mod content;
 mod entries;
 mod there;
 
 use std::collections::HashMap;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use malai_wire::copy::{
-    Base, Begin, FromReceiver, FromSender, Kind, Offer, Options, Outcome, Settled, WINDOW, Want,
-    names_of,
+    Base, FromReceiver, FromSender, Kind, Offer, Options, Outcome, Settled, WINDOW, Want, names_of,
 };
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, mkfifoat, symlinkat};
+use rustix::fs::{Mode, OFlags, ResolveFlags, Stat, mkfifoat, symlinkat};
 use rustix::io::Errno;
 
-use super::goal::{Goal, Place, existing, open_resolved};
+use super::goal::{Goal, Place, open_resolved};
 use super::link::{Frame, FrameReader, FrameWriter};
 use super::part::{Part, Stamp, make_durable};
-use super::{CopyError, Observer, attributes, reason, send};
+use super::{CopyError, Observer, reason};
 
 /// Files that wait to be made durable together, at most.
 const BATCH: usize = 256;
@@ -303,211 +303,6 @@ impl<W: Write> Receiver<'_, W> {
         let folder = Rc::new(folder);
         self.parent = Some((parent.to_vec(), folder.clone()));
         Ok((folder, name.to_vec()))
-    }
-
-    fn begin(&mut self, begin: Begin) -> Result<(), CopyError> {
-        if self.current.is_some() {
-            return Err(CopyError::Protocol("two files at once".into()));
-        }
-        let Some(Waiting {
-            offer,
-            have,
-            exists,
-        }) = self.waiting.remove(&begin.id)
-        else {
-            return Err(CopyError::Protocol("a file that was not asked for".into()));
-        };
-        let (length, hasher) = match (&have, begin.offset) {
-            (_, 0) => (0, blake3::Hasher::new()),
-            (Have::Part(length, _, hasher) | Have::Whole(length, hasher), offset)
-                if *length == offset =>
-            {
-                (offset, (**hasher).clone())
-            }
-            _ => return Err(CopyError::Protocol("a file from its middle on".into())),
-        };
-        self.observer.spared(length);
-        let sink = match (&self.goal.place, &have) {
-            (Place::Stream(_), _) => Ok(Sink::Stream),
-            (_, Have::Whole(..)) if length > 0 => Ok(Sink::Unchanged),
-            _ => self.open_part(&offer, &have, length).map(Sink::Part),
-        };
-        let sink = match sink {
-            Ok(sink) => sink,
-            Err(error) => {
-                self.settle(&offer, Outcome::Failed(in_the_way(error)))?;
-                Sink::Discard
-            }
-        };
-        let is_open = matches!(sink, Sink::Part(_));
-        if is_open {
-            self.observer.written(offer.source, &offer.path, !exists);
-        }
-        self.current = Some(Current {
-            offer,
-            sink,
-            hasher,
-            length,
-            written: 0,
-            is_open,
-        });
-        Ok(())
-    }
-
-    /// Says what was written to the file on its way, if it was opened.
-    fn closed(&mut self, current: &Current) {
-        if current.is_open {
-            self.observer.closed(0, current.written);
-        }
-    }
-
-    fn open_part(&mut self, offer: &Offer, have: &Have, length: u64) -> io::Result<Part> {
-        self.observer.changing().map_err(io::Error::other)?;
-        let (folder, name) = self.spot(offer.source, &offer.path)?;
-        let Some((mut part, stat)) = Part::open(&folder, &name, true)? else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        if let (Have::Part(_, stamp, _), true) = (have, length > 0)
-            && *stamp != Part::stamp(&stat)
-        {
-            return Err(io::Error::other(
-                "it was changed while it was copied; copy it again",
-            ));
-        }
-        part.file.set_len(length)?;
-        part.file.seek(SeekFrom::Start(length))?;
-        Ok(part)
-    }
-
-    /// The file on its way grows by so much. False if it is not written.
-    fn grow(&mut self, by: u64) -> Result<bool, CopyError> {
-        let Some(current) = &mut self.current else {
-            return Err(CopyError::Protocol("bytes of no file".into()));
-        };
-        let most = match (&current.sink, &current.offer.kind) {
-            (Sink::Unchanged, _) => current.length,
-            (_, Kind::File(Some(size))) => *size,
-            _ => u64::MAX,
-        };
-        current.length = current.length.saturating_add(by);
-        if current.length > most {
-            return Err(CopyError::Protocol("more bytes than were offered".into()));
-        }
-        Ok(!matches!(current.sink, Sink::Discard))
-    }
-
-    fn data(&mut self, bytes: &[u8]) -> Result<(), CopyError> {
-        let is_written = self.grow(bytes.len() as u64)?;
-        let Some(current) = self.current.as_mut().filter(|_| is_written) else {
-            return Ok(());
-        };
-        current.hasher.update(bytes);
-        current.written += bytes.len() as u64;
-        let written = match (&mut current.sink, &mut self.goal.place) {
-            (Sink::Part(part), _) => part.file.write_all(bytes),
-            (Sink::Stream, Place::Stream(stream)) => stream.write_all(bytes),
-            _ => Ok(()),
-        };
-        self.observer.moved(bytes.len() as u64);
-        self.written(written)
-    }
-
-    fn hole(&mut self, length: u64) -> Result<(), CopyError> {
-        let is_written = self.grow(length)?;
-        let Some(current) = self.current.as_mut().filter(|_| is_written) else {
-            return Ok(());
-        };
-        send::hash_zeros(&mut current.hasher, length);
-        let written = match (&mut current.sink, &mut self.goal.place) {
-            (Sink::Part(part), _) => part.file.seek(SeekFrom::Start(current.length)).map(|_| ()),
-            (Sink::Stream, Place::Stream(stream)) => {
-                io::copy(&mut io::repeat(0).take(length), stream).map(|_| ())
-            }
-            _ => Ok(()),
-        };
-        self.observer.spared(length);
-        self.written(written)
-    }
-
-    /// If something could not be written, it is said at once, so that the rest is not sent.
-    fn written(&mut self, written: io::Result<()>) -> Result<(), CopyError> {
-        let Err(error) = written else {
-            return Ok(());
-        };
-        let Some(current) = &mut self.current else {
-            return Ok(());
-        };
-        current.sink = Sink::Discard;
-        let offer = current.offer.clone();
-        self.settle(
-            &offer,
-            Outcome::Failed(format!("cannot write it: {}", reason(error))),
-        )?;
-        self.output.flush()
-    }
-
-    fn file_end(&mut self, hash: [u8; 32]) -> Result<(), CopyError> {
-        let Some(current) = self.current.take() else {
-            return Err(CopyError::Protocol("the end of no file".into()));
-        };
-        self.closed(&current);
-        let Current {
-            offer,
-            sink,
-            hasher,
-            length,
-            ..
-        } = current;
-        let is_same = hasher.finalize() == hash;
-        let damaged = || {
-            let why = "what arrived is not what was sent (BLAKE3 differs); copy it again";
-            Outcome::Failed(why.to_owned())
-        };
-        match sink {
-            Sink::Discard => Ok(()),
-            Sink::Part(part) if !is_same => {
-                part.remove();
-                self.settle(&offer, damaged())
-            }
-            _ if !is_same => self.settle(&offer, damaged()),
-            Sink::Stream => {
-                let Place::Stream(stream) = &mut self.goal.place else {
-                    return Ok(());
-                };
-                let outcome = match stream.flush() {
-                    Ok(()) => Outcome::Stored,
-                    Err(error) => Outcome::Failed(format!("cannot write it: {}", reason(error))),
-                };
-                self.settle(&offer, outcome)
-            }
-            Sink::Unchanged => {
-                self.remove_part(&offer);
-                let outcome = match self.keep(&offer) {
-                    Ok(()) => Outcome::Unchanged,
-                    Err(error) => Outcome::Failed(in_the_way(error)),
-                };
-                self.settle(&offer, outcome)
-            }
-            Sink::Part(part) => {
-                let before = existing(&part.folder, &part.name).ok().flatten();
-                let before = before
-                    .filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-                let applied = part.file.set_len(length).and_then(|()| {
-                    let (options, umask) = (self.options, self.umask);
-                    attributes::apply(&part.file, &offer, options, umask, before.as_ref())
-                });
-                if let Err(error) = applied {
-                    let why = format!("cannot give it its modes and times: {}", reason(error));
-                    return self.settle(&offer, Outcome::Failed(why));
-                }
-                self.batch.push((part, offer));
-                self.batch_bytes += length;
-                if length >= BIG || self.batch.len() >= BATCH || self.batch_bytes >= BATCH_BYTES {
-                    self.store()?;
-                }
-                Ok(())
-            }
-        }
     }
 
     /// Makes whole files durable, and gives them their names.
