@@ -155,23 +155,34 @@ mod tests {
 
     use super::{is_closed, is_refused};
 
+    /// How many ports are tried: another test of this process may take one as soon as it is closed.
+    const PORTS: usize = 8;
+
     #[test]
     fn a_closed_port_is_known_at_once_and_an_open_one_is_not_refused() {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap();
-        assert!(!is_closed(address));
-        drop(socket);
-        assert!(is_closed(address));
+        let closed = (0..PORTS).any(|_| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let address = socket.local_addr().unwrap();
+            assert!(!is_closed(address));
+            drop(socket);
+            is_closed(address)
+        });
+        assert!(closed);
     }
 
     #[tokio::test]
     async fn a_closed_port_is_refused_and_an_open_one_is_silent() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        let soon = Duration::from_millis(100);
-        assert!(!is_refused(address, soon).await);
+        assert!(!is_refused(address, Duration::from_millis(100)).await);
         drop(socket);
-        let timeout = Duration::from_secs(60);
-        assert!(is_refused(address, timeout).await);
+        let mut refused = false;
+        for _ in 0..PORTS {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let address = socket.local_addr().unwrap();
+            drop(socket);
+            refused = refused || is_refused(address, Duration::from_secs(5)).await;
+        }
+        assert!(refused);
     }
 }
