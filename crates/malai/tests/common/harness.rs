@@ -41,6 +41,14 @@ impl Output {
         self.out()
     }
 
+    /// Standard output, where a login shell ran the command with success. Standard error may hold what the
+    /// user's own login files print, which are not the tests'.
+    #[track_caller]
+    pub fn of_login_shell(&self) -> &str {
+        assert_eq!(self.code, 0, "{}", self.shown());
+        self.out()
+    }
+
     /// Asserts that malai refused or failed, and said so in these words.
     #[track_caller]
     pub fn refused(&self, words: &str) {
