@@ -7,7 +7,8 @@ use crate::cluster::Cluster;
 use crate::group::path_to;
 use crate::identity::{IdError, MachineId, looks_like_id52};
 use crate::name::{ClusterAlias, MachineName, NameError, UserName};
-use crate::policy::{Grant, Refusal, Rule};
+use crate::policy::{Grant, Refusal, Rule, Run};
+use crate::service::Upstream;
 
 /// One `[accept.<alias>]` of a `malai.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,7 +191,9 @@ impl Accept {
             let rule = self.key("from");
             return Err(Refusal::NotAccepted { rule });
         }
-        if !self.accepts_user(grant.user.as_ref()) {
+        // A port does not depend on the user who connects; a Unix socket is opened with the rights of the daemon's user.
+        let is_port = matches!(grant.run, Run::Connect(Upstream::Tcp { .. }));
+        if !is_port && !self.accepts_user(grant.user.as_ref()) {
             let named = grant.user.as_ref().map(UserName::as_str);
             let user = match named.or(self.own_user.as_deref()) {
                 Some(user) => format!("user `{user}`"),

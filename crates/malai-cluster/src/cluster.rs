@@ -17,6 +17,7 @@ use crate::group::{Group, GroupIndex, Member};
 use crate::identity::{ClusterId, MachineId};
 use crate::machine::Machine;
 use crate::name::MachineName;
+use crate::service::Service;
 
 pub use self::check::without_consequences;
 pub use changes::{Change, changes};
@@ -26,7 +27,7 @@ pub use edit::{
 };
 pub use limits::{
     MAX_COMMAND_LINE, MAX_COMMANDS, MAX_CONTENT, MAX_ENTRIES, MAX_ENV_PATTERNS, MAX_FOREIGN_IDS,
-    MAX_GROUP_DEPTH, MAX_GROUPS, MAX_MACHINES, MAX_USERS,
+    MAX_GROUP_DEPTH, MAX_GROUPS, MAX_MACHINES, MAX_SERVICES, MAX_USERS,
 };
 pub use locate::{Location, locate, locate_in_content, locate_span};
 pub(crate) use render::key;
@@ -54,7 +55,7 @@ pub struct Checked {
 /// Reads content that a manager rendered, as [`Cluster::render`] writes it; other spellings are refused.
 ///
 /// Time and memory are bounded whatever the manager has signed: by the length of the content and by
-/// [`MAX_MACHINES`], [`MAX_GROUPS`], [`MAX_COMMANDS`], [`MAX_ENTRIES`] and [`MAX_GROUP_DEPTH`].
+/// [`MAX_MACHINES`], [`MAX_GROUPS`], [`MAX_COMMANDS`], [`MAX_SERVICES`], [`MAX_ENTRIES`] and [`MAX_GROUP_DEPTH`].
 ///
 /// # Errors
 ///
@@ -92,13 +93,21 @@ struct ClusterInner {
     machines: Box<[Machine]>,
     /// Sorted by name.
     groups: Box<[Group]>,
+    /// Sorted by name.
+    services: Box<[Service]>,
     /// Includes the manager, at `machines.len()` if no machine has its key.
     members: HashMap<MachineId, Member>,
 }
 
 impl Cluster {
-    /// `machines` and `groups` must be sorted by name; the members' positions depend on it.
-    fn new(id: ClusterId, name: &str, machines: Vec<Machine>, groups: Vec<Group>) -> Self {
+    /// `machines`, `groups` and `services` must be sorted by name; the members' positions depend on it.
+    fn new(
+        id: ClusterId,
+        name: &str,
+        machines: Vec<Machine>,
+        groups: Vec<Group>,
+        services: Vec<Service>,
+    ) -> Self {
         let mut members: HashMap<_, _> = machines
             .iter()
             .enumerate()
@@ -112,6 +121,7 @@ impl Cluster {
             name: name.into(),
             machines: machines.into(),
             groups: groups.into(),
+            services: services.into(),
             members,
         }))
     }
@@ -173,6 +183,18 @@ impl Cluster {
         self.0.groups.get(index as usize)
     }
 
+    /// The services, by name.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.0.services.iter()
+    }
+
+    /// The service with this name.
+    pub fn service_named(&self, name: &str) -> Option<&Service> {
+        let services = &self.0.services;
+        let found = services.binary_search_by(|service| service.name.as_str().cmp(name));
+        found.ok().map(|index| &services[index])
+    }
+
     /// All members of a group, including those of groups inside it: machines by name, then the manager if it is
     /// not a machine.
     pub fn members_of<'c>(&'c self, group: &'c Group) -> impl Iterator<Item = MachineId> + 'c {
@@ -219,6 +241,7 @@ impl PartialEq for Cluster {
             && this.name == that.name
             && this.machines == that.machines
             && this.groups == that.groups
+            && this.services == that.services
     }
 }
 

@@ -16,6 +16,7 @@ pub mod machine;
 pub mod name;
 pub mod policy;
 pub mod sanitize;
+pub mod service;
 pub mod shell_words;
 pub mod snapshot;
 
@@ -31,10 +32,10 @@ pub use allow::AllowList;
 pub use cluster::{
     Change, Checked, Cluster, ContentError, EditError, FORMAT, ListChange, Location,
     MAX_COMMAND_LINE, MAX_COMMANDS, MAX_CONTENT, MAX_ENTRIES, MAX_ENV_PATTERNS, MAX_FOREIGN_IDS,
-    MAX_GROUP_DEPTH, MAX_GROUPS, MAX_MACHINES, MAX_USERS, MachineChange, UserChange, add_machine,
-    change_machine, changes, check, follow_alias, forget_alias, initial_document, locate,
-    locate_in_content, locate_span, machine_section, read_content, remove_machine, rename_machine,
-    without_consequences,
+    MAX_GROUP_DEPTH, MAX_GROUPS, MAX_MACHINES, MAX_SERVICES, MAX_USERS, MachineChange, UserChange,
+    add_machine, change_machine, changes, check, follow_alias, forget_alias, initial_document,
+    locate, locate_in_content, locate_span, machine_section, read_content, remove_machine,
+    rename_machine, without_consequences,
 };
 pub use command::Command;
 pub use diagnostic::{Diagnostic, SHOWN_LINE, Severity, nearest};
@@ -46,10 +47,12 @@ pub use group::{Entry, Group};
 pub use identity::{ClusterId, IdError, MachineId, SecretSeed, SeedError, looks_like_id52};
 pub use machine::Machine;
 pub use name::{
-    ClusterAlias, CommandName, GroupName, MachineName, NameError, UserName, VERBS, sanitize_host,
+    ClusterAlias, CommandName, GroupName, MachineName, NameError, ServiceName, UserName, VERBS,
+    sanitize_host,
 };
 pub use policy::{Access, Action, Decision, Grant, Refusal, Request, Rule, Run, access, decide};
 pub use sanitize::{escape, escape_bytes, escape_line, is_unsafe};
+pub use service::{Service, Upstream, UpstreamError};
 pub use shell_words::{
     NeedsShell, quote, quote_bytes, split_command, split_line, split_list, split_sole,
 };

@@ -140,6 +140,12 @@ name_type!(
     check_label
 );
 name_type!(
+    /// The name of a service within its cluster: a DNS label.
+    ServiceName,
+    "service name",
+    check_label
+);
+name_type!(
     /// The name of a command entry: `[A-Za-z0-9][A-Za-z0-9._+-]*`.
     CommandName,
     "command name",
@@ -270,7 +276,7 @@ impl NameError {
 enum Problem {
     #[error("it is empty")]
     Empty,
-    #[error("it contains \"{}\"; use only a-z, 0-9 and \"-\"", escape(&.0.to_string()))]
+    #[error("use only a-z, 0-9 and \"-\", not \"{}\"", escape(&.0.to_string()))]
     LabelCharacter(char),
     #[error("it may not start or end with \"-\"")]
     Dash,
@@ -281,13 +287,13 @@ enum Problem {
     #[error("it must start with a letter or a digit, not \"{}\"", escape(&.0.to_string()))]
     CommandStart(char),
     #[error(
-        "it contains \"{}\"; use only letters, digits and \"._+-\"",
+        "use only letters, digits and \"._+-\", not \"{}\"",
         escape(&.0.to_string())
     )]
     CommandCharacter(char),
     #[error("it must start with a-z or \"_\", not \"{}\"", escape(&.0.to_string()))]
     UserStart(char),
-    #[error("it contains \"{}\"; use only a-z, 0-9 and \"_.-\"", escape(&.0.to_string()))]
+    #[error("use only a-z, 0-9 and \"_.-\", not \"{}\"", escape(&.0.to_string()))]
     UserCharacter(char),
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::identity::MachineId;
 use crate::name::{GroupName, UserName};
+use crate::service::Upstream;
 
 mod access;
 mod decide;
@@ -23,6 +24,8 @@ pub enum Action<'a> {
     Line(&'a [u8]),
     /// Serve one of ssh's subsystems.
     Subsystem(&'a str),
+    /// Connect to the service of this name.
+    Service(&'a str),
 }
 
 /// Who asks which machine for what.
@@ -63,7 +66,7 @@ impl Grant {
     pub fn argv(&self) -> &[Vec<u8>] {
         match &self.run {
             Run::Command(argv) | Run::Forced { argv, .. } => argv,
-            Run::Shell | Run::Line(_) | Run::Sftp | Run::Copy => &[],
+            Run::Shell | Run::Line(_) | Run::Sftp | Run::Copy | Run::Connect(_) => &[],
         }
     }
 }
@@ -81,6 +84,8 @@ pub enum Run {
     Sftp,
     /// malai's own server for `malai cp`.
     Copy,
+    /// Nothing: the daemon itself connects to this address.
+    Connect(Upstream),
     /// This argument list in place of what was asked for: a `forced` command entry.
     Forced {
         /// The argument list to run.
@@ -170,6 +175,18 @@ pub enum Refusal {
         /// `machine.web01.allow_files`, or the list that applies if it is not set.
         rule: String,
     },
+    /// Not in the list for the service.
+    #[error("{rule} does not allow you to connect to this service")]
+    NotInService {
+        /// `service.grafana.allow_from`.
+        rule: String,
+    },
+    /// No service with this name runs on the machine.
+    #[error("there is no service `{name}` on this machine")]
+    NoService {
+        /// As asked for, made safe to show.
+        name: String,
+    },
     /// There is no subsystem with this name.
     #[error("there is no subsystem `{name}` here; malai has `sftp`")]
     NoSubsystem {
@@ -205,11 +222,13 @@ impl Refusal {
             | Refusal::NotInShell { rule }
             | Refusal::NotAccepted { rule }
             | Refusal::NotInFiles { rule }
+            | Refusal::NotInService { rule }
             | Refusal::NotAsUser { rule, .. }
             | Refusal::UserNotAccepted { rule, .. } => Some(rule),
             Refusal::NotAMember
             | Refusal::NotAMachine
             | Refusal::NoSubsystem { .. }
+            | Refusal::NoService { .. }
             | Refusal::EmptyCommand
             | Refusal::Nul => None,
         }
@@ -220,5 +239,7 @@ impl Refusal {
 mod lines;
 #[cfg(test)]
 mod rules;
+#[cfg(test)]
+mod services;
 #[cfg(test)]
 mod tests;

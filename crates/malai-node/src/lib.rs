@@ -65,7 +65,9 @@ pub use home::lock::{self, HomeLock, LockState};
 pub use home::{ClusterDir, Home, Role, aside, draft, edit, keystore, manager_file};
 pub use inspect::check::{ClusterReport, Condition, Problem, verify_home, verify_settings};
 pub use inspect::check_users::note_users;
-pub use inspect::explain::{Answer, ConfigurationUsed, Explanation, Located, Reason, why};
+pub use inspect::explain::{
+    Answer, ConfigurationUsed, Explanation, Located, Reason, ServiceUsed, why,
+};
 pub use inspect::names::{ClusterNames, MachineNames, Names};
 pub use inspect::status::{DaemonState, Facts, LocalCluster, Sign, gather};
 pub use inspect::unpublished::unpublished_changes;

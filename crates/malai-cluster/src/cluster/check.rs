@@ -18,6 +18,7 @@ use crate::name::GroupName;
 
 mod forced;
 mod lists;
+mod services;
 mod warn;
 
 /// Checks a file that a person wrote.
@@ -228,6 +229,7 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
         self.collect_names();
         self.resolve_groups();
         let machines = self.resolve_machines();
+        let services = self.resolve_services();
         if self.report.has_errors() {
             return None;
         }
@@ -236,11 +238,12 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
             return None;
         }
         if self.report.wants_warnings() {
-            warn::warn(self.document, &machines, &self.groups, self.report);
+            let groups = &self.groups;
+            warn::warn(self.document, &machines, groups, &services, self.report);
         }
         let id = ClusterId::new(self.document.manager?);
         let name = &self.document.cluster_name;
-        Some(Cluster::new(id, name, machines, self.groups))
+        Some(Cluster::new(id, name, machines, self.groups, services))
     }
 
     fn repeated_ids(&mut self) {

@@ -4,6 +4,8 @@
 //! time and memory in proportion to the bytes sent. A general TOML parser cannot guarantee that: a dotted key of
 //! thirty bytes makes sixteen tables.
 
+mod service;
+
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -56,6 +58,8 @@ pub(super) fn read(content: &str) -> Read<Document<'_>> {
                 None => reader.machine(rest, place, &mut document)?,
                 Some((machine, name)) => reader.command(machine, name, place, &mut document)?,
             }
+        } else if let Some(name) = header.strip_prefix("service.") {
+            reader.service(name, place, &mut document)?;
         } else {
             return Err(problem(place, "unknown section"));
         }
@@ -253,7 +257,7 @@ impl<'t> Reader<'t> {
             .groups
             .last()
             .is_none_or(|last| last.name.value < name);
-        if !sorted || !document.machines.is_empty() {
+        if !sorted || !document.machines.is_empty() || !document.services.is_empty() {
             return Err(problem(place, "the group is not in sorted order"));
         }
         let members = self.list("members")?;
@@ -283,7 +287,7 @@ impl<'t> Reader<'t> {
             .machines
             .last()
             .is_none_or(|last| last.name.value < name);
-        if !sorted {
+        if !sorted || !document.services.is_empty() {
             return Err(problem(place, "the machine is not in sorted order"));
         }
         let accept_env = self.env_patterns()?;
@@ -322,7 +326,7 @@ impl<'t> Reader<'t> {
         let machine = document
             .machines
             .last_mut()
-            .filter(|last| last.name.value.as_str() == machine)
+            .filter(|last| last.name.value.as_str() == machine && document.services.is_empty())
             .ok_or_else(|| wrong("the command is not in sorted order"))?;
         let name = unquote(written).unwrap_or(Cow::Borrowed(written));
         let name = CommandName::parse(&name).map_err(|error| wrong(&error.to_string()))?;

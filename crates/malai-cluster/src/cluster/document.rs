@@ -16,7 +16,10 @@ use crate::name::{CommandName, GroupName, MachineName, NameError, UserName};
 use crate::sanitize::escape;
 use crate::shell_words::split_command;
 
+mod service;
 mod values;
+
+pub(super) use service::ServiceSection;
 
 /// A value and its place in the source, in bytes.
 pub(super) struct Spanned<T> {
@@ -34,6 +37,8 @@ pub(super) struct Document<'t> {
     pub(super) machines: Vec<MachineSection<'t>>,
     /// In the order of the file.
     pub(super) groups: Vec<GroupSection<'t>>,
+    /// In the order of the file.
+    pub(super) services: Vec<ServiceSection<'t>>,
 }
 
 pub(super) struct MachineSection<'t> {
@@ -72,7 +77,7 @@ pub(super) struct List<'t> {
 type Key<'t> = toml::Spanned<DeString<'t>>;
 type Value<'t> = toml::Spanned<DeValue<'t>>;
 
-const TOP: &[&str] = &["cluster_manager", "machine", "group"];
+const TOP: &[&str] = &["cluster_manager", "machine", "group", "service"];
 const MANAGER: &[&str] = &["id52", "cluster_name"];
 const MACHINE: &[&str] = &[
     "id52",
@@ -108,6 +113,7 @@ pub(super) fn read<'t>(
             }
             "machine" => document.machines = reader.machines(key, value),
             "group" => document.groups = reader.groups(key, value),
+            "service" => document.services = reader.services(key, value),
             "successor" | "max_age" => {
                 let key_text = quoted(key.get_ref());
                 let message = format!("{key_text} is reserved and not yet supported");
@@ -479,7 +485,7 @@ mod tests {
     #[test]
     fn the_page_about_cluster_toml_is_true() {
         let page = include_str!("../../../../docs/cluster-toml.md");
-        for key in [TOP, MANAGER, MACHINE, COMMAND, GROUP].concat() {
+        for key in [TOP, MANAGER, MACHINE, COMMAND, GROUP, service::KEYS].concat() {
             assert!(
                 page.contains(&format!("`{key}`")) || page.contains(&format!("`[{key}")),
                 "docs/cluster-toml.md does not name {key}"

@@ -71,7 +71,7 @@ pub fn add_machine(
     Ok(with_line_ends_of(source, document.to_string()))
 }
 
-/// Removes a machine's section, and its name and id52 from every list.
+/// Removes a machine's section, those of its services, and its name and id52 from every list.
 ///
 /// A list that becomes empty stays, because without it a wider rule could apply. The comment directly above the
 /// section is removed with it; a comment separated by a blank line stays.
@@ -92,13 +92,13 @@ pub fn remove_machine(source: &str, name: &MachineName) -> Result<String, EditEr
         .get("id52")
         .and_then(Item::as_str)
         .unwrap_or_default();
-    let apart = comments_apart(&removed);
+    let mut apart = comments_apart(&removed);
     let gone = |entry: &str| entry == name.as_str() || (!id.is_empty() && entry == id);
     for (_, machine) in machines.iter_mut() {
         let Some(machine) = machine.as_table_like_mut() else {
             continue;
         };
-        drop_from(machine, &["allow_from", "allow_shell"], &gone);
+        drop_from(machine, MACHINE_LISTS, &gone);
         let commands = machine.get_mut("command").and_then(Item::as_table_like_mut);
         for (_, command) in commands
             .into_iter()
@@ -109,16 +109,43 @@ pub fn remove_machine(source: &str, name: &MachineName) -> Result<String, EditEr
             }
         }
     }
-    let groups = document.get_mut("group").and_then(Item::as_table_like_mut);
-    for (_, group) in groups.into_iter().flat_map(|groups| groups.iter_mut()) {
-        if let Some(group) = group.as_table_like_mut() {
-            drop_from(group, &["members"], &gone);
+    let services = document.get_mut("service");
+    if let Some(services) = services.and_then(Item::as_table_like_mut) {
+        let is_its =
+            |service: &Item| service.get("machine").and_then(Item::as_str) == Some(name.as_str());
+        let its = services.iter().filter(|(_, service)| is_its(service));
+        let its: Vec<String> = its.map(|(service, _)| service.to_owned()).collect();
+        for service in its {
+            let removed = services.remove(&service);
+            apart.extend(removed.iter().flat_map(comments_apart));
         }
     }
+    for (kind, key) in LISTS {
+        for section in sections(document.as_table_mut(), kind) {
+            drop_from(section, &[key], &gone);
+        }
+    }
+    apart.sort_by_key(|(position, _)| *position);
     for (position, comments) in apart {
         put_back(&mut document, position, &comments);
     }
     Ok(with_line_ends_of(source, document.to_string()))
+}
+
+/// The lists of members in a machine's section.
+const MACHINE_LISTS: &[&str] = &["allow_from", "allow_shell", "allow_files"];
+
+/// The list of members in each other kind of section.
+const LISTS: [(&str, &str); 2] = [("group", "members"), ("service", "allow_from")];
+
+/// The sections of one kind, as `[group.…]`.
+fn sections<'d>(
+    document: &'d mut Table,
+    kind: &str,
+) -> impl Iterator<Item = &'d mut dyn TableLike> {
+    let all = document.get_mut(kind).and_then(Item::as_table_like_mut);
+    let each = all.into_iter().flat_map(|sections| sections.iter_mut());
+    each.filter_map(|(_, section)| section.as_table_like_mut())
 }
 
 /// Why a cluster.toml could not be edited.

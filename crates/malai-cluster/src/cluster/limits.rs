@@ -16,7 +16,10 @@ pub const MAX_GROUPS: usize = 65_536;
 /// The maximum number of command entries, over all machines.
 pub const MAX_COMMANDS: usize = 131_072;
 
-/// The maximum number of list entries, over all machines, commands and groups.
+/// The maximum number of services.
+pub const MAX_SERVICES: usize = 65_536;
+
+/// The maximum number of list entries, over all machines, commands, groups and services.
 pub const MAX_ENTRIES: usize = 524_288;
 
 /// The maximum number of distinct id52s in lists that belong to no member.
@@ -40,6 +43,7 @@ pub(super) struct Counts {
     machines: usize,
     groups: usize,
     commands: usize,
+    services: usize,
     entries: usize,
 }
 
@@ -54,6 +58,10 @@ impl Counts {
 
     pub(super) fn command(&mut self) -> Result<(), String> {
         count(&mut self.commands, 1, MAX_COMMANDS, "command entries")
+    }
+
+    pub(super) fn service(&mut self) -> Result<(), String> {
+        count(&mut self.services, 1, MAX_SERVICES, "services")
     }
 
     pub(super) fn entries(&mut self, more: usize) -> Result<(), String> {
@@ -104,6 +112,11 @@ fn counted(document: &Document<'_>) -> Result<(), String> {
             let entries = command.allow_from.as_ref();
             counts.entries(entries.map_or(0, |list| list.entries.len()))?;
         }
+    }
+    for service in &document.services {
+        counts.service()?;
+        let entries = service.allow_from.as_ref();
+        counts.entries(entries.map_or(0, |list| list.entries.len()))?;
     }
     Ok(())
 }

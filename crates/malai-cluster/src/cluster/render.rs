@@ -54,6 +54,15 @@ pub(super) fn render(cluster: &Cluster) -> String {
             users(&mut out, command.usernames());
         }
     }
+    for service in cluster.services() {
+        let _ = write!(out, "\n[service.{}]\n", service.name());
+        if let Some(list) = service.allow_from() {
+            line(&mut out, "allow_from", &array(list.entries()));
+        }
+        line(&mut out, "machine", &string(service.machine().as_str()));
+        let upstream = service.upstream();
+        line(&mut out, upstream.key(), &string(&upstream.to_string()));
+    }
     out
 }
 
@@ -89,8 +98,8 @@ fn line(out: &mut String, key: &str, value: &str) {
     let _ = writeln!(out, "{key} = {value}");
 }
 
-/// The lowest format that can express the cluster: 1, or 2 with a list of users, a forced command or an
-/// `accept_env`.
+/// The lowest format that can express the cluster: 1, or 2 with a service, a list of users, a forced command, an
+/// `allow_files` or an `accept_env`.
 fn format_of(cluster: &Cluster) -> u32 {
     let is_new = |machine: &Machine| {
         machine.accept_env().is_some()
@@ -101,7 +110,7 @@ fn format_of(cluster: &Cluster) -> u32 {
                 .iter()
                 .any(|command| command.is_forced() || command.usernames().len() > 1)
     };
-    match cluster.machines().any(is_new) {
+    match cluster.machines().any(is_new) || cluster.services().next().is_some() {
         true => 2,
         false => 1,
     }

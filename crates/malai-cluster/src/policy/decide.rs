@@ -38,6 +38,10 @@ fn grant(cluster: &Cluster, request: &Request<'_>) -> Result<Grant, Refusal> {
         machine,
         user: request.user,
     };
+    // A service has a list of its own, so a forced command of its machine does not replace it.
+    if let Action::Service(name) = request.action {
+        return asked.service(name);
+    }
     if let Some(command) = asked.forced_command() {
         return asked.forced(command, original(request.action)?);
     }
@@ -49,6 +53,7 @@ fn grant(cluster: &Cluster, request: &Request<'_>) -> Result<Grant, Refusal> {
         Action::Subsystem(name) => Err(Refusal::NoSubsystem {
             name: escape(name).chars().take(80).collect(),
         }),
+        Action::Service(name) => asked.service(name),
         Action::Line(line) if line.contains(&0) => Err(Refusal::Nul),
         Action::Line(line) if line.trim_ascii().is_empty() => Err(Refusal::EmptyCommand),
         Action::Line(line) => match split_line(line) {
@@ -63,7 +68,7 @@ fn original(action: Action<'_>) -> Result<Vec<u8>, Refusal> {
     let line = match action {
         Action::Shell => Vec::new(),
         Action::Line(line) => line.to_vec(),
-        Action::Subsystem(name) => name.as_bytes().to_vec(),
+        Action::Subsystem(name) | Action::Service(name) => name.as_bytes().to_vec(),
         Action::Exec(argv) => {
             let words: Vec<_> = argv.iter().map(|word| quote_exactly(word)).collect();
             words.join(&b' ')
@@ -185,6 +190,25 @@ impl Asked<'_> {
         Ok(Grant {
             run,
             user: self.user_of(self.machine.usernames(), || self.path("username"))?,
+            rule,
+        })
+    }
+
+    /// The daemon itself connects, so no user is chosen.
+    fn service(&self, name: &str) -> Result<Grant, Refusal> {
+        let service = self.cluster.service_named(name);
+        let service = service.filter(|service| service.machine() == self.machine.name());
+        let service = service.ok_or_else(|| Refusal::NoService {
+            name: escape(name).chars().take(80).collect(),
+        })?;
+        let rule = self.rule(
+            service.allow_from(),
+            || format!("service.{}.allow_from", service.name()),
+            |rule| Refusal::NotInService { rule },
+        )?;
+        Ok(Grant {
+            run: Run::Connect(service.upstream().clone()),
+            user: None,
             rule,
         })
     }

@@ -42,6 +42,7 @@ fn shown(decision: Decision) -> String {
                 .map(|word| crate::escape_bytes(word))
                 .collect();
             let run = match &grant.run {
+                Run::Connect(upstream) => format!("a connection to {upstream}"),
                 Run::Command(_) => format!("{words:?}"),
                 Run::Shell => "a shell".to_owned(),
                 Run::Sftp | Run::Copy => "files".to_owned(),
@@ -286,6 +287,11 @@ fn the_lowest_format_that_suffices_is_written() {
         ("allow_files = \"*\"", 2),
         ("[machine.web01.command.x]\nforced = true", 2),
         ("[machine.web01.command.x]\nforced = false", 1),
+        ("[service.db]\nmachine = \"web01\"\ntcp = \"[::1]:5432\"", 2),
+        (
+            "[service.db]\nmachine = \"web01\"\nunix = \"/a \\\"b\\\"\"\nallow_from = \"*\"",
+            2,
+        ),
     ] {
         let cluster = cluster(&format!(
             "[machine.web01]\nid52 = \"{WEB01}\"\nallow_from = \"*\"\n{extra}\n"

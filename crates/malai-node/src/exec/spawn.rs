@@ -46,6 +46,8 @@ pub(super) fn argument_list(command: &Command) -> Vec<Vec<u8>> {
         Run::Copy => vec![b"/proc/self/exe".to_vec(), b"cp-server".to_vec()],
         Run::Line(line) => vec![shell(), b"-c".to_vec(), line.clone()],
         Run::Command(argv) | Run::Forced { argv, .. } => argv.clone(),
+        // Only a connection is granted this.
+        Run::Connect(_) => Vec::new(),
     }
 }
 

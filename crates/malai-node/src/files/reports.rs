@@ -1,4 +1,4 @@
-//! Reports file operations to the malai process that keeps the audit record.
+//! What is done to files, told to the malai process that keeps the audit record.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -35,11 +35,11 @@ impl Reports {
         Self(Some(Mutex::new(pipe.into())))
     }
 
-    /// Whether an operation can be recorded. Call it before the operation.
+    /// Whether what is about to be done can be recorded. To be asked before.
     ///
     /// # Errors
     ///
-    /// The process that keeps the record has stopped reading.
+    /// The record's keeper reads no more.
     pub(crate) fn ready(&self) -> Result<(), NotRecorded> {
         let Some(pipe) = &self.0 else { return Ok(()) };
         let pipe = pipe.lock();

@@ -27,14 +27,25 @@ pub struct Explanation {
     pub who: String,
     /// The machine and the cluster, as `web01.company`.
     pub target: String,
-    /// The argument list, safe to show; `None` for a shell.
+    /// The argument list, safe to show; `None` for a shell and for a service.
     pub command: Option<Vec<String>>,
+    /// The service, if the target is one.
+    pub service: Option<ServiceUsed>,
     /// The configuration used.
     pub configuration: ConfigurationUsed,
     /// Whether the target is this computer, so that its owner's `[accept]` is known.
     pub target_is_here: bool,
     /// One answer for each group of members with the same answer.
     pub answers: Vec<Answer>,
+}
+
+/// A service that is asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServiceUsed {
+    /// The machine that it runs on.
+    pub machine: String,
+    /// Where it listens there.
+    pub address: String,
 }
 
 /// The configuration that the decision is based on.
@@ -105,7 +116,8 @@ fn as_text<S: serde::Serializer>(
     text.serialize(serializer)
 }
 
-/// Decides, from the files of this home, whether a member may run a command, or open a shell if there is none.
+/// Decides, from the files of this home, whether a member may run a command, open a shell if there is none, or connect to
+/// a service if the target is one.
 ///
 /// # Errors
 ///
@@ -133,9 +145,22 @@ pub fn why(
     };
     let known = KnownCluster::load(dir)?;
     let cluster = &known.cluster;
-    let machine = match &target.machine {
-        MachineRef::Name(name) => cluster.machine_named(name.as_str()),
-        MachineRef::Id(id) => cluster.machine(id),
+    let service = match &target.machine {
+        MachineRef::Name(name) => cluster.service_named(name.as_str()),
+        MachineRef::Id(_) => None,
+    };
+    if let (Some(service), true) = (service, argv.is_some()) {
+        let name = service.name();
+        return Err(format!(
+            "`{name}` is a service, on which no commands run: `malai why {} {name}.{}`",
+            escape(who),
+            dir.alias
+        ));
+    }
+    let machine = match (service, &target.machine) {
+        (Some(service), _) => cluster.machine_named(service.machine().as_str()),
+        (None, MachineRef::Name(name)) => cluster.machine_named(name.as_str()),
+        (None, MachineRef::Id(id)) => cluster.machine(id),
     };
     let machine = machine.ok_or_else(|| {
         let wanted = target.machine.to_string();
@@ -163,7 +188,10 @@ pub fn why(
 
     let mut answers: Vec<Answer> = Vec::new();
     for from in members {
-        let action = argv.map_or(Action::Shell, Action::Exec);
+        let action = match service {
+            Some(service) => Action::Service(service.name().as_str()),
+            None => argv.map_or(Action::Shell, Action::Exec),
+        };
         let to = machine.id();
         let answer = asked.answer(&Request {
             from,
@@ -182,7 +210,14 @@ pub fn why(
     Ok(Explanation {
         allowed: !answers.is_empty() && answers.iter().all(|answer| answer.allowed),
         who: escape(who),
-        target: format!("{}.{}", machine.name(), dir.alias),
+        target: match service {
+            Some(service) => format!("{}.{}", service.name(), dir.alias),
+            None => format!("{}.{}", machine.name(), dir.alias),
+        },
+        service: service.map(|service| ServiceUsed {
+            machine: machine.name().to_string(),
+            address: service.upstream().to_string(),
+        }),
         command: argv.map(|argv| argv.iter().map(|word| escape_bytes(word)).collect()),
         configuration: known.used,
         target_is_here,

@@ -180,13 +180,13 @@ pub struct AuditArgs {
     /// Only this cluster: its alias or id52
     #[arg(long)]
     pub cluster: Option<String>,
-    /// Only requests from this machine: its name or id52
+    /// Only requests of this machine: its name or id52
     #[arg(long, visible_alias = "machine")]
     pub from: Option<String>,
     /// Only refused requests
     #[arg(long)]
     pub refused: bool,
-    /// Only since then: an age (30m, 12h, 7d) or a UTC time (2026-11-23, 2026-11-23T07:22:48Z)
+    /// Only since this time: 30m, 12h, 7d (ago), 2026-11-23 or 2026-11-23T07:22:48Z (times are UTC)
     #[arg(long)]
     pub since: Option<String>,
     /// Print the records as they are in the file, one JSON object per line
@@ -281,6 +281,7 @@ pub struct ShellArgs {
 #[command(before_help = "\
 Examples:
   malai why laptop web01.company restart-nginx
+  malai why laptop grafana.company
   malai why admins web01.company")]
 pub struct WhyArgs {
     /// Print JSON
@@ -288,7 +289,7 @@ pub struct WhyArgs {
     pub json: bool,
     /// A machine, an id52 or a group
     pub who: String,
-    /// The machine it asks
+    /// The machine it asks, or a service
     pub target: String,
     /// The command to run there; a shell if omitted
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -309,7 +310,7 @@ pub struct LogsArgs {
     /// Only the last N lines
     #[arg(short = 'n', long)]
     pub lines: Option<usize>,
-    /// Only since then: an age (30m, 12h, 7d) or a UTC time (2026-11-23, 2026-11-23T07:22:48Z)
+    /// Only since this time: 30m, 12h, 7d (ago), 2026-11-23 or 2026-11-23T07:22:48Z (times are UTC)
     #[arg(long)]
     pub since: Option<String>,
 }

@@ -43,6 +43,10 @@ members = "on-call"
 members = "laptop,{manager}"
 [group.empty]
 members = ""
+[service.db]
+machine = "web01"
+tcp = "127.0.0.1:5432"
+allow_from = "admins"
 "#
     );
     fs::write(path, format!("{head}{sections}")).unwrap();
@@ -170,6 +174,40 @@ fn on_the_manager_by_its_file() {
                because  machine.laptop.allow_from is not set, so no one may do this
                at       [HOME]/clusters/company/cluster.toml:20
         "#]],
+    );
+    asked(
+        &world,
+        &["on-call", "db.company"],
+        expect![[r#"
+        exit code: 0
+        ----- stdout -----
+        ✅ allowed: boss, laptop may connect to db.company
+           rule     service.db.allow_from: admins
+           at       [HOME]/clusters/company/cluster.toml:33
+           through  admins (line 25) → on-call (line 27)
+           to       127.0.0.1:5432 on web01
+           accepted not known here: [accept] in that computer's own malai.toml may refuse it
+    "#]],
+    );
+    asked(
+        &world,
+        &["desk", "db.company"],
+        expect![[r#"
+        exit code: 1
+        ----- stdout -----
+        ❌ refused: desk may not connect to db.company
+           because  not in service.db.allow_from
+           at       [HOME]/clusters/company/cluster.toml:33
+    "#]],
+    );
+    asked(
+        &world,
+        &["desk", "db.company", "ls"],
+        expect![[r#"
+        exit code: 2
+        ----- stderr -----
+        malai: `db` is a service, on which no commands run: `malai why desk db.company`
+    "#]],
     );
     // A key that is nobody's here.
     let stranger = "ha4e7nbk17opbvaircmjpeiteb56e2dv3ma146vjei403d0fdte0";
@@ -405,10 +443,10 @@ fn questions_without_an_answer() {
         &world,
         &["laptop", "web01"],
         expect![[r#"
-            exit code: 2
-            ----- stderr -----
-            malai: `web01` lacks its cluster: a target is <machine>.<cluster>, as in web01.company
-        "#]],
+        exit code: 2
+        ----- stderr -----
+        malai: `web01` has no cluster: a target is <machine>.<cluster>, as in web01.company
+    "#]],
     );
     asked(
         &world,

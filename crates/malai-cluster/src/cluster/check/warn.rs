@@ -7,15 +7,22 @@ use crate::allow::{AllowList, Resolved};
 use crate::diagnostic::Report;
 use crate::group::{Group, GroupIndex, Member};
 use crate::machine::Machine;
+use crate::service::Service;
 
 /// Warns about a cluster that has no errors.
 pub(super) fn warn(
     document: &Document<'_>,
     machines: &[Machine],
     groups: &[Group],
+    services: &[Service],
     report: &mut Report<'_>,
 ) {
-    unused_groups(document, machines, groups, report);
+    unused_groups(document, machines, groups, services, report);
+    for section in &document.services {
+        let found = services.binary_search_by(|service| service.name.cmp(&section.name.value));
+        let list = found.ok().and_then(|index| services[index].allow_from());
+        nobody(section.allow_from.as_ref(), list, groups, report);
+    }
     let mut protection = Protection::new(groups);
     for section in &document.machines {
         let found = machines.binary_search_by(|machine| machine.name.cmp(&section.name.value));
@@ -103,6 +110,7 @@ fn unused_groups(
     document: &Document<'_>,
     machines: &[Machine],
     groups: &[Group],
+    services: &[Service],
     report: &mut Report<'_>,
 ) {
     let mut used = vec![false; groups.len()];
@@ -120,6 +128,9 @@ fn unused_groups(
         for list in own.into_iter().chain(commands).flatten() {
             open.extend(list.resolved().groups.iter().map(|(group, _)| *group));
         }
+    }
+    for list in services.iter().filter_map(Service::allow_from) {
+        open.extend(list.resolved().groups.iter().map(|(group, _)| *group));
     }
     while let Some(group) = open.pop() {
         if !std::mem::replace(&mut used[group as usize], true) {

@@ -2,7 +2,7 @@
 
 use toml_edit::{Array, Item, Table, TableLike, Value};
 
-use super::{EditError, drop_from, parse, with_line_ends_of};
+use super::{EditError, LISTS, MACHINE_LISTS, drop_from, parse, sections, with_line_ends_of};
 use crate::identity::MachineId;
 use crate::name::{GroupName, MachineName, UserName};
 
@@ -107,7 +107,7 @@ pub fn change_machine(
     Ok(with_line_ends_of(source, document.to_string()))
 }
 
-/// Renames a machine: in its section's header and in every list.
+/// Renames a machine: in its section's header, in every list, and in the sections of its services.
 ///
 /// # Errors
 ///
@@ -137,6 +137,11 @@ pub fn rename_machine(
     each_list(document.as_table_mut(), &mut |list| {
         replace_in(list, old.as_str(), new.as_str());
     });
+    for service in sections(document.as_table_mut(), "service") {
+        if service.get("machine").and_then(Item::as_str) == Some(old.as_str()) {
+            set_text(service, "machine", new.as_str());
+        }
+    }
     Ok(with_line_ends_of(source, document.to_string()))
 }
 
@@ -306,7 +311,7 @@ fn each_list(document: &mut Table, change: &mut dyn FnMut(&mut Value)) {
         let Some(machine) = machine.as_table_like_mut() else {
             continue;
         };
-        lists(machine, &["allow_from", "allow_shell"]);
+        lists(machine, MACHINE_LISTS);
         let commands = machine.get_mut("command").and_then(Item::as_table_like_mut);
         for (_, command) in commands
             .into_iter()
@@ -317,10 +322,9 @@ fn each_list(document: &mut Table, change: &mut dyn FnMut(&mut Value)) {
             }
         }
     }
-    let groups = document.get_mut("group").and_then(Item::as_table_like_mut);
-    for (_, group) in groups.into_iter().flat_map(|groups| groups.iter_mut()) {
-        if let Some(group) = group.as_table_like_mut() {
-            lists(group, &["members"]);
+    for (kind, key) in LISTS {
+        for section in sections(document, kind) {
+            lists(section, &[key]);
         }
     }
 }

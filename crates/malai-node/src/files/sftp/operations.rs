@@ -229,7 +229,7 @@ impl Session {
         self.reports.tell(report).map_err(|_| StatusCode::Failure)
     }
 
-    /// Makes a change and, if that succeeded, reports it.
+    /// Changes something, and tells the record where that was done.
     fn changed(&self, change: impl FnOnce() -> Done, report: impl FnOnce() -> FileReport) -> Done {
         self.may_change()?;
         let answer = change()?;
@@ -338,7 +338,7 @@ impl Session {
             .open(as_path(path), flags, Mode::empty())
             .map_err(status)?;
         let file = File::from(folder);
-        // Not reopened: a folder may be readable but not searchable.
+        // Not opened again: a folder may be readable and not let anything in it be looked up.
         let folder =
             Dir::new(file.try_clone().map_err(|error| io_status(&error))?).map_err(status)?;
         self.add(Handle::Folder { folder, file })

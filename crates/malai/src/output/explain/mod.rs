@@ -20,9 +20,10 @@ pub fn render(why: &Explanation) -> String {
 
 fn one(out: &mut String, why: &Explanation, answer: &Answer) {
     let who = members(&answer.members);
-    let what = match &why.command {
-        Some(argv) => format!("run `{}` on {}", argv.join(" "), why.target),
-        None => format!("open a shell on {}", why.target),
+    let what = match (&why.service, &why.command) {
+        (Some(_), _) => format!("connect to {}", why.target),
+        (None, Some(argv)) => format!("run `{}` on {}", argv.join(" "), why.target),
+        (None, None) => format!("open a shell on {}", why.target),
     };
     out.push_str(&match answer.refusal {
         None => format!("✅ allowed: {who} may {what}\n"),
@@ -42,8 +43,8 @@ fn one(out: &mut String, why: &Explanation, answer: &Answer) {
             );
         }
         Some(Reason::Policy(refusal)) => {
+            // The cluster allows it, but this computer's owner does not.
             if answer.accepted.is_some() {
-                // The cluster's rule allows it; the refusal comes from what this computer's owner accepts.
                 granted(&mut line, why, answer);
             }
             line("because", &because(refusal));
@@ -81,6 +82,10 @@ fn granted(line: &mut impl FnMut(&str, &str), why: &Explanation, answer: &Answer
         .is_some_and(|argv| *argv != answer.runs)
     {
         line("runs", &answer.runs.join(" "));
+    }
+    if let Some(service) = &why.service {
+        let address = escape(&service.address);
+        return line("to", &format!("{address} on {}", service.machine));
     }
     line(
         "as",
@@ -121,11 +126,13 @@ fn because(refusal: &Refusal) -> String {
         | Refusal::NoRule { .. }
         | Refusal::NotAsUser { .. }
         | Refusal::NoSubsystem { .. }
+        | Refusal::NoService { .. }
         | Refusal::UserNotAccepted { .. } => refusal.to_string(),
         Refusal::NotInMachine { rule }
         | Refusal::NotInCommand { rule }
         | Refusal::NotInShell { rule }
         | Refusal::NotInFiles { rule }
+        | Refusal::NotInService { rule }
         | Refusal::NotAccepted { rule } => format!("not in {rule}"),
         Refusal::Arguments { rule } => format!("{rule} does not allow arguments"),
     }

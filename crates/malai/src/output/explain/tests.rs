@@ -19,6 +19,7 @@ fn why(answer: Answer) -> Explanation {
         who: "@all".to_owned(),
         target: "web01.company".to_owned(),
         command: Some(vec!["ls".to_owned()]),
+        service: None,
         configuration: ConfigurationUsed {
             file: "/h/machine.toml".into(),
             revision: Some(3),

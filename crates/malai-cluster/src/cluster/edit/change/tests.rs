@@ -352,3 +352,76 @@ fn what_a_rename_changes_is_names_only() {
         }
     }
 }
+
+#[test]
+fn a_service_follows_its_machine() {
+    let file = format!(
+        "[cluster_manager]\nid52 = \"{MANAGER}\"\n[machine.web01]\nid52 = \"{WEB01}\"\n[machine.laptop]\nid52 = \"{LAPTOP}\"\n[service.db]\nmachine = \"web01\"  # for now\ntcp = \"127.0.0.1:5432\"\nallow_from = \"web01,laptop\"\n[service.x]\nmachine = \"laptop\"\nunix = \"/x\"\nallow_from = [\"web01\"]\n"
+    );
+    renamed(
+        &file,
+        "web01",
+        "web02",
+        expect![[r#"
+        -[machine.web01]
+        -id52 = "g4sne3l8fkblull3ahjc6j3upj5or2khmjn3f8ituo7ln3u9mea0"
+        -[machine.laptop]
+        -id52 = "tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g"
+        -[service.db]
+        -machine = "web01"  # for now
+        -tcp = "127.0.0.1:5432"
+        -allow_from = "web01,laptop"
+        -[service.x]
+        -machine = "laptop"
+        -unix = "/x"
+        -allow_from = ["web01"]
+        +[machine.web02]
+        +id52 = "g4sne3l8fkblull3ahjc6j3upj5or2khmjn3f8ituo7ln3u9mea0"
+        +[machine.laptop]
+        +id52 = "tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g"
+        +[service.db]
+        +machine = "web02"  # for now
+        +tcp = "127.0.0.1:5432"
+        +allow_from = "web02,laptop"
+        +[service.x]
+        +machine = "laptop"
+        +unix = "/x"
+        +allow_from = ["web02"]
+    "#]],
+    );
+    let without = super::super::remove_machine(&file, &name("web01"));
+    expect![[r#"
+        -[machine.web01]
+        -id52 = "g4sne3l8fkblull3ahjc6j3upj5or2khmjn3f8ituo7ln3u9mea0"
+        -[machine.laptop]
+        -id52 = "tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g"
+        -[service.db]
+        -machine = "web01"  # for now
+        -tcp = "127.0.0.1:5432"
+        -allow_from = "web01,laptop"
+        -[service.x]
+        -machine = "laptop"
+        -unix = "/x"
+        -allow_from = ["web01"]
+        +[machine.laptop]
+        +id52 = "tl4ihhh8q71cdqn90cs90mclc4kli9pqbhhvidhmo5319b476v8g"
+        +[service.x]
+        +machine = "laptop"
+        +unix = "/x"
+        +allow_from = []
+    "#]]
+    .assert_eq(&shown(&file, without));
+}
+
+/// A list that an edit does not know would keep a name that no longer exists.
+#[test]
+fn every_list_of_a_machine_follows_a_rename() {
+    let lists =
+        ["allow_from", "allow_shell", "allow_files"].map(|key| format!("{key} = \"laptop\"\n"));
+    let file = FILE.replace("allow_from = \"*\"\n", &lists.concat());
+    let after = rename_machine(&file, &name("laptop"), &name("desk")).unwrap();
+    assert!(!after.contains("\"laptop\"\n"), "{after}");
+    shown(&file, Ok(after));
+    let without = super::super::remove_machine(&file, &name("web01")).unwrap();
+    shown(&file, Ok(without));
+}

@@ -1,4 +1,4 @@
-//! Where files are copied to: into a folder, to one name, or to a stream.
+//! Where files are to stand: in a folder, under one name, or nowhere but in a stream.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -15,18 +15,16 @@ use rustix::path::Arg;
 use super::reason;
 use crate::files::root::Root;
 
-/// Where files are written.
-pub struct Destination {
+/// Where files are to stand.
+pub struct Goal {
     pub(super) place: Place,
     /// The name of each source; an empty one stands for the content of a folder.
     pub(super) names: Vec<Vec<u8>>,
 }
 
-impl std::fmt::Debug for Destination {
+impl std::fmt::Debug for Goal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Destination")
-            .field("names", &self.names)
-            .finish()
+        f.debug_struct("Goal").field("names", &self.names).finish()
     }
 }
 
@@ -39,8 +37,8 @@ pub(super) enum Place {
     Stream(Box<dyn Write>),
 }
 
-impl Destination {
-    /// A destination that is a stream.
+impl Goal {
+    /// A goal that is a stream.
     pub fn stream(stream: Box<dyn Write>) -> Self {
         Self {
             place: Place::Stream(stream),
@@ -48,8 +46,8 @@ impl Destination {
         }
     }
 
-    /// Resolves a target: an existing folder receives the sources under their own names; otherwise it is the new name of
-    /// the one source.
+    /// Finds what a target means: a folder that is there gets the sources under their names; else the one source gets
+    /// this name.
     ///
     /// # Errors
     ///
@@ -165,7 +163,7 @@ pub(super) fn open_resolved<P: Arg + Copy>(
     mode: Mode,
     resolve: ResolveFlags,
 ) -> Result<OwnedFd, Errno> {
-    // While names are being changed, the kernel cannot rule out an escape and returns EAGAIN.
+    // Where names are changed at the same time the kernel cannot be sure, and says so.
     for _ in 0..16 {
         match openat2(folder.as_fd(), path, flags, mode, resolve) {
             Err(Errno::AGAIN) => {}
