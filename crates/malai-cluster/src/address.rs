@@ -137,7 +137,7 @@ pub enum AddressError {
     #[error("the target is empty: a target is <machine>.<cluster>, as in web01.company")]
     Empty,
     /// No dot, so no cluster.
-    #[error("{text} has no cluster: a target is <machine>.<cluster>, as in web01.company")]
+    #[error("{text} lacks its cluster: a target is <machine>.<cluster>, as in web01.company")]
     NoDot {
         /// The text, escaped.
         text: String,
@@ -178,7 +178,7 @@ pub enum AddressError {
     },
     /// A pattern that cannot match any name.
     #[error(
-        "{text} is not a valid pattern: use only a-z, 0-9, \"-\", \"*\" and \"?\", not \"{bad}\""
+        "{text} is not a valid pattern: it contains \"{bad}\"; use only a-z, 0-9, \"-\", \"*\" and \"?\""
     )]
     PatternCharacter {
         /// The text, escaped.

@@ -276,7 +276,7 @@ impl NameError {
 enum Problem {
     #[error("it is empty")]
     Empty,
-    #[error("use only a-z, 0-9 and \"-\", not \"{}\"", escape(&.0.to_string()))]
+    #[error("it contains \"{}\"; use only a-z, 0-9 and \"-\"", escape(&.0.to_string()))]
     LabelCharacter(char),
     #[error("it may not start or end with \"-\"")]
     Dash,
@@ -287,13 +287,13 @@ enum Problem {
     #[error("it must start with a letter or a digit, not \"{}\"", escape(&.0.to_string()))]
     CommandStart(char),
     #[error(
-        "use only letters, digits and \"._+-\", not \"{}\"",
+        "it contains \"{}\"; use only letters, digits and \"._+-\"",
         escape(&.0.to_string())
     )]
     CommandCharacter(char),
     #[error("it must start with a-z or \"_\", not \"{}\"", escape(&.0.to_string()))]
     UserStart(char),
-    #[error("use only a-z, 0-9 and \"_.-\", not \"{}\"", escape(&.0.to_string()))]
+    #[error("it contains \"{}\"; use only a-z, 0-9 and \"_.-\"", escape(&.0.to_string()))]
     UserCharacter(char),
 }
 

@@ -77,11 +77,11 @@ impl Targets {
         Ok(targets)
     }
 
-    /// The same list with the machines of another one excluded.
+    /// The list `text` with `,!word` added for each word of the list `excluded`. `text` is not checked.
     ///
     /// # Errors
     ///
-    /// The other list is not valid.
+    /// `excluded` is not a valid list.
     pub fn without(text: &str, excluded: &str) -> Result<String, AddressError> {
         let mut text = text.to_owned();
         for word in split(excluded)? {

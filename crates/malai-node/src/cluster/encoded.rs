@@ -27,7 +27,7 @@ impl AsRef<[u8]> for Shared {
 }
 
 impl EncodedSnapshot {
-    /// The frame of this snapshot.
+    /// The frame of the given snapshot: the cached one, if it is of that snapshot and still in use somewhere.
     pub(crate) fn frame(&self, snapshot: Arc<Snapshot>) -> Bytes {
         let mut cached = self.0.lock();
         let same = cached

@@ -22,7 +22,7 @@ use crate::cluster::standing::{Failure, Objection, Observed};
 use crate::home::{ClusterDir, Role};
 use crate::node::Node;
 
-/// A cluster that this home manages or is a machine of.
+/// A cluster that this computer manages, or that it is a machine of.
 #[derive(Debug)]
 pub struct ClusterState {
     /// Its folder, whose name is the alias.

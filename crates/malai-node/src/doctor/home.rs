@@ -95,7 +95,7 @@ fn foreign(home: &Home) -> Option<Finding> {
 
 /// An unsafe path to the home.
 fn way(home: &Home) -> Option<Finding> {
-    let problem = home.require_own().err()?;
+    let problem = home.require_trusted_owner().err()?;
     let finding = Finding::error(CHECK, problem.to_string()).because(
         "anyone who can replace this folder controls what malai reads, so malai refuses such a home",
     );

@@ -397,11 +397,11 @@ mod signals {
 /// The scheduling classes, for the processor and for disks.
 #[cfg(target_os = "linux")]
 mod scheduling {
-    /// Of the calling process (`IOPRIO_WHO_PROCESS`, 0).
-    const PROCESS: libc::c_long = 1;
+    /// `IOPRIO_WHO_PROCESS`; with the id 0, the calling process.
+    const WHO_PROCESS: libc::c_long = 1;
 
     /// The class is in the upper bits of an I/O priority.
-    const CLASS: u32 = 13;
+    const CLASS_SHIFT: u32 = 13;
 
     /// `IOPRIO_CLASS_BE`.
     const BEST_EFFORT: libc::c_long = 2;
@@ -412,15 +412,15 @@ mod scheduling {
         let (policy, disk) = unsafe {
             (
                 libc::sched_getscheduler(0),
-                libc::syscall(libc::SYS_ioprio_get, PROCESS, 0),
+                libc::syscall(libc::SYS_ioprio_get, WHO_PROCESS, 0),
             )
         };
         // Negative if reading is forbidden; then changing it is forbidden, too.
-        let is_usual_for_disks = match disk >> CLASS {
+        let is_usual_for_disks = match disk >> CLASS_SHIFT {
             // Some kernels report this for a process without a class; its level then comes from the niceness.
             BEST_EFFORT => {
                 let niceness = rustix::process::getpriority_process(None).unwrap_or(0);
-                disk & ((1 << CLASS) - 1) == libc::c_long::from((niceness + 20) / 5)
+                disk & ((1 << CLASS_SHIFT) - 1) == libc::c_long::from((niceness + 20) / 5)
             }
             class => class <= 0,
         };
@@ -433,7 +433,7 @@ mod scheduling {
         #[allow(unsafe_code)]
         unsafe {
             libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const usual);
-            libc::syscall(libc::SYS_ioprio_set, PROCESS, 0, 0);
+            libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, 0);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is done to files, told to the malai process that keeps the audit record.
+//! Reports file operations to the malai process that keeps the audit record.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -35,11 +35,11 @@ impl Reports {
         Self(Some(Mutex::new(pipe.into())))
     }
 
-    /// Whether what is about to be done can be recorded. To be asked before.
+    /// Whether an operation can be recorded. Call it before the operation.
     ///
     /// # Errors
     ///
-    /// The record's keeper reads no more.
+    /// The process that keeps the record has stopped reading.
     pub(crate) fn ready(&self) -> Result<(), NotRecorded> {
         let Some(pipe) = &self.0 else { return Ok(()) };
         let pipe = pipe.lock();

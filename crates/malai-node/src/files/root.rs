@@ -17,7 +17,7 @@ pub(crate) enum Root {
     Below(OwnedFd),
 }
 
-/// A file by the folder that it is in and its name there: neither can be changed into a way out.
+/// A file, as its open folder and its name there, so that no rename can lead outside.
 #[derive(Debug)]
 pub(crate) struct Place {
     folder: Option<OwnedFd>,
@@ -54,7 +54,7 @@ impl Root {
             Self::Everything => openat(CWD, path, flags, mode),
             Self::Below(root) => {
                 let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-                // Here the kernel takes no mode where nothing is made.
+                // openat2 rejects a mode unless a file is created.
                 let mode = if flags.contains(OFlags::CREATE) {
                     mode
                 } else {

@@ -14,7 +14,7 @@ use crate::home::{ClusterDir, Home, HomeError, Role};
 use crate::os::fs::{self, StoreError, display_path};
 
 /// The maximum size in bytes of a `malai.toml` that is edited.
-const MAX_SETTINGS: u64 = 1 << 20;
+const MAX_SETTINGS_BYTES: u64 = 1 << 20;
 
 /// Why a cluster's folder was not moved.
 #[derive(Debug, thiserror::Error)]
@@ -183,7 +183,7 @@ pub fn rename_alias(home: &Home, old: &ClusterAlias, new: &ClusterAlias) -> Resu
         return Err(taken());
     }
     let path = home.settings();
-    let settings = fs::read_text(&path, MAX_SETTINGS)?;
+    let settings = fs::read_text(&path, MAX_SETTINGS_BYTES)?;
     let edit = |source: EditError| AsideError::Settings {
         path: path.clone(),
         source,

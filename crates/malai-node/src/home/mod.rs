@@ -77,7 +77,7 @@ pub enum HomeError {
     OpenToAll {
         /// The folder.
         path: PathBuf,
-        /// Its mode's permission bits.
+        /// Its permission bits.
         mode: u32,
     },
     /// A folder in `clusters/` has a name that cannot be an alias.
@@ -245,7 +245,7 @@ impl Home {
     /// # Errors
     ///
     /// [`HomeError::ForeignOwner`] or [`HomeError::OpenToAll`], for the home or something on the path to it.
-    pub fn require_own(&self) -> Result<(), HomeError> {
+    pub fn require_trusted_owner(&self) -> Result<(), HomeError> {
         trust::check_path(&self.root).map_err(|found| match found {
             Unsafe::ForeignOwner { path, owner } => HomeError::ForeignOwner {
                 path,

@@ -18,21 +18,21 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(200);
 
 impl PeerConnection {
-    /// How long the peer may take to answer a ping: `least`, or a few round trips on a slow path.
-    pub(crate) fn ping_timeout(&self, least: Duration) -> Duration {
-        least.max(4 * self.round_trip().unwrap_or_default())
+    /// How long the peer may take to answer a ping: at least `minimum`, or a few round trips on a slow path.
+    pub(crate) fn ping_timeout(&self, minimum: Duration) -> Duration {
+        minimum.max(4 * self.round_trip().unwrap_or_default())
     }
 
     /// Pings the peer; returns whether it answered.
     pub(crate) async fn ping(&self, timeout: Duration) -> bool {
-        let ask = async {
-            let _occupied = self.occupied();
+        let exchange = async {
+            let _occupied = self.mark_in_use();
             let (mut send, mut recv) = self.open(RequestKind::Ping).await.ok()?;
             send.write_all(&[0]).await.ok()?;
             send.finish().ok()?;
             recv.read_exact(&mut [0]).await.ok()
         };
-        let there = matches!(tokio::time::timeout(timeout, ask).await, Ok(Some(())));
+        let there = matches!(tokio::time::timeout(timeout, exchange).await, Ok(Some(())));
         if there {
             self.heard_now();
             self.cluster_state.heard_again(&self.peer);

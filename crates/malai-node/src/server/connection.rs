@@ -152,7 +152,7 @@ async fn serve_requests(connection: &Arc<PeerConnection>, tasks: &mut JoinSet<()
                         continue;
                     }
                 };
-                let occupied = connection.occupied();
+                let occupied = connection.mark_in_use();
                 connection.heard_now();
                 // Boxed, because a session's state is large, and a task is copied when it is created and when it ends.
                 let serving = Box::pin(server::serve(connection.clone(), request));

@@ -28,7 +28,7 @@ pub use log::{LogFormat, LogSettings};
 pub(crate) const REACH_VARIABLE: &str = "MALAI_NETWORK";
 
 /// The maximum size of `malai.toml` in bytes.
-const MAX_SETTINGS: u64 = 1024 * 1024;
+const MAX_SETTINGS_BYTES: u64 = 1024 * 1024;
 
 /// The known sections.
 const SECTIONS: [&str; 6] = [
@@ -130,7 +130,7 @@ impl Settings {
     /// The file exists but cannot be read, or every problem in it.
     pub fn load(home: &Home) -> Result<Settings, SettingsError> {
         let path = home.settings();
-        match fs::read_text(&path, MAX_SETTINGS)? {
+        match fs::read_text(&path, MAX_SETTINGS_BYTES)? {
             None => Ok(Settings::default()),
             Some(text) => {
                 Settings::parse(&path.to_string_lossy(), &text).map_err(SettingsError::Invalid)

@@ -194,7 +194,7 @@ pub(crate) fn newer_notice(cluster_state: &ClusterState, revision: u64) -> Strin
 
 /// Fetches and checks the content of a verified header, or of a newer one.
 async fn fetch(connection: &Arc<PeerConnection>, header: &Header) -> Result<Snapshot, SyncError> {
-    let _occupied = connection.occupied();
+    let _occupied = connection.mark_in_use();
     let (mut send, mut recv) = connection.open(RequestKind::Fetch).await?;
     framing::write(&mut send, &Fetch::Revision(header.revision)).await?;
     let _ = send.finish();
@@ -220,7 +220,7 @@ async fn fetch(connection: &Arc<PeerConnection>, header: &Header) -> Result<Snap
 ///
 /// The peer did not answer or refused, or its configuration was not loaded.
 pub(crate) async fn compare(connection: &Arc<PeerConnection>) -> Result<Option<Header>, SyncError> {
-    let _occupied = connection.occupied();
+    let _occupied = connection.mark_in_use();
     let (mut send, mut recv) = connection.open(RequestKind::Compare).await?;
     framing::write(
         &mut send,

@@ -202,10 +202,10 @@ pub struct Exit {
     pub stderr: u64,
 }
 
-/// A message from the client.
+/// A message from the machine that asks, on the stream of its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromClient {
-    /// Run this.
+    /// Run this command: the first message, sent once.
     Open(Open),
     /// Send this signal to the command's process group; with a terminal, to its foreground process group.
     Signal(Signal),
@@ -215,7 +215,7 @@ pub enum FromClient {
 
 crate::tagged!(FromClient { 1 => Open(Open), 2 => Signal(Signal), 3 => Resize(Size) });
 
-/// A message from the server.
+/// A message from the machine that runs the command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromServer {
     /// The policy allows it; the command is being started.

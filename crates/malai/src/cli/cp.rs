@@ -12,13 +12,13 @@ Examples:
   malai cp -r web01.company:/etc/nginx .             a folder from there
   malai cp web@web01.company:/var/log/app.log -      to standard output
   pg_dump shop | malai cp - db01.company:shop.sql
-A path here with a colon in it is written ./a:b. What was cut off goes on when the same is typed again.";
+Write a local path with a colon as ./a:b. Run the same command again to resume an interrupted copy.";
 
 /// What to copy where, and how.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "malai cp [OPTIONS] <SOURCE>... <DESTINATION>")]
 pub struct CpArgs {
-    /// Copy folders, with all that is in them
+    /// Copy folders and everything in them
     #[arg(short, long, visible_short_alias = 'R')]
     pub recursive: bool,
     /// Keep modes and times (to the nanosecond)
@@ -27,13 +27,13 @@ pub struct CpArgs {
     /// As -r -p, and keep links, owners, extended attributes and FIFOs
     #[arg(short, long)]
     pub archive: bool,
-    /// Leave what is there already as it is
+    /// Do not overwrite existing files
     #[arg(short, long)]
     pub no_clobber: bool,
-    /// Report progress, messages and the end as lines of JSON
+    /// Report progress, messages and the result as JSON lines
     #[arg(long)]
     pub json: bool,
-    /// Files and folders: a path, <target>:<path>, or - for a stream. The last is where they go
+    /// Files and folders: a path, <target>:<path>, or - for a stream. The last is the destination
     #[arg(required = true, num_args = 2.., value_name = "PATH")]
     pub paths: Vec<OsString>,
 }
@@ -67,11 +67,11 @@ pub enum Location {
 }
 
 impl Location {
-    /// Reads a location: what has a colon before any slash is on a machine, as scp has it.
+    /// Parses a location: as in scp, a colon before any slash means a path on a machine.
     ///
     /// # Errors
     ///
-    /// A target that cannot be one.
+    /// The target is invalid.
     pub fn parse(word: &OsStr) -> Result<Self, String> {
         let bytes = word.as_bytes();
         if bytes == b"-" {
@@ -88,7 +88,7 @@ impl Location {
         let target = target.filter(|target| !target.is_empty() && !target.starts_with('-'));
         let Some(target) = target else {
             return Err(format!(
-                "{} names no target before its colon; a path here with a colon in it is written ./a:b",
+                "{} has no valid target before the colon; write a local path as ./a:b",
                 malai_cluster::escape(&word.to_string_lossy())
             ));
         };

@@ -132,7 +132,7 @@ impl Command {
 
 /// The clap declaration, with help in malai's order: examples come first.
 pub fn declaration() -> clap::Command {
-    // Options of commands on targets are in the long help only; `exec -h` shows them at once.
+    // Options of commands on targets are in the long help only; `exec -h` shows them.
     help::in_order(Args::command().mut_args(|arg| arg.hide_short_help(true)))
 }
 

@@ -180,13 +180,13 @@ pub struct AuditArgs {
     /// Only this cluster: its alias or id52
     #[arg(long)]
     pub cluster: Option<String>,
-    /// Only requests of this machine: its name or id52
+    /// Only requests from this machine: its name or id52
     #[arg(long, visible_alias = "machine")]
     pub from: Option<String>,
     /// Only refused requests
     #[arg(long)]
     pub refused: bool,
-    /// Only since this time: 30m, 12h, 7d (ago), 2026-11-23 or 2026-11-23T07:22:48Z (times are UTC)
+    /// Only since then: an age (30m, 12h, 7d) or a UTC time (2026-11-23, 2026-11-23T07:22:48Z)
     #[arg(long)]
     pub since: Option<String>,
     /// Print the records as they are in the file, one JSON object per line
@@ -310,7 +310,7 @@ pub struct LogsArgs {
     /// Only the last N lines
     #[arg(short = 'n', long)]
     pub lines: Option<usize>,
-    /// Only since this time: 30m, 12h, 7d (ago), 2026-11-23 or 2026-11-23T07:22:48Z (times are UTC)
+    /// Only since then: an age (30m, 12h, 7d) or a UTC time (2026-11-23, 2026-11-23T07:22:48Z)
     #[arg(long)]
     pub since: Option<String>,
 }

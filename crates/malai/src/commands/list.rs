@@ -88,7 +88,7 @@ fn listed(
     };
     let asked = match args.no_ping || cluster.machines().count() > MOST_ASKED {
         true => BTreeMap::new(),
-        false => ask(home, &report.alias, cluster, own)?,
+        false => ping_others(home, &report.alias, cluster, own)?,
     };
     let accept = ClusterAlias::parse(&report.alias).ok();
     let accept = accept.and_then(|alias| settings.accept.of_this_computer(&alias));
@@ -120,8 +120,8 @@ fn listed(
     Ok(listed)
 }
 
-/// Pings every other machine of a cluster.
-fn ask(
+/// Pings every other machine of a cluster; the answers by name.
+fn ping_others(
     home: &Home,
     alias: &str,
     cluster: &Cluster,
@@ -137,6 +137,7 @@ fn ask(
     let Some(first) = others.first() else {
         return Ok(BTreeMap::new());
     };
+    // Any of them opens the way to the cluster.
     let target = format!("{}.{}", first.machine, first.cluster);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

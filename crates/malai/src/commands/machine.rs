@@ -4,7 +4,7 @@ use gethostname::gethostname;
 use malai_cluster::{ClusterAlias, ClusterId, sanitize_host};
 use malai_node::{Home, InitError, Role, init_machine, replace_machine};
 
-use crate::commands::reload::{notify_daemon, runs};
+use crate::commands::reload::{load_in_daemon, runs};
 use crate::output::exit::Exit;
 use crate::output::{self, Printer};
 
@@ -18,7 +18,12 @@ pub fn run(
     let (cluster, alias) = match (ClusterId::parse(manager), ClusterAlias::parse(alias)) {
         (Ok(cluster), Ok(alias)) => (cluster, alias),
         (Err(_), Err(_)) if ClusterId::parse(alias).is_ok() => {
-            return refuse("the id52 comes first, then the alias", printer);
+            return refuse(
+                &format!(
+                    "the id52 and the alias are swapped: malai machine init {alias} {manager}"
+                ),
+                printer,
+            );
         }
         (Err(error), _) => {
             return refuse(&format!("the cluster manager's id52: {error}"), printer);
@@ -48,7 +53,7 @@ pub fn run(
     if let Some(aside) = aside {
         printer.out(&output::init::replaced(&aside));
     }
-    notify_daemon(home, &alias, printer)
+    load_in_daemon(home, &alias, printer)
 }
 
 fn refuse(reason: &str, printer: &Printer) -> anyhow::Result<Exit> {

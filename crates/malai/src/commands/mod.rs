@@ -52,7 +52,7 @@ pub fn run(invocation: Invocation, printer: &Printer) -> anyhow::Result<Exit> {
             | Command::Reaper(_)
     );
     if reads_home {
-        home.require_own()?;
+        home.require_trusted_owner()?;
     }
     match invocation.command {
         Command::Target(words) => target::run(&home, &words, &invocation.on, printer),

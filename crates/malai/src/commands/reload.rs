@@ -12,14 +12,18 @@ pub fn runs(home: &Home) -> bool {
     matches!(lock::probe(home), Ok(LockState::Held { .. }))
 }
 
-/// Lets a running daemon load a new cluster, or reports that none is running.
-pub fn notify_daemon(home: &Home, alias: &ClusterAlias, printer: &Printer) -> anyhow::Result<Exit> {
+/// Asks the running daemon to load a new cluster, or reports that none is running.
+pub fn load_in_daemon(
+    home: &Home,
+    alias: &ClusterAlias,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
     let request = Request::Rescan(Rescan {
         cluster: Some(alias.to_string()),
         publish_older: false,
     });
     match control::ask(home, &request) {
-        Ok(None) => printer.out("💤 No daemon is running here yet: start it with malai daemon\n"),
+        Ok(None) => printer.out("💤 No daemon is running here: start it with malai daemon\n"),
         Ok(Some(Reply::Rescanned(reports))) if reports.iter().all(|report| report.ok) => {
             printer.out("🔄 The running daemon has loaded it\n");
         }

@@ -62,9 +62,9 @@ fn no_such_command(words: &[OsString], names: &Names, home: &str) -> String {
         .chain(names.aliases.iter().map(String::as_str));
     let near = match nearest(word, known) {
         Some(near) => format!("did you mean malai {near}?"),
-        // It may be a machine that another home knows.
+        // Another home may have the cluster that was meant.
         None if names.clusters.is_empty() => {
-            format!("see: malai --help; the home {home} is in no cluster yet")
+            format!("see: malai --help; no machine is known, since {home} has no cluster yet")
         }
         None => "see: malai --help".to_owned(),
     };

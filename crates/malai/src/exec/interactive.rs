@@ -16,7 +16,7 @@ use signal_hook::iterator::Signals;
 use crate::signals;
 use crate::signals::started::Started;
 use crate::terminal::output::Output;
-use crate::terminal::tilde::{Escapes, HELP, Invocation};
+use crate::terminal::tilde::{Escapes, HELP, Input};
 use crate::terminal::{self, Raw, input};
 
 /// How long the end of a session may take after the user has left: what runs on this computer has its grace period.
@@ -179,17 +179,17 @@ impl Inner {
             };
             for invocation in escapes.read(&buffer[..count]) {
                 match invocation {
-                    Invocation::Bytes(bytes) => {
+                    Input::Bytes(bytes) => {
                         if !self.other.tell(ClientMessage::Input(bytes)) {
                             return;
                         }
                     }
-                    Invocation::Suspend => {
+                    Input::Suspend => {
                         show("~^Z");
                         self.suspend();
                     }
-                    Invocation::Help => show(HELP),
-                    Invocation::End => {
+                    Input::Help => show(HELP),
+                    Input::End => {
                         show("~.");
                         return self.leave(CommandResult::failed(format!(
                             "the session on {} was ended (~.)",

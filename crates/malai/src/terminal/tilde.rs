@@ -13,7 +13,7 @@ const CONTROL_Z: u8 = 0x1a;
 
 /// What to do about typed input, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Invocation {
+pub enum Input {
     /// Send it.
     Bytes(Vec<u8>),
     /// `~.`
@@ -42,15 +42,15 @@ impl Default for Escapes {
 
 impl Escapes {
     /// Parses a piece of typed input.
-    pub fn read(&mut self, invocation: &[u8]) -> Vec<Invocation> {
+    pub fn read(&mut self, typed: &[u8]) -> Vec<Input> {
         let mut found = Vec::new();
-        let mut bytes = Vec::with_capacity(invocation.len() + 1);
-        for &byte in invocation {
+        let mut bytes = Vec::with_capacity(typed.len() + 1);
+        for &byte in typed {
             if std::mem::take(&mut self.pending) {
                 let escape = match byte {
-                    b'.' => Some(Invocation::End),
-                    CONTROL_Z => Some(Invocation::Suspend),
-                    b'?' => Some(Invocation::Help),
+                    b'.' => Some(Input::End),
+                    CONTROL_Z => Some(Input::Suspend),
+                    b'?' => Some(Input::Help),
                     _ => None,
                 };
                 if let Some(escape) = escape {
@@ -84,9 +84,9 @@ impl Escapes {
     }
 }
 
-fn flush(bytes: &mut Vec<u8>, found: &mut Vec<Invocation>) {
+fn flush(bytes: &mut Vec<u8>, found: &mut Vec<Input>) {
     if !bytes.is_empty() {
-        found.push(Invocation::Bytes(std::mem::take(bytes)));
+        found.push(Input::Bytes(std::mem::take(bytes)));
     }
 }
 
@@ -95,11 +95,11 @@ mod tests {
     use super::*;
 
     /// Shows bytes as they are and escapes in brackets.
-    fn shown(found: &[Invocation]) -> String {
+    fn shown(found: &[Input]) -> String {
         let bytes: Vec<u8> = found
             .iter()
             .flat_map(|one| match one {
-                Invocation::Bytes(bytes) => bytes.clone(),
+                Input::Bytes(bytes) => bytes.clone(),
                 other => format!("[{other:?}]").into_bytes(),
             })
             .collect();
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_tilde_that_nothing_follows_is_sent_at_the_end() {
         let mut escapes = Escapes::default();
-        assert_eq!(escapes.read(b"a\r~"), [Invocation::Bytes(b"a\r".to_vec())]);
+        assert_eq!(escapes.read(b"a\r~"), [Input::Bytes(b"a\r".to_vec())]);
         assert_eq!(escapes.end(), b"~");
         assert_eq!(escapes.end(), b"");
     }

@@ -112,7 +112,7 @@ fn clusters_are_listed_and_shown() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: there is no cluster other in [HOME]/clusters; there are: company, work
+        malai: there is no cluster `other` in [HOME]/clusters; there are: company, work
     "#]]
     .assert_eq(&world.picture(&["cluster", "show", "other"]));
     let json = world.succeed(&["cluster", "show", "company", "--json"]);
@@ -376,7 +376,7 @@ fn a_cluster_ends_only_on_purpose_and_its_key_is_kept() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: This computer is the manager of company: without its key the cluster's configuration can no longer be changed, and its machines keep the last one. Its folder, with the key, is kept in $MALAI_HOME/removed. There is no terminal to ask on, so nothing was changed: malai cluster delete company --yes
+        malai: nothing was changed: this has to be confirmed, and there is no terminal to ask on. This computer is the manager of company: without its key the cluster's configuration can no longer be changed, and its machines keep the last one. Its folder, with the key, is kept in $MALAI_HOME/removed. To confirm: malai cluster delete company --yes
     "#]].assert_eq(&world.picture(&["cluster", "delete", "company"]));
     expect![[r#"
         exit code: 1
@@ -392,7 +392,7 @@ fn a_cluster_ends_only_on_purpose_and_its_key_is_kept() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: This computer leaves work: members can no longer run commands on it, nor can it run any on them; joining again requires a new key. Its key is DESTROYED: only a copy of your own can bring it back. There is no terminal to ask on, so nothing was changed: malai cluster leave work --yes
+        malai: nothing was changed: this has to be confirmed, and there is no terminal to ask on. This computer leaves work: members can no longer run commands on it, nor can it run any on them; joining again requires a new key. Its key is DESTROYED: only a copy of your own can bring it back. To confirm: malai cluster leave work --yes
     "#]].assert_eq(&world.picture(&["cluster", "leave", "work", "--destroy-key"]));
     assert_eq!(
         fs::read(world.cluster_file("company/cluster.private-key")).unwrap(),
@@ -436,7 +436,7 @@ fn ids_versions_and_one_clusters_status() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: there is no cluster other in [HOME]/clusters; there are: company, work
+        malai: there is no cluster `other` in [HOME]/clusters; there are: company, work
     "#]]
     .assert_eq(&world.picture(&["id", "other"]));
     assert_eq!(world.succeed(&["version"]), world.succeed(&["--version"]));
@@ -449,7 +449,7 @@ fn ids_versions_and_one_clusters_status() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: there is no cluster wrok in [HOME]/clusters; there are: company, work; did you mean work?
+        malai: there is no cluster `wrok` in [HOME]/clusters; there are: company, work; did you mean work?
     "#]].assert_eq(&world.picture(&["status", "wrok"]));
     expect![[r#"
         exit code: 1

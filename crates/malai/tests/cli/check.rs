@@ -53,7 +53,7 @@ fn sound_clusters_have_a_line_each() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: there is no cluster nowhere in [HOME]/clusters; there are: company, work
+        malai: there is no cluster `nowhere` in [HOME]/clusters; there are: company, work
     "#]]
     .assert_eq(&world.picture(&["rescan", "--check", "nowhere"]));
 }
@@ -80,7 +80,7 @@ fn every_problem_is_shown_where_it_stands() {
            |         ^^^^^^
            = help: did you mean "lan"?
 
-        error: an id52 has 52 characters, this has 3: copy all of what `malai machine init` or `malai status` printed
+        error: an id52 has 52 characters, this has 3: copy the whole id52 that `malai machine init` or `malai status` printed
            --> [HOME]/clusters/company/cluster.toml:18:8
             |
          18 | id52 = "abc"
@@ -141,7 +141,7 @@ fn a_damaged_snapshot_and_a_stray_folder_are_problems() {
         ----- stdout -----
         error: [HOME]/clusters/work/machine.toml cannot be used: its first line is damaged or was changed, so the signature cannot be checked; this cluster denies everything until the daemon has received it again from the manager or a member
 
-        warning: the folder [HOME]/clusters/Old Stuff cannot be a cluster: "Old Stuff" cannot be a cluster alias: use only a-z, 0-9 and "-", not "O"; rename it, or move it out of clusters/
+        warning: the folder [HOME]/clusters/Old Stuff cannot be a cluster: "Old Stuff" cannot be a cluster alias: it contains "O"; use only a-z, 0-9 and "-"; rename it, or move it out of clusters/
 
         ✅ company: 0 machines, no problems
         ❌ work: 1 error
@@ -249,7 +249,7 @@ members = ""
             | ^^^^^^^^^^^^^^
             = help: `malai machine init` on that machine prints it
 
-        error: "Desk" cannot be a machine name: use only a-z, 0-9 and "-", not "D"
+        error: "Desk" cannot be a machine name: it contains "D"; use only a-z, 0-9 and "-"
            --> [HOME]/clusters/company/cluster.toml:30:10
             |
          30 | [machine.Desk]

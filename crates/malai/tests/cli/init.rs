@@ -31,7 +31,7 @@ fn a_new_cluster_says_where_it_is_and_what_to_do() {
            malai machine init [ID52] company
         3. Add the section that it prints to the config above, then:
            malai rescan company
-        💤 No daemon is running here yet: start it with malai daemon
+        💤 No daemon is running here: start it with malai daemon
     "#]]
     .assert_eq(&world.picture(&["cluster", "init", "company"]));
     for (path, mode) in [
@@ -74,7 +74,7 @@ fn a_new_machine_prints_the_section_that_the_manager_adds() {
            malai rescan
         3. Start the daemon on this machine:
            malai daemon
-        💤 No daemon is running here yet: start it with malai daemon
+        💤 No daemon is running here: start it with malai daemon
     "#]]
     .assert_eq(&shown);
 
@@ -122,7 +122,7 @@ fn what_cannot_be_an_alias_is_refused_and_nothing_is_made() {
     expect![[r#"
         exit code: 2
         ----- stderr -----
-        malai: cannot create the cluster: "../../evil" cannot be a cluster alias: use only a-z, 0-9 and "-", not "."
+        malai: cannot create the cluster: "../../evil" cannot be a cluster alias: it contains "."; use only a-z, 0-9 and "-"
     "#]].assert_eq(&world.picture(&["cluster", "init", "../../evil"]));
 }
 
@@ -140,12 +140,12 @@ fn what_cannot_be_an_id52_is_refused_and_nothing_is_made() {
     expect![[r#"
         exit code: 2
         ----- stderr -----
-        malai: cannot join the cluster: the cluster manager's id52: an id52 has 52 characters, this has 3: copy all of what `malai machine init` or `malai status` printed
+        malai: cannot join the cluster: the cluster manager's id52: an id52 has 52 characters, this has 3: copy the whole id52 that `malai machine init` or `malai status` printed
     "#]].assert_eq(&world.picture(&["machine", "init", "abc", "company"]));
     expect![[r#"
         exit code: 2
         ----- stderr -----
-        malai: cannot join the cluster: the id52 comes first, then the alias
+        malai: cannot join the cluster: the id52 and the alias are swapped: malai machine init [ID52] company
     "#]]
     .assert_eq(&world.picture(&["machine", "init", "company", ID]));
 }

@@ -132,7 +132,7 @@ fn mistyped_commands_are_told_from_targets() {
     expect![[r#"
         exit code: 2
         ----- stderr -----
-        malai: no such command: frobnicate; see: malai --help; the home [HOME] is in no cluster yet (a target is <machine>.<cluster>)
+        malai: no such command: frobnicate; see: malai --help; no machine is known, since [HOME] has no cluster yet (a target is <machine>.<cluster>)
     "#]].assert_eq(&world.picture(&["frobnicate", "--help"]));
     expect![[r#"
         exit code: 255

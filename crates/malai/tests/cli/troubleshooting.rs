@@ -201,7 +201,7 @@ fn syntax_errors_are_shown_in_their_line() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: there is no cluster compnay in [HOME]/clusters; there are: company; did you mean company?
+        malai: there is no cluster `compnay` in [HOME]/clusters; there are: company; did you mean company?
     "#]]
     .assert_eq(&world.picture(&["rescan", "--check", "compnay"]));
     expect![[r#"

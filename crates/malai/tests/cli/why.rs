@@ -443,10 +443,10 @@ fn questions_without_an_answer() {
         &world,
         &["laptop", "web01"],
         expect![[r#"
-        exit code: 2
-        ----- stderr -----
-        malai: `web01` has no cluster: a target is <machine>.<cluster>, as in web01.company
-    "#]],
+            exit code: 2
+            ----- stderr -----
+            malai: `web01` lacks its cluster: a target is <machine>.<cluster>, as in web01.company
+        "#]],
     );
     asked(
         &world,

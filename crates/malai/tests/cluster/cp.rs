@@ -71,14 +71,14 @@ fn the_machine_decides_who_may_copy() {
     cluster.rescan_everywhere();
     let file = cluster.folder().join("file");
     fs::write(&file, "x").unwrap();
-    let goal = cluster.folder().join("goal");
+    let destination = cluster.folder().join("destination");
     let said = cluster
         .manager
-        .run(&["cp", file.to_str().unwrap(), &on_web01(&goal)]);
+        .run(&["cp", file.to_str().unwrap(), &on_web01(&destination)]);
     said.refused("machine.web01.allow_files does not allow you to copy files");
-    assert!(!goal.exists());
+    assert!(!destination.exists());
     let said = cluster.manager.run(&["cp", "a", "b"]);
-    said.refused("nothing of this is on a machine");
+    said.refused("none of these paths is on a machine");
 }
 
 #[test]

@@ -52,8 +52,8 @@ pub(super) fn check(
                     if steps > MAX_STEPS {
                         report.error(
                             command.name_span.clone(),
-                            "the lists of forced commands have too many members".to_owned(),
-                            Some("put fewer groups into them".to_owned()),
+                            format!("the lists of forced commands have too many members, more than {MAX_STEPS}"),
+                            Some("name fewer groups in their allow_from".to_owned()),
                         );
                         return;
                     }

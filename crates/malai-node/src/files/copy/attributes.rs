@@ -77,7 +77,7 @@ fn names(user: u32, group: u32) -> Owner {
     }
 }
 
-/// The numbers that an owner has here: by name where there is one of that name, else its own.
+/// An owner's ids on this machine: by name if that name exists here, otherwise as sent.
 fn numbers(owner: &Owner) -> (Uid, Gid) {
     static KNOWN: Mutex<Option<HashMap<Owner, (u32, u32)>>> = Mutex::new(None);
     let mut known = KNOWN.lock();
@@ -141,11 +141,11 @@ pub(super) fn read(path: &std::path::Path) -> Result<Attributes, Errno> {
     Ok(found)
 }
 
-/// Gives an open file or folder what is kept of the entry that was offered. `existing` is what stood under the name.
+/// Sets the preserved attributes of an offered entry on an open file or folder. `existing` is what it replaces.
 ///
 /// # Errors
 ///
-/// The system's, at what.
+/// The system's.
 pub(super) fn apply(
     fd: impl AsFd,
     offer: &Offer,
@@ -163,7 +163,7 @@ pub(super) fn apply(
     if let (true, Some(owner)) = (is_root && options.archive, &offer.owner) {
         let (user, group) = numbers(owner);
         fchown(fd, Some(user), Some(group))?;
-        // Whose it is has been kept, so what is run as its owner is run as that one.
+        // The owner was preserved, so setuid and setgid may be as well.
         mode = offer.mode & 0o7777;
     } else if let (true, Some(existing)) = (is_root, existing) {
         fchown(

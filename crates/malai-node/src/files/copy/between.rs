@@ -1,5 +1,5 @@
-//! From one machine to another: this process passes on what they say to each other. The receiving machine believes the
-//! sending one as little as it believes this one.
+//! Copies from one machine to another: this process relays their messages. The receiving machine trusts the sending one
+//! no more than it trusts this one.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -112,8 +112,8 @@ fn observe(message: &FromSender, offered: &mut Offered, observer: &mut dyn Obser
             observer.offered(offer.source, &offer.path, size);
             offered.insert(offer.id, (offer.source, offer.path.clone(), size));
         }
-        FromSender::Begin(begin) => observer.spared(begin.offset),
-        FromSender::Hole(length) => observer.spared(*length),
+        FromSender::Begin(begin) => observer.skipped(begin.offset),
+        FromSender::Hole(length) => observer.skipped(*length),
         FromSender::Problem(problem) => {
             observer.problem(problem.source, &problem.path, &problem.why);
         }
@@ -132,7 +132,7 @@ fn hear(message: FromReceiver, offered: &mut Offered, observer: &mut dyn Observe
                 Outcome::Stored => observer.stored(source, &path, false),
                 Outcome::Unchanged => observer.stored(source, &path, true),
                 Outcome::LeftOut => {
-                    observer.spared(size);
+                    observer.skipped(size);
                     observer.stored(source, &path, true);
                 }
                 Outcome::Failed(why) => observer.problem(source, &path, &why),

@@ -3,7 +3,7 @@
 
 mod attributes;
 mod between;
-mod goal;
+mod destination;
 mod link;
 mod part;
 mod receive;
@@ -26,7 +26,7 @@ use link::{FrameReader, FrameWriter};
 use recorder::Recorder;
 
 pub use between::between;
-pub use goal::Goal;
+pub use destination::Destination;
 pub use source::Sources;
 
 /// Why copying as a whole ended early.
@@ -52,9 +52,9 @@ impl From<FrameError> for CopyError {
     }
 }
 
-/// Is told what becomes of each entry. An entry is named by its source, counted from 0, and its path below that.
+/// Is notified of each entry's progress. An entry is identified by its source, counted from 0, and its path below it.
 pub trait Observer {
-    /// It is to be copied, and is so many bytes long as far as that is known.
+    /// The entry is to be copied; its size in bytes, or 0 if unknown.
     fn offered(&mut self, _source: u32, _path: &[u8], _size: u64) {}
     /// Something is about to be read or changed on this side. An error refuses it.
     fn changing(&mut self) -> Result<(), String> {
@@ -68,15 +68,15 @@ pub trait Observer {
     fn closed(&mut self, _read: u64, _written: u64) {}
     /// Something other than a file was made on this side.
     fn made(&mut self, _source: u32, _path: &[u8], _kind: &Kind) {}
-    /// All are known.
+    /// All entries are known.
     fn all_offered(&mut self) {}
-    /// So many bytes were sent or received.
+    /// This many bytes were sent or received.
     fn moved(&mut self, _bytes: u64) {}
-    /// So many bytes were not, since they are there already, or are a hole.
-    fn spared(&mut self, _bytes: u64) {}
-    /// So many bytes were read to verify what is there.
+    /// This many bytes were skipped: they were already there, or are a hole.
+    fn skipped(&mut self, _bytes: u64) {}
+    /// This many existing bytes were read to verify them.
     fn verified(&mut self, _bytes: u64) {}
-    /// It stands under its name now; whether it did before.
+    /// The entry is in place; `unchanged` if it already was.
     fn stored(&mut self, _source: u32, _path: &[u8], _unchanged: bool) {}
     /// It was not copied, and why.
     fn problem(&mut self, _source: u32, _path: &[u8], _why: &str) {}
@@ -150,11 +150,11 @@ fn serve_reporting(
             ..
         }) => {
             let target = there(&root, &target).into_os_string().into_vec();
-            match Goal::find(root, &target, &names, options) {
-                Ok(goal) => {
+            match Destination::find(root, &target, &names, options) {
+                Ok(destination) => {
                     output.send(&Opened::Ready)?;
-                    let mut recorder = Recorder::new(reports, goal.tops(&target));
-                    receive::receive(input, output, goal, options, &mut recorder)
+                    let mut recorder = Recorder::new(reports, destination.tops(&target));
+                    receive::receive(input, output, destination, options, &mut recorder)
                 }
                 Err(why) => refuse(&mut output, why),
             }
@@ -162,7 +162,7 @@ fn serve_reporting(
     }
 }
 
-/// A path as a caller names it: `~` in front is the user's home, as scp has it, where nothing is confined to a folder.
+/// A path as the caller gives it. As in scp, a leading `~` is the user's home, unless a folder confines the paths.
 fn there(root: &Root, path: &[u8]) -> PathBuf {
     let home = std::env::var_os("HOME").filter(|_| matches!(root, Root::Everything));
     match (path, home) {
@@ -210,7 +210,7 @@ pub fn get(
     input: impl Read,
     output: impl Write,
     sources: Vec<Vec<u8>>,
-    goal: Goal,
+    destination: Destination,
     options: Options,
     observer: &mut dyn Observer,
 ) -> Result<(), CopyError> {
@@ -221,7 +221,7 @@ pub fn get(
         options,
     }))?;
     opened(&mut input, &mut output)?;
-    receive::receive(input, output, goal, options, observer)
+    receive::receive(input, output, destination, options, observer)
 }
 
 /// Waits until the machine begins.
@@ -240,13 +240,17 @@ fn opened(
     }
 }
 
-/// A goal on this computer.
+/// A destination on this computer.
 ///
 /// # Errors
 ///
 /// Nothing can be written there, and why.
-pub fn local_goal(target: &Path, names: &[Vec<u8>], options: Options) -> Result<Goal, String> {
-    Goal::find(
+pub fn local_goal(
+    target: &Path,
+    names: &[Vec<u8>],
+    options: Options,
+) -> Result<Destination, String> {
+    Destination::find(
         Root::Everything,
         target.as_os_str().as_bytes(),
         names,

@@ -1,4 +1,4 @@
-//! A file on its way: under a name of its own, beside the one that it gets when it is whole.
+//! A partial file: it has a temporary name in the same folder until it is complete.
 
 use std::fs::File;
 use std::io;
@@ -30,7 +30,7 @@ pub(super) fn part_name(name: &[u8]) -> Vec<u8> {
     [&name[..200], b"-", &hash.as_bytes()[..16], SUFFIX].concat()
 }
 
-/// What tells that a file on its way is still the one that was looked at.
+/// Identifies a partial file that has not changed since it was checked.
 pub(super) type Stamp = (u64, i64, i64, i64);
 
 /// A file on its way.
@@ -44,7 +44,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Opens the part of a file and keeps others from it. With `create` it is made where it is not there.
+    /// Opens and locks a partial file. With `create`, creates it if it does not exist.
     pub(super) fn open(
         folder: &Rc<OwnedFd>,
         name: &[u8],
@@ -67,7 +67,7 @@ impl Part {
                 && stat.st_uid == rustix::process::geteuid().as_raw();
             if !is_own {
                 return Err(io::Error::other(
-                    "something else stands beside it under the name that ends in .malai-part; remove that first",
+                    "something else has the name of its .malai-part file; remove that first",
                 ));
             }
             match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
@@ -111,7 +111,7 @@ impl Part {
         )
     }
 
-    /// Gives it its name. With `keep` nothing that stands there is replaced: then it is removed.
+    /// Renames it to its final name. With `keep`, if that name is taken, removes it instead.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ impl Part {
     }
 }
 
-/// Gives what stands under `part` its name. Says whether it did: with `keep` nothing is replaced.
+/// Renames `part` to `name`. Returns whether it did: with `keep`, nothing is replaced.
 pub(super) fn finish(folder: &OwnedFd, part: &[u8], name: &[u8], keep: bool) -> io::Result<bool> {
     let done = match keep {
         true => match renameat_with(folder, part, folder, name, RenameFlags::NOREPLACE) {

@@ -1,5 +1,5 @@
-//! The side that gets the files. What it is told is not believed: names stay below the goal, no link is followed, and
-//! nothing arrives that was not asked for.
+//! The receiving side. It does not trust the sender: names stay below the destination, no link is followed, and nothing
+//! is accepted that was not asked for.
 
 mod content;
 mod entries;
@@ -16,15 +16,15 @@ use malai_wire::copy::{
 use rustix::fs::{Mode, OFlags, ResolveFlags, Stat, mkfifoat, symlinkat};
 use rustix::io::Errno;
 
-use super::goal::{Goal, Place, open_resolved};
+use super::destination::{Destination, Place, open_resolved};
 use super::link::{Frame, FrameReader, FrameWriter};
 use super::part::{Part, Stamp, make_durable};
 use super::{CopyError, Observer, reason};
 
-/// Files that wait to be made durable together, at most.
+/// The most files that wait to be synced to disk together.
 const BATCH: usize = 256;
 
-/// Bytes of these, at most.
+/// The most bytes in them.
 const BATCH_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A file from this size on is made durable by itself.
@@ -34,7 +34,7 @@ const BIG: u64 = 4 * 1024 * 1024;
 pub(super) fn receive(
     input: FrameReader<impl Read>,
     output: FrameWriter<impl Write>,
-    goal: Goal,
+    destination: Destination,
     options: Options,
     observer: &mut dyn Observer,
 ) -> Result<(), CopyError> {
@@ -42,7 +42,7 @@ pub(super) fn receive(
     rustix::process::umask(umask);
     let mut receiver = Receiver {
         output,
-        goal,
+        destination,
         options,
         umask: umask.as_raw_mode(),
         waiting: HashMap::new(),
@@ -59,7 +59,7 @@ pub(super) fn receive(
 
 struct Receiver<'a, W: Write> {
     output: FrameWriter<W>,
-    goal: Goal,
+    destination: Destination,
     options: Options,
     umask: u32,
     /// Files that were asked for.
@@ -69,9 +69,9 @@ struct Receiver<'a, W: Write> {
     /// Files that are whole and not durable yet.
     batch: Vec<(Part, Offer)>,
     batch_bytes: u64,
-    /// Folders that get their modes and times at the end, and what they were before if they were there.
+    /// Folders whose modes and times are set at the end, with their previous state if they existed.
     folders: Vec<(Offer, Option<Stat>)>,
-    /// Further names of files, which need the first.
+    /// Hard links, which need their first name to exist.
     links: Vec<Offer>,
     /// The folder of the last entry, which is often that of the next.
     parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
@@ -108,14 +108,14 @@ struct Current {
 enum Sink {
     Part(Part),
     Stream,
-    /// It stands there already.
+    /// It is already there.
     Unchanged,
-    /// It could not be written, which was said.
+    /// It could not be written, which was reported.
     Discard,
 }
 
 /// A place that an entry can be written to: its folder and its name there.
-type Spot = (Rc<OwnedFd>, Vec<u8>);
+type NameInFolder = (Rc<OwnedFd>, Vec<u8>);
 
 impl<W: Write> Receiver<'_, W> {
     fn run(&mut self, mut input: FrameReader<impl Read>) -> Result<(), CopyError> {
@@ -162,7 +162,7 @@ impl<W: Write> Receiver<'_, W> {
                         let offer = current.map(|current| current.offer);
                         let Some(offer) = offer.or(waiting.map(|waiting| waiting.offer)) else {
                             return Err(CopyError::Protocol(
-                                "what is not expected is withdrawn".into(),
+                                "an unexpected file was withdrawn".into(),
                             ));
                         };
                         if !is_settled {
@@ -183,7 +183,7 @@ impl<W: Write> Receiver<'_, W> {
         names_of(&offer.path).map_err(CopyError::Protocol)?;
         let options = self.options;
         let wrong = match &offer.kind {
-            _ if offer.source as usize >= self.goal.names.len() => "an entry of no source",
+            _ if offer.source as usize >= self.destination.names.len() => "an entry of no source",
             _ if !options.recursive && !offer.path.is_empty() => "an entry that was not asked for",
             Kind::Folder if !options.recursive => "a folder that was not asked for",
             Kind::Fifo | Kind::HardLink(..) if !options.archive => {
@@ -202,7 +202,7 @@ impl<W: Write> Receiver<'_, W> {
             _ => 0,
         };
         self.observer.offered(offer.source, &offer.path, size);
-        if let Place::Stream(_) = self.goal.place {
+        if let Place::Stream(_) = self.destination.place {
             return match offer.kind {
                 Kind::File(_) => self.want(offer, Have::Nothing, false),
                 _ => self.settle(&offer, Outcome::Failed("it is no file".to_owned())),
@@ -235,7 +235,7 @@ impl<W: Write> Receiver<'_, W> {
         match done {
             Ok(true) => self.settle(&offer, Outcome::Stored),
             Ok(false) => self.left_out(&offer),
-            Err(error) => self.settle(&offer, Outcome::Failed(in_the_way(error))),
+            Err(error) => self.settle(&offer, Outcome::Failed(path_reason(error))),
         }
     }
 
@@ -251,7 +251,7 @@ impl<W: Write> Receiver<'_, W> {
             Outcome::Unchanged => self.observer.stored(source, path, true),
             Outcome::LeftOut => {
                 if let Kind::File(Some(size)) = offer.kind {
-                    self.observer.spared(size);
+                    self.observer.skipped(size);
                 }
                 self.observer.stored(source, path, true);
             }
@@ -281,8 +281,8 @@ impl<W: Write> Receiver<'_, W> {
     }
 
     /// The folder that an entry is in, and its name there.
-    fn spot(&mut self, source: u32, below: &[u8]) -> io::Result<Spot> {
-        let Some((top, path)) = self.goal.path(source, below) else {
+    fn folder_and_name(&mut self, source: u32, below: &[u8]) -> io::Result<NameInFolder> {
+        let Some((top, path)) = self.destination.path(source, below) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
@@ -317,7 +317,7 @@ impl<W: Write> Receiver<'_, W> {
                 Ok(()) => match part.finish(self.options.no_clobber) {
                     Ok(true) => Outcome::Stored,
                     Ok(false) => Outcome::LeftOut,
-                    Err(error) => Outcome::Failed(in_the_way(error)),
+                    Err(error) => Outcome::Failed(path_reason(error)),
                 },
             };
             self.settle(&offer, outcome)?;
@@ -332,7 +332,7 @@ impl<W: Write> Receiver<'_, W> {
             let outcome = match self.link(&offer) {
                 Ok(true) => Outcome::Stored,
                 Ok(false) => Outcome::LeftOut,
-                Err(error) => Outcome::Failed(in_the_way(error)),
+                Err(error) => Outcome::Failed(path_reason(error)),
             };
             self.settle(&offer, outcome)?;
         }
@@ -360,13 +360,13 @@ enum Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::Entry(in_the_way(error))
+        Self::Entry(path_reason(error))
     }
 }
 
 impl From<Errno> for Failure {
     fn from(error: Errno) -> Self {
-        Self::Entry(in_the_way(error.into()))
+        Self::Entry(path_reason(error.into()))
     }
 }
 
@@ -376,14 +376,14 @@ impl From<CopyError> for Failure {
     }
 }
 
-/// The reason of an error in words, where the system's are about something else.
-fn in_the_way(error: io::Error) -> String {
+/// Why a path could not be used, in words. For two errors the system's own words would mislead.
+fn path_reason(error: io::Error) -> String {
     match error.raw_os_error() {
         Some(number) if number == Errno::LOOP.raw_os_error() => {
-            "a symbolic link stands in its path there".to_owned()
+            "its destination path contains a symbolic link".to_owned()
         }
         Some(number) if number == Errno::XDEV.raw_os_error() => {
-            "it would leave the folder".to_owned()
+            "its path leads out of the folder".to_owned()
         }
         _ => reason(error),
     }

@@ -42,7 +42,7 @@ impl Recorder {
         });
     }
 
-    /// What cannot be reported ends the reports, and [`Observer::changing`] refuses everything from then on.
+    /// A failed report is the last: from then on [`Observer::changing`] refuses everything.
     fn tell(&self, report: &FileReport) {
         let _ = self.reports.tell(report);
     }
@@ -50,7 +50,7 @@ impl Recorder {
 
 impl Observer for Recorder {
     fn changing(&mut self) -> Result<(), String> {
-        let refused = |_| "this machine cannot record it, and must".to_owned();
+        let refused = |_| "this machine must record it, but cannot".to_owned();
         self.reports.ready().map_err(refused)
     }
 

@@ -32,7 +32,7 @@ pub(super) fn send(
             let ended = || Err(CopyError::Lost(io::ErrorKind::UnexpectedEof.into()));
             let message = message.unwrap_or_else(ended);
             let goes_on = match message {
-                // For people to see, and as often as the other side likes: not worth waiting for.
+                // Only for display, at a rate that the other side sets: dropped if the queue is full.
                 Ok(FromReceiver::Verified(_)) => {
                     !matches!(heard.try_send(message), Err(TrySendError::Disconnected(_)))
                 }
@@ -185,7 +185,7 @@ impl<W: Write> Sender<'_, W> {
             FromReceiver::Settled(settled) => {
                 let Some(offered) = self.offered.remove(&settled.id) else {
                     return Err(CopyError::Protocol(
-                        "what was not offered is settled".into(),
+                        "an entry not offered was settled".into(),
                     ));
                 };
                 let Offered { source, path, size } = offered;
@@ -193,7 +193,7 @@ impl<W: Write> Sender<'_, W> {
                     Outcome::Stored => self.observer.stored(source, &path, false),
                     Outcome::Unchanged => self.observer.stored(source, &path, true),
                     Outcome::LeftOut => {
-                        self.observer.spared(size);
+                        self.observer.skipped(size);
                         self.observer.stored(source, &path, true);
                     }
                     Outcome::Failed(why) => self.observer.problem(source, &path, &why),
@@ -264,7 +264,7 @@ impl<W: Write> Sender<'_, W> {
                     && self.begins_with(&mut file, base, &mut hasher)?
                 {
                     offset = base.length;
-                    self.observer.spared(offset);
+                    self.observer.skipped(offset);
                 }
                 self.output.send(&FromSender::Begin(Begin { id, offset }))?;
                 file.seek(SeekFrom::Start(offset))?;
@@ -368,7 +368,7 @@ impl<W: Write> Sender<'_, W> {
                 at_its_end(actual.min(size), size)?;
                 self.output.send(&FromSender::Hole(data - offset))?;
                 hash_zeros(hasher, data - offset);
-                self.observer.spared(data - offset);
+                self.observer.skipped(data - offset);
                 self.look_up(id)?;
                 offset = data;
                 continue;

@@ -92,7 +92,7 @@ pub(super) struct Walk {
     levels: Vec<Level>,
     /// The folder of one source, which is kept open.
     top: Option<(u32, Rc<OwnedFd>)>,
-    /// Files with several names, by what the system knows them as: the first name.
+    /// The first name of each file with several hard links, by device and inode.
     linked: HashMap<(u64, u64), (u32, Vec<u8>)>,
 }
 
@@ -180,7 +180,7 @@ impl Walk {
                 return Err("it is a folder; -r copies folders".to_owned());
             }
             FileType::Directory => {
-                // What was found so far says what it is; what is in it may not be readable.
+                // The entry is known to be a folder, but listing it may fail.
                 let level = self.list(source, path).map_err(reason)?;
                 self.levels.push(level);
                 Kind::Folder
@@ -253,7 +253,7 @@ impl Walk {
         })
     }
 
-    /// Opens what is below a source that is a folder. No link leads elsewhere, whatever became of it since.
+    /// Opens a path below a source folder, following no links, even if it has changed since.
     fn open_below(&mut self, source: u32, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let top = match &self.top {
             Some((kept, top)) if *kept == source => top.clone(),
@@ -267,7 +267,7 @@ impl Walk {
         };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        super::goal::open_resolved(&*top, path, flags, Mode::empty(), resolve)
+        super::destination::open_resolved(&*top, path, flags, Mode::empty(), resolve)
     }
 
     /// Opens a file that was offered. A stream is given once.
@@ -298,7 +298,7 @@ impl Walk {
                 // Fewer blocks than bytes: there are holes.
                 has_holes: (stat.st_blocks as u64).saturating_mul(512) < stat.st_size as u64,
             }),
-            _ => Err(io::Error::other("it is no file any more")),
+            _ => Err(io::Error::other("it is no longer a file")),
         }
     }
 }

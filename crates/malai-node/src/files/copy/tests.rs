@@ -71,8 +71,8 @@ fn get(sources: &[&Path], target: &Path, options: Options) -> (Heard, Result<(),
                 .to_vec()
         })
         .collect();
-    let goal = local_goal(target, &names, options).unwrap();
-    let result = super::get(input, there, sources, goal, options, &mut heard);
+    let destination = local_goal(target, &names, options).unwrap();
+    let result = super::get(input, there, sources, destination, options, &mut heard);
     (heard, result)
 }
 
@@ -183,9 +183,9 @@ fn what_cannot_be_copied_is_named_and_the_rest_arrives() {
         heard.problems,
         [
             "1:: no such file or directory",
-            "0:file: a folder stands there",
-            "0:sub: a symbolic link stands in its path there",
-            "0:sub/x: a symbolic link stands in its path there",
+            "0:file: a folder is there",
+            "0:sub: its destination path contains a symbolic link",
+            "0:sub/x: its destination path contains a symbolic link",
         ]
     );
     assert_eq!(fs::read(to.join("from/good")).unwrap(), b"g");
@@ -249,29 +249,29 @@ fn offer(id: u64, path: &str, kind: Kind) -> FromSender {
     })
 }
 
-/// Receives from a sender that says this, whatever it hears. Returns what is below the goal's parent afterwards.
+/// Receives from a sender that says this, whatever it hears. Returns what is below the destination's parent afterwards.
 fn lied(says: &[Vec<u8>], options: Options) -> (Vec<String>, Heard, Result<(), CopyError>) {
     let top = tempfile::tempdir().unwrap();
-    let goal = top.path().join("goal");
-    fs::create_dir(&goal).unwrap();
+    let destination = top.path().join("destination");
+    fs::create_dir(&destination).unwrap();
     fs::create_dir(top.path().join("outside")).unwrap();
-    symlink("../outside", goal.join("out")).unwrap();
+    symlink("../outside", destination.join("out")).unwrap();
     let names = vec![b"asked".to_vec()];
-    let goal = local_goal(&goal, &names, options).unwrap();
+    let destination = local_goal(&destination, &names, options).unwrap();
     let said = [Opened::Ready.to_frame(), says.concat()].concat();
     let mut heard = Heard::default();
     let result = super::get(
         &said[..],
         io::sink(),
         vec![b"asked".to_vec()],
-        goal,
+        destination,
         options,
         &mut heard,
     );
     let mut found: Vec<String> = shown(top.path())
         .into_keys()
         .map(|path| path.to_string_lossy().into_owned())
-        .filter(|path| !["", "goal", "goal/out", "outside"].contains(&path.as_str()))
+        .filter(|path| !["", "destination", "destination/out", "outside"].contains(&path.as_str()))
         .collect();
     found.sort();
     (found, heard, result)
@@ -306,7 +306,7 @@ fn a_sender_that_lies_writes_nothing_outside() {
             matches!(result, Err(CopyError::Protocol(_))),
             "{path}: {result:?}"
         );
-        assert_eq!(found, ["goal/asked"], "{path}");
+        assert_eq!(found, ["destination/asked"], "{path}");
     }
     // A link, and a file below it.
     let says = [
@@ -321,7 +321,10 @@ fn a_sender_that_lies_writes_nothing_outside() {
     assert_eq!(
         (found, heard.problems),
         (
-            vec!["goal/asked".to_owned(), "goal/asked/l".to_owned()],
+            vec![
+                "destination/asked".to_owned(),
+                "destination/asked/l".to_owned()
+            ],
             Vec::new()
         )
     );
@@ -376,16 +379,19 @@ fn a_sender_cannot_give_a_file_that_is_not_what_it_says() {
     ] {
         let (found, _, result) = lied(&says, FILE);
         assert!(matches!(result, Err(CopyError::Protocol(_))), "{result:?}");
-        assert!(!found.contains(&"goal/asked".to_owned()), "{found:?}");
+        assert!(
+            !found.contains(&"destination/asked".to_owned()),
+            "{found:?}"
+        );
     }
     // Cut off: what arrived waits under its own name.
     let (found, _, result) = lied(&[offer(), begin(), data(b"ab")], FILE);
     assert!(matches!(result, Err(CopyError::Lost(_))), "{result:?}");
-    assert_eq!(found, ["goal/asked.malai-part"]);
+    assert_eq!(found, ["destination/asked.malai-part"]);
     // Bits that run a file as its owner are kept only with the owner.
     let top = tempfile::tempdir().unwrap();
     let names = vec![b"asked".to_vec()];
-    let goal = local_goal(top.path(), &names, FILE).unwrap();
+    let destination = local_goal(top.path(), &names, FILE).unwrap();
     let said = [
         Opened::Ready.to_frame(),
         file(1, "", b"x"),
@@ -396,7 +402,15 @@ fn a_sender_cannot_give_a_file_that_is_not_what_it_says() {
         preserve: true,
         ..FILE
     };
-    super::get(&said[..], io::sink(), names, goal, options, &mut Unobserved).unwrap();
+    super::get(
+        &said[..],
+        io::sink(),
+        names,
+        destination,
+        options,
+        &mut Unobserved,
+    )
+    .unwrap();
     let mode = fs::metadata(top.path().join("asked")).unwrap().mode();
     assert_eq!(mode & 0o7777, 0o777);
 }

@@ -218,7 +218,7 @@ fn next_packet(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
     if length == 0 || length > MAX_PACKET {
         return Err(io::Error::other(format!(
-            "the client sent a packet of {length} bytes; {MAX_PACKET} are the most"
+            "the client sent a packet of {length} bytes; the maximum is {MAX_PACKET}"
         )));
     }
     let mut packet = Vec::new();

@@ -47,7 +47,7 @@ impl OpenFile {
 
     /// Whether the file can have a byte there.
     fn reach(&self, offset: u64) -> Result<(), Errno> {
-        // Only the file system knows the end of what is this long, and it is asked for its answer's sake.
+        // Only the file system knows its largest offset; seeking there returns its own error.
         if offset >= 1 << 40 {
             let offset = i64::try_from(offset).map_err(|_| Errno::INVAL)?;
             rustix::fs::seek(&self.file, SeekFrom::Start(offset.cast_unsigned()))?;

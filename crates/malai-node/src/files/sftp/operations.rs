@@ -229,7 +229,7 @@ impl Session {
         self.reports.tell(report).map_err(|_| StatusCode::Failure)
     }
 
-    /// Changes something, and tells the record where that was done.
+    /// Makes a change and, if that succeeded, reports it.
     fn changed(&self, change: impl FnOnce() -> Done, report: impl FnOnce() -> FileReport) -> Done {
         self.may_change()?;
         let answer = change()?;
@@ -338,7 +338,7 @@ impl Session {
             .open(as_path(path), flags, Mode::empty())
             .map_err(status)?;
         let file = File::from(folder);
-        // Not opened again: a folder may be readable and not let anything in it be looked up.
+        // Not reopened: a folder may be readable but not searchable.
         let folder =
             Dir::new(file.try_clone().map_err(|error| io_status(&error))?).map_err(status)?;
         self.add(Handle::Folder { folder, file })

@@ -81,8 +81,8 @@ const LONGEST: usize = 4096;
 /// Symbolic links on the way of one path.
 const LINKS: usize = 32;
 
-/// The absolute path, with links followed. As in OpenSSH's server `..` takes the last name away, whatever that is, and the
-/// very last name need not be there.
+/// The absolute path, with links followed. As in OpenSSH's server, `..` removes the last component, whatever it is, and
+/// the final component need not exist.
 fn resolved(path: &Path) -> io::Result<PathBuf> {
     let too_long = || io::Error::from_raw_os_error(Errno::NAMETOOLONG.raw_os_error());
     let mut out = match path.is_absolute() {

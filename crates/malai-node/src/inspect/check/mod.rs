@@ -122,7 +122,7 @@ impl ClusterReport {
 pub enum VerifyError {
     /// There is no cluster with the given name.
     #[error(
-        "there is no cluster {} in {}; {}",
+        "there is no cluster `{}` in {}; {}",
         escape(name),
         display_path(clusters),
         known_clusters(name, known)

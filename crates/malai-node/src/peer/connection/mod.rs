@@ -189,7 +189,7 @@ impl PeerConnection {
     }
 
     /// Marks that a request of either side is running.
-    pub(crate) fn occupied(&self) -> Occupied {
+    pub(crate) fn mark_in_use(&self) -> Occupied {
         self.activity.request()
     }
 

@@ -241,7 +241,7 @@ impl Place<'_> {
             .collect()
     }
 
-    /// The groups of the cluster given before.
+    /// The groups of the cluster that was typed before this word.
     fn groups(&self) -> Vec<Candidate> {
         let named = |cluster: &&ClusterNames| self.given.first() == Some(&cluster.alias.as_str());
         let clusters = self.names.clusters.iter().filter(named);
@@ -251,7 +251,7 @@ impl Place<'_> {
             .collect()
     }
 
-    /// Machines, and optionally groups, of the cluster given before or else of all clusters. Completes the last item of a list.
+    /// Machines, and optionally groups, of the cluster that was typed before this word, or else of all clusters. Completes the last item of a list.
     fn members(&self, groups: bool) -> Vec<Candidate> {
         let named = |cluster: &&ClusterNames| self.given.first() == Some(&cluster.alias.as_str());
         let all = &self.names.clusters;

@@ -102,7 +102,7 @@ enum Argument<'a> {
     Word(&'a OsStr),
 }
 
-/// Takes an argument list apart as ssh does: options before the host, and behind it up to the first word.
+/// Splits an argument list as ssh does: options before the host, and after it up to the first word.
 fn scan(arguments: &[OsString]) -> Vec<Argument<'_>> {
     let mut found = Vec::new();
     let mut left = arguments.iter().map(OsString::as_os_str);
@@ -172,7 +172,7 @@ Usage: malai ssh [OPTIONS] [user@]<TARGET> [WORDS...]\n       malai ssh --shim <
 fn explained(meaning: Meaning) -> String {
     match meaning {
         Meaning::Obeyed(_, what) => what.to_owned(),
-        Meaning::Ignored(why) => format!("(no meaning here: {why})"),
+        Meaning::Ignored(why) => format!("(no effect here: {why})"),
         Meaning::Refused(why) => format!("(refused: {why})"),
     }
 }

@@ -82,8 +82,8 @@ const AUTH: &str = "the configuration decides who may do what";
 const FILES: &str = "malai reads no ssh_config";
 const ALIVE: &str = "connections in use are watched";
 const AGENT: &str = "no agent is forwarded, and none is needed to reach a machine";
-const ESCAPE: &str = "an escape is ~, and read on a terminal alone";
-const BACKGROUND: &str = "malai does not go to the background yet; a trailing & does";
+const ESCAPE: &str = "the escape character is always ~, only on a terminal";
+const BACKGROUND: &str = "malai cannot go to the background yet; use a trailing &";
 const NOTHING: &str = "malai does not forward ports yet, so there is nothing to keep open";
 const FORWARDS: &str = "malai does not forward ports yet";
 
@@ -391,7 +391,7 @@ pub const KEYWORDS: &[Keyword] = &[
     key("XAuthLocation", Ignored("X11 is not forwarded")),
 ];
 
-/// Values by which a keyword that would be refused asks for nothing.
+/// Whether this value disables a keyword that is otherwise refused.
 pub fn asks_for_nothing(value: &str) -> bool {
     ["no", "false", "none", "any"]
         .iter()

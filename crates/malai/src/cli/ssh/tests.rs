@@ -355,7 +355,7 @@ fn ssh_as_people_type_it() {
         ),
         (
             &["-f", "web01.c", "x"],
-            "error: -f: malai does not go to the background yet; a trailing & does",
+            "error: -f: malai cannot go to the background yet; use a trailing &",
         ),
         (&["-T", "-t", "web01.c"], "web01.c tty=Never"),
         (&["-oRequestTTY=force", "web01.c"], "web01.c tty=Force"),

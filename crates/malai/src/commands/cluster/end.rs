@@ -81,7 +81,7 @@ fn not_confirmed(
         }
         Asked::NoTerminal => {
             printer.say(&format!(
-                "{consequence}. {key}. There is no terminal to ask on, so nothing was changed: malai cluster {verb} {alias} --yes"
+                "nothing was changed: this has to be confirmed, and there is no terminal to ask on. {consequence}. {key}. To confirm: malai cluster {verb} {alias} --yes"
             ));
             Some(Exit::FAILED)
         }

@@ -3,7 +3,7 @@
 use malai_node::{Home, init_cluster};
 
 use super::{alias, usage};
-use crate::commands::reload::{notify_daemon, runs};
+use crate::commands::reload::{load_in_daemon, runs};
 use crate::output::Printer;
 use crate::output::exit::Exit;
 use crate::output::init;
@@ -16,5 +16,5 @@ pub(super) fn run(home: &Home, text: &str, printer: &Printer) -> anyhow::Result<
     };
     let made = init_cluster(home, &alias)?;
     printer.out(&init::new_cluster(&made, runs(home)));
-    notify_daemon(home, &alias, printer)
+    load_in_daemon(home, &alias, printer)
 }

@@ -23,7 +23,7 @@ pub(super) fn run(
     };
     let report = verify_home(home, Some(alias.as_str()))?.into_iter().next();
     let Some(report) = report else {
-        anyhow::bail!("there is no cluster {alias} here");
+        anyhow::bail!("there is no cluster `{alias}` here");
     };
     let Some(cluster) = report.cluster() else {
         anyhow::bail!(match report.role {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use anyhow::{Context, bail};
 use malai_cluster::escape;
 use malai_node::Home;
-use malai_node::copy::{self, CopyError, Goal, Sources};
+use malai_node::copy::{self, CopyError, Destination, Sources};
 use malai_wire::copy::{Options, name_of};
 
 use crate::cli::cp::Location;
@@ -43,7 +43,7 @@ impl There {
         self.paths.iter().map(one).collect()
     }
 
-    /// The name of each path at its target: that of several machines begins a name of its own.
+    /// Each path's name at the destination, with the machine's appended if there are several.
     fn names(&self) -> Vec<Vec<u8>> {
         let name = |path: &Vec<u8>| {
             let name = name_of(path).unwrap_or_default();
@@ -77,7 +77,7 @@ pub fn run(home: &Home, args: &CpArgs, printer: &Printer) -> anyhow::Result<Exit
     let options = args.options();
     let has_stream = locations.contains(&Location::Stream);
     if has_stream && locations.len() > 1 {
-        bail!("standard input is one source: copy the others by themselves");
+        bail!("standard input must be the only source: copy the others separately");
     }
     if args.json && target == Location::Stream {
         bail!("--json and the file would both be on standard output");
@@ -114,7 +114,7 @@ pub fn run(home: &Home, args: &CpArgs, printer: &Printer) -> anyhow::Result<Exit
                 );
             }
             if there.len() > 1 || !there.is_empty() && !here.is_empty() {
-                bail!("the sources are on several machines: copy from one at a time to another");
+                bail!("the sources are in several places: copy from one at a time");
             }
             for (target, one_of) in targets {
                 let to = There {
@@ -131,13 +131,13 @@ pub fn run(home: &Home, args: &CpArgs, printer: &Printer) -> anyhow::Result<Exit
         }
         Location::Here(_) | Location::Stream => {
             if !here.is_empty() || has_stream {
-                bail!("nothing of this is on a machine: use cp, or name one as <target>:<path>");
+                bail!("none of these paths is on a machine: use cp, or write <target>:<path>");
             }
             let count: usize = there.iter().map(|there| there.paths.len()).sum();
             let into_folder = matches!(&target, Location::Here(path) if path.is_dir());
             if there.len() > 1 && !into_folder {
                 printer.say(&format!(
-                    "{}: {count} things can only be copied into a folder that is there",
+                    "{}: {count} sources can only be copied into an existing folder",
                     escape(&String::from_utf8_lossy(&target.shown()))
                 ));
                 return Ok(Exit::FAILED);
@@ -154,7 +154,7 @@ pub fn run(home: &Home, args: &CpArgs, printer: &Printer) -> anyhow::Result<Exit
     })
 }
 
-/// Makes all copies, so many at once. Returns the worst exit code of what is not about single entries.
+/// Runs all copies, some in parallel. Returns the worst exit code, apart from single entries.
 fn all(copies: &[Copy<'_>], options: Options, progress: &Progress) -> anyhow::Result<u8> {
     if let [copy] = copies {
         return one(copy, options, progress);
@@ -194,8 +194,8 @@ fn one(copy: &Copy<'_>, options: Options, progress: &Progress) -> anyhow::Result
             put(sources, &[Location::Stream], to, options, progress)
         }
         Copy::Get(from, target) => {
-            let goal = match goal(target, &from.names(), options) {
-                Ok(goal) => goal,
+            let destination = match destination(target, &from.names(), options) {
+                Ok(destination) => destination,
                 Err(why) => {
                     let shown = escape(&String::from_utf8_lossy(&target.shown()));
                     progress.say(&format!("{shown}: {why}"));
@@ -206,18 +206,19 @@ fn one(copy: &Copy<'_>, options: Options, progress: &Progress) -> anyhow::Result
             let mut session = Session::open(&from.target)?;
             let (input, output) = session.streams()?;
             let paths = from.paths.clone();
-            let result = copy::get(input, output, paths, goal, options, &mut report);
+            let result = copy::get(input, output, paths, destination, options, &mut report);
             let has_failed = session.has_failed()?;
             Ok(end(result, has_failed, &from.shown()[0], progress))
         }
         Copy::Between(from, to) => {
             let mut report = progress.report(to.one_of.as_deref(), &from.shown());
-            let (mut source, mut goal) = (Session::open(&from.target)?, Session::open(&to.target)?);
-            let streams = (source.streams()?, goal.streams()?);
+            let (mut source, mut destination) =
+                (Session::open(&from.target)?, Session::open(&to.target)?);
+            let streams = (source.streams()?, destination.streams()?);
             let paths = from.paths.clone();
             let (at, target) = (&to.shown()[0], &to.paths[0]);
             let result = copy::between(streams.0, streams.1, paths, target, options, &mut report);
-            let has_failed = source.has_failed()? | goal.has_failed()?;
+            let has_failed = source.has_failed()? | destination.has_failed()?;
             Ok(end(result, has_failed, at, progress))
         }
     }
@@ -269,11 +270,15 @@ fn machines(
 }
 
 /// Where files go here.
-fn goal(target: &Location, names: &[Vec<u8>], options: Options) -> Result<Goal, String> {
+fn destination(
+    target: &Location,
+    names: &[Vec<u8>],
+    options: Options,
+) -> Result<Destination, String> {
     match target {
         Location::Here(path) => copy::local_goal(path, names, options),
         _ if names.len() > 1 => Err("standard output takes one file at a time".to_owned()),
-        _ => Ok(Goal::stream(Box::new(io::stdout()))),
+        _ => Ok(Destination::stream(Box::new(io::stdout()))),
     }
 }
 

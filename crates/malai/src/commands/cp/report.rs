@@ -1,4 +1,4 @@
-//! What a person or a script is told meanwhile: one line that is redrawn, or lines of JSON.
+//! Progress of a copy, for people or scripts: one line that is redrawn, or JSON lines.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
@@ -18,10 +18,10 @@ use crate::output::{Printer, duration};
 /// How often the line is drawn.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// What is over before this is not shown.
+/// Progress is shown only after this time.
 const SOON: Duration = Duration::from_millis(400);
 
-/// From how many draws the rate is taken.
+/// The rate is computed over this many draws.
 const SAMPLES: usize = 30;
 
 /// What is shown.
@@ -55,7 +55,7 @@ struct State {
     /// Bytes that were sent or received.
     moved: u64,
     /// Bytes that did not have to be.
-    spared: u64,
+    skipped: u64,
     verified: u64,
     files: u64,
     stored: u64,
@@ -71,7 +71,7 @@ struct State {
 pub(super) struct Progress {
     state: Arc<Mutex<State>>,
     style: Style,
-    /// How many copies there are: a total is known when all have said theirs.
+    /// The number of copies: the total is known once all have reported theirs.
     copies: u64,
     ticker: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 }
@@ -82,7 +82,7 @@ impl Progress {
             begun: Instant::now(),
             total: 0,
             moved: 0,
-            spared: 0,
+            skipped: 0,
             verified: 0,
             files: 0,
             stored: 0,
@@ -144,7 +144,7 @@ impl Progress {
         state.erase();
         if self.style == Style::Json {
             let event = json!({
-                "event": "end", "bytes": state.moved, "spared": state.spared, "verified": state.verified,
+                "event": "end", "bytes": state.moved, "skipped": state.skipped, "verified": state.verified,
                 "stored": state.stored, "unchanged": state.unchanged, "failed": state.failed,
                 "copies": self.copies, "seconds": state.begun.elapsed().as_secs_f64(),
             });
@@ -173,7 +173,7 @@ impl State {
         }
         if style == Style::Json {
             let event = json!({
-                "event": "progress", "bytes": self.moved, "spared": self.spared, "total": self.total,
+                "event": "progress", "bytes": self.moved, "skipped": self.skipped, "total": self.total,
                 "total_known": self.all_offered >= copies, "files": self.files,
                 "done": self.stored + self.unchanged, "failed": self.failed,
             });
@@ -203,7 +203,7 @@ impl State {
     }
 
     fn line(&self, now: Instant, columns: usize, copies: u64) -> String {
-        let done = (self.moved + self.spared).min(self.total.max(self.moved));
+        let done = (self.moved + self.skipped).min(self.total.max(self.moved));
         let is_known = self.all_offered >= copies && self.total > 0;
         let rate = self.rate(now);
         let mut text = match is_known {
@@ -303,8 +303,8 @@ impl Observer for Report {
         self.state.lock().moved += bytes;
     }
 
-    fn spared(&mut self, bytes: u64) {
-        self.state.lock().spared += bytes;
+    fn skipped(&mut self, bytes: u64) {
+        self.state.lock().skipped += bytes;
     }
 
     fn verified(&mut self, bytes: u64) {
@@ -342,7 +342,7 @@ mod tests {
         let begun = state.begun;
         state.total = 4 << 20;
         state.moved = 1 << 20;
-        state.spared = 1 << 20;
+        state.skipped = 1 << 20;
         state.current = "a".into();
         let now = begun + Duration::from_secs(2);
         assert_eq!(state.line(now, 80, 1), "2.0 MiB  512.0 KiB/s  a");

@@ -17,7 +17,7 @@ impl Session {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .context("cannot start this program once more")?;
+            .context("cannot start another malai process")?;
         Ok(Self(child))
     }
 
@@ -27,7 +27,7 @@ impl Session {
         streams.context("the connection has no streams")
     }
 
-    /// Waits for its end. Whether malai itself failed, which it has said then.
+    /// Waits for its end. Returns whether malai itself failed, having reported why.
     pub(super) fn has_failed(mut self) -> anyhow::Result<bool> {
         let status = self.0.wait().context("cannot wait for the connection")?;
         Ok(status.code() == Some(255))

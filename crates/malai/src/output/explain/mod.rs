@@ -43,8 +43,8 @@ fn one(out: &mut String, why: &Explanation, answer: &Answer) {
             );
         }
         Some(Reason::Policy(refusal)) => {
-            // The cluster allows it, but this computer's owner does not.
             if answer.accepted.is_some() {
+                // The cluster's rule allows it; the refusal comes from what this computer's owner accepts.
                 granted(&mut line, why, answer);
             }
             line("because", &because(refusal));

@@ -1,12 +1,12 @@
-//! The bytes of a file: its part is opened, grows, and is compared with the hash at the end.
+//! A file's content: opens the partial file, appends to it, and compares the hash at the end.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use malai_wire::copy::{Begin, Kind, Offer, Outcome};
 use rustix::fs::FileType;
 
-use super::{BATCH, BATCH_BYTES, BIG, Current, Have, Receiver, Sink, Waiting, in_the_way};
-use crate::files::copy::goal::{Place, existing};
+use super::{BATCH, BATCH_BYTES, BIG, Current, Have, Receiver, Sink, Waiting, path_reason};
+use crate::files::copy::destination::{Place, existing};
 use crate::files::copy::part::Part;
 use crate::files::copy::{CopyError, attributes, reason, send};
 
@@ -32,8 +32,8 @@ impl<W: Write> Receiver<'_, W> {
             }
             _ => return Err(CopyError::Protocol("a file from its middle on".into())),
         };
-        self.observer.spared(length);
-        let sink = match (&self.goal.place, &have) {
+        self.observer.skipped(length);
+        let sink = match (&self.destination.place, &have) {
             (Place::Stream(_), _) => Ok(Sink::Stream),
             (_, Have::Whole(..)) if length > 0 => Ok(Sink::Unchanged),
             _ => self.open_part(&offer, &have, length).map(Sink::Part),
@@ -41,7 +41,7 @@ impl<W: Write> Receiver<'_, W> {
         let sink = match sink {
             Ok(sink) => sink,
             Err(error) => {
-                self.settle(&offer, Outcome::Failed(in_the_way(error)))?;
+                self.settle(&offer, Outcome::Failed(path_reason(error)))?;
                 Sink::Discard
             }
         };
@@ -69,7 +69,7 @@ impl<W: Write> Receiver<'_, W> {
 
     fn open_part(&mut self, offer: &Offer, have: &Have, length: u64) -> io::Result<Part> {
         self.observer.changing().map_err(io::Error::other)?;
-        let (folder, name) = self.spot(offer.source, &offer.path)?;
+        let (folder, name) = self.folder_and_name(offer.source, &offer.path)?;
         let Some((mut part, stat)) = Part::open(&folder, &name, true)? else {
             return Err(io::ErrorKind::NotFound.into());
         };
@@ -85,7 +85,7 @@ impl<W: Write> Receiver<'_, W> {
         Ok(part)
     }
 
-    /// The file on its way grows by so much. False if it is not written.
+    /// Counts bytes of the file that is being received. False if they are to be discarded.
     fn grow(&mut self, by: u64) -> Result<bool, CopyError> {
         let Some(current) = &mut self.current else {
             return Err(CopyError::Protocol("bytes of no file".into()));
@@ -103,13 +103,13 @@ impl<W: Write> Receiver<'_, W> {
     }
 
     pub(super) fn data(&mut self, bytes: &[u8]) -> Result<(), CopyError> {
-        let is_written = self.grow(bytes.len() as u64)?;
-        let Some(current) = self.current.as_mut().filter(|_| is_written) else {
+        let is_wanted = self.grow(bytes.len() as u64)?;
+        let Some(current) = self.current.as_mut().filter(|_| is_wanted) else {
             return Ok(());
         };
         current.hasher.update(bytes);
         current.written += bytes.len() as u64;
-        let written = match (&mut current.sink, &mut self.goal.place) {
+        let written = match (&mut current.sink, &mut self.destination.place) {
             (Sink::Part(part), _) => part.file.write_all(bytes),
             (Sink::Stream, Place::Stream(stream)) => stream.write_all(bytes),
             _ => Ok(()),
@@ -119,19 +119,19 @@ impl<W: Write> Receiver<'_, W> {
     }
 
     pub(super) fn hole(&mut self, length: u64) -> Result<(), CopyError> {
-        let is_written = self.grow(length)?;
-        let Some(current) = self.current.as_mut().filter(|_| is_written) else {
+        let is_wanted = self.grow(length)?;
+        let Some(current) = self.current.as_mut().filter(|_| is_wanted) else {
             return Ok(());
         };
         send::hash_zeros(&mut current.hasher, length);
-        let written = match (&mut current.sink, &mut self.goal.place) {
+        let written = match (&mut current.sink, &mut self.destination.place) {
             (Sink::Part(part), _) => part.file.seek(SeekFrom::Start(current.length)).map(|_| ()),
             (Sink::Stream, Place::Stream(stream)) => {
                 io::copy(&mut io::repeat(0).take(length), stream).map(|_| ())
             }
             _ => Ok(()),
         };
-        self.observer.spared(length);
+        self.observer.skipped(length);
         self.written(written)
     }
 
@@ -177,7 +177,7 @@ impl<W: Write> Receiver<'_, W> {
             }
             _ if !is_same => self.settle(&offer, damaged()),
             Sink::Stream => {
-                let Place::Stream(stream) = &mut self.goal.place else {
+                let Place::Stream(stream) = &mut self.destination.place else {
                     return Ok(());
                 };
                 let outcome = match stream.flush() {
@@ -190,7 +190,7 @@ impl<W: Write> Receiver<'_, W> {
                 self.remove_part(&offer);
                 let outcome = match self.keep(&offer) {
                     Ok(()) => Outcome::Unchanged,
-                    Err(error) => Outcome::Failed(in_the_way(error)),
+                    Err(error) => Outcome::Failed(path_reason(error)),
                 };
                 self.settle(&offer, outcome)
             }

@@ -1,4 +1,4 @@
-//! Entries that are no files, and what is kept of entries besides bytes.
+//! Entries other than files, and the attributes that are preserved.
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -9,12 +9,12 @@ use rustix::io::Errno;
 
 use super::Receiver;
 use crate::files::copy::attributes;
-use crate::files::copy::goal::existing;
+use crate::files::copy::destination::existing;
 use crate::files::copy::part::{Part, finish, part_name};
 
 impl<W: Write> Receiver<'_, W> {
     pub(super) fn make_folder(&mut self, offer: &Offer) -> io::Result<bool> {
-        let (folder, name) = self.spot(offer.source, &offer.path)?;
+        let (folder, name) = self.folder_and_name(offer.source, &offer.path)?;
         let before = match name.is_empty() {
             true => Some(rustix::fs::fstat(&*folder)?),
             false => existing(&folder, &name)?,
@@ -25,9 +25,7 @@ impl<W: Write> Receiver<'_, W> {
                 return Err(Errno::LOOP.into());
             }
             Some(_) => {
-                return Err(io::Error::other(
-                    "something else than a folder stands there",
-                ));
+                return Err(io::Error::other("something other than a folder is there"));
             }
             // What is copied into it has to be written.
             None => self.made(offer, || {
@@ -41,8 +39,7 @@ impl<W: Write> Receiver<'_, W> {
         Ok(true)
     }
 
-    /// Makes what is no file, beside its name first. False if it is to be left as it is.
-    /// Makes something, if that can be recorded, and records it.
+    /// Creates an entry, if that can be recorded, and records it.
     fn made(&mut self, offer: &Offer, make: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         self.observer.changing().map_err(io::Error::other)?;
         make()?;
@@ -52,22 +49,23 @@ impl<W: Write> Receiver<'_, W> {
 
     /// Removes what is left of an earlier copy of a file that is whole.
     pub(super) fn remove_part(&mut self, offer: &Offer) {
-        if let Ok((folder, name)) = self.spot(offer.source, &offer.path)
+        if let Ok((folder, name)) = self.folder_and_name(offer.source, &offer.path)
             && let Ok(Some((part, _))) = Part::open(&folder, &name, false)
         {
             part.remove();
         }
     }
 
+    /// Creates an entry that is not a file, first under a temporary name. False if the existing one is kept.
     pub(super) fn make(
         &mut self,
         offer: &Offer,
         make: impl Fn(&OwnedFd, &[u8]) -> io::Result<()>,
     ) -> io::Result<bool> {
-        let (folder, name) = self.spot(offer.source, &offer.path)?;
+        let (folder, name) = self.folder_and_name(offer.source, &offer.path)?;
         if name.is_empty() {
             return Err(io::Error::other(
-                "it is no folder, where a folder was named",
+                "it is not a folder, but the path names one",
             ));
         }
         if let Some(stat) = existing(&folder, &name)? {
@@ -75,7 +73,7 @@ impl<W: Write> Receiver<'_, W> {
                 return Ok(false);
             }
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                return Err(io::Error::other("a folder stands there"));
+                return Err(io::Error::other("a folder is there"));
             }
         }
         let part = part_name(&name);
@@ -91,12 +89,12 @@ impl<W: Write> Receiver<'_, W> {
         Ok(done)
     }
 
-    /// Gives a file that stands there already what is kept besides bytes.
+    /// Sets the preserved attributes of a file that is already there.
     pub(super) fn keep(&mut self, offer: &Offer) -> io::Result<()> {
         if !self.options.preserve {
             return Ok(());
         }
-        let (folder, name) = self.spot(offer.source, &offer.path)?;
+        let (folder, name) = self.folder_and_name(offer.source, &offer.path)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = openat(&*folder, &name[..], flags, Mode::empty())?;
         attributes::apply(fd, offer, self.options, self.umask, None)
@@ -106,14 +104,14 @@ impl<W: Write> Receiver<'_, W> {
         let Kind::HardLink(source, path) = &offer.kind else {
             return Ok(false);
         };
-        let (from, first) = self.spot(*source, path)?;
+        let (from, first) = self.folder_and_name(*source, path)?;
         self.make(offer, |folder, part| {
             linkat(&*from, &first[..], folder, part, AtFlags::empty()).map_err(Into::into)
         })
     }
 
     pub(super) fn finish_folder(&mut self, offer: &Offer, before: Option<&Stat>) -> io::Result<()> {
-        let (folder, name) = self.spot(offer.source, &offer.path)?;
+        let (folder, name) = self.folder_and_name(offer.source, &offer.path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let name = match name.is_empty() {
             true => b".",

@@ -8,22 +8,22 @@ use rustix::fs::{FileType, Mode, OFlags, openat};
 
 use super::{Failure, Have, Receiver};
 use crate::files::copy::CopyError;
-use crate::files::copy::goal::existing;
+use crate::files::copy::destination::existing;
 use crate::files::copy::part::Part;
 
 /// After how many verified bytes the other side is told.
 const TELL: u64 = 16 * 1024 * 1024;
 
 impl<W: Write> Receiver<'_, W> {
-    /// What is there of a file, and whether something stands under its name. None if it is to be left as it is.
+    /// What already exists of a file, and whether its name is taken. None if the existing file is to be kept.
     ///
-    /// A part counts before a file of the same size: what is replaced may have the size of the new.
+    /// A partial file takes precedence over a file of the same size, which may be the old content.
     pub(super) fn look(
         &mut self,
         offer: &Offer,
         size: Option<u64>,
     ) -> Result<Option<(Have, bool)>, Failure> {
-        let (folder, name) = self.spot(offer.source, &offer.path)?;
+        let (folder, name) = self.folder_and_name(offer.source, &offer.path)?;
         if name.is_empty() {
             return Err(Failure::Entry(
                 "it is a file, where a folder was named".to_owned(),
@@ -35,7 +35,7 @@ impl<W: Write> Receiver<'_, W> {
             return Ok(None);
         }
         if kind == Some(FileType::Directory) {
-            return Err(Failure::Entry("a folder stands there".to_owned()));
+            return Err(Failure::Entry("a folder is there".to_owned()));
         }
         let exists = stat.is_some();
         let Some(size) = size.filter(|size| *size > 0) else {

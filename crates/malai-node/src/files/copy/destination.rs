@@ -1,4 +1,4 @@
-//! Where files are to stand: in a folder, under one name, or nowhere but in a stream.
+//! Where files are copied to: into a folder, to one name, or to a stream.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -15,16 +15,18 @@ use rustix::path::Arg;
 use super::reason;
 use crate::files::root::Root;
 
-/// Where files are to stand.
-pub struct Goal {
+/// Where files are written.
+pub struct Destination {
     pub(super) place: Place,
     /// The name of each source; an empty one stands for the content of a folder.
     pub(super) names: Vec<Vec<u8>>,
 }
 
-impl std::fmt::Debug for Goal {
+impl std::fmt::Debug for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Goal").field("names", &self.names).finish()
+        f.debug_struct("Destination")
+            .field("names", &self.names)
+            .finish()
     }
 }
 
@@ -37,8 +39,8 @@ pub(super) enum Place {
     Stream(Box<dyn Write>),
 }
 
-impl Goal {
-    /// A goal that is a stream.
+impl Destination {
+    /// A destination that is a stream.
     pub fn stream(stream: Box<dyn Write>) -> Self {
         Self {
             place: Place::Stream(stream),
@@ -46,8 +48,8 @@ impl Goal {
         }
     }
 
-    /// Finds what a target means: a folder that is there gets the sources under their names; else the one source gets
-    /// this name.
+    /// Resolves a target: an existing folder receives the sources under their own names; otherwise it is the new name of
+    /// the one source.
     ///
     /// # Errors
     ///
@@ -163,7 +165,7 @@ pub(super) fn open_resolved<P: Arg + Copy>(
     mode: Mode,
     resolve: ResolveFlags,
 ) -> Result<OwnedFd, Errno> {
-    // Where names are changed at the same time the kernel cannot be sure, and says so.
+    // While names are being changed, the kernel cannot rule out an escape and returns EAGAIN.
     for _ in 0..16 {
         match openat2(folder.as_fd(), path, flags, mode, resolve) {
             Err(Errno::AGAIN) => {}
