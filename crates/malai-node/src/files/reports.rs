@@ -9,16 +9,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::os::fd;
 
-/// The pipe to the process that keeps the record; without one nothing is recorded.
+/// The pipe to the process that keeps the record; without it, nothing is recorded.
 #[derive(Debug, Default)]
 pub(crate) struct Reports(Option<Mutex<std::fs::File>>);
 
-/// A change that must not be made, since it could not be recorded.
+/// The change must not be made, because it could not be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotRecorded;
 
 impl Reports {
-    /// By the number of the descriptor that this process was started with.
+    /// Reports to this descriptor, with which the process was started; `None` reports nothing.
     ///
     /// # Errors
     ///
@@ -30,7 +30,7 @@ impl Reports {
         })
     }
 
-    /// To this pipe.
+    /// Reports to this pipe.
     pub(crate) fn to(pipe: OwnedFd) -> Self {
         Self(Some(Mutex::new(pipe.into())))
     }
@@ -54,11 +54,11 @@ impl Reports {
         }
     }
 
-    /// Reports what was done. Waits where the keeper is slow.
+    /// Reports what was done. Waits if the process that keeps the record is slow.
     ///
     /// # Errors
     ///
-    /// The record's keeper reads no more.
+    /// The process that keeps the record has stopped reading.
     pub(crate) fn tell(&self, report: &FileReport) -> Result<(), NotRecorded> {
         let Some(pipe) = &self.0 else { return Ok(()) };
         let report = report.encode().ok_or(NotRecorded)?;

@@ -1,5 +1,5 @@
-//! Which files are served: all that the user can reach, or those below one folder, where the kernel sees to it that no
-//! path leads out of it (`openat2` with `RESOLVE_BENEATH`).
+//! Which files are served: all that the user can reach, or those below one folder. The kernel ensures that no path leads
+//! out of it (`openat2` with `RESOLVE_BENEATH`).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,13 +11,13 @@ use rustix::io::Errno;
 /// The files that are served.
 #[derive(Debug)]
 pub(crate) enum Root {
-    /// All that the user can reach. Relative paths begin in the current folder.
+    /// All that the user can reach. Relative paths start in the current folder.
     Everything,
-    /// What is below this folder. Absolute paths begin there too.
+    /// What is below this folder. Absolute paths start there too.
     Below(OwnedFd),
 }
 
-/// A file, as its open folder and its name there, so that no rename can lead outside.
+/// A file, as its open folder and its name in it, so that no rename can lead outside.
 #[derive(Debug)]
 pub(crate) struct Place {
     folder: Option<OwnedFd>,
@@ -33,7 +33,7 @@ impl Place {
 }
 
 impl Root {
-    /// What is below this folder.
+    /// Serves what is below this folder.
     ///
     /// # Errors
     ///
@@ -43,7 +43,7 @@ impl Root {
         Ok(Self::Below(openat(CWD, folder, flags, Mode::empty())?))
     }
 
-    /// Opens a path, following links as far as they stay inside.
+    /// Opens a path, following links that stay inside.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl Root {
                 } else {
                     Mode::empty()
                 };
-                // Where names are changed at the same time the kernel cannot be sure, and says so.
+                // While names are being changed, the kernel cannot rule out an escape and returns EAGAIN.
                 for _ in 0..16 {
                     match openat2(root, inside(path), flags, mode, resolve) {
                         Err(Errno::AGAIN) => {}
@@ -73,7 +73,7 @@ impl Root {
         }
     }
 
-    /// The folder that a path's last name is in, and that name, which is not followed.
+    /// The folder that contains a path's last name, and that name, which is not followed.
     ///
     /// # Errors
     ///
@@ -88,7 +88,7 @@ impl Root {
         let path = inside(path);
         let (parent, name) = match path.components().next_back() {
             Some(Component::Normal(name)) => (path.parent().unwrap_or(Path::new("")), name.into()),
-            // The folder itself can be looked at; what would remove or rename it fails by itself.
+            // The folder itself may be examined; removing or renaming `.` fails anyway.
             Some(Component::CurDir) | None => (Path::new(""), PathBuf::from(".")),
             _ => return Err(Errno::ACCESS),
         };
@@ -105,7 +105,7 @@ impl Root {
     }
 }
 
-/// An absolute path begins at the root that is served.
+/// The path relative to the served root, where absolute paths start.
 fn inside(path: &Path) -> &Path {
     let path = path.strip_prefix("/").unwrap_or(path);
     if path.as_os_str().is_empty() {
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(root.place(Path::new("/")).unwrap().name, Path::new("."));
     }
 
-    /// A name changes between a folder and a link that leads out, as fast as it can, while files are opened through it.
+    /// A name switches between a folder and a link that leads out as fast as possible, while files are opened through it.
     #[test]
     fn names_that_change_meanwhile_lead_nowhere_else() {
         use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,38 +1,38 @@
-//! `malai cp`'s conversation, between the caller and `malai cp-server` on a machine. PROTOCOL.md describes it in prose.
+//! The protocol of `malai cp`, between the caller and `malai cp-server` on a machine. PROTOCOL.md describes it in prose.
 //!
-//! The caller opens with what is to be copied. Then one of both sends files and the other receives them, whichever way
-//! they go: the sender offers entries without waiting, the receiver says which files it wants and from which byte on,
-//! the sender sends these. So no file waits for a turn of its own, and a transfer that broke off goes on.
+//! The caller first says what to copy. Then one side sends files and the other receives them: the sender offers entries
+//! without waiting, the receiver says which files it wants and from which byte, and the sender sends them. So no file
+//! costs a round trip of its own, and an interrupted transfer can resume.
 
 use malai_cluster::escape;
 use serde::{Deserialize, Serialize};
 
 use crate::frame::{FrameError, HEAD, Tagged, parse_head};
 
-/// The version of this conversation.
+/// The version of this protocol.
 pub const VERSION: u32 = 1;
 
 /// The most bytes of a file in one frame.
 pub const MAX_DATA: usize = 256 * 1024;
 
-/// The largest frame, in bytes, its length left out: an entry with its extended attributes.
+/// The largest frame, in bytes, without its length: an entry with its extended attributes.
 pub const MAX_FRAME: usize = 1024 * 1024;
 
 /// The longest path below a source, in bytes.
 pub const MAX_PATH: usize = 64 * 1024;
 
-/// The most entries that a sender offers before they are settled.
+/// The most entries that may be offered and not yet settled.
 pub const WINDOW: usize = 4096;
 
-/// The tag of a frame whose body is bytes of a file, as they are. No message has it.
+/// The tag of a frame whose body is raw bytes of a file. No message has it.
 pub const DATA: u8 = 3;
 
-/// What the caller asks for, first of all.
+/// The caller's first message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opening {
-    /// Files of the machine.
+    /// Copy files from the machine.
     Get(Get),
-    /// Files for the machine.
+    /// Copy files to the machine.
     Put(Put),
 }
 
@@ -41,25 +41,25 @@ crate::tagged!(Opening {
     2 => Put(Put),
 });
 
-/// Files of the machine that the caller wants.
+/// A request for files of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Get {
     /// [`VERSION`].
     pub version: u32,
-    /// Their paths there.
+    /// Their paths on the machine.
     pub sources: Vec<Vec<u8>>,
     /// How they are copied.
     pub options: Options,
 }
 
-/// Files that the caller has for the machine.
+/// A request to store files on the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Put {
     /// [`VERSION`].
     pub version: u32,
-    /// Where to, as a path there.
+    /// The destination path on the machine.
     pub target: Vec<u8>,
-    /// The name of each source; an empty one stands for the content of a folder.
+    /// The name of each source; an empty name means the content of a folder.
     pub names: Vec<Vec<u8>>,
     /// How they are copied.
     pub options: Options,
@@ -68,22 +68,22 @@ pub struct Put {
 /// How files are copied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
-    /// Folders, with all that is in them.
+    /// Copies folders with everything in them.
     pub recursive: bool,
-    /// Times and modes are kept.
+    /// Preserves times and modes.
     pub preserve: bool,
-    /// Owners, links, extended attributes and special files are kept as well.
+    /// Also preserves owners, links, extended attributes and special files.
     pub archive: bool,
-    /// What is there already stays as it is.
+    /// Keeps existing files as they are.
     pub no_clobber: bool,
 }
 
 /// The machine's answer to an [`Opening`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opened {
-    /// It can begin.
+    /// Copying can begin.
     Ready,
-    /// It cannot, and why.
+    /// Copying cannot begin, for this reason.
     Failed(String),
 }
 
@@ -92,20 +92,20 @@ crate::tagged!(Opened {
     2 => Failed(String),
 });
 
-/// What the side says that has the files. Their bytes are frames of tag [`DATA`] between [`Begin`] and [`End`].
+/// A message from the sender. File bytes are frames of tag [`DATA`] between [`Begin`] and [`End`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromSender {
     /// An entry that can be copied.
     Offer(Offer),
     /// The bytes of a file follow.
     Begin(Begin),
-    /// So many zero bytes of the file, which need no room.
+    /// This many zero bytes of the file, a hole that takes no space.
     Hole(u64),
-    /// The file is at its end.
+    /// The end of the file.
     End(End),
-    /// An entry that was offered cannot be read, or not to its end.
+    /// An offered entry cannot be read, or not to its end.
     Withdrawn(Withdrawn),
-    /// Something that could not be read, so that it was not offered.
+    /// Something could not be read, so it was not offered.
     Problem(Problem),
     /// Everything has been offered.
     Offered,
@@ -121,16 +121,16 @@ crate::tagged!(FromSender {
     8 => Offered,
 });
 
-/// What the side says that gets the files.
+/// A message from the receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromReceiver {
-    /// This file's bytes are to be sent.
+    /// Asks for this file's bytes.
     Want(Want),
-    /// An entry is done with.
+    /// The receiver is done with an entry.
     Settled(Settled),
-    /// So many bytes were read to verify what is there.
+    /// This many existing bytes were read to verify them.
     Verified(u64),
-    /// Everything is settled.
+    /// All entries are settled.
     Finished,
 }
 
@@ -144,36 +144,36 @@ crate::tagged!(FromReceiver {
 /// An entry that can be copied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
-    /// Which one it is, in what follows.
+    /// Identifies the entry in later messages.
     pub id: u64,
-    /// The source that it belongs to, counted from 0.
+    /// The source that it belongs to, counting from 0.
     pub source: u32,
     /// Its path below the source, with `/` between names; empty for the source itself.
     pub path: Vec<u8>,
     /// What it is.
     pub kind: Kind,
-    /// Its permissions, without its type.
+    /// Its permission bits, without its type.
     pub mode: u32,
-    /// When it was changed.
+    /// When it was last modified.
     pub modified: Time,
-    /// When it was read.
+    /// When it was last accessed.
     pub accessed: Time,
-    /// Whose it is, where that is kept.
+    /// Its owner, if that is preserved.
     pub owner: Option<Owner>,
-    /// Its extended attributes, where these are kept: names and values.
+    /// Its extended attributes, if those are preserved: names and values.
     pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
-    /// A file, with its size in bytes where it is known.
+    /// A file, with its size in bytes if known.
     File(Option<u64>),
     /// A folder.
     Folder,
-    /// A symbolic link, with where it leads.
+    /// A symbolic link, with its target.
     Symlink(Vec<u8>),
-    /// Another name of a file that was offered before: its source, and its path below that.
+    /// Another name of a file that was offered before, given by its source and its path below that.
     HardLink(u32, Vec<u8>),
     /// A FIFO.
     Fifo,
@@ -188,37 +188,37 @@ pub struct Time {
     pub nanoseconds: u32,
 }
 
-/// Whose an entry is.
+/// An entry's owner.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Owner {
-    /// The user's number, and its name if it has one.
+    /// The user's id, and their name if there is one.
     pub user: (u32, Vec<u8>),
-    /// The group's number, and its name if it has one.
+    /// The group's id, and its name if there is one.
     pub group: (u32, Vec<u8>),
 }
 
 /// The bytes of a file follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begin {
-    /// Of which offer.
+    /// The id of the offer.
     pub id: u64,
-    /// From which byte on: where the [`Base`] ends, or 0.
+    /// The first byte that follows: where the [`Base`] ends, or 0.
     pub offset: u64,
 }
 
-/// A file is at its end.
+/// The end of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
-    /// BLAKE3 of all its bytes.
+    /// The BLAKE3 hash of all its bytes.
     pub hash: [u8; 32],
 }
 
-/// An entry cannot be read.
+/// An offered entry cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withdrawn {
-    /// Of which offer.
+    /// The id of the offer.
     pub id: u64,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
@@ -229,55 +229,55 @@ pub struct Problem {
     pub source: u32,
     /// Its path below the source.
     pub path: Vec<u8>,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
-/// A file's bytes are to be sent.
+/// Asks for a file's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Want {
-    /// Of which offer.
+    /// The id of the offer.
     pub id: u64,
-    /// What is there already.
+    /// What the receiver already has.
     pub base: Option<Base>,
 }
 
-/// The beginning of a file that the receiver has.
+/// The beginning of a file, which the receiver already has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
-    /// How many bytes.
+    /// Its length in bytes.
     pub length: u64,
-    /// BLAKE3 of these.
+    /// The BLAKE3 hash of these bytes.
     pub hash: [u8; 32],
 }
 
-/// An entry is done with.
+/// The receiver is done with an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {
-    /// Of which offer.
+    /// The id of the offer.
     pub id: u64,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
 }
 
-/// What came of an entry.
+/// The outcome of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// It stands under its name.
+    /// It is in place under its name.
     Stored,
-    /// It stood there already, the same.
+    /// It was already there, unchanged.
     Unchanged,
-    /// It was left out, as was asked for.
+    /// It was left out, as requested.
     LeftOut,
-    /// It could not be written, and why.
+    /// It could not be written, for this reason.
     Failed(String),
 }
 
-/// A frame's head: its tag, and the length of its body.
+/// Decodes a frame's head: its tag, and the length of its body.
 ///
 /// # Errors
 ///
-/// It is longer than any, or has no tag.
+/// The frame is too long, or has no tag.
 pub fn head(bytes: [u8; HEAD]) -> Result<(u8, usize), FrameError> {
     parse_head(bytes, MAX_FRAME)
 }
@@ -288,20 +288,20 @@ pub fn data_head(length: usize) -> [u8; HEAD] {
     [a, b, c, d, DATA]
 }
 
-/// The message of a frame other than [`DATA`]. Here no tag may be skipped.
+/// Decodes the message of a frame other than [`DATA`]. In this protocol no tag may be skipped.
 ///
 /// # Errors
 ///
-/// It is none that is known.
+/// The message is unknown or malformed.
 pub fn decode<T: Tagged>(tag: u8, body: &[u8]) -> Result<T, FrameError> {
     T::decode(tag, body)?.ok_or(FrameError::Tag(tag))
 }
 
-/// The names of a path below a source.
+/// Splits a path below a source into its names.
 ///
 /// # Errors
 ///
-/// It is one that could lead elsewhere: absolute, with `..`, `.`, an empty name or a NUL in it; or too long.
+/// The path is too long or could lead elsewhere: it is absolute, or contains `..`, `.`, an empty name or a NUL.
 pub fn names_of(path: &[u8]) -> Result<Vec<&[u8]>, String> {
     if path.is_empty() {
         return Ok(Vec::new());
@@ -320,8 +320,8 @@ pub fn names_of(path: &[u8]) -> Result<Vec<&[u8]>, String> {
     Ok(names)
 }
 
-/// The name that a source gets at its target: the last of its path, or none where its content is meant (`.`, `..`, `/`
-/// and `~`).
+/// The name that a source gets at its target: the last name of its path, or none if its content is meant (`.`, `..`,
+/// `/` and `~`).
 pub fn name_of(source: &[u8]) -> Option<&[u8]> {
     let end = source.iter().rposition(|byte| *byte != b'/')? + 1;
     let source = &source[..end];

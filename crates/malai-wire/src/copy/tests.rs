@@ -1,4 +1,4 @@
-//! Golden bytes, and what damaged ones do.
+//! Golden bytes, and tests of damaged ones.
 
 use proptest::prelude::*;
 

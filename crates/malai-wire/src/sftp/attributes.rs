@@ -2,12 +2,12 @@
 
 use super::{Cursor, put_string};
 
-/// What is known of a file, or is to be changed. Absent values are unknown or stay as they are.
+/// The known attributes of a file, or those to change. Absent values are unknown or stay as they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
     /// Its size in bytes.
     pub size: Option<u64>,
-    /// Its owner and group ids.
+    /// The ids of its owner and group.
     pub owner: Option<(u32, u32)>,
     /// Type and permission bits, as in `st_mode`.
     pub mode: Option<u32>,

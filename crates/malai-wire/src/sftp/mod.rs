@@ -15,13 +15,13 @@ pub use response::{Name, Response, StatusCode};
 /// The version of the protocol.
 pub const VERSION: u32 = 3;
 
-/// The largest packet, in bytes, its length left out: what OpenSSH's server takes.
+/// The largest packet that OpenSSH's server accepts, in bytes, without its length.
 pub const MAX_PACKET: usize = 256 * 1024;
 
-/// The most bytes that one read or write carries: [`MAX_PACKET`] less what stands around them.
+/// The most bytes that one read or write carries: [`MAX_PACKET`] less room for the other fields.
 pub const MAX_DATA: usize = MAX_PACKET - 1024;
 
-/// Reads values off the front of bytes.
+/// Reads values from the front of a byte slice.
 struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
@@ -53,7 +53,7 @@ impl<'a> Cursor<'a> {
 
 /// Appends a string: its length and its bytes.
 fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
-    // Longer ones do not occur: packets are bounded.
+    // Longer strings do not occur, since packets are bounded.
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     out.extend(length.to_be_bytes());
     out.extend(bytes);

@@ -93,7 +93,7 @@ pub enum Request {
         /// The folder.
         path: Vec<u8>,
     },
-    /// Some more names of a folder.
+    /// The next names in a folder.
     Readdir {
         /// The request's id.
         id: u32,
@@ -148,7 +148,7 @@ pub enum Request {
         /// The link.
         path: Vec<u8>,
     },
-    /// Creates a symbolic link. OpenSSH sends the target first, contrary to the draft, and so do all others.
+    /// Creates a symbolic link. Contrary to the draft, OpenSSH and all others send the target first.
     Symlink {
         /// The request's id.
         id: u32,

@@ -43,7 +43,7 @@ impl StatusCode {
 pub struct Name {
     /// The name.
     pub name: Vec<u8>,
-    /// Its line, as `ls -l` prints it.
+    /// Its line as `ls -l` prints it.
     pub long: Vec<u8>,
     /// Its attributes.
     pub attributes: Attributes,

@@ -1,4 +1,4 @@
-//! Golden bytes, and that no bytes make the codec panic or take more than they are.
+//! Golden bytes; and no input makes the codec panic or take more bytes than it has.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Attributes of files that are changed, and of file systems.
+//! Changes attributes of files, and reads those of file systems.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
@@ -12,23 +12,23 @@ use rustix::io::Errno;
 
 use super::status::{Done, done, status};
 
-/// How several changes went.
+/// The results of several changes.
 #[derive(Debug, Default)]
 pub(super) struct Results(Option<Errno>);
 
 impl Results {
-    /// One more.
+    /// Adds a result.
     pub(super) fn add(&mut self, result: Result<(), Errno>) {
         self.0 = result.err().or(self.0);
     }
 
-    /// The last that failed, which is what OpenSSH's server answers.
+    /// The last failure, which is what OpenSSH's server returns.
     pub(super) fn last_failure(self) -> Result<(), Errno> {
         self.0.map_or(Ok(()), Err)
     }
 }
 
-/// A file's length, if there are such.
+/// A file's length, if files can be that long.
 pub(super) fn length(size: u64) -> Result<u64, Errno> {
     match i64::try_from(size) {
         Ok(_) => Ok(size),
@@ -36,7 +36,7 @@ pub(super) fn length(size: u64) -> Result<u64, Errno> {
     }
 }
 
-/// Changes an open file's attributes; each is tried.
+/// Changes an open file's attributes. Each is tried, even if another fails.
 pub(super) fn change(file: &impl AsFd, given: Attributes) -> Done {
     let mut results = Results::default();
     if let Some(size) = given.size {
@@ -55,18 +55,18 @@ pub(super) fn change(file: &impl AsFd, given: Attributes) -> Done {
     done(results.last_failure())
 }
 
-/// Changes the mode of what a name stands for, and of nothing that it may lead to.
+/// Changes the mode of a file itself, never that of a link's target.
 pub(super) fn chmod_itself(folder: BorrowedFd<'_>, name: &Path, mode: Mode) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(folder, name, flags, Mode::empty())?;
     if FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::Symlink {
         return Err(Errno::OPNOTSUPP);
     }
-    // What was opened by its name alone takes no fchmod.
+    // A descriptor opened with O_PATH does not support fchmod.
     chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), mode)
 }
 
-/// The answer about a file system.
+/// The statistics of a file system.
 pub(super) fn volume(file: &impl AsFd) -> Done {
     let found = fstatvfs(file).map_err(status)?;
     let flags = u64::from(found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
@@ -86,7 +86,7 @@ pub(super) fn volume(file: &impl AsFd) -> Done {
     ]))
 }
 
-/// Times as the system takes them, from seconds.
+/// Converts seconds to the system's times.
 pub(super) fn timestamps((access, modification): (u32, u32)) -> Timestamps {
     let time = |seconds: u32| Timespec {
         tv_sec: seconds.into(),

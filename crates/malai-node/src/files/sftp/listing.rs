@@ -16,7 +16,7 @@ pub(super) fn attributes(stat: &Stat) -> Attributes {
     }
 }
 
-/// Names of users and groups, asked once each.
+/// Names of users and groups, each looked up once.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
     users: HashMap<u32, Vec<u8>>,
@@ -24,7 +24,7 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    /// A user's name; empty where there is none.
+    /// A user's name; empty if there is no such user.
     pub(super) fn user(&mut self, id: u32) -> Vec<u8> {
         let name = || uzers::get_user_by_uid(id).map(|user| bytes(user.name()));
         self.users
@@ -33,7 +33,7 @@ impl Owners {
             .clone()
     }
 
-    /// A group's name; empty where there is none.
+    /// A group's name; empty if there is no such group.
     pub(super) fn group(&mut self, id: u32) -> Vec<u8> {
         let name = || uzers::get_group_by_gid(id).map(|group| bytes(group.name()));
         self.groups

@@ -1,5 +1,5 @@
-//! The sftp server: a loop over packets, in a process of its own that runs as the user whom the policy names and ends
-//! with its client.
+//! The sftp server: a loop over packets, in its own process, which runs as the user that the policy names and ends with
+//! its client.
 
 mod change;
 mod listing;
@@ -21,31 +21,31 @@ use crate::files::root::Root;
 use open_file::OpenFile;
 use operations::Session;
 
-/// Threads that read files beside each other.
+/// Threads that read files concurrently.
 const READERS: usize = 4;
 
-/// Answers that wait to be written.
+/// The most answers that wait to be written.
 const WAITING: usize = 64;
 
 /// What is served, and where changes are reported.
 #[derive(Debug, Default)]
 pub struct Served {
-    /// What is below this folder; none for everything that the user can reach.
+    /// Serves what is below this folder; `None` serves everything that the user can reach.
     pub folder: Option<PathBuf>,
-    /// The number of the descriptor to report on what is done to files, which this process was started with.
+    /// The descriptor on which to report file operations, with which this process was started.
     pub reports: Option<i32>,
 }
 
 /// Serves a client until it closes `input`.
 ///
-/// Several reads are under way at once; everything else waits for them, and happens in the order in which it was asked.
-/// All are answered in that order: OpenSSH's scp, up to version 9.2 at least, cuts a file short where a piece arrives
-/// before the one in front of it.
+/// Several reads run at once; every other request waits for them, and runs in the order in which it arrived. Answers
+/// keep that order: OpenSSH's scp, up to version 9.2 at least, truncates a file if a piece arrives before the one
+/// preceding it.
 ///
 /// # Errors
 ///
-/// The client cannot be read or written any more, or sends what is not a packet; the folder cannot be opened; there is no
-/// such descriptor.
+/// The client cannot be read from or written to any more, or sends something that is not a packet; the folder cannot be
+/// opened; there is no such descriptor.
 pub fn serve(mut input: impl Read, output: impl Write + Send, served: Served) -> io::Result<()> {
     let reports = Reports::inherited(served.reports)?;
     serve_reporting(&mut input, output, served.folder, reports)
@@ -76,7 +76,7 @@ fn serve_reporting(
                         return;
                     };
                     let answer = job.file.read(job.offset, job.length);
-                    // Where the writer has gone there is nobody to answer.
+                    // This fails if the writer has ended: then there is nobody to answer.
                     let _ = job.answer.send(answer.encode(job.id));
                     running.done();
                 }
@@ -100,11 +100,11 @@ struct Job {
     answer: SyncSender<Vec<u8>>,
 }
 
-/// An answer in its place among the others.
+/// An entry in the writer's queue.
 enum Answer {
-    /// It is known.
+    /// It is complete.
     Ready(Vec<u8>),
-    /// A read that is under way.
+    /// It comes from a read that is under way.
     Coming(Receiver<Vec<u8>>),
 }
 
@@ -132,7 +132,7 @@ impl Running {
         self.change(|count| *count -= 1);
     }
 
-    /// Waits until none is.
+    /// Waits until there are none.
     fn wait(&self) {
         let count = self
             .count
@@ -149,7 +149,7 @@ fn receive(
     jobs: &SyncSender<Job>,
     running: &Running,
 ) -> io::Result<()> {
-    // The writer says itself why it has ended.
+    // The writer itself reports why it ended.
     let answer = |id: u32, answer: Response| answers.send(Answer::Ready(answer.encode(id))).is_ok();
     while let Some(packet) = next_packet(input)? {
         let goes_on = match Request::decode(&packet) {
@@ -185,7 +185,7 @@ fn receive(
                 };
                 match bad.id {
                     Some(id) => answer(id, Response::Status(code)),
-                    // It could be answered under no id that the client knows.
+                    // There is no id to answer with.
                     None => {
                         return Err(io::Error::other(
                             "the client sent what is not a packet of sftp",
@@ -202,7 +202,7 @@ fn receive(
     Ok(())
 }
 
-/// The next packet, its length left out; none at the end.
+/// The next packet, without its length; none at the end.
 fn next_packet(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 4];
     let first = loop {
@@ -222,7 +222,7 @@ fn next_packet(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
         )));
     }
     let mut packet = Vec::new();
-    // As much memory as there are bytes, not as were announced.
+    // Allocates for the bytes that arrive, not for the length that was announced.
     input.take(length as u64).read_to_end(&mut packet)?;
     if packet.len() < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -230,7 +230,7 @@ fn next_packet(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(packet))
 }
 
-/// Writes answers in their order, several at once where several wait.
+/// Writes answers in order, several at once if several are waiting.
 fn write_answers(answers: Receiver<Answer>, output: impl Write) -> io::Result<()> {
     let mut output = BufWriter::with_capacity(MAX_PACKET, output);
     while let Ok(first) = answers.recv() {

@@ -13,14 +13,14 @@ use super::operations::{Handle, Session, number};
 use super::paths::as_path;
 use super::status::{Done, status};
 
-/// An open file, and how much of it went where.
+/// An open file, with counts of the bytes read and written.
 #[derive(Debug)]
 pub(super) struct OpenFile {
     pub(super) file: File,
     append: bool,
-    /// Whether it can be written.
+    /// Whether it was opened for writing.
     pub(super) writable: bool,
-    /// Its name as the client has it.
+    /// Its path as the client gave it.
     pub(super) path: Vec<u8>,
     read: AtomicU64,
     written: AtomicU64,
@@ -45,7 +45,7 @@ impl OpenFile {
         }
     }
 
-    /// Whether the file can have a byte there.
+    /// Checks that the file can have a byte at this offset.
     fn reach(&self, offset: u64) -> Result<(), Errno> {
         // Only the file system knows its largest offset; seeking there returns its own error.
         if offset >= 1 << 40 {
@@ -66,7 +66,7 @@ impl OpenFile {
             self.reach(offset)?;
         }
         let mut done = 0;
-        // Even nothing is written once: it may not be allowed.
+        // Empty data is written as well, since that may not be allowed.
         loop {
             let rest = &data[done..];
             done += retry_on_intr(|| match self.append {
@@ -81,7 +81,7 @@ impl OpenFile {
         Ok(())
     }
 
-    /// The report of its end.
+    /// The report that it was closed.
     pub(super) fn closed(&self, number: u32) -> FileReport {
         FileReport::Closed {
             number,
@@ -101,7 +101,7 @@ impl Session {
     }
 
     pub(super) fn open(&mut self, path: &[u8], flags: OpenFlags, given: Attributes) -> Done {
-        // What is to be appended to and not written is opened for reading, as OpenSSH's server has it.
+        // Append without write opens for reading, as in OpenSSH's server.
         let writable = flags.write();
         let mut how = match (flags.read(), writable) {
             (true, true) => OFlags::RDWR,
@@ -117,7 +117,7 @@ impl Session {
             how.set(flag, set);
         }
         let mode = Mode::from_raw_mode(given.mode.map_or(0o666, |mode| mode & 0o7777));
-        // What truncates or creates changes something, whatever it is opened for.
+        // Truncating or creating is a change, even if the file is opened for reading only.
         let changes = writable || flags.create() || flags.truncate();
         if changes {
             self.may_change()?;
@@ -158,7 +158,7 @@ impl Session {
         let number = number(handle).map_err(|_| StatusCode::NoSuchFile)?;
         match self.handles.remove(&number) {
             Some(Handle::File(file)) => {
-                // It is closed, whether that is recorded or not.
+                // It is closed even if that cannot be recorded.
                 let _ = self.told(&file.closed(number));
                 Ok(Response::Status(StatusCode::Ok))
             }
@@ -179,7 +179,7 @@ impl Session {
         length: u64,
     ) -> Done {
         let (source, target) = (self.file(from)?, self.file(to)?);
-        // Where they overlap the copy would read what it has written. OpenSSH's server does not copy within a file either.
+        // If they overlapped, the copy would read what it wrote. OpenSSH's server does not copy within a file either.
         if source.path == target.path {
             return Err(StatusCode::Failure);
         }
@@ -192,7 +192,7 @@ impl Session {
                 .min(buffer.len());
             let count = source.read_at(&mut buffer[..most], reads).map_err(status)?;
             if count == 0 {
-                // All that is there, where that was asked for.
+                // A length of 0 asks for everything up to the end.
                 return if length == 0 {
                     Ok(Response::Status(StatusCode::Ok))
                 } else {
@@ -209,7 +209,7 @@ impl Session {
 }
 
 impl Drop for Session {
-    /// What the client did not close.
+    /// Reports files that the client did not close.
     fn drop(&mut self) {
         for (number, handle) in std::mem::take(&mut self.handles) {
             if let Handle::File(file) = handle {

@@ -1,4 +1,4 @@
-//! Each request, done on the file system.
+//! Carries out each request on the file system.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,10 +22,10 @@ use super::status::{Done, done, io_status, status};
 use crate::files::reports::Reports;
 use crate::files::root::Root;
 
-/// Files and folders that may be open at once.
+/// The most files and folders that may be open at once.
 const HANDLES: usize = 1000;
 
-/// Names in one answer.
+/// The most names in one answer.
 const NAMES: usize = 100;
 
 /// What a client has open.
@@ -33,9 +33,9 @@ const NAMES: usize = 100;
 pub(super) enum Handle {
     /// A file.
     File(Arc<OpenFile>),
-    /// A folder that is listed.
+    /// A folder that is being listed.
     Folder {
-        /// Where the listing is.
+        /// The position in the listing.
         folder: Dir,
         /// The folder itself.
         file: File,
@@ -54,7 +54,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// A session on these files.
+    /// A session that serves these files.
     pub(super) fn new(root: Root, reports: Reports) -> Self {
         Self {
             root,
@@ -65,7 +65,7 @@ impl Session {
         }
     }
 
-    /// Does what is asked; the id and the answer.
+    /// Carries out a request; returns its id and the answer.
     pub(super) fn handle(&mut self, request: Request) -> (u32, Response) {
         let (id, done) = self.dispatch(request);
         (id, done.unwrap_or_else(Response::Status))
@@ -219,12 +219,12 @@ impl Session {
         Ok(Response::Handle(number.to_be_bytes().to_vec()))
     }
 
-    /// Before something is changed: whether that can be recorded.
+    /// Checks, before a change, that it can be recorded.
     pub(super) fn may_change(&self) -> Result<(), StatusCode> {
         self.reports.ready().map_err(|_| StatusCode::Failure)
     }
 
-    /// Tells the record what was done.
+    /// Reports what was done, for the record.
     pub(super) fn told(&self, report: &FileReport) -> Result<(), StatusCode> {
         self.reports.tell(report).map_err(|_| StatusCode::Failure)
     }
@@ -266,7 +266,7 @@ impl Session {
 
     fn setstat(&self, path: &[u8], given: Attributes, follow: bool) -> Done {
         if follow && matches!(self.root, Root::Below(_)) {
-            // By an open file, since a name may lead elsewhere the next moment.
+            // Through an open file, since the name may lead elsewhere a moment later.
             let file = self.root.open(
                 as_path(path),
                 OFlags::RDONLY | OFlags::NONBLOCK,
@@ -324,7 +324,7 @@ impl Session {
         let set = || change(&open.file, given);
         match open.writable {
             true => set(),
-            // What is open for reading can be changed as well.
+            // The attributes of a file opened for reading can be changed too, so that is recorded.
             false => self.changed(set, || FileReport::Changed {
                 path: open.path.clone(),
             }),
@@ -353,7 +353,7 @@ impl Session {
             && let Some(entry) = folder.read()
         {
             let entry = entry.map_err(status)?;
-            // What was removed meanwhile is no longer there.
+            // Skips entries that have been removed since.
             if let Ok(stat) = statat(file.as_fd(), entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
                 let name = entry.file_name().to_bytes().to_vec();
                 names.push(Name {
@@ -393,7 +393,7 @@ impl Session {
         }
         let found = statat(source.0, source.1, AtFlags::SYMLINK_NOFOLLOW).map_err(status)?;
         let kind = FileType::from_raw_mode(found.st_mode);
-        // As OpenSSH's server has it: a folder or link replaces a link that leads nowhere.
+        // As in OpenSSH's server, a folder or link replaces a dangling link.
         if kind != FileType::RegularFile && self.stat(to_path, true).is_err() {
             return plainly();
         }
@@ -405,7 +405,7 @@ impl Session {
             RenameFlags::NOREPLACE,
         );
         match renamed {
-            // Some file systems cannot: then what is there is looked for first.
+            // Some file systems do not support this: then the target is looked up first.
             Err(Errno::INVAL | Errno::NOSYS) => {
                 match statat(target.0, target.1, AtFlags::SYMLINK_NOFOLLOW) {
                     Ok(_) => Err(StatusCode::Failure),

@@ -1,4 +1,4 @@
-//! From a path as it is asked for to an absolute one.
+//! Resolves a requested path to an absolute one.
 
 use std::ffi::OsStr;
 use std::io;
@@ -14,7 +14,7 @@ use super::status::{Done, io_status};
 use crate::files::root::Root;
 
 impl Session {
-    /// The absolute path; its last name need not be there.
+    /// The absolute path; its last component need not exist.
     pub(super) fn realpath(&self, path: &[u8]) -> Done {
         let path = match path {
             b"" => as_path(b"."),
@@ -29,7 +29,7 @@ impl Session {
         }
     }
 
-    /// As [`Session::realpath`], with `~` and `~user` in front.
+    /// Like [`Session::realpath`], with `~` and `~user` at the start.
     pub(super) fn expand(&self, path: &[u8]) -> Done {
         let Some(rest) = path.strip_prefix(b"~") else {
             return self.realpath(path);
@@ -50,7 +50,7 @@ impl Session {
         self.realpath(&expanded)
     }
 
-    /// The home of a user; of this process's own where the name is empty.
+    /// The home of a user; an empty name means this process's own user.
     pub(super) fn home_of(&self, user: &[u8]) -> Result<Vec<u8>, StatusCode> {
         if let Root::Below(_) = self.root {
             return Ok(b"/".to_vec());
@@ -66,7 +66,7 @@ impl Session {
     }
 }
 
-/// The answer that is one name, of which nothing else is told.
+/// An answer of one name, without its attributes.
 pub(super) fn one_name(name: Vec<u8>) -> Response {
     Response::Names(vec![Name {
         long: name.clone(),
@@ -75,10 +75,10 @@ pub(super) fn one_name(name: Vec<u8>) -> Response {
     }])
 }
 
-/// The bytes of a path that the system takes, and one for its end.
+/// The longest path that the system accepts, with its terminating NUL.
 const LONGEST: usize = 4096;
 
-/// Symbolic links on the way of one path.
+/// The most symbolic links followed in one path.
 const LINKS: usize = 32;
 
 /// The absolute path, with links followed. As in OpenSSH's server, `..` removes the last component, whatever it is, and
@@ -131,7 +131,7 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
     Ok(out)
 }
 
-/// A path below the root that is served, without `.` and `..`.
+/// A path below the served root, without `.` and `..`.
 fn normalized(path: &Path) -> PathBuf {
     let mut out = PathBuf::from("/");
     for component in path.components() {

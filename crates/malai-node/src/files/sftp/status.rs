@@ -1,4 +1,4 @@
-//! How a request ended: the codes that OpenSSH's server has for the system's errors.
+//! How a request ended: the codes with which OpenSSH's server reports the system's errors.
 
 use malai_wire::sftp::{Response, StatusCode};
 use rustix::io::Errno;
@@ -6,7 +6,7 @@ use rustix::io::Errno;
 /// The answer, or the code of the error.
 pub(super) type Done = Result<Response, StatusCode>;
 
-/// The answer to what has no result.
+/// The answer to a request without a result.
 pub(super) fn done(result: Result<(), Errno>) -> Done {
     match result {
         Ok(()) => Ok(Response::Status(StatusCode::Ok)),
@@ -14,7 +14,7 @@ pub(super) fn done(result: Result<(), Errno>) -> Done {
     }
 }
 
-/// The code that OpenSSH's server has for an error of the system's.
+/// The code with which OpenSSH's server reports a system error.
 pub(super) fn status(error: Errno) -> StatusCode {
     match error {
         Errno::NOENT | Errno::NOTDIR | Errno::BADF | Errno::LOOP => StatusCode::NoSuchFile,
@@ -25,7 +25,7 @@ pub(super) fn status(error: Errno) -> StatusCode {
     }
 }
 
-/// As [`status`], for an error of the standard library.
+/// Like [`status`], for an error of the standard library.
 pub(super) fn io_status(error: &std::io::Error) -> StatusCode {
     error.raw_os_error().map_or(StatusCode::Failure, |number| {
         status(Errno::from_raw_os_error(number))

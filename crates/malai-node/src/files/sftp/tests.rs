@@ -1,4 +1,4 @@
-//! A client in the test speaks to the server over memory.
+//! Tests of the server, with a client that talks to it through memory.
 
 use std::io::Cursor;
 
@@ -93,7 +93,7 @@ fn a_file_is_written_read_and_removed() {
     assert!(!path.exists());
 }
 
-/// OpenSSH's scp cuts a file short otherwise.
+/// Otherwise OpenSSH's scp truncates files.
 #[test]
 fn pieces_are_answered_in_the_order_in_which_they_were_asked_for() {
     let folder = tempfile::tempdir().unwrap();
@@ -103,7 +103,7 @@ fn pieces_are_answered_in_the_order_in_which_they_were_asked_for() {
     let open = [1u32.to_be_bytes(), 0u32.to_be_bytes()].concat();
     let handle = 0u32.to_be_bytes();
     let mut packets = vec![packet(3, 0, &[path.as_os_str().as_bytes()], &open)];
-    // Large pieces, and small ones that are read sooner.
+    // Large pieces, and small ones that finish sooner.
     packets.extend((1u32..400).map(|id| {
         let length: u32 = if id % 2 == 0 { 10 } else { 250_000 };
         packet(
@@ -148,7 +148,7 @@ fn a_folder_by_name_is_all_there_is() {
     assert_eq!(found[5].2[8..10], *b"/b");
 }
 
-/// Serves packets and returns what was reported of files.
+/// Serves packets and returns the file reports.
 fn reported(packets: &[Vec<u8>]) -> Vec<FileReport> {
     let (reports, out) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let input: Vec<u8> = packets
@@ -232,7 +232,7 @@ fn what_is_done_to_files_is_reported_once_it_is_done() {
             FileReport::Removed { path: a.clone() },
             FileReport::Removed { path: c.clone() },
             opened(2, true, false, &b),
-            // What the client leaves open.
+            // The client leaves these open.
             closed(1, 2, 0),
             closed(2, 0, 0),
         ]

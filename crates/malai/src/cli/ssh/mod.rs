@@ -1,4 +1,4 @@
-//! ssh's command line: from an argument list to what is meant by it. Pure.
+//! ssh's command line: turns an argument list into what it means, without side effects.
 
 pub mod options;
 
@@ -11,57 +11,57 @@ use options::{KEYWORDS, LETTERS, Letter, Meaning, Setting, asks_for_nothing};
 
 use super::TtyMode;
 
-/// What a command line of ssh's means.
+/// The meaning of an ssh command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SshInvocation {
     /// The host as written, without user, scheme, port and brackets.
     pub host: OsString,
-    /// The user, from `user@host`, `-l` or `User`; the first that is written counts.
+    /// The user, from `user@host`, `-l` or `User`; the first one given applies.
     pub user: Option<String>,
-    /// The words behind the host, joined with blanks; none for a shell.
+    /// The words after the host, joined with spaces; `None` for a shell.
     pub line: Option<Vec<u8>>,
     /// Whether the line is the name of a subsystem.
     pub subsystem: bool,
-    /// Whether there is a terminal.
+    /// Whether to allocate a terminal.
     pub tty: TtyMode,
-    /// Whether standard input is left alone: `-n`, `-f`.
+    /// Whether standard input is not read: `-n`, `-f`.
     pub no_input: bool,
-    /// Whether malai says which options had no meaning: `-v`.
+    /// Whether malai says which options it ignored: `-v`.
     pub verbose: bool,
-    /// What else is wanted in place of a session.
+    /// What to do instead of a session.
     pub instead: Option<Instead>,
-    /// Names, and beginnings of names with `*`, of variables to send.
+    /// The names of variables to send; a trailing `*` matches any ending.
     pub send_env: Vec<String>,
     /// Variables to set.
     pub set_env: Vec<(String, Vec<u8>)>,
-    /// What the shell of this side runs once the session has started, if that is permitted.
+    /// The command that the local shell runs once the session has started, if that is permitted.
     pub local_command: Option<Vec<u8>>,
-    /// Options that were taken and have no meaning here, each with its reason.
+    /// Options that are accepted but ignored, each with the reason.
     pub ignored: Vec<String>,
 }
 
-/// What ssh can do in place of a session.
+/// What ssh can do instead of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Instead {
     /// Print the version: `-V`.
     Version,
     /// Print the configuration: `-G`.
     PrintConfig,
-    /// Whether there is a connection: `-O check`.
+    /// Check for a connection: `-O check`.
     Check,
-    /// End the shared connection: `-O exit`, `-O stop`. It is malai's to keep.
+    /// End the shared connection: `-O exit`, `-O stop`. malai manages it, so nothing ends.
     Stop,
 }
 
-/// Why a command line cannot be obeyed, for people.
+/// Why a command line cannot be run, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshError(pub String);
 
-/// Reads the arguments behind the program's name.
+/// Parses the arguments after the program's name.
 ///
 /// # Errors
 ///
-/// What is unknown or cannot be done here, and what to do instead.
+/// An option is unknown or unsupported; the error says what to do instead.
 pub fn parse(arguments: &[OsString]) -> Result<SshInvocation, SshError> {
     let mut parser = Parser::default();
     let mut words = Vec::new();
@@ -79,7 +79,7 @@ pub fn parse(arguments: &[OsString]) -> Result<SshInvocation, SshError> {
     parser.finish(has_host, &words)
 }
 
-/// The host in an argument list, whatever else is in it: without user, scheme, port and brackets.
+/// The host in an argument list, even an invalid one, without user, scheme, port and brackets.
 pub fn host(arguments: &[OsString]) -> Option<OsString> {
     let host = scan(arguments)
         .into_iter()
@@ -92,9 +92,9 @@ pub fn host(arguments: &[OsString]) -> Option<OsString> {
     Some(parser.found.host)
 }
 
-/// What one argument, or a letter of it, is.
+/// One argument, or one letter of it.
 enum Argument<'a> {
-    /// An option; with its value, where it takes one and there is one.
+    /// An option, with its value if it takes one and there is one.
     Letter(char, Option<&'a OsStr>),
     /// The host.
     Host(&'a OsStr),
@@ -102,7 +102,7 @@ enum Argument<'a> {
     Word(&'a OsStr),
 }
 
-/// Splits an argument list as ssh does: options before the host, and after it up to the first word.
+/// Splits an argument list as ssh does: options may come before the host, and after it up to the first word.
 fn scan(arguments: &[OsString]) -> Vec<Argument<'_>> {
     let mut found = Vec::new();
     let mut left = arguments.iter().map(OsString::as_os_str);
@@ -142,7 +142,7 @@ fn known(letter: char) -> Option<&'static Letter> {
     LETTERS.iter().find(|known| known.letter == letter)
 }
 
-/// The help of `malai ssh`: every option with what it means here.
+/// The help of `malai ssh`: every option and its meaning in malai.
 pub fn help() -> String {
     let mut out = "Runs a line on a target by ssh's command line, for the tools that call ssh.\n\n\
 Examples:\n  \
@@ -201,7 +201,7 @@ impl Parser {
         }
     }
 
-    /// `Key=value`, `Key value`, with the value in double quotes or not.
+    /// Parses `Key=value` or `Key value`; the value may be in double quotes.
     fn option(&mut self, text: &OsStr) -> Result<(), SshError> {
         let bytes = text.as_bytes().trim_ascii();
         let split = bytes
@@ -316,7 +316,7 @@ impl Parser {
                     self.remote_command = Some(value.as_bytes().to_vec());
                 }
             }
-            // As in ssh, what is written first counts.
+            // As in ssh, the first value applies.
             Setting::LocalCommand => {
                 let command = || value.as_bytes().to_vec();
                 self.local_command.get_or_insert_with(command);
@@ -371,18 +371,18 @@ impl Parser {
         Ok(self.found)
     }
 
-    /// `[user@]host`, in brackets or not, or `ssh://[user@]host[:port]`.
+    /// Parses `[user@]host`, where the host may be in brackets, or `ssh://[user@]host[:port]`.
     fn destination(&mut self, host: &OsStr) -> Result<(), SshError> {
         let mut rest = host.as_bytes();
         let uri = rest.strip_prefix(b"ssh://");
         rest = uri.unwrap_or(rest);
-        // As ssh: the last @ counts, for users with one in their name.
+        // As in ssh, the last @ separates, since user names may contain one.
         if let Some(at) = rest.iter().rposition(|byte| *byte == b'@') {
             let user = String::from_utf8_lossy(&rest[..at]).into_owned();
             if user.is_empty() {
                 return Err(SshError("there is no user before the @".to_owned()));
             }
-            // As in ssh, what is written first counts: -l before the host, or the host.
+            // As in ssh, the first one given applies: -l before the host, or the host.
             self.found.user.get_or_insert(user);
             rest = &rest[at + 1..];
         }
@@ -408,7 +408,7 @@ impl Parser {
     }
 }
 
-/// A local command with its tokens replaced: `%h` and `%n` by the host, `%r` by the user, `%%` by a percent sign.
+/// Expands the tokens of a local command: `%h` and `%n` are the host, `%r` the user, `%%` a percent sign.
 fn expanded(command: &[u8], found: &SshInvocation) -> Result<Vec<u8>, SshError> {
     let mut out = Vec::new();
     let mut left = command.iter();
@@ -431,7 +431,7 @@ fn expanded(command: &[u8], found: &SshInvocation) -> Result<Vec<u8>, SshError> 
     Ok(out)
 }
 
-/// The words of a `SetEnv`: blanks separate, double quotes keep them.
+/// Splits the value of `SetEnv` into words at blanks outside of double quotes.
 fn words(text: &[u8]) -> Vec<Vec<u8>> {
     let (mut all, mut word, mut quoted) = (Vec::new(), Vec::new(), false);
     for byte in text {

@@ -1,22 +1,22 @@
-//! ssh's options and what each means here, as one table: parsing, help, manual page and test are made of it.
+//! A table of ssh's options and what each means in malai. Parsing, help, manual page and tests use it.
 
 /// What malai does with an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
-    /// It does what it does in ssh, or the nearest to it.
+    /// It does what it does in ssh, or the closest equivalent.
     Obeyed(Setting, &'static str),
-    /// It is taken and has no meaning here, for this reason.
+    /// It is accepted but has no effect, for this reason.
     Ignored(&'static str),
-    /// It is refused, with what to do instead.
+    /// It is refused; the text says what to do instead.
     Refused(&'static str),
 }
 
-/// What an option that is obeyed sets.
+/// The setting of an option that has an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
     /// `-l`, `User`.
     User,
-    /// `-t`, twice: even without a terminal here.
+    /// `-t`; given twice, even without a local terminal.
     Tty,
     /// `-T`.
     NoTty,
@@ -59,7 +59,7 @@ pub struct Letter {
     pub letter: char,
     /// Whether a value follows.
     pub takes_value: bool,
-    /// What it means here.
+    /// What it means in malai.
     pub meaning: Meaning,
 }
 
@@ -68,7 +68,7 @@ pub struct Letter {
 pub struct Keyword {
     /// Its name, as ssh_config(5) writes it; case does not matter.
     pub name: &'static str,
-    /// What it means here.
+    /// What it means in malai.
     pub meaning: Meaning,
 }
 
@@ -107,7 +107,7 @@ const fn key(name: &'static str, meaning: Meaning) -> Keyword {
     Keyword { name, meaning }
 }
 
-/// All letters that ssh knows.
+/// Every letter that ssh accepts.
 pub const LETTERS: &[Letter] = &[
     flag('4', Ignored(PATHS)),
     flag('6', Ignored(PATHS)),
@@ -203,7 +203,7 @@ pub const LETTERS: &[Letter] = &[
     ),
 ];
 
-/// All keywords of ssh_config(5).
+/// Every keyword in ssh_config(5).
 pub const KEYWORDS: &[Keyword] = &[
     key("AddKeysToAgent", Ignored(AGENT)),
     key("AddressFamily", Ignored(PATHS)),

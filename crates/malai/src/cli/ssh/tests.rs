@@ -1,4 +1,4 @@
-//! What the tools pass that call ssh, literally, and ssh's own forms.
+//! The exact arguments of tools that call ssh, and ssh's own forms.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use super::options::{KEYWORDS, LETTERS, Meaning};
 use super::*;
 
-/// What an argument list means, in one line: only what is not as usual.
+/// Summarizes an argument list in one line: only what differs from the defaults.
 fn shown(arguments: &[&str]) -> String {
     let arguments: Vec<OsString> = arguments.iter().map(Into::into).collect();
     let found = match parse(&arguments) {
@@ -421,7 +421,7 @@ fn ssh_as_people_type_it() {
     }
 }
 
-/// Every letter and keyword is there once, and what has no meaning says why.
+/// Every letter and keyword is listed once, and each ignored one has a reason.
 #[test]
 fn the_table_is_whole() {
     let letters: BTreeSet<char> = LETTERS.iter().map(|known| known.letter).collect();
