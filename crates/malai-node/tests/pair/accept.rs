@@ -1,4 +1,4 @@
-//! What a computer's owner accepts, and what runs when that or the configuration changes.
+//! What a computer's owner accepts, and what happens to running commands when that or the configuration changes.
 
 use malai_testing::cluster::{Cluster, Machine, Running};
 use malai_testing::{lives, run, until};
@@ -7,7 +7,7 @@ use super::own_user;
 
 const FROM: &str = "malai.toml accept.company.from on that computer does not accept you";
 
-/// A command that runs until it is ended, and the processes of its group.
+/// A command that runs until something ends it, and the processes of its group.
 struct Begun {
     running: Running,
     processes: Vec<u32>,
@@ -24,7 +24,7 @@ impl Begun {
         Begun { running, processes }
     }
 
-    /// Asserts that it ends, with this reason and with its process group. Its input stays open meanwhile.
+    /// Asserts that it ends with this reason, and its process group with it. Its input stays open.
     async fn ended(self, reason: &str) {
         until("its end", || self.running.has_ended()).await;
         let output = self.running.finish().await;
@@ -60,7 +60,7 @@ fn from_whom() {
         let laptop = cluster.machine("laptop");
         on(laptop, "web01.company").await.refused(FROM);
         assert_eq!(on(boss, "web01.company").await.clean(), "on\n");
-        // What is refused to it here it is not refused elsewhere, and this computer still dials.
+        // The refused member may still use other machines, and this computer still dials.
         assert_eq!(on(laptop, "boss.company").await.clean(), "on\n");
         assert_eq!(on(web01, "laptop.company").await.clean(), "on\n");
 
@@ -69,13 +69,13 @@ fn from_whom() {
         assert_eq!(on(laptop, "web01.company").await.clean(), "on\n");
         assert_eq!(on(web01, "web01.company").await.clean(), "on\n");
 
-        // It dials, and nothing else.
+        // It still dials, but accepts nothing.
         web01.apply("[accept.company]\nfrom = []\n");
         for from in [laptop, boss, web01] {
             on(from, "web01.company").await.refused(FROM);
         }
         assert_eq!(on(web01, "laptop.company").await.clean(), "on\n");
-        // Configurations reach it nevertheless: with the next connection to a member that has a newer one.
+        // Configurations still reach it, with the next connection to a member that has a newer one.
         cluster.publish(|text| text + "\n[group.everybody]\nmembers = \"web01\"\n");
         let (boss, web01) = (cluster.manager(), cluster.machine("web01"));
         boss.service.peers.dial_new(web01.id()).await.unwrap();
@@ -124,7 +124,7 @@ fn what_runs_already_is_judged_by_it_too() {
         let narrow = "[accept.company]\nfrom = \"boss,web01\"\n";
         web01.apply(narrow);
         taken.ended(FROM).await;
-        // The same file again changes nothing, and the others were never disturbed.
+        // Applying the same file again changes nothing, and the other commands keep running.
         web01.apply(narrow);
         kept.goes_on().await;
         web01.apply("[accept.company]\nusers = \"no-such-user\"\n");
@@ -148,7 +148,7 @@ fn a_new_configuration_ends_what_it_does_not_allow() {
         for taken in others {
             taken.ended("machine.web01.allow_from").await;
         }
-        // Another list that holds the same member, and the daemon's own user by its name: the same answer.
+        // Another list with the same member, and the daemon's own user by name, change nothing.
         let own = own_user();
         cluster.publish_everywhere(|text| {
             let again = format!("{}\nusername = \"{own}\"", section("bosses"));

@@ -1,4 +1,4 @@
-//! What is recorded of each command, and where.
+//! What is recorded about each command, and where.
 
 use malai_testing::cluster::{Cluster, Machine, Plan, Running};
 use malai_testing::peer::{Peer, stranger};
@@ -7,7 +7,7 @@ use malai_wire::action::RecordedAction;
 use malai_wire::argument::Argument;
 use malai_wire::audit::{Decision, End, Event, Request};
 
-/// Decision, start and end of the last command.
+/// The decision, start and end of the last command.
 #[track_caller]
 fn last_command(machine: &Machine) -> (Decision, Request, End) {
     let all = machine.records();
@@ -26,7 +26,7 @@ fn last_command(machine: &Machine) -> (Decision, Request, End) {
     }
 }
 
-/// Waits for the record of an end for this reason.
+/// Waits for the record of an end with this reason.
 async fn ended(machine: &Machine, why: &str) -> End {
     let end = |event: &Event| match event {
         Event::End(end) if end.why.contains(why) => Some(end.clone()),
@@ -42,7 +42,7 @@ async fn ended(machine: &Machine, why: &str) -> End {
     found().expect("an end")
 }
 
-/// Starts a command that goes on, and waits until it runs.
+/// Starts a command that keeps running, and waits until it runs.
 async fn begun(from: &Machine) -> Running {
     let mut running = from.begin("web01.company", &["sh", "-c", "echo on; exec sleep 600"]);
     assert_eq!(running.line().await, "on");
@@ -93,7 +93,7 @@ fn a_command_on_each_route_is_recorded_once_where_it_runs() {
             let after: usize = count().iter().sum();
             assert_eq!(after - before, 3, "{}", route.name);
         }
-        // Each run of malai counts its sessions from zero, and says which run it was.
+        // Each run of malai counts its sessions from zero, and records which run it was.
         let mut runs: Vec<_> = web01
             .records()
             .into_iter()
@@ -109,7 +109,7 @@ fn each_kind_of_end_is_recorded() {
     run(async {
         let mut cluster = Cluster::start(&["web01"]).await;
         let (boss, web01) = (cluster.manager(), cluster.machine("web01"));
-        // A client that goes.
+        // A client that disconnects.
         begun(boss).await.gone.cancel();
         ended(web01, "the client went before the end").await;
         // A program that does not exist, and an argument that is not text.
@@ -130,7 +130,7 @@ fn each_kind_of_end_is_recorded() {
             matches!(last, Some(Event::End(end)) if end.signal == Some(9))
         })
         .await;
-        // A configuration that does not allow it any more.
+        // A configuration that no longer allows it.
         let running = begun(cluster.manager()).await;
         cluster.publish_everywhere(|text| {
             text.replace("allow_from = \"*\"", "allow_from = \"web01\"")

@@ -1,4 +1,4 @@
-//! A command's end: exit codes, signals, what stays in the background.
+//! How a command ends: exit codes, signals, and processes left in the background.
 
 use malai_node::ControlEvent;
 use malai_testing::cluster::Cluster;
@@ -93,7 +93,7 @@ fn what_stays_in_the_background_does_not_hold_the_session() {
     });
 }
 
-/// What ends while its standard input is still open at the client does not wait for it.
+/// A command that ends while its client still holds standard input open does not wait for more input.
 #[test]
 fn a_command_that_ends_does_not_wait_for_input_that_could_come() {
     run(async {
@@ -106,7 +106,7 @@ fn a_command_that_ends_does_not_wait_for_input_that_could_come() {
     });
 }
 
-/// A caller that goes takes its command along.
+/// When its caller disconnects, a command is ended.
 #[test]
 fn a_caller_that_goes_ends_its_command() {
     run(async {

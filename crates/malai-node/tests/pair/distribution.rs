@@ -1,9 +1,9 @@
-//! Revisions that members have from each other, and what is decided by them.
+//! Revisions that members get from each other, and the decisions based on them.
 
 use malai_testing::cluster::{Cluster, Plan};
 use malai_testing::{run, until};
 
-/// Nobody may run anything, until [`allow_all`].
+/// Nobody may run anything until [`allow_all`].
 fn allow_none(text: String) -> String {
     let text = text.replace("allow_from = \"*\"", "allow_from = \"nobody-yet\"");
     format!("{text}\n[group.nobody-yet]\nmembers = []\n")
@@ -13,7 +13,7 @@ fn allow_all(text: String) -> String {
     text.replace("allow_from = \"nobody-yet\"", "allow_from = \"*\"")
 }
 
-/// Whom a machine meets first brings it up to date, and it decides by that. Here it is commanded.
+/// The first member that a machine meets brings it up to date before it decides. Here the other member sends the command.
 #[test]
 fn a_machine_that_missed_an_update_gets_it_from_a_member_that_commands_it() {
     for commander in ["web01", "laptop"] {
@@ -31,7 +31,7 @@ fn a_machine_that_missed_an_update_gets_it_from_a_member_that_commands_it() {
     }
 }
 
-/// Here it commands: whom it meets has the update.
+/// Here the machine sends the command itself, to a member that has the update.
 #[test]
 fn a_machine_that_missed_an_update_gets_it_from_a_member_that_it_commands() {
     run(async {
@@ -42,7 +42,7 @@ fn a_machine_that_missed_an_update_gets_it_from_a_member_that_it_commands() {
         web01.install(&newer);
         let commanding = sleeper.run("web01.company", &["echo", "met"]).await;
         assert_eq!(commanding.clean(), "met\n");
-        // The command may come to its end while the update is still on its way back.
+        // The command may end while the update is still on its way back.
         until("the update", || sleeper.revision() == web01.revision()).await;
         let here = sleeper.run("sleeper.company", &["echo", "me"]).await;
         assert_eq!(here.clean(), "me\n");

@@ -1,4 +1,4 @@
-//! Two machines that have found each other twice keep one connection, and go on using it.
+//! Two machines that have connected to each other twice keep one connection, and continue to use it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ fn of_two_connections_the_one_that_a_machine_asks_over_stays() {
         let cluster = Cluster::start(&["web01"]).await;
         let web01 = cluster.machine("web01").id();
         let peers = &cluster.manager().service.peers;
-        // It asks for news by itself.
+        // web01 connects on its own, to ask for news.
         until("a connection", || {
             peers
                 .current(&web01)
@@ -20,14 +20,14 @@ fn of_two_connections_the_one_that_a_machine_asks_over_stays() {
         })
         .await;
         let theirs = peers.current(&web01).unwrap();
-        // What is dialed beside it goes.
+        // A second dialed connection is closed.
         let own = peers.dial_new(web01).await.unwrap();
         assert!(own.is_dialed());
         until("the second to go", || own.is_closed()).await;
         until("one connection", || peers.all().len() == 1).await;
         let used = peers.connection(web01).await.unwrap();
         assert!(Arc::ptr_eq(&used, &theirs));
-        // A session gets one of its own, which stays for the next.
+        // A session gets a connection of its own, which stays open for the next session.
         let sessions = peers.connect_for_session(web01).await.unwrap();
         assert!(sessions.is_dialed());
         drop(sessions.in_use());
@@ -35,8 +35,8 @@ fn of_two_connections_the_one_that_a_machine_asks_over_stays() {
         until("the third to go", || third.is_closed()).await;
         until("two connections", || peers.all().len() == 2).await;
         assert!(!sessions.is_closed() && !theirs.is_closed());
-        // web01 asks every second, and for a minute, whether the manager is there. That alone is no use of it:
-        // two sides that asked each other for this would never stop.
+        // web01 checks every second, for a minute, that the manager is alive. That does not count as use of the
+        // connection: otherwise two sides that check each other would never stop.
         let limit = Duration::from_secs(4);
         until("a connection that is unused", || theirs.idle_for() > limit).await;
         assert!(theirs.silent_for() < limit);

@@ -1,4 +1,4 @@
-//! Each limit, set low in malai.toml, is reached: what is over the limit is told which one it was.
+//! Each limit is set low in malai.toml and reached: a request above it is refused with the name of the limit.
 
 use malai_cluster::{MachineId, SecretSeed};
 use malai_node::{framing, testing};
@@ -10,7 +10,7 @@ use malai_wire::frame::{self, Tagged};
 use malai_wire::peer::RequestKind;
 use malai_wire::peer::exec::{Action, FromClient, FromServer, Open};
 
-/// A cluster in which `web01` has these limits, its id, and the seed of another member, which serves nothing.
+/// A cluster whose `web01` has these limits; also its id, and the seed of another member, which serves nothing.
 pub async fn cluster_with(limits: &str) -> (Cluster, MachineId, SecretSeed) {
     let plan = Plan::new(&["web01", "rogue"]).idle("rogue");
     let settings = format!("[limits]\n{limits}");
@@ -36,7 +36,7 @@ async fn begun(cluster: &Cluster) -> Running {
     running
 }
 
-/// A request for a command that goes on.
+/// A request for a command that keeps running.
 fn sleeping() -> Vec<u8> {
     [vec![RequestKind::Exec as u8], open(&["sleep", "60"])].concat()
 }
@@ -72,7 +72,7 @@ fn sessions_in_all_and_of_one_member() {
         for running in [one, two] {
             assert_eq!(running.finish().await.code, 0);
         }
-        // Slots of what has ended are free again.
+        // Slots of ended commands are free again.
         until_async("a free slot", async || {
             cluster.manager().run("web01.company", &["true"]).await.code == 0
         })
@@ -80,7 +80,7 @@ fn sessions_in_all_and_of_one_member() {
     });
 }
 
-/// What one member may have on its way here, on all its connections.
+/// The bytes that one member may have in flight to a machine, on all its connections.
 #[test]
 fn inputs_of_one_member() {
     let cat = Open {
@@ -90,7 +90,7 @@ fn inputs_of_one_member() {
     };
     let cat = FromClient::Open(cat).to_frame();
     let cat = [vec![RequestKind::Exec as u8], cat].concat();
-    // What is held keeps its command running.
+    // The returned streams keep the command running.
     let ask = async |peer: &Peer| {
         let (send, mut recv) = peer.ask(&cat).await.unwrap();
         let answer: Result<FromServer, _> =
@@ -107,15 +107,15 @@ fn inputs_of_one_member() {
         assert_eq!(answer, Ok(FromServer::Accepted));
         let (_, answer) = ask(&two).await;
         assert!(refusal(answer, limit));
-        // Without an input nothing is kept.
+        // A command without input reserves nothing.
         assert_eq!(two.exec(&["true"]).await, Ok(FromServer::Accepted));
-        // The next command on the same connection has what was granted before.
+        // The next command on the same connection reuses what was granted before.
         drop(held_by_one);
         until_async("a granted input", async || {
             ask(&one).await.1 == Ok(FromServer::Accepted)
         })
         .await;
-        // With the connection it is given back.
+        // Closing the connection gives it back.
         one.close().await;
         until_async("a granted input", async || {
             ask(&two).await.1 == Ok(FromServer::Accepted)
@@ -138,7 +138,7 @@ fn requests_and_arguments() {
             .run("web01.company", &["true", &long])
             .await;
         refused.refused("argument_bytes = 2000");
-        // Two connections have the slots of one.
+        // Two connections of a member share its slots.
         let (peer, other) = (member(&rogue, &target).await, member(&rogue, &target).await);
         let mut held = Vec::new();
         for peer in [&peer, &other] {
@@ -158,7 +158,7 @@ fn requests_and_arguments() {
     });
 }
 
-/// What is never said is answered in time.
+/// A request that is never completed is refused in time.
 #[test]
 fn the_time_to_open() {
     run(async {
@@ -180,7 +180,7 @@ fn connections_of_one_member() {
         assert_eq!(first.exec(&["true"]).await, Ok(FromServer::Accepted));
         let second = member(&rogue, &target).await;
         assert_eq!(second.exec(&["true"]).await, Ok(FromServer::Accepted));
-        // The one that was unused for longest makes room.
+        // The connection that was unused for longest makes room.
         let third = member(&rogue, &target).await;
         let reason = first.closed_by_peer().await;
         assert_eq!(reason.known_code(), Some(RefusalCode::Busy));
@@ -188,11 +188,11 @@ fn connections_of_one_member() {
             reason.message.contains("connections_per_peer = 2"),
             "{reason:?}"
         );
-        // Those that are in use do not.
+        // Connections in use do not.
         let mut held = Vec::new();
         for peer in [&second, &third] {
             let (send, mut recv) = peer.ask(&sleeping()).await.unwrap();
-            // Its first word is that the command was accepted.
+            // The first bytes say that the command was accepted.
             assert!(recv.read_chunk(1 << 10).await.unwrap().is_some());
             held.push((send, recv));
         }
@@ -226,7 +226,7 @@ fn connections_in_all() {
             many.iter().filter(closed).count() >= 2
         })
         .await;
-        // A connection of another member that made room is no obstacle.
+        // The manager can run commands, even if its connection was closed to make room.
         cluster
             .manager()
             .run("web01.company", &["true"])
@@ -247,7 +247,7 @@ fn strangers_of_one_address() {
         let reason = silent[0].closed_by_peer().await;
         assert_eq!(reason.known_code(), Some(RefusalCode::Busy));
         assert!(reason.message.contains(limits.trim()), "{reason:?}");
-        // A member from the same address comes through.
+        // A member at the same address still gets through.
         let peer = member(&rogue, &target).await;
         assert_eq!(peer.exec(&["true"]).await, Ok(FromServer::Accepted));
     });
@@ -295,14 +295,14 @@ fn connections_that_idle() {
     });
 }
 
-/// Only the handshake says who asks: what a peer says of itself is not even looked at.
+/// Only the handshake identifies the peer: what it claims to be is not even read.
 #[test]
 fn who_asks_is_who_the_handshake_proved() {
     run(async {
         let mut plan = Plan::new(&["web01", "rogue"]).idle("rogue");
         plan = plan.config(|text| {
             let (before, after) = text.split_once("\n[machine.web01]\n").unwrap();
-            // A comment is no rule: it names the key and grants nothing.
+            // A comment is not a rule: it names the key but grants nothing.
             let rule = "# allow_from = \"rogue\"\nallow_from = \"boss\"";
             let after = after.replacen("allow_from = \"*\"", rule, 1);
             format!("{before}\n[machine.web01]\n{after}")

@@ -1,5 +1,5 @@
-//! What one member may use here over all its connections: memory for what it does not read or send to the end, and its
-//! turn at the processor.
+//! What one member may use on a machine over all its connections: memory for streams that it does not read or finish
+//! sending, and its share of the processor.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::limits::{cluster_with, member, refusal};
 
-/// The input of a terminal takes little of what one member may have on its way here.
+/// A terminal's input takes little of the bytes that one member may have in flight.
 #[test]
 fn terminals_of_one_member() {
     let cat = |terminal| {
@@ -66,7 +66,7 @@ fn terminals_of_one_member() {
     });
 }
 
-/// What one member may leave unacknowledged, on all its connections.
+/// The bytes that one member may leave unacknowledged, on all its connections.
 #[test]
 fn connections_with_commands_of_one_member() {
     run(async {
@@ -88,7 +88,7 @@ fn connections_with_commands_of_one_member() {
     });
 }
 
-/// A member's requests wait for each other, and nobody waits for them.
+/// A member's requests wait for one another; other members' requests do not wait for them.
 #[test]
 fn requests_of_one_member_in_a_second() {
     run(async {
@@ -98,7 +98,7 @@ fn requests_of_one_member_in_a_second() {
         for _ in 0..30 {
             assert_eq!(peer.exec(&["true"]).await, Ok(FromServer::Accepted));
         }
-        // Ten at once, and ten in each second after.
+        // Ten at once, then ten in each second.
         assert!(
             started.elapsed() > Duration::from_millis(1900),
             "{:?}",

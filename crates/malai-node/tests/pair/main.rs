@@ -1,4 +1,4 @@
-//! Services of one cluster in this process, on loopback: what lies between a decision and a daemon.
+//! Tests above single decisions and below whole daemons: services of one cluster in this process, on loopback.
 
 mod accept;
 mod audit;
@@ -11,7 +11,7 @@ mod refusals;
 mod streams;
 mod users;
 
-/// The user whom tests, and so their commands, run as.
+/// The user that the tests, and so their commands, run as.
 fn own_user() -> String {
     let output = std::process::Command::new("id").arg("-un").output();
     let name = String::from_utf8(output.expect("id runs").stdout).unwrap();

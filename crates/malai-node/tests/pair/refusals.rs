@@ -1,4 +1,4 @@
-//! What strangers, members of other clusters, and members that lie get: a refusal and nothing else.
+//! Strangers, members of other clusters, and members that lie get a refusal and nothing else.
 
 use std::path::Path;
 use std::time::Duration;
@@ -135,7 +135,7 @@ async fn attack(name: &str, peer: &Peer, marker: &Path) -> Vec<u8> {
 #[test]
 fn a_stranger_gets_a_refusal_whatever_it_sends() {
     run(async {
-        // What says nothing is waited for: as briefly as a setting can say.
+        // A silent peer is waited for; this is the shortest time that can be set.
         let greeting = "[limits]\ngreeting_seconds = 1\n";
         let plan = Plan::new(&["web01"]).settings("web01", greeting);
         let cluster = plan.settings("boss", greeting).start().await;
@@ -177,13 +177,13 @@ fn a_stranger_gets_a_refusal_whatever_it_sends() {
         assert!(!marker.exists(), "a stranger's command ran");
         let answer = boss.run("web01.company", &["echo", "on"]).await;
         assert_eq!(answer.clean(), "on\n");
-        // The manager lists a few of them, the machine none.
+        // The manager lists some of the strangers, the machine none.
         assert!(testing::pending_joins(&boss.service) > 0);
         assert_eq!(testing::pending_joins(&web01.service), 0);
     });
 }
 
-/// A snapshot that says it is of the cluster that `_target` is in and that a stranger has signed.
+/// A snapshot that lists `member` as a machine, signed by a stranger.
 fn forged(forger: &SecretSeed, member: &MachineId) -> Content {
     let text = format!(
         "[cluster_manager]\nid52 = \"{}\"\ncluster_name = \"c\"\n[machine.m]\nid52 = \"{member}\"\nallow_from = \"*\"\n",
@@ -216,7 +216,7 @@ fn configurations_that_are_not_the_managers_next_are_refused() {
         let newer = cluster.seal(|text| text);
         let again = cluster.seal(|text| text + "\n[group.g]\nmembers = \"web01\"\n");
         assert_eq!(newer.revision(), again.revision());
-        // Revision 2 is in force, and both it and revision 1 are lied about.
+        // Revision 2 is in force; the lies are about it, revision 1 and a later one.
         let web01 = cluster.machine("web01");
         web01.install(&newer);
         cluster.manager().install(&newer);
@@ -249,7 +249,7 @@ fn configurations_that_are_not_the_managers_next_are_refused() {
             ),
         ];
         for (name, lie, words) in lies {
-            // Once in the greeting, once in so many words.
+            // The lie is sent twice: in the greeting, and in an explicit request.
             let peer = Peer::connect(&laptop, &web01.id()).await;
             peer.give(lie.clone());
             peer.greet(Some(lie.header.clone())).await;
@@ -264,7 +264,7 @@ fn configurations_that_are_not_the_managers_next_are_refused() {
             if name != "swapped" {
                 assert_eq!(peer.fetched(), 0, "{name}: its content was fetched");
             }
-            // It is a member nevertheless.
+            // It is still a member.
             let answer = peer.exec(&["true"]).await;
             assert_eq!(answer, Ok(FromServer::Accepted), "{name}");
             assert_eq!(web01.revision(), revision, "{name}");
@@ -281,7 +281,7 @@ fn configurations_that_are_not_the_managers_next_are_refused() {
     });
 }
 
-/// A key that is not known here may bring the revision that it is known in.
+/// An unknown key may bring the revision that lists it.
 #[test]
 fn the_bringer_of_a_newer_configuration_is_authorized_by_it() {
     run(async {
@@ -302,7 +302,7 @@ fn the_bringer_of_a_newer_configuration_is_authorized_by_it() {
         assert_eq!(peer.exec(&["true"]).await, Ok(FromServer::Accepted));
         assert_eq!(peer.fetched(), 1);
         assert_eq!(web01.revision(), newer.revision());
-        // The manager's name is in no list now: its own word counts no more than the configuration.
+        // The manager is no longer in any list: the configuration applies to it too.
         let refused = boss.run("web01.company", &["echo", "wrong"]).await;
         refused.refused("allow_from");
     });

@@ -47,7 +47,7 @@ fn output_is_seen_before_the_command_ends() {
     run(async {
         let cluster = Cluster::with_routes().await;
         for route in cluster.routes() {
-            // Its second line waits for an input that is sent once the first has been read.
+            // The second line waits for input that is sent once the first line has been read.
             let script = ["sh", "-c", "echo one; read line; echo $line"];
             let mut running = route.begin(&script);
             assert_eq!(running.line().await, "one", "{}", route.name);
@@ -92,19 +92,19 @@ fn input_that_ends_first_and_input_that_is_not_wanted() {
     run(async {
         let cluster = Cluster::with_routes().await;
         for route in cluster.routes() {
-            // The client's end is closed; what the command has to say comes after that.
+            // The client's end is closed first; the command's output comes after that.
             let script = "cat; echo read; read more; echo \"none: $?\"; echo last >&2; exit 4";
             let output = route.run_with(&["sh", "-c", script], b"in\n").await;
             let seen = (output.code, output.out(), output.stderr.as_str());
             assert_eq!(seen, (4, "in\nread\nnone: 1\n", "last\n"), "{}", route.name);
 
-            // The command closes its end; the client's stays open, and holds nothing up.
+            // The command closes its end; the client's end stays open, and delays nothing.
             let mut running = route.begin(&["sh", "-c", "exec <&-; echo closed; exit 5"]);
             assert_eq!(running.line().await, "closed", "{}", route.name);
             until("its end", || running.has_ended()).await;
             assert_eq!(running.finish().await.code, 5, "{}", route.name);
 
-            // The same where the client is in the middle of sending.
+            // The same while the client is still sending.
             let script = "head -c 10; exec <&-; echo; echo closed";
             let output = route
                 .run_with(&["sh", "-c", script], &vec![b'x'; 3 << 20])
@@ -114,18 +114,18 @@ fn input_that_ends_first_and_input_that_is_not_wanted() {
     });
 }
 
-/// The command has long ended, and its client goes when the last byte has been read and not before.
+/// The command has long ended, but its client ends only when the last byte has been read.
 #[test]
 fn the_exit_comes_after_the_last_byte() {
     run(async {
         let cluster = Cluster::with_routes().await;
-        // As much as fits into no buffer on the way but the command's own pipe and the windows.
+        // Too much for any buffer on the way except the command's own pipe and the windows.
         let script = "head -c 100000 /dev/zero; exit 9";
         for route in cluster.routes() {
             let mut running = route.begin(&["sh", "-c", script]);
             let mut bytes = vec![0; 100_000];
             running.stdout.read_exact(&mut bytes[..1]).await.unwrap();
-            // The pipe to this test holds 64 KiB: the client cannot have got rid of all of it.
+            // The pipe to this test holds 64 KiB, so the client cannot have written everything.
             assert!(!running.has_ended(), "{}", route.name);
             running.stdout.read_exact(&mut bytes[1..]).await.unwrap();
             assert_eq!(running.finish().await.code, 9, "{}", route.name);
@@ -152,9 +152,9 @@ fn an_argument_of_every_byte_the_longest_and_as_many_as_there_may_be() {
     run(async {
         let cluster = Cluster::with_routes().await;
         let every: Vec<u8> = (1..=u8::MAX).collect();
-        // The system's limit for one, its NUL included.
+        // The system's limit for one argument, including its NUL.
         let longest = "x".repeat((128 << 10) - 1);
-        // A quarter of a stack of 8 MiB is the limit in all, pointers and environment included.
+        // The limit for all is a quarter of the 8 MiB stack, including pointers and environment.
         let most = vec!["y".repeat(120_000); 17];
         let words: Vec<String> = (0..100_000).map(|i| format!("word{i:06}")).collect();
         for route in cluster.routes() {
@@ -178,7 +178,7 @@ fn an_argument_of_every_byte_the_longest_and_as_many_as_there_may_be() {
     });
 }
 
-/// As execvp(3) has it, which a shell and ssh use.
+/// As in execvp(3), which shells and ssh use.
 #[test]
 fn a_program_is_found_as_a_shell_finds_it() {
     run(async {
@@ -197,7 +197,7 @@ fn a_program_is_found_as_a_shell_finds_it() {
             assert_eq!(route.run(&[&plain]).await.code, 126);
             let folder = cluster.folder().to_str().unwrap();
             assert_eq!(route.run(&[folder]).await.code, 126);
-            // It sees the name that was typed.
+            // The program sees its name as typed.
             let output = route.run(&["cat", "/proc/self/cmdline"]).await;
             assert_eq!(output.out(), "cat\0/proc/self/cmdline\0");
             for name in ["bin", "no-such-program"] {

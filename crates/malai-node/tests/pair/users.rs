@@ -1,10 +1,10 @@
-//! As which user a command runs, and what a forced command makes of what was asked for.
+//! Which user a command runs as, and what a forced command does with the requested one.
 
 use malai_testing::cluster::{Cluster, Plan};
 use malai_testing::{lives, run, until};
 use malai_wire::peer::exec::Action;
 
-/// Whether this test can run; where it cannot, why.
+/// Whether this test can run; if not, says why.
 fn is_root() -> bool {
     let root = super::own_user() == "root";
     if !root {

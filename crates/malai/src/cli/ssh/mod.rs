@@ -49,7 +49,7 @@ pub enum Instead {
     PrintConfig,
     /// Check for a connection: `-O check`.
     Check,
-    /// End the shared connection: `-O exit`, `-O stop`. malai manages it, so nothing ends.
+    /// End the shared connection: `-O exit`, `-O stop`. malai accepts this but keeps the connection.
     Stop,
 }
 
