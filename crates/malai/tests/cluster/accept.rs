@@ -1,5 +1,5 @@
-//! What a computer's owner accepts, as a daemon reads it: at start and after a rescan. What it means:
-//! `malai-node/tests/pair/accept.rs`.
+//! What a computer's owner accepts, as a daemon reads it at start and after a rescan. What the settings mean is tested
+//! in `malai-node/tests/pair/accept.rs`.
 
 use crate::harness::{ALIAS, Cluster, Home};
 
@@ -28,7 +28,7 @@ fn nothing_is_accepted_by_a_file_that_is_wrong() {
             assert_eq!(output.code, 1, "{}", output.shown());
             assert!(output.out().contains("malai.toml"), "{}", output.shown());
         }
-        // What was in force stays.
+        // The settings in force stay.
         run().refused(FROM);
     }
     web01.stop();
@@ -40,7 +40,7 @@ fn nothing_is_accepted_by_a_file_that_is_wrong() {
         output.shown()
     );
 
-    // A name that the cluster does not have accepts nobody, and the check says so.
+    // A name that is not in the cluster accepts nobody, and the check reports it.
     settings(web01, "[accept.company]\nfrom = \"bos\"\n");
     web01.start();
     run().refused(FROM);

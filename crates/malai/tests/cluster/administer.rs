@@ -1,4 +1,4 @@
-//! What an administrator types while daemons run.
+//! Commands that an administrator types while daemons run.
 
 use std::io::{BufRead, BufReader};
 
@@ -29,7 +29,7 @@ fn a_change_is_published_and_ends_what_it_no_longer_allows() {
     let ended = finish(session, Vec::new());
     assert_eq!(ended.code, 255, "{}", ended.shown());
     laptop.run(&["web01.company", "true"]).refused("allow_from");
-    // What says nothing new publishes nothing.
+    // A command that changes nothing publishes nothing.
     let said = manager.succeed(&["cluster", "set", ALIAS, "web01", "--allow-from", "boss"]);
     assert!(!said.contains("published"), "{said}");
 

@@ -1,5 +1,4 @@
-//! The audit record: every way of a command in it, what people see of it, and what happens when it cannot
-//! be written.
+//! The audit record: commands on every route, what people see of it, and what happens when it cannot be written.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ fn path(home: &Home) -> PathBuf {
     home.path.join("audit.jsonl")
 }
 
-/// All records of a home; every line has to be whole.
+/// All records of a home; every line must be complete.
 #[track_caller]
 fn records(home: &Home) -> Vec<Record> {
     let text = std::fs::read_to_string(path(home)).unwrap_or_default();
@@ -26,7 +25,7 @@ fn records(home: &Home) -> Vec<Record> {
         .collect()
 }
 
-/// Decision, start and end of the last command.
+/// The decision, start and end of the last command.
 #[track_caller]
 fn last_command(home: &Home) -> (Decision, Request, End) {
     let all = records(home);
@@ -119,7 +118,7 @@ fn what_people_see_of_it() {
     let wrong = web01.run(&["audit", "--since", "yesterday"]);
     assert_eq!(wrong.code, 2, "{}", wrong.shown());
 
-    // `--follow` shows new records, and ends when its reader has gone.
+    // `--follow` shows new records, and ends when nobody reads them any more.
     let mut child = web01.spawn(&["audit", "--follow", "-n", "1"]);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut next = || lines.next().unwrap().unwrap();
@@ -154,7 +153,7 @@ fn a_killed_daemon_leaves_a_record_that_reads() {
     });
     web01.kill();
     let whole = records(web01).len();
-    // What a crash of the computer or a full disk may leave.
+    // A crash of the computer or a full disk may leave a partial line.
     let torn = &std::fs::read(path(web01)).unwrap()[..100];
     let text = [&std::fs::read(path(web01)).unwrap()[..], torn].concat();
     std::fs::write(path(web01), text).unwrap();
@@ -171,7 +170,7 @@ fn a_killed_daemon_leaves_a_record_that_reads() {
     let once = ended();
     assert_eq!(once.len(), 1, "{once:?}");
     assert!(once[0].contains("sleep 600"), "{once:?}");
-    // The next start does not say it again.
+    // The next start does not report it again.
     web01.stop();
     web01.start();
     assert_eq!(ended(), once);
@@ -241,11 +240,11 @@ fn a_removed_record_is_reported_and_started_again() {
     assert!(web01.log().contains("was deleted while malai was running"));
 }
 
-/// A file system of the test's own, until dropped.
+/// A file system for this test, unmounted when dropped.
 struct Mount(PathBuf);
 
 impl Mount {
-    /// Mounts, if this may: else says that the test is left out.
+    /// Mounts it if permitted; otherwise says that the test is skipped.
     fn new(arguments: &[&str], at: &Path) -> Option<Mount> {
         let mut mount = Command::new("mount");
         mount.args(arguments).arg(at).stderr(Stdio::piped());
@@ -258,11 +257,11 @@ impl Mount {
         }
     }
 
-    /// What is at this path, without the right to change it.
+    /// Makes this path read-only.
     fn read_only(at: &Path) -> Option<Mount> {
         let shown = at.to_str().unwrap();
         let mount = Mount::new(&["--bind", shown], at)?;
-        // The same mount, no other: it is forgotten here rather than unmounted twice.
+        // This is the same mount, so it is forgotten rather than unmounted twice.
         let remounted = Mount::new(&["-o", "remount,bind,ro"], at)?;
         std::mem::forget(remounted);
         Some(mount)
@@ -289,7 +288,7 @@ fn a_full_disk() {
     let section = cluster.join("db");
     cluster.edit(|text| format!("{text}\n{section}"));
     let db = cluster.machine("db");
-    // Elsewhere, since it is written while the disk is full.
+    // The settings are elsewhere, since they are written while the disk is full.
     let settings = cluster.folder().join("db.toml");
     std::fs::write(&settings, "").unwrap();
     std::os::unix::fs::symlink(&settings, folder.join("malai.toml")).unwrap();
@@ -304,7 +303,7 @@ fn a_full_disk() {
         while std::io::Write::write(&mut file, &[0; 4096]).is_ok_and(|written| written > 0) {}
     };
     fill();
-    // There is room in pages that are begun; then there is none.
+    // Pages in use still have room; then there is none.
     until("the notice", || {
         run().clean();
         db.status().contains("cannot be written")
@@ -362,7 +361,7 @@ fn a_read_only_record_and_a_read_only_home() {
     web01.succeed(&["rescan"]);
     run().refused("cannot be written");
 
-    // Without a daemon: the command line reports it.
+    // Without a daemon, the command line reports it.
     let settings = laptop.path.join("malai.toml");
     for (text, required) in [("", false), ("audit = \"required\"\n", true)] {
         std::fs::write(&settings, text).unwrap();
@@ -385,7 +384,7 @@ fn a_read_only_record_and_a_read_only_home() {
                 output.shown()
             ),
         }
-        // What runs elsewhere is recorded there.
+        // A command that runs elsewhere is recorded elsewhere.
         let elsewhere = laptop.run(&["boss.company", "echo", "on"]);
         assert_eq!(elsewhere.clean(), "on\n");
     }

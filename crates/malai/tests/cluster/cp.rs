@@ -1,4 +1,4 @@
-//! `malai cp` by real daemons: files, trees and streams both ways, what is refused, and copies that are cut off.
+//! `malai cp` with real daemons: files, trees and streams in both directions, refusals, and interrupted copies.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use crate::harness::Cluster;
 
-/// A path on web01, which is this computer.
+/// A path on web01, which runs on this computer.
 fn on_web01(path: &Path) -> String {
     format!("web01.company:{}", path.display())
 }
@@ -90,7 +90,7 @@ fn a_copy_that_was_killed_goes_on() {
     let bytes: Vec<u8> = (0..20_000_000u32).map(|n| (n / 1000) as u8).collect();
     fs::write(&from, &bytes).unwrap();
     let part = top.join("to.malai-part");
-    // A stream that stays open is in its middle once all its bytes are there.
+    // Once all bytes have arrived, a stream that stays open is in the middle of a copy.
     let mut command = cluster.manager.command(&["cp", "-", &on_web01(&to)]);
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
@@ -149,7 +149,7 @@ fn several_machines_and_from_one_to_another() {
         fs::read(there.join("from/sub/big")).unwrap(),
         vec![5; 1_000_000]
     );
-    // Again, told as JSON: nothing has to be sent.
+    // Copying again, with JSON output: nothing has to be sent.
     let said = cp(&[&["--json"], &words[..]].concat());
     let last = said.clean().lines().last().unwrap().to_owned();
     let last: serde_json::Value = serde_json::from_str(&last).unwrap();
@@ -164,7 +164,7 @@ fn several_machines_and_from_one_to_another() {
         &format!("db01.company:{}", there.display()),
     ]);
     assert_eq!(said.code, 1, "{}", said.shown());
-    // What is done to files is in the record of the machine that does it.
+    // File operations are in the record of the machine that carries them out.
     let record = cluster.machine("db01").succeed(&["audit"]);
     let written = format!("{} · 1000000 bytes", there.join("from/sub/big").display());
     assert!(record.contains(&written), "{record}");

@@ -1,4 +1,4 @@
-//! The caller's own files: used where they are, and their flags left as they were.
+//! The caller's own files: used at their current position, with their flags left unchanged.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -27,7 +27,7 @@ fn input_from_a_file_at_its_offset_a_pipe_and_a_socket() {
         let mut file = File::open(&path).unwrap();
         file.seek(SeekFrom::Start(100)).unwrap();
         assert!(run(file.try_clone().unwrap().into()).clean() == &text[100..]);
-        // The caller sees how far its file was read.
+        // The caller's file position shows how far it was read.
         assert_eq!(
             file.stream_position().unwrap(),
             text.len() as u64,
@@ -73,8 +73,8 @@ fn output_to_a_file_appended_and_at_an_offset() {
     }
 }
 
-/// Opens each kind of descriptor, runs malai on it, and compares F_GETFL of descriptors that share
-/// the open file before and after, and while it runs.
+/// Opens each kind of descriptor, runs malai on it, and compares F_GETFL of descriptors that share the open file before,
+/// during and after the run.
 const FLAGS: &str = r#"
 import fcntl, os, pty, socket, subprocess, sys, tempfile, threading
 malai, target = sys.argv[1:3]

@@ -1,4 +1,4 @@
-//! How configurations reach every machine, and what holds while they have not.
+//! How configurations reach every machine, and what is in force until they do.
 
 use malai_cluster::{MachineId, SecretSeed};
 use malai_wire::RefusalCode;
@@ -7,7 +7,7 @@ use malai_wire::peer::exec::FromServer;
 use crate::harness::{ALIAS, Cluster, Home, section, until};
 use malai_testing::peer::Peer;
 
-/// Who may command whom is what these tests change.
+/// Nobody may run anything: these tests change who may command whom.
 fn allow_none(text: String) -> String {
     let text = text.replace("allow_from = \"*\"", "allow_from = \"nobody-yet\"");
     format!("{text}\n[group.nobody-yet]\nmembers = []\n")
@@ -21,7 +21,7 @@ fn machines_command_each_other_while_the_manager_is_away() {
     for _ in 0..2 {
         assert_eq!(laptop.run(&["web01.company", "echo", "on"]).clean(), "on\n");
         assert_eq!(web01.run(&["laptop.company", "echo", "on"]).clean(), "on\n");
-        // The same once both have restarted, with no manager to ask.
+        // The same works after both have restarted, with no manager to ask.
         for home in [web01, laptop] {
             home.stop();
             home.start();
@@ -53,7 +53,7 @@ fn a_machine_that_is_not_in_the_configuration_yet_waits_and_is_listed() {
     );
     new.run(&["web01.company", "true"])
         .refused("has not sent its configuration yet");
-    // Inbound it refuses everybody, the manager included.
+    // It refuses everybody who connects, including the manager.
     let seed = SecretSeed::parse_file(&cluster.manager.read("cluster.private-key")).unwrap();
     let target: MachineId = id.parse().unwrap();
     malai_testing::run(async {
@@ -76,7 +76,7 @@ fn a_machine_that_is_not_in_the_configuration_yet_waits_and_is_listed() {
     assert_eq!(new.run(&["web01.company", "echo", "out"]).clean(), "out\n");
     let status = cluster.manager.status();
     assert!(!status.contains("asks to join"), "{status}");
-    // Each is shown with its revision, whichever side told the other.
+    // Each machine is shown with its revision, whichever side sent it.
     assert_eq!(status.matches("(current)").count(), 2, "{status}");
 }
 
@@ -113,7 +113,7 @@ fn an_invalid_file_changes_nothing() {
     assert!(status.contains("its files have errors"), "{status}");
     let answer = manager.run(&["web01.company", "echo", "on"]);
     assert_eq!(answer.clean(), "on\n");
-    // Fixed, it goes on.
+    // Once the file is fixed, it is published.
     cluster.edit(|text| {
         text.replace("alow_from", "allow_from")
             .replace("\n[machine.bad]\nid52 = \"nonsense\"\n", "")
@@ -122,7 +122,7 @@ fn an_invalid_file_changes_nothing() {
     assert!(!manager.status().contains("its files have errors"));
 }
 
-/// A machine of two clusters, and the manager of the other one.
+/// Two clusters that share the machine web01.
 fn of_two_clusters() -> (Cluster, Cluster) {
     let (cluster, other) = (Cluster::running(&["web01", "laptop"]), Cluster::new(&[]));
     let said = cluster
@@ -156,13 +156,13 @@ fn a_damaged_file_denies_its_cluster_and_is_fetched_again() {
         let status = web01.status();
         assert!(status.contains("cannot be used"), "{status}");
         assert!(status.contains("denies everything"), "{status}");
-        // Nobody who has the configuration is awake: the cluster denies, the other one is served.
+        // Nobody who has the configuration is running: this cluster denies everything, the other one is served.
         web01
             .run(&["web01.company", "echo", "wrong"])
             .refused("denies everything");
         let served = other.manager.run(&["web01.company", "echo", "served"]);
         assert_eq!(served.clean(), "served\n");
-        // The first member that it meets gives it back.
+        // The first member that it meets sends it again.
         heal.start();
         until("the configuration to be back", || {
             heal.run(&["web01.company", "echo", "back"]).code == 0
@@ -196,7 +196,7 @@ fn a_local_edit_is_put_back_and_never_obeyed() {
     assert!(said.contains("was edited here"), "{said}");
     assert_eq!(web01.read("machine.toml"), received);
     refused(laptop);
-    // Nor by a command without a daemon, which reads the file itself.
+    // A command without a daemon, which reads the file itself, does not obey the edit either.
     web01.stop();
     web01.write("machine.toml", &edited.replace("\"laptop\"", "\"web01\""));
     let direct = web01.run(&["web01.company", "echo", "wrong"]);

@@ -1,4 +1,4 @@
-//! What a command is like on each route, clause by clause, where `streams.rs` and `signals.rs` do not say it.
+//! The exact behavior of a command on each route, as far as `streams.rs` and `signals.rs` do not test it.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 use crate::harness::{Cluster, alone, finish, until};
 use crate::measure::{marked, memory, written};
 
-/// More memory than a stream may take in any process, whatever runs through it.
+/// The memory that no stream may reach in any process, whatever passes through it.
 const BOUND: u64 = 24 << 20;
 
-/// The producer's count of bytes stands still, and no process on the way uses much memory.
+/// The producer's byte count stops growing, and no process on the way uses much memory.
 #[test]
 fn a_reader_that_stops_stops_the_producer_in_bounded_memory() {
     let _alone = alone();
@@ -44,7 +44,7 @@ fn a_reader_that_stops_stops_the_producer_in_bounded_memory() {
             "{}: {client} bytes in the client",
             route.name
         );
-        // It goes on with its reader, and stands still with it.
+        // The producer continues when its reader does, and stops with it.
         out.read_exact(&mut vec![0; 8 << 20]).unwrap();
         assert!(stands(count) >= count + (7 << 20), "{}", route.name);
         drop(out);
@@ -53,7 +53,7 @@ fn a_reader_that_stops_stops_the_producer_in_bounded_memory() {
     }
 }
 
-/// The same for input: a command that does not read blocks the writer to its client.
+/// The same for input: a command that does not read blocks whoever writes to its client.
 #[test]
 fn a_command_that_does_not_read_stops_its_feeder_in_bounded_memory() {
     let _alone = alone();
@@ -90,7 +90,7 @@ fn a_command_that_does_not_read_stops_its_feeder_in_bounded_memory() {
     }
 }
 
-/// A machine whose system takes less than the client's: said there, and what to look at.
+/// The machine's system accepts less than the client's: the error says so, and what to check.
 #[test]
 fn an_argument_list_that_the_machine_does_not_take() {
     let cluster = Cluster::with_routes();
@@ -98,7 +98,7 @@ fn an_argument_list_that_the_machine_does_not_take() {
     web01.stop();
     let malai = web01.command(&["daemon"]);
     let mut shell = Command::new("sh");
-    // A quarter of it is the limit, and never less than 128 KiB.
+    // The limit is a quarter of the stack, but at least 128 KiB.
     shell.args(["-c", "ulimit -s 1024; exec \"$0\" daemon"]);
     shell
         .arg(malai.get_program())

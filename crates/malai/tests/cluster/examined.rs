@@ -1,4 +1,4 @@
-//! `malai doctor` beside real daemons: what they say of themselves and of each other.
+//! `malai doctor` with real daemons: what they report about themselves and each other.
 
 use serde_json::Value;
 
@@ -43,7 +43,7 @@ fn a_healthy_cluster_and_then_a_machine_that_has_gone() {
     has(manager, "peers", "fine", "1 of 1 machines answer");
     has(web01, "peers", "fine", "the manager answered");
 
-    // Without its daemon a home looks for its peers by itself.
+    // Without a daemon, doctor itself looks for the home's peers.
     web01.stop();
     has(web01, "peers", "fine", "reached the manager");
     manager.stop();
@@ -67,7 +67,7 @@ fn one_key_in_two_homes_is_found_in_both() {
         .args([web01.path.join("clusters"), restored.path.join("clusters")])
         .status();
     assert!(copied.unwrap().success());
-    // While the second has no daemon: somebody else has its ports.
+    // While the second has no daemon, another process has its ports.
     has(
         &restored,
         "ports",

@@ -1,5 +1,5 @@
-//! A manager that means harm to those who follow it: what it signs costs them a bounded amount, and
-//! nothing of their other clusters.
+//! A manager that attacks its own members: what it signs costs them a bounded amount, and does not affect their other
+//! clusters.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::hostile::{contents, signed};
 use crate::measure::{highest, reset_highest};
 use malai_testing::peer::Peer;
 
-/// What a daemon's memory may be at most while it looks at a configuration of up to 16 MiB, in bytes.
+/// The most memory that a daemon may use while it checks a configuration of up to 16 MiB, in bytes.
 const MEMORY: usize = 100 << 20;
 
 #[test]
@@ -20,7 +20,7 @@ fn a_snapshot_that_is_too_much_is_refused_and_nothing_else_waits_for_it() {
     let cluster = Cluster::running(&["web01"]);
     let web01 = cluster.machine("web01");
     let (pid, revision) = (web01.pid(), web01.revision());
-    // Another cluster of the same computer, which it manages itself.
+    // Another cluster on the same computer, which manages it.
     web01.succeed(&["cluster", "init", "other"]);
     let other = web01.path.join("clusters/other/cluster.toml");
     let text = std::fs::read_to_string(&other).unwrap();
@@ -67,7 +67,7 @@ fn a_snapshot_that_is_too_much_is_refused_and_nothing_else_waits_for_it() {
                         other => panic!("{other:?}"),
                     }
                 }
-                // What was refused once is not fetched again.
+                // A refused configuration is not fetched again.
                 assert_eq!(peer.fetched(), 1);
                 peer.close().await;
             });
@@ -92,7 +92,7 @@ fn a_snapshot_that_is_too_much_is_refused_and_nothing_else_waits_for_it() {
     assert!(most < MEMORY, "{} MiB", most >> 20);
     let bound = Duration::from_secs(2) + 10 * undisturbed;
     assert!(slowest < bound, "{slowest:?}, {undisturbed:?} undisturbed");
-    // The old one is in force.
+    // The old configuration is still in force.
     assert_eq!(
         web01
             .run(&[&format!("web01.{ALIAS}"), "echo", "on"])

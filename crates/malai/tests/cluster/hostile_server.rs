@@ -1,5 +1,5 @@
-//! A hostile machine, against the caller of its commands: byte counts that lie, exits before and after
-//! their time, streams without end, and text that a terminal would obey.
+//! A hostile machine attacks the caller of its commands: false byte counts, exits too early or too late, endless streams,
+//! and text with terminal control sequences.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use malai_cluster::SecretSeed;
 use crate::harness::{ALIAS, Cluster, Output};
 use crate::hostile::{LIES, Lie, serve};
 
-/// Nothing in it that a terminal would obey, and not more than somebody reads.
+/// Asserts that the text contains no terminal control sequences, and is short enough to read.
 #[track_caller]
 fn is_tame(text: &str, what: &str) {
     let bad = text
@@ -63,7 +63,7 @@ fn nothing_that_a_machine_says_is_believed_or_obeyed() {
             }
             failed(&output, &shown);
         }
-        // Of several machines, each line and the summary.
+        // With several machines, this holds for each line and the summary.
         let output = cluster
             .manager
             .run(&["web01.company,boss.company", "echo", "on"]);
@@ -76,7 +76,7 @@ fn nothing_that_a_machine_says_is_believed_or_obeyed() {
             output.shown()
         );
     }
-    // What else passes on its words.
+    // Other commands that print its words.
     let rescanned = cluster.manager.run(&["rescan", ALIAS]);
     assert!(
         rescanned.out().contains("refused: "),
@@ -91,7 +91,7 @@ fn nothing_that_a_machine_says_is_believed_or_obeyed() {
         .chars()
         .find(|c| *c != '\n' && malai_cluster::is_unsafe(*c));
     assert_eq!(bad, None);
-    // And everything else goes on.
+    // Everything else still works.
     assert_eq!(
         cluster.manager.run(&["boss.company", "echo", "on"]).clean(),
         "on\n"

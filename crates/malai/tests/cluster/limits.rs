@@ -1,4 +1,4 @@
-//! Limits of a daemon and its command lines, set low in malai.toml and reached. Those of peers:
+//! Limits of a daemon and its command lines, set low in malai.toml and reached. Those of peers are tested in
 //! `malai-node/tests/pair/limits.rs`.
 
 use std::io::Read;
@@ -55,7 +55,7 @@ fn command_lines_that_say_nothing_are_told_why_they_are_closed() {
     assert!(home.status().contains("RUNNING"));
 }
 
-/// The command lines of one computer that come all at once wait for their turn.
+/// Many command lines on one computer at once wait for their turn.
 #[test]
 fn command_lines_wait_for_a_slot() {
     let cluster = Cluster::running(&["web01"]);
@@ -64,7 +64,7 @@ fn command_lines_wait_for_a_slot() {
     all_succeed(40, || boss.spawn(&["web01.company", "true"]));
 }
 
-/// A peer whose connection is closed in its handshake to make room for another one dials again.
+/// A peer whose connection is closed during its handshake, to make room for another one, dials again.
 #[test]
 fn connections_that_come_all_at_once_from_one_address_all_get_in() {
     let cluster = Cluster::with_routes();

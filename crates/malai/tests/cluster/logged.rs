@@ -1,4 +1,4 @@
-//! What the log says at `RUST_LOG=malai=debug` of commands and connections, and what a full disk keeps from the record.
+//! What the log says about commands and connections with `RUST_LOG=malai=debug`, and what is lost when the disk is full.
 
 use std::process::{Command, Stdio};
 
@@ -45,7 +45,7 @@ fn commands_dials_and_failed_dials_are_logged() {
     let output = manager.run(&["web01.company", "true"]);
     assert_eq!(output.code, 255, "{}", output.shown());
     let log = manager.log();
-    // One line, although the message has several.
+    // It is one line, although the message has several.
     let failed = lines(
         &log,
         &["DEBUG", "cannot reach web01", "machine=web01", "tried: "],
@@ -57,7 +57,7 @@ fn commands_dials_and_failed_dials_are_logged() {
     assert_logged(&log, &["DEBUG", "cannot reach web01", "code=255"]);
 }
 
-/// A disk that is full has to be one of the test's own, in a mount namespace.
+/// The full disk must belong to the test alone, so this needs a mount namespace.
 #[test]
 fn a_full_disk_is_told_once_and_the_gap_outlives_the_daemon() {
     let namespace = ["--mount", "--propagation", "private"];
@@ -139,7 +139,7 @@ fn output_that_cannot_be_written_is_not_a_refusal() {
             if stream == "standard output" {
                 command.stdout(full());
             } else {
-                // malai's own words have nowhere to go either.
+                // malai's own messages cannot be written either.
                 command.stderr(full());
             }
             let output = command.spawn().unwrap().wait_with_output().unwrap();

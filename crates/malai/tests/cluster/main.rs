@@ -1,4 +1,4 @@
-//! The real binary with real daemons, in homes of their own on loopback, as people use it.
+//! The real binary with real daemons, each in its own home, on loopback, as people use it.
 
 mod accept;
 mod administer;

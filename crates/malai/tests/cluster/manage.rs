@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{ALIAS, Cluster, Home, finish, lives, section, until};
 
-/// A command that runs until it is ended, and its process there.
+/// A command that runs until something ends it, and its process id on the machine.
 fn endless(home: &Home, target: &str) -> (Child, u32) {
     let script = "echo $$; while :; do echo on; sleep 0.01; done";
     let mut child = home.spawn(&[target, "sh", "-c", script]);
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
-    // Read on, as a terminal does.
+    // Keeps reading, as a terminal does.
     std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
     let pid = line.trim().parse().unwrap_or_else(|_| panic!("{line:?}"));
     (child, pid)
@@ -69,7 +69,7 @@ fn what_cannot_be_added_or_removed_changes_nothing() {
         assert_eq!(manager.read("cluster.toml"), before, "{args:?}");
     };
     refused(manager, &["add", ALIAS, "web01", &db_id], 1, &["already"]);
-    // Everything that is wrong is said.
+    // The error lists everything that is wrong.
     refused(
         manager,
         &[
@@ -99,7 +99,7 @@ fn what_cannot_be_added_or_removed_changes_nothing() {
         &["not its manager"],
     );
     refused(web01, &["remove", ALIAS, "web01"], 1, &["not its manager"]);
-    // Without a daemon the edit is made, and the next daemon publishes it.
+    // Without a daemon, the file is edited, and the next daemon publishes it.
     let said = manager.succeed(&["cluster", "add", ALIAS, "db", &db_id]);
     assert!(said.contains("No daemon is running here"), "{said}");
     assert!(said.contains("No one may run commands on it yet"), "{said}");
@@ -135,12 +135,12 @@ fn of_two_edits_at_once_none_is_lost() {
     });
 }
 
-/// However often: the reason reaches the client before the connection ends.
+/// With any number of sessions, the reason reaches the client before the connection ends.
 #[test]
 fn a_removed_machine_is_cut_off_and_told_why() {
     let cluster = Cluster::running(&["web01", "laptop", "desk", "pad"]);
     let (manager, web01) = (&cluster.manager, cluster.machine("web01"));
-    // One of them without a daemon: its client has a connection of its own.
+    // One of them has no daemon: its client makes its own connection.
     cluster.machine("pad").stop();
     for name in ["laptop", "pad"] {
         let home = cluster.machine(name);
@@ -153,8 +153,8 @@ fn a_removed_machine_is_cut_off_and_told_why() {
             let output = finish(child, Vec::new());
             assert_eq!(output.code, 255, "{}", output.shown());
             assert!(output.stderr.contains(words), "{}", output.shown());
-            // A second from the arrival of the new configuration; the rest is for a busy computer. Silence alone would
-            // end it after 30 s.
+            // It takes a second from the arrival of the new configuration; the rest is for a busy computer. Without the
+            // message, it would end after 30 s of silence.
             let took = typed.elapsed();
             eprintln!("{name}: {took:?}");
             assert!(took < Duration::from_secs(15), "{took:?}");
@@ -168,14 +168,14 @@ fn a_removed_machine_is_cut_off_and_told_why() {
         if let Some(session) = to_it {
             cut_off(session, "is not in this cluster's configuration");
         }
-        // It waits for those that cannot be reached.
+        // The command waits for machines that cannot be reached.
         let said = finish(remove, Vec::new());
         assert!(
             said.out().contains(&format!("Removed machine {name}")),
             "{}",
             said.shown()
         );
-        // From it, and to it.
+        // Commands from it and to it are refused.
         for target in ["web01.company", "boss.company"] {
             home.run(&[target, "true"])
                 .refused("is not in this cluster's configuration");
@@ -185,7 +185,7 @@ fn a_removed_machine_is_cut_off_and_told_why() {
             home.run(&[&target, "true"])
                 .refused(&format!("unknown machine `{name}`"));
         }
-        // The other members are not disturbed.
+        // The other members are not affected.
         let (mut child, pid) = others;
         assert!(child.try_wait().unwrap().is_none() && lives(pid));
         child.kill().unwrap();
@@ -193,7 +193,7 @@ fn a_removed_machine_is_cut_off_and_told_why() {
     }
 }
 
-/// The manager's key is stolen: the machine follows another one from then on, without a restart.
+/// The manager's key is stolen: from then on the machine follows another one, without a restart.
 #[test]
 fn a_machine_that_follows_another_manager_obeys_the_old_one_no_longer() {
     let cluster = Cluster::running(&["web01"]);

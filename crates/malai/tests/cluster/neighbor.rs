@@ -1,5 +1,5 @@
-//! Another user of the same computer, in whose folder `MALAI_HOME` leads, or who has put something into
-//! a home: nothing of it is believed, and nothing is sent there. These need root, to be two users.
+//! Another user of the same computer owns the folder that `MALAI_HOME` names, or has put something into a home: malai
+//! trusts nothing of it, and sends nothing to it. These tests need root, to act as two users.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
@@ -11,7 +11,7 @@ use malai_wire::control;
 
 use crate::harness::{Cluster, Home, TEST_TIMEOUT, finish};
 
-/// A user that is not this one.
+/// A different user.
 const OTHER: u32 = 12345;
 
 fn is_root() -> bool {
@@ -22,8 +22,8 @@ fn mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// A false daemon: greets like one, then reads until the end, and returns what it was sent. It runs as
-/// this user; whose it looks like is what the tests change.
+/// A fake daemon: greets like a real one, reads until the end, and returns what it was sent. It runs as this user; the
+/// tests change whose it appears to be.
 fn listen(home: &Path) -> std::thread::JoinHandle<Vec<u8>> {
     let listener = UnixListener::bind(home.join("malai.socket")).unwrap();
     std::thread::spawn(move || {
@@ -36,7 +36,7 @@ fn listen(home: &Path) -> std::thread::JoinHandle<Vec<u8>> {
     })
 }
 
-/// Everything that asks a daemon or reads the home.
+/// Every command that asks a daemon or reads the home.
 const VERBS: &[&[&str]] = &[
     &["web01.company", "cat"],
     &["exec", "web01.company", "cat"],
@@ -79,19 +79,19 @@ fn root_sends_nothing_to_the_daemon_of_another_users_home() {
             output.shown()
         );
     }
-    // doctor says what is wrong, and asks nobody either.
+    // doctor says what is wrong, and does not connect either.
     let said = home.run(&["doctor"]);
     assert!(
         said.out().contains("belongs to user 12345"),
         "{}",
         said.shown()
     );
-    // Nobody has come: the first who does is this.
+    // Nobody has connected before: this is the first connection.
     drop(std::os::unix::net::UnixStream::connect(home.path.join("malai.socket")).unwrap());
     assert_eq!(heard.join().unwrap(), b"");
 }
 
-/// The home is this user's; the process that listens there is not.
+/// The home belongs to this user; the process that listens in it does not.
 #[test]
 fn nothing_is_sent_to_a_socket_that_another_user_listens_on() {
     if !is_root() {
@@ -103,7 +103,7 @@ fn nothing_is_sent_to_a_socket_that_another_user_listens_on() {
     std::fs::create_dir(&home.path).unwrap();
     mode(&home.path, 0o777);
     let socket = home.path.join("malai.socket");
-    // Greets, and prints what it reads.
+    // Greets each client, and prints what it reads.
     let script = "import socket, sys\n\
         s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(9); print('ready', flush=True)\n\
         while True:\n  c, _ = s.accept(); c.settimeout(9)\n  try: c.sendall(b'malai/\\0\\1')\n  except OSError: pass\n  try: print(len(c.recv(99)), flush=True)\n  except OSError: print(0, flush=True)";
@@ -156,7 +156,7 @@ fn nothing_is_sent_to_a_socket_that_another_user_listens_on() {
     assert!(heard.lines().all(|line| line == "0"), "{heard}");
 }
 
-/// What lies in a home counts if its owner or root has put it there.
+/// Files in a home are used only if its owner or root put them there.
 #[test]
 fn files_that_another_user_has_put_into_a_home_are_refused() {
     if !is_root() {
@@ -197,7 +197,7 @@ fn files_that_another_user_has_put_into_a_home_are_refused() {
     refuses(&audit, &["audit"]);
     refuses(&log, &["daemon"]);
     refuses(&log, &["logs"]);
-    // The same behind a link that the other user has made; where root's own leads is root's choice.
+    // The same through a link that the other user made; root may link anywhere.
     let elsewhere = cluster.folder().join("malai.toml");
     std::fs::rename(&settings, &elsewhere).unwrap();
     symlink(&elsewhere, &settings).unwrap();
@@ -208,7 +208,7 @@ fn files_that_another_user_has_put_into_a_home_are_refused() {
     cluster.rescan_everywhere();
     assert_eq!(web01.run(&["x", "echo", "on"]).clean(), "on\n");
     web01.stop();
-    // But no key is another user's.
+    // But a key may never belong to another user.
     let key = web01.file("machine.private-key");
     let kept = cluster.folder().join("key");
     std::fs::rename(&key, &kept).unwrap();
@@ -222,7 +222,7 @@ fn files_that_another_user_has_put_into_a_home_are_refused() {
     );
 }
 
-/// A user who can change a folder on the path can replace the home.
+/// A user who can change a folder on its path can replace the home.
 #[test]
 fn a_home_on_a_way_that_others_can_change_is_refused() {
     if !is_root() {

@@ -1,11 +1,11 @@
-//! The truth about others: machines that do not answer, a machine that was removed, and one that joined with a
-//! machine's id52 in the place of the manager's.
+//! What malai reports about others: machines that do not answer, a machine that was removed, and one that joined with a
+//! machine's id52 instead of the manager's.
 
 use rustix::process::Signal;
 
 use crate::harness::{ALIAS, Cluster, Home, signal, until};
 
-/// A daemon that is held still, until this is dropped.
+/// A daemon that is stopped by a signal until this is dropped.
 struct Frozen(u32);
 
 impl Frozen {
@@ -76,7 +76,7 @@ fn machines_that_do_not_answer_are_seen_by_everybody() {
         let json = home.run(&["ping", "--timeout", "2s", "--json", "db.company"]);
         let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
         assert_eq!(json["answer"], "none");
-        // What was tried is remembered.
+        // The status remembers what was tried.
         let status = home.status();
         for name in ["web01", "db"] {
             let line = status
@@ -184,7 +184,7 @@ fn who_joins_with_a_machines_id_learns_that_it_is_not_the_managers() {
     assert!(doctor(&pad, 1).contains("is not a manager's id52"));
     pad.run(&["web01.company", "true"])
         .refused("is not a manager's id52");
-    // What it says to do works.
+    // The suggested command works.
     let said = pad.succeed(&["machine", "init", "--replace", &cluster.id, ALIAS]);
     let section = crate::harness::section(&said, "pad");
     cluster.edit(|text| format!("{text}\n{section}"));

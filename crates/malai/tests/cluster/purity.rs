@@ -1,4 +1,4 @@
-//! What the crates may touch, and where a permission can be made.
+//! What the crates may depend on, and where a permission can be created.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,8 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Crates that do IO, know the time, or roll dice. (libc is not among them: it is there on some
-/// processors to ask what they can do.)
+/// Crates that do IO, read the clock, or generate random numbers. (libc is not listed: some processors need it to query
+/// their features.)
 const IMPURE: [&str; 17] = [
     "tokio",
     "tokio-util",
@@ -33,7 +33,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// What a crate depends on to run, by whatever way. Feature by feature: the way cargo builds it.
+/// All runtime dependencies of a crate, direct or not, with the features that cargo enables.
 fn dependencies(metadata: &Value, name: &str) -> BTreeSet<String> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let packages = metadata["packages"].as_array().unwrap();
@@ -73,7 +73,7 @@ fn dependencies(metadata: &Value, name: &str) -> BTreeSet<String> {
     seen.iter().map(|id| names[id].clone()).collect()
 }
 
-/// The system that this is built on, as `x86_64-unknown-linux-gnu`.
+/// The build host, such as `x86_64-unknown-linux-gnu`.
 fn host() -> String {
     let rustc = Command::new("rustc").arg("-vV").output().unwrap();
     let said = String::from_utf8(rustc.stdout).unwrap();
@@ -85,7 +85,7 @@ fn host() -> String {
 fn decisions_and_bytes_do_no_io() {
     let cargo = option_env!("CARGO").unwrap_or("cargo");
     let output = Command::new(cargo)
-        // Without what other systems would need, which was never fetched.
+        // Leaves out what only other systems need, which was never fetched.
         .args(["metadata", "--format-version", "1", "--offline", "--locked"])
         .args(["--filter-platform", &host()])
         .current_dir(root())
@@ -106,7 +106,7 @@ fn decisions_and_bytes_do_no_io() {
             .collect();
         assert!(impure.is_empty(), "{name} depends on {impure:?}");
     }
-    // The same question finds them where they are.
+    // The same query finds an impure crate where there is one.
     assert!(dependencies(&metadata, "malai-node").contains("tokio"));
 }
 
@@ -121,7 +121,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Neither `malai-cluster` nor `malai-wire` reaches for the system through std.
+/// Neither `malai-cluster` nor `malai-wire` accesses the system through std.
 #[test]
 fn decisions_and_bytes_do_no_io_through_std_either() {
     for name in ["malai-cluster", "malai-wire"] {
@@ -155,7 +155,7 @@ fn only_the_gate_grants() {
         .filter(|file| file.file_name() != Some(own))
         .filter(|file| {
             let text = fs::read_to_string(file).unwrap();
-            // `Granted(…)` or `.map(Granted)`: the constructor, in whatever position; not the type.
+            // `Granted(…)` or `.map(Granted)`: the constructor in any position, not the type.
             ["Granted(", "(Granted)", "Granted {", ", Granted)"]
                 .iter()
                 .any(|word| text.contains(word))

@@ -1,10 +1,10 @@
-//! The tutorial's Quick Start, typed as it stands, and what it promises around it.
+//! The tutorial's Quick Start, typed exactly as written, and what its text promises.
 
 use std::fs;
 
 use crate::harness::{ALIAS, Cluster, Folder, Home, finish, section, until};
 
-/// Every line of it, in its order: the manager's daemon runs before the second machine exists.
+/// Every line, in order: the manager's daemon runs before the second machine exists.
 #[test]
 fn the_quick_start_as_it_is_written() {
     let folder = Folder::new();
@@ -42,10 +42,10 @@ fn the_quick_start_as_it_is_written() {
     let failed = manager.run(&["web01.personal", "sh", "-c", "exit 7"]);
     assert_eq!((failed.code, failed.stderr.as_str()), (7, ""));
 
-    // The cluster is known by its id52 as well, and the machine by its own.
+    // The cluster can also be named by its id52.
     let by_id = manager.run(&[&format!("web01.{id}"), "echo", "found"]);
     assert_eq!(by_id.clean(), "found\n");
-    // The second machine has no `allow_from` for the manager to be commanded: it is no machine.
+    // The manager is not listed as a machine, so it cannot be commanded.
     second
         .run(&["boss.personal", "true"])
         .refused("unknown machine `boss` in cluster `personal`");
@@ -64,7 +64,7 @@ fn what_is_not_there_is_said() {
     }
 }
 
-/// Absent is nobody: on another machine, and on this very computer.
+/// Without `allow_from` nobody is allowed, neither on another machine nor on this one.
 #[test]
 fn who_is_not_allowed_is_refused() {
     let cluster = Cluster::with_routes();
@@ -90,7 +90,7 @@ fn the_second_daemon_of_a_home_exits_1() {
     assert_eq!(answer.clean(), "on\n");
 }
 
-/// `malai daemon & malai web01.company echo …`, as the tutorial has it.
+/// `malai daemon & malai web01.company echo …`, as in the tutorial.
 #[test]
 fn a_command_beside_a_starting_daemon() {
     let cluster = Cluster::running(&["web01"]);
@@ -105,7 +105,7 @@ fn a_command_beside_a_starting_daemon() {
     }
 }
 
-/// Init commands tell a running daemon, without a rescan.
+/// Init commands notify a running daemon, without a rescan.
 #[test]
 fn init_tells_a_running_daemon() {
     let folder = Folder::new();
@@ -122,11 +122,11 @@ fn init_tells_a_running_daemon() {
     let id = said.lines().next().unwrap().rsplit_once(' ').unwrap().1;
     let said = machine.succeed(&["machine", "init", id, ALIAS]);
     assert!(said.contains("running daemon has loaded it"), "{said}");
-    // What runs does not have to be started.
+    // A running daemon does not have to be started.
     assert!(!said.contains("Start the daemon"), "{said}");
     let facts = machine.facts();
     assert_eq!(facts["alias"], ALIAS, "{facts}");
-    // And the daemon asks by itself: the manager lists it.
+    // The daemon itself asks to join: the manager lists it.
     let own = said.lines().next().unwrap().rsplit_once(' ').unwrap().1;
     until("the machine in the manager's list", || {
         manager.status().contains(&format!("⏳ {own} asks to join"))

@@ -1,4 +1,4 @@
-//! What a killed daemon ran is ended by its reaper; a killed reaper is replaced; neither stays.
+//! The reaper of a killed daemon ends its commands; a killed reaper is replaced; neither stays behind.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::harness::{Cluster, Route, finish, lives, signal, until, within};
 use crate::signals::{MEEK, STUBBORN, line, started};
 
-/// Above the grace period, for a busy computer.
+/// Longer than the grace period, for a busy computer.
 const ENDED: Duration = Duration::from_secs(20);
 
 /// The reapers of a process.
@@ -25,13 +25,13 @@ fn reapers(parent: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The reaper of a process, once it is there.
+/// Waits for the reaper of a process, and returns it.
 fn reaper(parent: u32) -> u32 {
     until("a reaper", || reapers(parent).len() == 1);
     reapers(parent)[0]
 }
 
-/// Commands whose malai is killed: their groups get HUP, then KILL after the grace period.
+/// When malai is killed, its commands' process groups get HUP, then KILL after the grace period.
 fn killed(route: &Route<'_>, folder: &Path, kill: impl Fn(u32), again: impl Fn()) {
     let marker = folder.join("marker");
     let runs: Vec<_> = [MEEK, STUBBORN]
@@ -79,7 +79,7 @@ fn a_killed_command_line_without_a_daemon_leaves_nothing_running() {
     killed(&here, cluster.folder(), kill, || ());
 }
 
-/// What left its session by `setsid`, and what a command that has ended left in the background.
+/// A process that left its session with `setsid`, and one that an ended command left in the background.
 #[test]
 fn what_is_nobodys_to_end_is_left_alone() {
     let cluster = Cluster::with_routes();
@@ -124,21 +124,21 @@ fn a_killed_reaper_is_replaced_and_told_everything() {
     }
 }
 
-/// No descriptor but its pipe and the log, no terminal, little memory; and it goes with the daemon.
+/// A reaper has no descriptors but its pipe and the log, no terminal, and little memory; it ends with the daemon.
 #[test]
 fn a_reaper_holds_nothing_and_does_not_stay() {
     let cluster = Cluster::with_routes();
     let web01 = cluster.machine("web01");
     assert_eq!(web01.run(&["web01.company", "true"]).clean(), "");
     let id = reaper(web01.pid());
-    // What is meant for daemon and reaper at once must not end the reaper before the daemon.
+    // A signal sent to daemon and reaper at once must not end the reaper before the daemon.
     signal(id, Signal::TERM);
     let mut open: Vec<String> = fs::read_dir(format!("/proc/{id}/fd"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     open.sort_unstable();
-    // The last is its own copy of the first.
+    // The last is the reaper's own copy of the first.
     assert_eq!(open, ["0", "1", "2", "3"]);
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
     let field = |name: &str| {
@@ -148,7 +148,7 @@ fn a_reaper_holds_nothing_and_does_not_stay() {
     };
     assert_eq!(field("Threads:"), "1");
     assert_eq!(field("NSsid:"), id.to_string());
-    // Its own, beside the text of the program. Of a debug build, 1.3 MB of it are what the loader relocates.
+    // Its own memory, without the program's text. In a debug build, 1.3 MB of it are the loader's relocations.
     let own: u64 = field("RssAnon:").parse().unwrap();
     assert!(own < 4096, "{own} kB");
     web01.stop();

@@ -1,4 +1,4 @@
-//! A member of another cluster of the same daemon. What else is refused: `malai-node/tests/pair/refusals.rs`.
+//! A member of another cluster of the same daemon. Other refusals are tested in `malai-node/tests/pair/refusals.rs`.
 
 use malai_cluster::{MachineId, SecretSeed};
 use malai_testing::peer::Peer;
@@ -14,7 +14,7 @@ fn id(cluster: &Cluster, name: &str) -> MachineId {
     cluster.id_of(name).parse().unwrap()
 }
 
-/// An identity of one cluster proves nothing in another, though one daemon serves both.
+/// An identity in one cluster proves nothing in another, even if one daemon serves both.
 #[test]
 fn a_member_of_another_cluster_of_the_same_daemon_is_a_stranger() {
     let cluster = Cluster::running(&["web01"]);

@@ -12,7 +12,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     assert!(done.unwrap().success());
 }
 
-/// A group with this member: content to tell revisions by.
+/// Adds a group, to tell revisions apart.
 fn mark(text: &str, member: &str) -> String {
     format!("{text}\n[group.{member}-was-here]\nmembers = \"boss\"\n")
 }
@@ -39,8 +39,7 @@ fn restored(edited_before_the_start: bool) {
     });
     assert!(manager.revision() < newest);
     assert_eq!(manager.run(&["status"]).code, 1, "something has to be done");
-    // The caller is told what would change, and nothing is published, not even when it starts again with
-    // another file.
+    // malai says what would change and publishes nothing, even after a restart with another file.
     cluster.edit(|text| mark(&text, "again"));
     let refused = |args: &[&str]| {
         let output = manager.run(args);
@@ -88,7 +87,7 @@ fn restored(edited_before_the_start: bool) {
         kept.into_iter().any(|text| text.contains("later-was-here")),
         "not kept for comparison"
     );
-    // The administrator says so: that file is what holds from now on.
+    // The administrator confirms it: that file is in force from now on.
     manager.succeed(&["rescan", ALIAS, "--publish-older"]);
     cluster.rescan_everywhere();
     assert!(manager.revision() > newest);
@@ -113,7 +112,7 @@ fn restored(edited_before_the_start: bool) {
     );
 }
 
-/// What members have is put in force again by what the refusal says to type.
+/// The command that the refusal suggests puts the members' configuration in force again.
 #[test]
 fn the_newer_revision_can_be_kept() {
     let cluster = Cluster::running(&["web01"]);
@@ -124,7 +123,7 @@ fn the_newer_revision_can_be_kept() {
     cluster.edit(|text| mark(&text, "later"));
     cluster.rescan_everywhere();
     let newest = manager.revision();
-    // Restored under the running daemon, which knows what it had published.
+    // The folder is restored under the running daemon, which knows what it had published.
     std::fs::remove_dir_all(clusters.join(ALIAS)).unwrap();
     copy(&backup.join(ALIAS), &clusters);
     let output = manager.run(&["rescan", ALIAS]);

@@ -1,4 +1,4 @@
-//! `malai sessions`: what runs here and elsewhere, and ending one by hand.
+//! `malai sessions`: lists what runs here and elsewhere, and ends a session.
 
 use serde_json::Value;
 

@@ -1,5 +1,5 @@
-//! `malai.toml` while a daemon runs: what a rescan applies at once, what it says of the rest, and that a mistake
-//! changes nothing. What `[accept]`, `[limits]` and `audit` do is in files of their own.
+//! `malai.toml` while a daemon runs: what a rescan applies at once, what it says about the rest, and that a mistake
+//! changes nothing. `[accept]`, `[limits]` and `audit` have their own test files.
 
 use serde_json::Value;
 
@@ -29,7 +29,7 @@ fn aliases_hold_from_the_rescan_on() {
 fn the_log_changes_its_level_and_its_format_at_once() {
     let cluster = Cluster::new(&[]);
     let home = &cluster.manager;
-    // Only what the environment does not say is left to malai.toml.
+    // malai.toml applies only where the environment does not say otherwise.
     let started = home
         .command(&["daemon"])
         .env_remove("RUST_LOG")
@@ -83,7 +83,7 @@ fn what_waits_for_a_restart_is_said_and_a_mistake_changes_nothing() {
         home,
         "[network]\nreach = \"lan\"\n[aliases]\nhere = \"boss.company\"\n",
     );
-    // The environment of the tests says loopback, and wins.
+    // The tests' environment sets loopback, which takes precedence.
     let said = home.succeed(&["rescan"]);
     assert!(!said.contains("malai.toml"), "{said}");
 
@@ -96,7 +96,7 @@ fn what_waits_for_a_restart_is_said_and_a_mistake_changes_nothing() {
     for words in ["malai's own commands", "did you mean log?"] {
         assert!(refused.out().contains(words), "{}", refused.shown());
     }
-    // The command line reads the file too, to tell targets from mistyped commands.
+    // The command line also reads the file, to tell targets from mistyped commands.
     home.run(&["exec", "here", "true"]).clean();
 }
 

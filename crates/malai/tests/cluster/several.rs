@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::harness::{Cluster, Home, finish, lives, signal, within};
 use crate::measure::{hang, nothing_hangs};
 
-/// Two machines that answer, and two computers from which to ask: with a daemon, and without one.
+/// Two machines that answer, and two computers that send commands: one with a daemon, and one without.
 fn small() -> Cluster {
     let cluster = Cluster::running(&["web01", "web02", "laptop"]);
     cluster.edit(|text| {
@@ -20,12 +20,12 @@ fn small() -> Cluster {
     cluster
 }
 
-/// Both ways.
+/// The computers that send commands.
 fn ways(cluster: &Cluster) -> [&Home; 2] {
     [&cluster.manager, cluster.machine("laptop")]
 }
 
-/// The lines, in an order that does not depend on who was first.
+/// The lines in sorted order, whichever machine was first.
 fn sorted(text: &str) -> String {
     let mut lines: Vec<_> = text.lines().collect();
     lines.sort_unstable();
@@ -46,7 +46,7 @@ fn groups_patterns_lists_and_their_sum() {
             assert_eq!(sorted(output.clean()), "web01: a b\nweb02: a b", "{target}");
         }
         let output = home.run(&["-x", "@all.company", "*.company", "true"]);
-        // The laptop itself, which has no daemon: from there it is this very computer.
+        // The laptop has no daemon, so only the laptop can run commands on itself.
         let expected = i32::from(std::ptr::eq(home, &cluster.manager)) * 255;
         assert_eq!(output.code, expected, "{}", output.shown());
         let output = home.run(&["@web.company", "sh", "-c", "echo no; echo why >&2; exit 3"]);
@@ -56,7 +56,7 @@ fn groups_patterns_lists_and_their_sum() {
             sorted(&output.stderr),
             "malai: 0 of 2 machines succeeded; failed: web01 (exit 3), web02 (exit 3)\nweb01: why\nweb02: why"
         );
-        // A slip anywhere, and nothing is run.
+        // With a mistake in any target, nothing is run.
         let trace = cluster.folder().join("trace");
         let touch = [
             "@web.company,web03.company",
@@ -109,7 +109,7 @@ fn each_reads_all_of_the_input_or_none() {
         let sum = home.run_with(&["web01.company", "md5sum"], &input);
         let sum = sum.clean().trim().to_owned();
         let expected = format!("web01: {sum}\nweb02: {sum}");
-        // One after the other: the second reads what the first has read long before.
+        // With 1 the machines run one after the other: the second reads what the first read long before.
         for parallel in ["1", "2"] {
             let output = home.run_with(&["--parallel", parallel, "@web.company", "md5sum"], &input);
             assert_eq!(sorted(output.clean()), expected);
@@ -117,7 +117,7 @@ fn each_reads_all_of_the_input_or_none() {
         let mut from_file = home.command(&["@web.company", "md5sum"]);
         let child = from_file.stdin(std::fs::File::open(&path).unwrap()).spawn();
         assert_eq!(sorted(finish(child.unwrap(), Vec::new()).clean()), expected);
-        // One that reads nothing, and one that does not even exist, hold nobody.
+        // A command that reads only a few bytes does not hold up the others.
         let words = ["sh", "-c", "test \"$HOME\" && head -c 4 | od -An -tx1"];
         let output = home.run_with(&[&["@web.company"], &words[..]].concat(), &input);
         assert_eq!(
@@ -158,7 +158,7 @@ fn one_object_a_machine() {
     }
 }
 
-/// Starts the command and waits until two lines have been said.
+/// Starts the command and waits for two lines of output.
 fn begun(home: &Home, words: &[&str]) -> std::process::Child {
     let mut child = home
         .command(words)
@@ -189,7 +189,7 @@ fn signals_reach_all_and_a_second_one_leaves() {
         let output = finish(child, Vec::new());
         assert_eq!(output.code, 5, "{}", output.shown());
         assert_eq!(sorted(output.out()), "web01: bye\nweb02: bye");
-        // What was not begun is not begun any more.
+        // Commands not started yet are not started any more.
         let script = "echo there; echo there; while :; do sleep 0.02; done";
         let child = begun(
             home,

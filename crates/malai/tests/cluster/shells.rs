@@ -1,4 +1,4 @@
-//! Shells on a real terminal, as people use them: keys, jobs, sizes, full-screen programs, and a way back.
+//! Shells on a real terminal, as people use them: keys, jobs, sizes, full-screen programs, and the restored terminal.
 
 use std::fs;
 use std::time::Instant;
@@ -14,7 +14,7 @@ fn a_shell_is_as_at_a_terminal_of_its_own() {
         let before = terminal.modes_before();
         terminal.prompt();
         assert_ne!(terminal.modes(), before, "it is raw");
-        // Of its own, with the right kind and size, now and later.
+        // The shell has its own terminal, with the right type and size, which follows later changes.
         assert!(terminal.says("tty").starts_with("/dev/pts/"));
         assert_eq!(terminal.says("echo $TERM"), "xterm-256color");
         assert_eq!(terminal.says("stty size"), format!("{ROWS} {COLUMNS}"));
@@ -23,22 +23,22 @@ fn a_shell_is_as_at_a_terminal_of_its_own() {
         terminal.see("large\r\n");
         terminal.see("ready> ");
         terminal.resize(ROWS, COLUMNS);
-        // A login's shell, at home, in a clean environment that says who asks.
+        // It is a login shell, in the home folder, with a clean environment that names the caller.
         assert!(terminal.says("echo $0").starts_with('-'));
         assert_eq!(
             terminal.says("[ \"$PWD\" = \"$HOME\" ] && echo home"),
             "home"
         );
         assert_eq!(terminal.says("echo $MALAI_CLUSTER"), "company");
-        // Keys: an end of input, an interrupt, a job that is stopped and goes on.
-        // The command runs, and with it the terminal is out of the shell's hands, before the line is typed.
+        // Keys: end of input, an interrupt, a job that is stopped and continued.
+        // The line is typed only once the command runs, since then the shell no longer handles the terminal.
         terminal.types("echo go; cat\r");
         terminal.see("go\r\n");
         terminal.types("a line\r");
         terminal.see("a line\r\na line\r\n");
         terminal.types("\u{4}");
         terminal.see("ready> ");
-        // The word comes from the job itself: the shell could miss an interrupt while it starts one.
+        // The job itself prints the word, since the shell could miss an interrupt while it starts one.
         terminal.types("sh -c 'echo go; exec sleep 1000'\r");
         terminal.see("go\r\n");
         terminal.types("\u{3}");
@@ -54,7 +54,7 @@ fn a_shell_is_as_at_a_terminal_of_its_own() {
         terminal.types("it\r");
         terminal.see("got it\r\n");
         terminal.see("ready> ");
-        // Any text, typed and shown.
+        // Any text can be typed and shown.
         assert_eq!(terminal.says("echo 'grün → 🦀'"), "grün → 🦀");
         terminal.types("exit 7\r");
         assert_eq!(terminal.code(), 7);
@@ -62,7 +62,7 @@ fn a_shell_is_as_at_a_terminal_of_its_own() {
     }
 }
 
-/// Resizing a window while a session starts in it gives a session with the final size.
+/// A session that starts while its window is being resized gets the final size.
 #[test]
 fn a_size_that_changes_while_a_session_begins_does_no_harm() {
     let cluster = Cluster::with_routes();
@@ -70,7 +70,7 @@ fn a_size_that_changes_while_a_session_begins_does_no_harm() {
         for _ in 0..5 {
             let mut terminal = Terminal::on(&route, &[]);
             let mut columns = COLUMNS;
-            // All the while: what goes wrong does so between two system calls.
+            // Resizes continuously, since a race would be between two system calls.
             let begun = Instant::now();
             while terminal.screen().is_empty() {
                 assert!(begun.elapsed() < TEST_TIMEOUT, "nothing is shown");
@@ -78,7 +78,7 @@ fn a_size_that_changes_while_a_session_begins_does_no_harm() {
                 terminal.resize(ROWS, columns);
             }
             terminal.prompt();
-            // What is typed may overtake the last of the sizes, but that one must arrive.
+            // Typed input may overtake the last size, but that size must arrive.
             let (asked, size) = (Instant::now(), format!("{ROWS} {columns}"));
             while terminal.says("stty size") != size {
                 assert!(
@@ -103,7 +103,7 @@ fn an_end_of_input_ends_the_shell() {
     }
 }
 
-/// What a screen looked like before is there again after.
+/// The screen looks the same before and after.
 #[test]
 fn full_screen_programs_take_the_screen_and_give_it_back() {
     let cluster = Cluster::with_routes();
@@ -115,7 +115,7 @@ fn full_screen_programs_take_the_screen_and_give_it_back() {
         let before = terminal.screen();
         terminal.types(&format!("vim -u NONE -i NONE -n {path}\r"));
         terminal.until_taken(true);
-        // Two lines of text, nothing up to the last line, and that one is vim's own.
+        // Two lines of text, then nothing until the last line, which is vim's own.
         let has_lines = |rows: u16| {
             let screen = terminal.screen();
             let lines: Vec<&str> = screen.lines().collect();
@@ -127,7 +127,7 @@ fn full_screen_programs_take_the_screen_and_give_it_back() {
                 && nothing.iter().all(|line| line.trim_end() == "~")
         };
         until("vim on the whole screen", || has_lines(ROWS));
-        // It takes a new size while it runs.
+        // A running program gets the new size.
         terminal.resize(15, 50);
         until("vim on fifteen lines", || has_lines(15));
         terminal.resize(ROWS, COLUMNS);
@@ -173,7 +173,7 @@ fn full_screen_programs_take_the_screen_and_give_it_back() {
     }
 }
 
-/// Nothing is lost of what is pasted, or of what is shown last before the end.
+/// No pasted text is lost, and no output just before the end.
 #[test]
 fn all_that_is_pasted_arrives_and_all_that_is_shown_is_seen() {
     let cluster = Cluster::with_routes();
@@ -189,14 +189,14 @@ fn all_that_is_pasted_arrives_and_all_that_is_shown_is_seen() {
         terminal.types("\u{4}");
         terminal.see("ready> ");
         assert!(fs::read_to_string(&file).unwrap() == text, "{}", route.name);
-        // The shell ends at once after a flood, with something of it in the background that goes on.
+        // The shell ends right after a flood of output, while its background process keeps running.
         terminal.types("sleep 3 & seq -f '%06g' 20000; echo the en''d; exit 3\r");
         terminal.see("020000\r\nthe end\r\n");
         assert_eq!(terminal.code(), 3);
     }
 }
 
-/// Ctrl-C stops a flood, and what was on its way is no more than a moment's worth.
+/// Ctrl-C stops a flood; little of it is still in flight.
 #[test]
 fn an_interrupt_stops_a_flood() {
     let cluster = Cluster::with_routes();
@@ -212,8 +212,7 @@ fn an_interrupt_stops_a_flood() {
     }
 }
 
-/// The beginnings of a screen's lines, without the last, which goes on: the rest of them is gone once the
-/// screen was narrow.
+/// The beginnings of a screen's lines, which survive a narrow screen; without the last line, which keeps changing.
 fn heads(screen: &str) -> Vec<String> {
     let mut lines: Vec<&str> = screen.trim_end().lines().collect();
     lines.pop();

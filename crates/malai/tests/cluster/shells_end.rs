@@ -1,5 +1,4 @@
-//! Every way out of a session on a terminal: what is said, the exit code, the terminal as it was before, and
-//! nothing left running.
+//! Every way out of a session on a terminal: the message, the exit code, the restored terminal, and no process left.
 
 use std::thread;
 
@@ -8,7 +7,7 @@ use rustix::process::Signal;
 use crate::harness::{ALIAS, Cluster, signal, until};
 use crate::terminal::{Terminal, all_ended, with_jobs};
 
-/// What ignores the hang-up has its grace period on each route, so all that can be is done at once.
+/// Jobs that ignore the hangup get a grace period on each route, so the cases run concurrently where possible.
 #[test]
 fn a_session_that_the_user_leaves_is_over_and_the_terminal_as_before() {
     let ways = [
@@ -37,7 +36,7 @@ fn a_session_that_the_user_leaves_is_over_and_the_terminal_as_before() {
     });
 }
 
-/// A client that is killed can restore nothing; what it ran is ended nevertheless.
+/// A killed client cannot restore the terminal, but its session is still ended.
 #[test]
 fn a_client_that_is_killed_takes_its_whole_session_along() {
     let cluster = Cluster::with_routes();
@@ -66,8 +65,8 @@ fn a_session_that_the_configuration_ends_restores_the_terminal() {
     all_ended("a changed configuration", &ids);
 }
 
-/// In a shell with job control: `~^Z` gives it the terminal as it wants it, `fg` goes on, with the size
-/// that the terminal has by then.
+/// In a shell with job control, `~^Z` returns the terminal to the shell, and `fg` continues with the terminal's current
+/// size.
 #[test]
 fn a_suspended_session_goes_on() {
     let cluster = Cluster::with_routes();
@@ -98,7 +97,7 @@ fn a_suspended_session_goes_on() {
         terminal.see("large\r\n");
         terminal.types("exit 4\r");
         terminal.see("local> ");
-        // Left while it is stopped: the terminal is the shell's, and stays as it is.
+        // The session ends while it is stopped: the terminal is the shell's, and is not changed.
         terminal.types("echo code $?\r");
         terminal.see("code 4\r\n");
         terminal.types(&format!("{bin} {}\r", route.target));

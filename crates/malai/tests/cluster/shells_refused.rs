@@ -1,4 +1,4 @@
-//! Who gets no shell: by the rule, or because the user whom things run as has none. And whose a terminal is.
+//! Shells are refused by a rule, or because the user whom commands run as has none. Also, who owns a terminal.
 
 use crate::harness::{Cluster, Output};
 
@@ -41,7 +41,7 @@ fn a_shell_is_refused_by_its_own_rule_and_commands_are_not() {
         .lines()
         .filter(|line| line.contains("(a shell)"))
         .collect();
-    // Three routes end on web01: allowed, started, ended; then refused twice.
+    // Three routes lead to web01: on each, a shell is allowed, started and ended, then refused twice.
     for (what, times) in [("allowed", 3), ("started", 3), ("ended", 3), ("refused", 6)] {
         let found = of_shells
             .iter()

@@ -1,4 +1,4 @@
-//! Signals to the client reach the remote process group, and a client that dies takes it along.
+//! Signals to the client reach the remote process group; when the client dies, the group is ended.
 
 use std::fs;
 use std::io::Read;
@@ -10,15 +10,15 @@ use rustix::process::Signal;
 
 use crate::harness::{Cluster, Route, finish, lives, signal, until, within};
 
-/// Waits for a whole line in a file and returns the file's text.
+/// Waits for a complete line in a file and returns the file's text.
 pub fn line(path: &PathBuf) -> String {
     let whole = || fs::read_to_string(path).is_ok_and(|text| text.ends_with('\n'));
     until("a line of the command", whole);
     fs::read_to_string(path).unwrap().trim().to_owned()
 }
 
-/// Starts a script that prints its process ids, and waits until the client has passed them on: from
-/// then on it passes signals on. Returns the client and the ids.
+/// Starts a script that prints its process ids, and waits until the client has printed them: from then on it forwards
+/// signals. Returns the client and the ids.
 pub fn started(route: &Route<'_>, script: &str, marker: &Path) -> (Child, Vec<u32>) {
     let _ = fs::remove_file(marker);
     let words = ["sh", "-c", script, "sh", marker.to_str().unwrap()];
@@ -47,8 +47,8 @@ fn signals_reach_the_whole_process_group() {
             (Signal::USR1, "USR1", 42),
             (Signal::USR2, "USR2", 42),
         ] {
-            // The sleep is of the same group. It is there before the trap: a child that has not begun
-            // yet would fall into it.
+            // The sleep is in the same group. It starts before the trap, since a child that has just been forked
+            // would run the trap.
             let script = format!(
                 "sleep 321 & trap 'echo {name} >\"$1\"; exit 42' {name}; echo $$ $!; wait; exit 1"
             );
@@ -63,7 +63,7 @@ fn signals_reach_the_whole_process_group() {
             );
             assert_eq!(line(&marker), name);
             if kind == Signal::INT || kind == Signal::QUIT {
-                // A shell starts background processes so that they ignore these.
+                // Background processes of a shell ignore these signals.
                 signal(ids[1], Signal::KILL);
             }
             within(Duration::from_secs(20), "the end of the group", || {
@@ -73,7 +73,7 @@ fn signals_reach_the_whole_process_group() {
     }
 }
 
-/// Whether a process catches a signal, as the kernel shows it: bit n − 1 for signal n.
+/// Whether a process catches a signal, according to the kernel: bit n − 1 is signal n.
 fn catches(id: u32, signal: Signal) -> bool {
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
@@ -100,7 +100,7 @@ fn a_signal_before_the_command_runs_ends_the_attempt() {
     assert_eq!(route.run(&["echo", "next"]).clean(), "next\n");
 }
 
-/// A command that HUP ends, and one that only KILL ends. Both have a second process in their group.
+/// A command that ends on HUP, and one that ends only on KILL. Both have a second process in their group.
 pub const MEEK: &str = "sleep 323 & echo $$ $!; wait; sleep 323";
 pub const STUBBORN: &str =
     "sleep 324 & trap 'echo HUP >\"$1\"' HUP; echo $$ $!; while :; do wait; sleep 1; done";

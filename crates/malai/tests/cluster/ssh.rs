@@ -1,11 +1,11 @@
-//! `malai ssh`: lines, users, the environment, one stream for both outputs, the sftp subsystem, and the link named ssh.
+//! `malai ssh`: command lines, users, the environment, one stream for both outputs, the sftp subsystem, a link named ssh.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 
 use crate::harness::{Cluster, finish, until};
 
-/// The cluster, with these lines in the section of web01.
+/// A cluster with these lines in the section of web01.
 fn with_rules(rules: &str) -> Cluster {
     let cluster = Cluster::running(&["web01"]);
     cluster.edit(|text| {
@@ -172,7 +172,7 @@ fn a_link_named_ssh_hands_other_hosts_on() {
     );
 }
 
-/// A packet of sftp: its type, a part of its body.
+/// An sftp packet of this type, with these parts of its body.
 fn packet(kind: u8, body: &[&[u8]]) -> Vec<u8> {
     let body = body.concat();
     let length = u32::try_from(body.len() + 1).unwrap();
@@ -184,7 +184,7 @@ fn string(bytes: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes()[..], bytes].concat()
 }
 
-/// Packets that make a file and write five bytes to it, and leave it open.
+/// Packets that create a file, write five bytes to it, and leave it open.
 fn writes(path: &std::path::Path) -> Vec<u8> {
     use std::os::unix::ffi::OsStrExt;
     let id = [0; 4];
@@ -234,7 +234,7 @@ fn files_are_in_the_audit_record_where_they_are() {
         "{}",
         shown.shown()
     );
-    // Where arguments are not recorded, names are not.
+    // If arguments are not recorded, file names are not either.
     std::fs::write(web01.path.join("malai.toml"), "audit_arguments = false\n").unwrap();
     web01.run(&["rescan"]);
     let said = cluster
@@ -265,7 +265,7 @@ fn a_client_that_is_killed_leaves_no_sftp_server() {
         .unwrap();
     let mut stdin = client.stdin.take().unwrap();
     stdin.write_all(&writes(&path)).unwrap();
-    // Its three answers: it is in the middle of a file.
+    // After three answers, the client is in the middle of a file.
     let mut answers = [0; 4];
     let mut stdout = client.stdout.take().unwrap();
     for _ in 0..3 {
@@ -284,7 +284,7 @@ fn a_client_that_is_killed_leaves_no_sftp_server() {
         "{:?}",
         killed.elapsed()
     );
-    // What it had open is in the record, before the end.
+    // The file that was open is in the record, before the end.
     let shown = record();
     assert!(shown.find(" written ") < shown.find(" ended "), "{shown}");
     assert!(shown.contains(" written "), "{shown}");

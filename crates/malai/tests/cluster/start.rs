@@ -1,4 +1,4 @@
-//! What a daemon serves that is started on files with errors, and when it does not start.
+//! What a daemon serves if it is started with errors in its files, and when it does not start.
 
 use std::fs;
 use std::path::PathBuf;
@@ -54,7 +54,7 @@ fn where_nothing_can_be_served_every_problem_of_every_file_is_listed() {
         let output = manager.run(args);
         assert_eq!((output.code, output.out()), (1, ""), "{}", output.shown());
         assert_says(&output, &of_clusters);
-        // What this computer accepts is not known.
+        // Without malai.toml it is not known what this computer accepts.
         assert_says(&output, &["malai.toml:", "reech"]);
         assert!(
             output.stderr.matches("allow_form").count() >= 2,
@@ -69,7 +69,7 @@ fn where_nothing_can_be_served_every_problem_of_every_file_is_listed() {
     assert_eq!(output.code, 1, "{}", output.shown());
     assert_says(&output, &of_clusters);
     assert_says(&output, &["no cluster can be served"]);
-    // One is enough to start, unless all have to be in order.
+    // One valid cluster is enough to start, except with `--strict`.
     manager.write("cluster.toml", &good);
     let output = manager.run(&["daemon", "--strict"]);
     assert_eq!(output.code, 1, "{}", output.shown());
@@ -82,7 +82,7 @@ fn where_nothing_can_be_served_every_problem_of_every_file_is_listed() {
         "{}",
         status.shown()
     );
-    // Fixed, it is served without another start.
+    // Once fixed, a cluster is served without a restart.
     fs::write(&other, &other_text).unwrap();
     manager.succeed(&["rescan", "other"]);
     assert_eq!(manager.run(&["status"]).code, 0);
@@ -93,8 +93,7 @@ fn where_nothing_can_be_served_every_problem_of_every_file_is_listed() {
     manager.succeed(&["stop"]);
 }
 
-/// After a restart of the computer a typing error, which was harmless while the daemon ran, must not
-/// take anything down.
+/// A typing error that was harmless while the daemon ran must not stop anything after a reboot.
 #[test]
 fn a_cluster_is_served_by_what_it_published_last() {
     let cluster = Cluster::running(&["web01"]);
@@ -133,13 +132,13 @@ fn a_cluster_is_served_by_what_it_published_last() {
                 .parse()
                 .unwrap(),
         );
-        // It is served nevertheless.
+        // The cluster is still served.
         assert_eq!(manager.revision(), revision);
         assert_eq!(
             manager.run(&["web01.company", "echo", "on"]).clean(),
             "on\n"
         );
-        // And who looks is told.
+        // The status reports the error.
         let status = manager.run(&["status"]);
         assert_eq!(status.code, 1, "{}", status.shown());
         assert!(status.out().contains("RUNNING ✅"), "{}", status.shown());
@@ -220,7 +219,7 @@ fn folders_that_cannot_be_clusters_are_warnings() {
     }
 }
 
-/// A copy beside the original is what an administrator makes before an edit.
+/// Administrators copy a folder next to the original before they edit it.
 #[test]
 fn of_a_copied_folder_one_is_served() {
     let cluster = Cluster::running(&["web01"]);
@@ -230,7 +229,7 @@ fn of_a_copied_folder_one_is_served() {
     for file in ["cluster.toml", "cluster.private-key", "published"] {
         fs::copy(manager.file(file), copy.join(file)).unwrap();
     }
-    // The one that is served stays, although the other comes first.
+    // The served one stays, although the other comes first.
     let output = manager.run(&["rescan"]);
     assert_eq!(output.code, 1, "{}", output.shown());
     assert!(
@@ -244,7 +243,7 @@ fn of_a_copied_folder_one_is_served() {
     assert_eq!(manager.run(&["rescan", "company"]).code, 0);
     let revision = manager.revision();
     manager.stop();
-    // After a restart the newest one is served.
+    // After a restart, the newest one is served.
     let output = manager.run(&["daemon"]);
     assert_eq!(output.code, 0, "{}", output.shown());
     assert_says(&output, &["a-copy and company are the same cluster"]);
@@ -256,7 +255,7 @@ fn of_a_copied_folder_one_is_served() {
     manager.succeed(&["stop"]);
 }
 
-/// Orphans become children of the first process of a container, and stay zombies until it waits for them.
+/// Orphans become children of a container's first process, and stay zombies until it waits for them.
 #[test]
 fn the_first_process_of_a_container_reaps_orphans() {
     let contained = ["--pid", "--fork", "--kill-child", "--mount-proc"];
@@ -300,7 +299,7 @@ fn the_first_process_of_a_container_reaps_orphans() {
         ]);
         assert_eq!(output.code.to_string(), code, "{}", output.shown());
     }
-    // The init process, its daemon and the reaper: nothing else is left, and no zombie.
+    // Only the init process, its daemon and the reaper are left, and no zombies.
     let first = children(container.id());
     assert_eq!(first.len(), 1);
     crate::harness::until("the orphans to be reaped", || {
@@ -309,7 +308,7 @@ fn the_first_process_of_a_container_reaps_orphans() {
             .all(|(_, state)| state != "Z")
             && descendants(first[0].0).len() <= 2
     });
-    // SIGTERM reaches the daemon, which ends as if it were alone.
+    // SIGTERM reaches the daemon, which ends as usual.
     crate::harness::signal(first[0].0, rustix::process::Signal::TERM);
     let status = container.wait().unwrap();
     assert_eq!(status.code(), Some(0));

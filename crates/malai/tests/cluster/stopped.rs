@@ -1,5 +1,5 @@
-//! A serving daemon that stops, or is killed, while commands of others run: what they print and return arrives, and
-//! their clients learn of the end.
+//! A daemon stops or is killed while commands of others run on it: their output and exit codes arrive, and their clients
+//! learn of the end.
 
 use std::io::Read;
 use std::process::{Child, Stdio};
@@ -44,7 +44,7 @@ fn a_command_that_ends_within_the_grace_of_a_stop_loses_nothing() {
     }
 }
 
-/// Output that has been received is passed on also after the connection has been closed.
+/// Received output is passed on even after the connection has closed.
 #[test]
 fn a_reader_that_is_slower_than_the_stop_reads_everything() {
     let cluster = Cluster::with_routes();

@@ -1,4 +1,4 @@
-//! Streams, exit codes and argument lists, each way that a command can go.
+//! Streams, exit codes and argument lists, on every route.
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -52,7 +52,7 @@ fn exit_codes_as_a_shell_gives_them() {
     }
 }
 
-/// Standard input closed altogether, as daemons and cron jobs have it.
+/// Standard input is closed altogether, as for some daemons and cron jobs.
 #[test]
 fn closed_input() {
     let cluster = Cluster::with_routes();
@@ -100,7 +100,7 @@ fn arguments_arrive_as_they_were_given() {
         let output = route.run(&words);
         assert_eq!(output.code, 0, "{}", output.shown());
         assert_eq!(output.stdout, expected, "{}", output.shown());
-        // The same where malai's own options could be looked for: right behind the target.
+        // The same right after the target, where malai could take options for its own.
         let help = route.run(&["printf", "--help"]);
         assert!(!help.out().contains("malai"), "{}", help.shown());
     }
@@ -129,7 +129,7 @@ fn a_sole_argument_that_means_a_shell_is_refused_with_the_form_to_use() {
     }
 }
 
-/// What a command finds around it: nothing of the daemon's own.
+/// A command inherits nothing from the daemon.
 #[test]
 fn a_clean_environment() {
     let cluster = Cluster::with_routes();

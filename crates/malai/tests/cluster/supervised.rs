@@ -1,4 +1,4 @@
-//! What a service manager is told: ready, reloading, stopping, and that the daemon is alive because it answers.
+//! What a daemon reports to a service manager: ready, reloading, stopping, and that it is alive because it answers.
 
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Stdio};
@@ -34,7 +34,7 @@ impl Manager {
         child
     }
 
-    /// The next message, as its lines.
+    /// The lines of the next message.
     fn next(&self) -> Vec<String> {
         let mut bytes = [0; 4096];
         let length = self.socket.recv(&mut bytes).expect("a message");

@@ -1,11 +1,11 @@
-//! The environment of a command is the machine's, on every route and however malai was started.
+//! A command's environment is the machine's, on every route and however malai was started.
 
 use std::process::{Command, Stdio};
 
 use crate::harness::{Cluster, Home, Output, finish};
 
-/// What a command finds, a line each: signals, umask, niceness, scheduling, soft limits, groups, and variables but
-/// those that name the caller.
+/// Prints what a command inherits, one item per line: signals, umask, niceness, scheduling, soft limits, groups, and
+/// variables except those that name the caller.
 const PROBE: &str = "\
     grep -E '^Sig(Blk|Ign):' /proc/self/status; \
     echo umask $(umask); \
@@ -19,13 +19,13 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The same command, started by somebody with everything different that can be: all signals ignored and blocked,
-/// another umask, other limits, another niceness, a batch job, other groups, another language.
+/// The same command, started with everything different that can be: all signals ignored and blocked, another umask,
+/// other limits, another niceness, batch scheduling, other groups, another language.
 fn by_a_stranger(command: &Command) -> Command {
     let mut script = "umask 077; ulimit -S -n 300; ulimit -S -s 4096; ulimit -S -f 1000000; \
                       ulimit -S -c unlimited 2>/dev/null; exec env --ignore-signal --block-signal "
         .to_owned();
-    // Only root can take the niceness and the groups back.
+    // Only root can undo the niceness and the groups.
     if is_root() {
         script += "setpriv --groups 4,24 nice -n 5 chrt --batch 0 ";
     }
@@ -49,7 +49,7 @@ fn run(command: &mut Command) -> Output {
     finish(command.spawn().expect("malai starts"), Vec::new())
 }
 
-/// Starts a daemon by a stranger.
+/// Starts a daemon with everything different.
 #[track_caller]
 fn start_by_a_stranger(home: &Home) {
     let output = run(&mut by_a_stranger(&home.command(&["daemon"])));
@@ -58,7 +58,7 @@ fn start_by_a_stranger(home: &Home) {
     home.own(pid.split_once(')').unwrap().0.parse().unwrap());
 }
 
-/// What a command says on each way, with a plain client and with a strange one.
+/// A command's output on each route, with a plain client and with one that has everything different.
 #[track_caller]
 fn on_all_ways(cluster: &Cluster) -> Vec<(String, String)> {
     let mut found = Vec::new();
@@ -94,7 +94,7 @@ fn all_alike(found: &[(String, String)]) -> &str {
     expected
 }
 
-/// The daemon of web01 was started by a stranger, that of the manager was not.
+/// The daemon of web01 was started with everything different, the manager's was not.
 #[test]
 fn a_command_finds_the_same_on_all_ways() {
     let cluster = Cluster::new(&["web01", "laptop"]);
@@ -113,7 +113,7 @@ fn a_command_finds_the_same_on_all_ways() {
             .trim()
     };
     assert_eq!(line("SigBlk:"), "0000000000000000");
-    // glibc leaves its own two, 32 and 33, ignored in whatever it starts.
+    // glibc leaves its own two signals, 32 and 33, ignored in programs that it starts.
     let ignored = u64::from_str_radix(line("SigIgn:"), 16).unwrap();
     assert_eq!(ignored & !(0b11 << 31), 0, "{text}");
     assert_eq!(line("umask"), "0022");

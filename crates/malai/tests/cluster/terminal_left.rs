@@ -1,5 +1,5 @@
-//! A terminal that malai leaves, or does not have: in the background, after a session that was cut off, and after
-//! Ctrl-C, twice.
+//! A terminal that malai does not own or gives up: in the background, after an interrupted session, and after pressing
+//! Ctrl-C twice.
 
 use std::process::Command;
 
@@ -40,7 +40,7 @@ fn timeout_ends_what_it_runs_on_a_terminal() {
     }
 }
 
-/// Switches everything on that programs switch on.
+/// Switches on every mode that programs use.
 const SWITCH_ON: &str = "printf 'first\\r\\n\\033[?1049h\\033[?1002h\\033[?1006h\\033[?2004h\\033[?25l\
     \\033[?1h\\033=\\033[2;5r\\033[31mtaken'; echo $$ >\"$1\"; exec sleep 342";
 
@@ -49,12 +49,12 @@ fn what_a_session_switched_on_is_switched_off_when_it_is_cut_off() {
     let cluster = Cluster::with_routes();
     let marker = cluster.folder().join("marker");
     let marker = marker.to_str().unwrap();
-    // Ends the session; the exit code that it ends with.
+    // How to end the session, and the resulting exit code.
     type End = (fn(&mut Terminal, &Route<'_>, u32), i32);
     let ends: [End; 3] = [
         (|terminal, _, _| terminal.types("\r~."), 255),
         (|terminal, _, _| signal(terminal.pid(), Signal::TERM), 143),
-        // The program there, which cannot tidy up after itself then.
+        // Kills the remote program, which then cannot clean up after itself.
         (|_, _, id| signal(id, Signal::KILL), 137),
     ];
     let check = |route: &Route<'_>, (end, code): End| {
@@ -79,7 +79,7 @@ fn what_a_session_switched_on_is_switched_off_when_it_is_cut_off() {
             check(&route, end);
         }
     }
-    // The daemon that it goes through.
+    // Kills the daemon that the session goes through.
     let route = cluster.routes()[0];
     check(&route, (|_, route, _| route.home.kill(), 255));
 }
@@ -95,7 +95,7 @@ fn what_a_program_leaves_switched_on_when_it_ends_by_itself_stays() {
     assert!(!terminal.is_at_rest());
 }
 
-/// Says when it is interrupted, and goes on.
+/// Prints a word when it is interrupted, and continues.
 const STUBBORN: &str = "trap 'echo inter''rupted' INT; echo rea''dy; while :; do sleep 0.1; done";
 
 #[test]

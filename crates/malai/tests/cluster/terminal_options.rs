@@ -1,4 +1,4 @@
-//! `-t`, `-tt` and `-T`, with a terminal here and without one; shells that read their commands from a pipe.
+//! `-t`, `-tt` and `-T`, with a local terminal and without one; shells that read their commands from a pipe.
 
 use crate::harness::{Cluster, Output, Route};
 use crate::terminal::Terminal;
@@ -46,7 +46,7 @@ fn without_a_terminal_here_there_is_none_there_unless_one_insists() {
             );
             assert_eq!(insists.stderr, "");
         }
-        // A terminal has one output, whatever is written to; and an input that ends.
+        // On a terminal, stdout and stderr are one stream; the input can end.
         let both = ["sh", "-c", "stty -echo; echo out; echo err >&2; cat"];
         let both = run(&route, &["-tt"], &both, Some("in\n"));
         assert_eq!((both.code, both.stderr.as_str()), (0, ""));
@@ -61,7 +61,7 @@ fn without_a_terminal_here_there_is_none_there_unless_one_insists() {
             missing.out(),
             "malai: no-such-command: command not found in /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\r\n"
         );
-        // Its reader has gone.
+        // The writer's reader ends early.
         let yes = run(
             &route,
             &["-tt"],
@@ -91,7 +91,7 @@ fn a_shell_without_a_terminal_reads_its_commands() {
         }
         assert_eq!(run(&route, &[], &[], Some("exit 9\n")).code, 9);
         assert_eq!(run(&route, &[], &[], None).code, 0);
-        // On a terminal that somebody insists on, too.
+        // The same on a terminal forced with -tt.
         let insists = run(&route, &["-tt"], &[], Some("unset HISTFILE; tty; exit 8\n"));
         assert_eq!(insists.code, 8, "{}", insists.shown());
         assert!(insists.out().contains("\n/dev/pts/"), "{}", insists.shown());

@@ -1,12 +1,11 @@
-//! `username`: who a command is on the other side, what it takes along, and that it never runs as
-//! somebody else.
+//! `username`: which user a command runs as, what it inherits, and that it never runs as another user.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::harness::{ALIAS, Cluster, Home, Output, finish};
 
-/// Whether this test can run; where it cannot, why.
+/// Whether this test can run; if not, says why.
 fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -35,7 +34,7 @@ fn numbers(program: &str, user: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A command's `Uid`, `Gid`, `Groups` and capabilities, as the kernel has them.
+/// A command's `Uid`, `Gid`, `Groups` and capabilities, according to the kernel.
 const STATUS: &str = "grep -E '^(Uid|Gid|Groups|Cap(Inh|Prm|Eff|Amb)):' /proc/self/status";
 
 #[test]
@@ -96,13 +95,13 @@ fn a_command_is_its_user_in_everything() {
             "{}: ls opens one itself",
             route.name
         );
-        // What root had for itself it has not.
+        // It cannot use what only root may use.
         let key = cluster.machine("laptop").file("machine.private-key");
         let read = route.run(&["cat", key.to_str().unwrap()]);
         assert_eq!(read.code, 1, "{}", read.shown());
         let back = route.run(&["sh", "-c", "kill -0 1"]);
         assert_ne!(back.code, 0, "it may signal process 1");
-        // Nor the terminal that the daemon was started on.
+        // It does not get the terminal that the daemon was started on either.
         let terminal = route.run(&[
             "sh",
             "-c",
@@ -116,7 +115,7 @@ fn a_command_is_its_user_in_everything() {
     }
 }
 
-/// Daemons that have supplementary groups and an open file of their starter.
+/// Daemons that inherited supplementary groups and an open file.
 fn running_with_groups(cluster: Cluster) -> Cluster {
     let start = |home: &Home| {
         let malai = home.command(&["daemon"]);
@@ -146,7 +145,7 @@ fn running_with_groups(cluster: Cluster) -> Cluster {
     cluster
 }
 
-/// A daemon that is not root, as the tutorial's service is: it runs as itself and as nobody else.
+/// A daemon that is not root, like the tutorial's service, runs commands only as its own user.
 #[test]
 fn a_daemon_that_may_not_switch_refuses() {
     if !is_root() {
@@ -162,7 +161,7 @@ fn a_daemon_that_may_not_switch_refuses() {
             marker.display()
         )
     });
-    // The home is nobody's now, on a way that nobody can go.
+    // The home now belongs to the user `nobody`, who can reach it along its path.
     let folder = cluster.folder();
     std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let owner = format!("{}:{}", passwd("nobody")[2], passwd("nobody")[3]);
@@ -178,7 +177,7 @@ fn a_daemon_that_may_not_switch_refuses() {
     assert_eq!(output.code, 0, "{}", output.shown());
     web01.started(output.out());
     cluster.manager.start();
-    // Whose daemon it is says where it is: root does not ask it.
+    // Root does not query another user's daemon; that daemon itself announces where it is.
     cluster.manager.succeed(&["rescan", ALIAS]);
 
     let run = |words: &[&str]| cluster.manager.run(&[&["web01.company"], words].concat());
