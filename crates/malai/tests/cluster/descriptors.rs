@@ -73,8 +73,8 @@ fn output_to_a_file_appended_and_at_an_offset() {
     }
 }
 
-/// Opens each kind of descriptor, runs malai on it, and compares F_GETFL of descriptors that share the open file before,
-/// during and after the run.
+/// Opens each kind of descriptor, runs malai on it, and compares F_GETFL of descriptors that share the open file
+/// before, during and after the run.
 const FLAGS: &str = r#"
 import fcntl, os, pty, socket, subprocess, sys, tempfile, threading
 malai, target = sys.argv[1:3]

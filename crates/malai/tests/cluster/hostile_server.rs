@@ -1,5 +1,5 @@
-//! A hostile machine attacks the caller of its commands: false byte counts, exits too early or too late, endless streams,
-//! and text with terminal control sequences.
+//! A hostile machine attacks the caller of its commands: false byte counts, exits too early or too late, endless
+//! streams, and text with terminal control sequences.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the log says about commands and connections with `RUST_LOG=malai=debug`, and what is lost when the disk is full.
+//! What the log says about commands and connections with `RUST_LOG=malai=debug`, and what a full disk loses.
 
 use std::process::{Command, Stdio};
 

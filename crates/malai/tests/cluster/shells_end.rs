@@ -1,4 +1,4 @@
-//! Every way out of a session on a terminal: the message, the exit code, the restored terminal, and no process left.
+//! Every way out of a session on a terminal: the message, the exit code, the restored terminal, no process left.
 
 use std::thread;
 

@@ -1,4 +1,4 @@
-//! `malai ssh`: command lines, users, the environment, one stream for both outputs, the sftp subsystem, a link named ssh.
+//! `malai ssh`: lines, users, the environment, one stream for both outputs, the sftp subsystem, and a link named ssh.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};

@@ -1,5 +1,5 @@
-//! A daemon stops or is killed while commands of others run on it: their output and exit codes arrive, and their clients
-//! learn of the end.
+//! A daemon stops or is killed while commands of others run on it: their output and exit codes arrive, and their
+//! clients learn of the end.
 
 use std::io::Read;
 use std::process::{Child, Stdio};

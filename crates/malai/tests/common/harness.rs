@@ -12,17 +12,17 @@ use malai_node::{LockState, lock};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// How long anything may take here before it counts as hanging: far above what it takes on a busy
-/// computer, since only what hangs gets that far.
+/// How long anything may take before it counts as hanging: far longer than on a busy computer, since only hanging tests
+/// wait that long.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The alias of every test's cluster.
 pub const ALIAS: &str = "company";
 
-/// What a run of the binary did.
+/// The result of a run of the binary.
 #[derive(Debug)]
 pub struct Output {
-    /// The exit code, or 1000 and the number of the signal that ended the client itself.
+    /// The exit code, or 1000 plus the number of the signal that ended the client itself.
     pub code: i32,
     pub stdout: Vec<u8>,
     pub stderr: String,
@@ -34,22 +34,22 @@ impl Output {
         std::str::from_utf8(&self.stdout).expect("text on standard output")
     }
 
-    /// The same, where the command must have succeeded without a word on standard error.
+    /// The same, asserting that the command succeeded and printed nothing on standard error.
     #[track_caller]
     pub fn clean(&self) -> &str {
         assert!(self.code == 0 && self.stderr.is_empty(), "{}", self.shown());
         self.out()
     }
 
-    /// Standard output, where a login shell ran the command with success. Standard error may hold what the
-    /// user's own login files print, which are not the tests'.
+    /// Standard output of a command that succeeded in a login shell. Standard error may contain output of the user's
+    /// own login files.
     #[track_caller]
     pub fn of_login_shell(&self) -> &str {
         assert_eq!(self.code, 0, "{}", self.shown());
         self.out()
     }
 
-    /// Asserts that malai refused or failed, and said so in these words.
+    /// Asserts that malai refused or failed with these words.
     #[track_caller]
     pub fn refused(&self, words: &str) {
         assert!(
@@ -80,7 +80,7 @@ impl Output {
     }
 }
 
-/// One `$MALAI_HOME`. Every process that runs on it ends with it.
+/// One `$MALAI_HOME`. When it is dropped, every process that uses it is ended.
 #[derive(Debug)]
 pub struct Home {
     pub path: PathBuf,
@@ -95,7 +95,7 @@ impl Home {
         }
     }
 
-    /// The binary on this home, not yet run, without standard input.
+    /// The binary with this home, not started yet, without standard input.
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_malai"));
         command
@@ -122,14 +122,14 @@ impl Home {
         finish(self.spawn(args), Vec::new())
     }
 
-    /// Runs the binary to its end, with this on its standard input.
+    /// Runs the binary to its end, with this standard input.
     #[track_caller]
     pub fn run_with<S: AsRef<OsStr>>(&self, args: &[S], stdin: &[u8]) -> Output {
         let child = self.command(args).stdin(Stdio::piped()).spawn();
         finish(child.expect("malai starts"), stdin.to_vec())
     }
 
-    /// Runs what must succeed and returns what it printed.
+    /// Runs a command that must succeed, and returns what it printed.
     #[track_caller]
     pub fn succeed<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
         let output = self.run(args);
@@ -137,13 +137,13 @@ impl Home {
         output.out().to_owned()
     }
 
-    /// Starts the daemon; returns its process id when it serves.
+    /// Starts the daemon; returns its process id once it serves.
     #[track_caller]
     pub fn start(&self) -> u32 {
         self.started(&self.succeed(&["daemon"]))
     }
 
-    /// Takes the process id of a daemon that was started some other way from what that printed.
+    /// Reads the process id of a daemon that was started in another way from its output.
     #[track_caller]
     pub fn started(&self, said: &str) -> u32 {
         let pid = said
@@ -155,12 +155,12 @@ impl Home {
         pid
     }
 
-    /// This process is the daemon from now on.
+    /// Registers this process as the daemon.
     pub fn own(&self, pid: u32) {
         self.daemons.lock().unwrap().push(pid);
     }
 
-    /// The running daemon.
+    /// The process id of the running daemon.
     pub fn pid(&self) -> u32 {
         *self.daemons.lock().unwrap().last().expect("a daemon")
     }
@@ -172,7 +172,7 @@ impl Home {
         self.wait_for_end();
     }
 
-    /// Ends the daemon as a power cut would.
+    /// Ends the daemon as a power failure would.
     #[track_caller]
     pub fn kill(&self) {
         signal(self.pid(), Signal::KILL);
@@ -190,13 +190,13 @@ impl Home {
         lock::probe(&home).expect("the home's lock") != LockState::Free
     }
 
-    /// What `malai status` shows, whatever it thinks of it.
+    /// The output of `malai status`, whatever its exit code.
     #[track_caller]
     pub fn status(&self) -> String {
         self.run(&["status"]).out().to_owned()
     }
 
-    /// What the daemon says of the cluster, as in `malai status --json`.
+    /// What the daemon reports about the cluster in `malai status --json`.
     #[track_caller]
     pub fn facts(&self) -> serde_json::Value {
         let output = self.run(&["status", "--json"]);
@@ -239,7 +239,7 @@ impl Drop for Home {
         for pid in &running {
             signal(*pid, Signal::KILL);
         }
-        // A process that is being killed may still write a file, and the folder is removed next.
+        // A process that is being killed may still write a file, but the folder is removed next.
         let deadline = Instant::now() + TEST_TIMEOUT;
         while running.iter().any(|pid| lives(*pid)) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
@@ -261,7 +261,7 @@ pub struct Cluster {
     pub manager: Home,
     machines: Vec<(String, Home)>,
     pub id: String,
-    // Dropped last: the homes in it end their processes first.
+    // Dropped last, after the homes in it have ended their processes.
     folder: Folder,
 }
 
@@ -297,7 +297,7 @@ impl Cluster {
         cluster
     }
 
-    /// The same with all daemons running and the configuration everywhere.
+    /// The same, with all daemons running and the configuration everywhere.
     #[track_caller]
     pub fn running(names: &[&str]) -> Cluster {
         let cluster = Cluster::new(names);
@@ -309,7 +309,7 @@ impl Cluster {
         cluster
     }
 
-    /// A running cluster in which every command can go all ways: see [`Cluster::routes`].
+    /// A running cluster in which a command can take each route: see [`Cluster::routes`].
     #[track_caller]
     pub fn with_routes() -> Cluster {
         let cluster = Cluster::running(&["web01", "laptop"]);
@@ -317,7 +317,7 @@ impl Cluster {
         cluster
     }
 
-    /// The ways a command can go: to another computer and to this very one, with a daemon and without.
+    /// The routes of a command: to another computer and to its own, each with a daemon and without.
     pub fn routes(&self) -> [Route<'_>; 4] {
         let route = |name, home, target| Route { name, home, target };
         let (web01, laptop) = (self.machine("web01"), self.machine("laptop"));
@@ -329,7 +329,7 @@ impl Cluster {
         ]
     }
 
-    /// A new home joins; returns the section for cluster.toml that `machine init` printed, renamed.
+    /// Joins with a new home; returns the section for cluster.toml that `machine init` printed, renamed.
     #[track_caller]
     pub fn join(&mut self, name: &str) -> String {
         let home = Home::at(self.folder.path().join(name));
@@ -352,13 +352,13 @@ impl Cluster {
             .to_string()
     }
 
-    /// Edits cluster.toml as with an editor.
+    /// Edits cluster.toml as an editor would.
     pub fn edit(&self, change: impl FnOnce(String) -> String) {
         let text = change(self.manager.read("cluster.toml"));
         self.manager.write("cluster.toml", &text);
     }
 
-    /// Takes a machine's section out of cluster.toml.
+    /// Removes a machine's section from cluster.toml.
     pub fn remove_section(&self, name: &str) {
         self.edit(|text| {
             let head = format!("[machine.{name}]\n");
@@ -368,13 +368,13 @@ impl Cluster {
         });
     }
 
-    /// Rescans, and asserts that every machine has what was published.
+    /// Rescans, and asserts that every machine has the published revision.
     #[track_caller]
     pub fn rescan_everywhere(&self) -> String {
         self.rescan_except(&[])
     }
 
-    /// The same with machines whose daemons do not run.
+    /// The same, except for machines whose daemons do not run.
     #[track_caller]
     pub fn rescan_except(&self, away: &[&str]) -> String {
         let said = self.manager.succeed(&["rescan", ALIAS]);
@@ -411,7 +411,7 @@ pub fn section(said: &str, name: &str) -> String {
     format!("[machine.{name}]\n{}\n", section.join("\n"))
 }
 
-/// A way for a command to go.
+/// A route of a command.
 #[derive(Debug, Clone, Copy)]
 pub struct Route<'a> {
     pub name: &'static str,
@@ -420,7 +420,7 @@ pub struct Route<'a> {
 }
 
 impl Route<'_> {
-    /// The target and then these words.
+    /// The target followed by these words.
     pub fn args<S: AsRef<OsStr>>(&self, words: &[S]) -> Vec<std::ffi::OsString> {
         let words = words.iter().map(|word| word.as_ref().to_owned());
         std::iter::once(self.target.into()).chain(words).collect()
@@ -439,7 +439,7 @@ impl Route<'_> {
     }
 }
 
-/// Waits for the end of a process, feeding and reading it meanwhile. One that hangs is ended and fails
+/// Waits for the end of a process, while writing its input and reading its output. A hanging process is ended and fails
 /// the test.
 #[track_caller]
 pub fn finish(mut child: Child, stdin: Vec<u8>) -> Output {
@@ -484,7 +484,7 @@ fn all_of(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<
     })
 }
 
-/// Waits until a condition holds; whether it did in time.
+/// Waits until a condition holds; returns whether it did in time.
 pub fn becomes(mut is_so: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + TEST_TIMEOUT;
     while !is_so() {
@@ -496,13 +496,13 @@ pub fn becomes(mut is_so: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// Waits until something is so, and fails if it does not become so.
+/// Waits until a condition holds, and fails if it does not in time.
 #[track_caller]
 pub fn until(what: &str, is_so: impl FnMut() -> bool) {
     within(TEST_TIMEOUT, what, is_so);
 }
 
-/// The same within a given time.
+/// The same with another time limit.
 #[track_caller]
 pub fn within(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
@@ -512,7 +512,7 @@ pub fn within(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The processes with this `MALAI_HOME`: clients, daemons however they were started, and what ends their commands.
+/// The processes with this `MALAI_HOME`: clients, reapers, and daemons however they were started.
 pub fn processes_of(home: &Path) -> Vec<u32> {
     let entry = format!("MALAI_HOME={}", home.display());
     let all = std::fs::read_dir("/proc").expect("processes");
@@ -560,7 +560,7 @@ pub fn signal(pid: u32, signal: Signal) {
     let _ = kill_process(pid, signal);
 }
 
-/// Whether a process runs; one that has ended and was not waited for does not.
+/// Whether a process is running; a zombie is not.
 pub fn lives(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
@@ -568,7 +568,7 @@ pub fn lives(pid: u32) -> bool {
         .unwrap_or(false)
 }
 
-/// Heavy tests run one after the other, so that they measure malai and not each other.
+/// Makes heavy tests run one at a time, so that they measure malai and not each other.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE

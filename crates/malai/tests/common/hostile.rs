@@ -1,4 +1,4 @@
-//! Hostile peers: a machine that lies to the caller of its commands, and what a manager can sign.
+//! Hostile peers: a machine that lies to the callers of its commands, and expensive configurations of a manager.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use malai_wire::{Refusal, RefusalCode};
 
 use malai_testing::peer::Peer;
 
-/// Content of this text, signed as this revision.
+/// This text, signed as this revision.
 pub fn signed(seed: &SecretSeed, revision: u64, content: String) -> Content {
     let (cluster, hash) = (
         ClusterId::new(seed.id()),
@@ -31,7 +31,7 @@ pub fn signed(seed: &SecretSeed, revision: u64, content: String) -> Content {
     Content { header, content }
 }
 
-/// Contents that were dear: circles of groups, groups without end, keys with many dots.
+/// Contents that once were expensive: cycles of groups, endless groups, keys with many dots.
 pub fn contents(seed: &SecretSeed) -> Vec<String> {
     let begin = format!(
         "format = 1\n\n[cluster_manager]\nid52 = \"{}\"\n",
@@ -53,40 +53,40 @@ pub fn contents(seed: &SecretSeed) -> Vec<String> {
     ]
 }
 
-/// What the machine does with a command.
+/// How the machine responds to a command.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Lie {
-    /// Refuses with a long text that a terminal would obey.
+    /// Refuses with a long text of terminal control sequences.
     Refusal,
-    /// Accepts, then says the same.
+    /// Accepts, then refuses in the same way.
     LateRefusal,
-    /// Closes the connection with such a text.
+    /// Closes the connection with such a text as its reason.
     Reason,
-    /// Says that more was sent than was, and ends everything.
+    /// Claims to have sent more than it did, and ends all streams.
     Less,
-    /// Says that less was sent than was.
+    /// Claims to have sent less than it did.
     More,
-    /// Says that nothing was sent, beside some output.
+    /// Claims to have sent nothing, despite some output.
     Nothing,
-    /// Sends without end after an exit that says three bytes.
+    /// Sends endlessly after an exit that announces three bytes.
     Endless,
-    /// Ends what it has not accepted.
+    /// Sends an exit without accepting first.
     EarlyExit,
-    /// Accepts again where an exit is due.
+    /// Accepts again instead of sending an exit.
     Twice,
-    /// Ends without an exit.
+    /// Ends without sending an exit.
     NoExit,
-    /// Breaks the output off.
+    /// Resets the output stream.
     Reset,
-    /// Bytes that are no frame.
+    /// Sends bytes that are not a frame.
     Garbage,
-    /// A frame of 4 GiB.
+    /// Announces a frame of 4 GiB.
     Huge,
-    /// A stream for output of a session that there is not, and kinds that there are not.
+    /// Opens an output stream of a nonexistent session, and streams of nonexistent kinds.
     Strays,
 }
 
-/// All of them.
+/// Every lie.
 pub const LIES: &[Lie] = &[
     Lie::Refusal,
     Lie::LateRefusal,
@@ -104,7 +104,7 @@ pub const LIES: &[Lie] = &[
     Lie::Strays,
 ];
 
-/// Text that clears a screen, sets a title, forges a line and turns what follows round; as much as fits.
+/// Text that clears the screen, sets a title, forges a line and reverses the text after it, repeated many times.
 fn nasty() -> String {
     "\u{1b}[2J\u{1b}]0;title\u{7}\r\nmalai: all is well\u{9b}31m\u{202e}\u{0}".repeat(300)
 }
@@ -121,7 +121,7 @@ fn exit(stdout: u64) -> FromServer {
     })
 }
 
-/// The machine of this key, on a thread of its own until the test ends.
+/// Serves as the machine with this key, in its own thread, until the test ends.
 pub fn serve(seed: SecretSeed, header: Option<Header>, lie: Arc<Mutex<Lie>>) {
     let (ready, is_ready) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -163,7 +163,7 @@ async fn converse(connection: Connection, header: Option<Header>, lie: Arc<Mutex
     }
 }
 
-/// Output of a session.
+/// Sends output of a session.
 async fn output(connection: &Connection, session: u64, bytes: &[u8]) -> Option<SendStream> {
     let mut stream = connection.open_uni().await.ok()?;
     let head = raw_head(StreamKind::Stdout, session);
@@ -219,7 +219,7 @@ async fn answer(connection: Connection, mut send: SendStream, mut recv: RecvStre
         Lie::More | Lie::Nothing => {
             say(&mut send, FromServer::Accepted).await;
             let stream = output(&connection, session, b"abc").await;
-            // The end of this process's interest in it would be the end of the stream.
+            // The stream is kept, since dropping it would end it.
             tokio::time::sleep(Duration::from_millis(50)).await;
             say(&mut send, exit(if lie == Lie::More { 2 } else { 0 })).await;
             connection.closed().await;

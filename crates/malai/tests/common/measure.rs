@@ -1,10 +1,10 @@
-//! What a process holds, as the kernel counts it: for tests that look for leaks and bounds.
+//! The resources of a process, as counted by the kernel, for tests of leaks and bounds.
 
 use std::fs;
 
 use crate::harness::{Home, until};
 
-/// What a daemon holds.
+/// The resources that a daemon holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
     pub descriptors: usize,
@@ -14,7 +14,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// What the daemon of a home holds now. A thread that idles ends by itself, and is no leak.
+    /// What the daemon of a home holds now. An idle thread ends by itself, so it is not a leak.
     pub fn by(home: &Home) -> Held {
         let pid = home.pid();
         let status = home.run(&["status", "--json"]);
@@ -44,7 +44,7 @@ impl Held {
     }
 }
 
-/// The processes that a process has started and not waited for.
+/// The processes that a process has started but not waited for.
 pub fn children(pid: u32) -> Vec<u32> {
     let all = fs::read_dir("/proc").unwrap();
     all.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
@@ -58,7 +58,7 @@ pub fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The processes whose environment has this entry, `NAME=value`; those that have ended have none.
+/// The processes whose environment has this entry, `NAME=value`; ended processes have none.
 pub fn marked(entry: &str) -> Vec<u32> {
     let all = fs::read_dir("/proc").unwrap();
     all.filter_map(|found| found.unwrap().file_name().to_str()?.parse().ok())
@@ -70,7 +70,7 @@ pub fn marked(entry: &str) -> Vec<u32> {
         .collect()
 }
 
-/// A line of `/proc/<pid>/status`, as `VmRSS` or `VmHWM`, in bytes.
+/// A line of `/proc/<pid>/status`, such as `VmRSS` or `VmHWM`, in bytes.
 pub fn memory(pid: u32, line: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let found = status.lines().find_map(|found| found.strip_prefix(line));
@@ -78,19 +78,19 @@ pub fn memory(pid: u32, line: &str) -> u64 {
     kilobytes.parse::<u64>().unwrap() * 1024
 }
 
-/// Bytes that a process has written so far, to whatever.
+/// The bytes that a process has written so far, to any file.
 pub fn written(pid: u32) -> u64 {
     let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
     let found = io.lines().find_map(|line| line.strip_prefix("wchar: "));
     found.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
-/// A command that sleeps for so long that only this test can have started it.
+/// A command that sleeps for a time that only this test uses.
 pub fn hang() -> String {
     format!("sleep 3{:09}", std::process::id())
 }
 
-/// What hung was ended where it ran.
+/// Asserts that no hanging command is left where it ran.
 #[track_caller]
 pub fn nothing_hangs() {
     let wanted = format!("{}\0", hang().replace(' ', "\0")).into_bytes();
@@ -103,7 +103,7 @@ pub fn nothing_hangs() {
     });
 }
 
-/// The highest resident memory of a process since [`reset_highest`], in bytes.
+/// The peak resident memory of a process since [`reset_highest`], in bytes.
 pub fn highest(pid: u32) -> usize {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -111,7 +111,7 @@ pub fn highest(pid: u32) -> usize {
     kilobytes.parse::<usize>().unwrap() << 10
 }
 
-/// Counts the highest memory of a process from here on; proc(5).
+/// Restarts the measurement of a process's peak memory; see proc(5).
 pub fn reset_highest(pid: u32) {
     fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
 }

@@ -1,4 +1,4 @@
-//! A terminal for tests: a real pty, a process on it, and the screen that a person would look at.
+//! A terminal for tests: a real pty, a process on it, and the screen that a person would see.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -14,14 +14,14 @@ use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::harness::{Route, lives, signal, until, within};
 
-/// The size at first: none that anything would have by itself.
+/// The initial size, which no program would choose by itself.
 pub const ROWS: u16 = 31;
 pub const COLUMNS: u16 = 97;
 
 /// A terminal and the process that leads its session.
 pub struct Terminal {
     master: File,
-    /// Held open, so that its modes can be looked at when nobody is on it any more.
+    /// Kept open, so that its modes can be read after all processes on it have ended.
     slave: OwnedFd,
     /// Its modes before anything ran on it.
     before: String,
@@ -33,14 +33,14 @@ pub struct Terminal {
 
 struct Shown {
     screen: vt100::Parser,
-    /// Everything, as it came.
+    /// All output as it came.
     bytes: Vec<u8>,
-    /// How much of it was looked at by [`Terminal::see`].
+    /// How much of it [`Terminal::see`] has read.
     seen: usize,
 }
 
 impl Terminal {
-    /// Starts a command on a terminal of its own, as its controlling terminal.
+    /// Starts a command on its own controlling terminal.
     pub fn start(command: &Command) -> Terminal {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = rustix::pty::openpt(flags).expect("a pty");
@@ -51,7 +51,7 @@ impl Terminal {
             rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
         let slave = rustix::fs::open(name, flags, rustix::fs::Mode::empty()).unwrap();
         let end = || Stdio::from(slave.try_clone().unwrap());
-        // Becomes the command itself: nobody waits in between.
+        // It executes the command itself, so no process waits in between.
         let mut spawn = Command::new("setsid");
         spawn.arg("--ctty").arg(command.get_program());
         spawn.args(command.get_args()).env_clear();
@@ -86,28 +86,28 @@ impl Terminal {
         terminal
     }
 
-    /// The binary on a route, on a terminal.
+    /// Starts the binary on a route, on a terminal.
     pub fn on(route: &Route<'_>, words: &[&str]) -> Terminal {
         eprintln!("[{}] {words:?}", route.name);
         Terminal::start(&route.home.command(&route.args(words)))
     }
 
-    /// A shell on a route, ready for its first command, with a prompt of this test's.
+    /// Starts a shell on a route and waits until it is ready, with this test's prompt.
     pub fn shell(route: &Route<'_>) -> Terminal {
         let mut terminal = Terminal::on(route, &[]);
         terminal.prompt();
         terminal
     }
 
-    /// Waits for a shell, and makes it forget what is typed here, and ask in the same way everywhere.
+    /// Waits for a shell, turns off its history, and sets the same prompt everywhere.
     #[track_caller]
     pub fn prompt(&mut self) {
-        // Typed ahead.
+        // This is typed ahead.
         self.types("unset HISTFILE; PS1='rea''dy> '; PS2=''; stty -echoctl\r");
         self.see("ready> ");
     }
 
-    /// Reads what is shown for as long as anything is.
+    /// Reads the output until it ends.
     fn look(&mut self) {
         let (mut master, shown) = (self.master.try_clone().unwrap(), self.shown.clone());
         thread::spawn(move || {
@@ -127,8 +127,8 @@ impl Terminal {
         self.master.write_all(text.as_bytes()).expect("a terminal");
     }
 
-    /// Types a command line, and returns what it shows. (A prompt would not do as a mark: it is shown
-    /// again whenever the size changes.)
+    /// Types a command line, and returns its output. (The prompt cannot mark the end, since it is shown again whenever
+    /// the size changes.)
     #[track_caller]
     pub fn says(&mut self, line: &str) -> String {
         self.lines += 1;
@@ -136,7 +136,7 @@ impl Terminal {
         self.types(&format!("echo @'{0}'; {line}\recho @'{0}'@\r", self.lines));
         self.see(&begin);
         let shown = self.see(&end);
-        // The next prompt, and what was typed at it, are shown too.
+        // The output includes the next prompt, and what was typed at it.
         let shown = strip(shown.trim_end_matches(&end));
         let answer = shown.split("ready> ").next().unwrap_or_default();
         answer.trim().replace('\r', "")
@@ -151,7 +151,7 @@ impl Terminal {
         shown.trim_end_matches('.').parse().expect("a number")
     }
 
-    /// Waits until this is shown, behind what was seen before; returns everything up to its end.
+    /// Waits until this is shown, after what was seen before; returns everything up to its end.
     #[track_caller]
     pub fn see(&mut self, text: &str) -> String {
         let shown = self.shown.clone();
@@ -187,13 +187,13 @@ impl Terminal {
         self.shown.lock().unwrap().screen.screen().contents()
     }
 
-    /// Whether a full-screen program has the screen.
+    /// Whether a full-screen program uses the screen.
     pub fn is_taken(&self) -> bool {
         let shown = self.shown.lock().unwrap();
         shown.screen.screen().alternate_screen()
     }
 
-    /// Whether nothing is switched on that a session might have switched on.
+    /// Whether no mode is on that a session might have switched on.
     pub fn is_at_rest(&self) -> bool {
         let shown = self.shown.lock().unwrap();
         let screen = shown.screen.screen();
@@ -221,12 +221,12 @@ impl Terminal {
         shown.screen.screen_mut().set_size(rows, columns);
     }
 
-    /// All of the terminal's modes, to compare.
+    /// All modes of the terminal, for comparison.
     pub fn modes(&self) -> String {
         modes(&self.slave)
     }
 
-    /// The same before anything ran on it: a command line that is quick has changed them by the time it can be asked.
+    /// The modes before anything ran on it; a quick command changes them before [`Terminal::modes`] can read them.
     pub fn modes_before(&self) -> String {
         self.before.clone()
     }
@@ -241,7 +241,7 @@ impl Terminal {
         self.child.id()
     }
 
-    /// Waits for the end of the process: its exit code, or 1000 and the signal that ended it.
+    /// Waits for the end of the process; returns its exit code, or 1000 plus the number of the signal that ended it.
     #[track_caller]
     pub fn code(&mut self) -> i32 {
         use std::os::unix::process::ExitStatusExt;
@@ -272,7 +272,7 @@ impl Drop for Terminal {
     }
 }
 
-/// Text without what terminals obey (a shell says when a paste may begin).
+/// Removes control sequences from text (shells send some to enable pasting).
 fn strip(text: &str) -> String {
     let mut plain = String::new();
     let mut rest = text;
@@ -290,20 +290,20 @@ fn modes(terminal: &OwnedFd) -> String {
     format!("{modes:?}")
 }
 
-/// A shell with jobs: in the foreground, in the background, one that ignores the hang-up; and one that has
-/// left the session. Returns the terminal and the process ids, the last one's last.
+/// A shell with jobs: one in the foreground, one in the background, one that ignores the hangup, and one that has left
+/// the session. Returns the terminal, its modes before, and the process ids; the last is of the one that left.
 pub fn with_jobs(route: &Route<'_>) -> (Terminal, String, Vec<u32>) {
     let mut terminal = Terminal::on(route, &[]);
     let before = terminal.modes_before();
     terminal.prompt();
-    // Each has a process group of its own.
+    // Each has its own process group.
     let mut ids = vec![terminal.says("echo $$")];
     for job in [
         "sleep 401 & echo $!",
         "sh -c 'trap \"\" HUP; while :; do sleep 1; done' & echo $!",
         "sh -c 'setsid sleep 402 & echo $!'",
     ] {
-        // A shell also says that it has put something in the background.
+        // The shell also reports that it started a background job.
         let said = terminal.says(job);
         ids.push(said.rsplit('\n').next().unwrap_or_default().to_owned());
     }
@@ -323,7 +323,7 @@ pub fn with_jobs(route: &Route<'_>) -> (Terminal, String, Vec<u32>) {
     (terminal, before, ids)
 }
 
-/// All have ended but the one that left the session, which is nobody's to end.
+/// Asserts that all have ended except the one that left the session, which malai must not end.
 #[track_caller]
 pub fn all_ended(what: &str, ids: &[u32]) {
     let (own, others) = ids.split_at(ids.len() - 1);

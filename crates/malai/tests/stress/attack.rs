@@ -1,6 +1,6 @@
-//! Everybody attacks at once: a manager, a member, strangers and packets one machine, and a machine its clients.
-//! Meanwhile an honest member of another cluster is answered, the daemons stay small, and afterwards nothing is
-//! left. Lasts `MALAI_ATTACK_SECONDS`, 5 by default; `scripts/attack` makes it long.
+//! All attacks at once: a manager, a member, strangers and packets attack one machine, and a machine attacks its
+//! clients. During this, an honest member of another cluster is served and the daemons stay small; afterwards nothing
+//! is left. It takes `MALAI_ATTACK_SECONDS`, 5 by default; `scripts/attack` runs it for longer.
 
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,14 +20,14 @@ use crate::hostile::{LIES, Lie, contents, serve, signed};
 use crate::measure::{Held, highest, reset_highest};
 use malai_testing::peer::{Peer, open, stranger};
 
-/// What each daemon's memory may be at most, in bytes.
+/// The most memory that each daemon may use, in bytes.
 const MEMORY: usize = 100 << 20;
 
-/// Within what time ninety-nine of a hundred honest commands end, their processes' start included. Without
-/// optimization everything takes its multiple.
+/// The time in which ninety-nine of a hundred honest commands end, including the start of their processes. Without
+/// optimization everything takes several times as long.
 const P99: Duration = Duration::from_millis(if cfg!(debug_assertions) { 300 } else { 100 });
 
-/// What the member's commands are known by.
+/// Identifies the member's commands.
 const MARK: &str = "4242.25";
 
 struct Attack {
@@ -46,7 +46,7 @@ impl Attack {
         !self.over.load(Ordering::SeqCst)
     }
 
-    /// A manager that signs what is dear to look at, each time as a newer revision.
+    /// A manager that signs configurations that are expensive to check, each as a newer revision.
     async fn manager(&self) {
         let contents = contents(&self.manager);
         let mut revision = self.revision;
@@ -68,7 +68,7 @@ impl Attack {
         }
     }
 
-    /// A member that asks for all that it is allowed, for what it is not, and for what nobody can read.
+    /// A member that sends every allowed request, forbidden ones, and unreadable ones.
     async fn member(&self) {
         while self.goes_on() {
             let peer = Peer::connect(&self.member, &self.target).await;
@@ -87,7 +87,7 @@ impl Attack {
                 let head = raw_head(StreamKind::Stdin, 1_000_000 + session * 4);
                 peer.throw(&[&head[..], &[b'x'; 16 << 10]].concat()).await;
             }
-            // What belongs to no session, and what belongs to one at the wrong time.
+            // Messages that belong to no session, or come at the wrong time.
             for (send, _) in held.iter_mut().take(8) {
                 let _ = send
                     .write_all(&FromClient::Signal(Signal::Usr1).to_frame())
@@ -100,7 +100,7 @@ impl Attack {
         }
     }
 
-    /// Keys that nobody knows, with bytes that nobody can read.
+    /// Unknown keys that send unreadable bytes.
     async fn strangers(&self) {
         while self.goes_on() {
             let peer = Peer::connect(&stranger(), &self.target).await;
@@ -111,14 +111,14 @@ impl Attack {
         }
     }
 
-    /// Packets of another user of the same computer.
+    /// Packets from another user of the same computer.
     fn packets(&self) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut packet = [0; 1200];
         while self.goes_on() {
             for port in endpoint::derived_ports(&self.target) {
                 for first in 0..32 {
-                    // Long and short headers of QUIC, and versions that there are not.
+                    // Long and short QUIC headers, and versions that do not exist.
                     packet[0] = first * 8;
                     packet[1..5].fill(first);
                     let _ = socket.send_to(&packet, ("127.0.0.1", port));
@@ -128,7 +128,7 @@ impl Attack {
         }
     }
 
-    /// A client of a machine that lies.
+    /// A client of the lying machine.
     fn client(&self, home: &Home, lie: &Mutex<Lie>) {
         for what in LIES.iter().cycle() {
             if !self.goes_on() {
@@ -148,7 +148,7 @@ async fn pause(milliseconds: u64) {
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
 }
 
-/// Whether a command of the member's runs still.
+/// Whether a command of the member still runs.
 fn marked() -> bool {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     all.map(|entry| std::fs::read(entry.path().join("cmdline")).unwrap_or_default())
@@ -166,7 +166,7 @@ fn honest_commands_are_answered_while_everybody_attacks() {
     for name in ["rogue", "liar"] {
         cluster.machine(name).stop();
     }
-    // Another cluster, which web01 manages, with one honest member.
+    // Another cluster, managed by web01, with one honest member.
     let web01 = cluster.machine("web01");
     web01.succeed(&["cluster", "init", "other"]);
     let file = web01.path.join("clusters/other/cluster.toml");
@@ -216,7 +216,7 @@ fn honest_commands_are_answered_while_everybody_attacks() {
         let end = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < end {
             let output = friend.run(&honest);
-            // An attack that goes on would keep the test from failing.
+            // If the attack continued, the test could not fail.
             if output.code != 0 || output.out() != "here\n" {
                 attack.over.store(true, Ordering::SeqCst);
                 panic!("{}", output.shown());

@@ -1,4 +1,4 @@
-//! Daemons that end without tidying up, files removed under live ones, and daemons that hang.
+//! Daemons that end without cleaning up, files removed under running daemons, and daemons that hang.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -18,7 +18,7 @@ fn crashed(home: &Home) {
     );
 }
 
-/// After a crash of either daemon the next command works within two seconds of the new start.
+/// After a crash of either daemon, the next command works within two seconds of the restart.
 #[test]
 fn a_crashed_daemon_starts_again_without_help() {
     let _alone = alone();
@@ -56,7 +56,7 @@ fn a_crashed_daemon_starts_again_without_help() {
     );
 }
 
-/// The same where the pool's connection is in use when the far daemon goes: an error, in bounded time.
+/// The same while the pooled connection is in use when the far daemon crashes: an error in bounded time.
 #[test]
 fn a_command_whose_far_daemon_crashes_fails() {
     let cluster = Cluster::with_routes();
@@ -75,14 +75,14 @@ fn a_command_whose_far_daemon_crashes_fails() {
         });
         let pid: u32 = fs::read_to_string(&marker).unwrap().trim().parse().unwrap();
         fs::remove_file(&marker).unwrap();
-        // Until then, for some ten microseconds, the reaper may not know of it.
+        // Before this, for some ten microseconds, the reaper may not know of it.
         until("the command to be registered", || started() > before);
         web01.kill();
         web01.start();
         let output = finish(child, Vec::new());
         assert_eq!(output.code, 255, "{}: {}", route.name, output.shown());
         assert!(output.stderr.starts_with("malai: "), "{}", output.shown());
-        // A daemon that was killed could not end its command; its reaper has.
+        // The killed daemon could not end its command, but its reaper does.
         until("the command's end", || !lives(pid));
     }
 }
@@ -111,7 +111,7 @@ fn files_removed_under_a_live_daemon_come_back() {
     );
 
     fs::remove_file(&socket).unwrap();
-    // A command waits for it; it does not go around the daemon.
+    // A command waits for the socket instead of bypassing the daemon.
     assert_eq!(works().clean(), "on\n");
     until("malai.socket to come back", || socket.exists());
     assert_eq!(manager.run(&["status"]).code, 0);
@@ -160,7 +160,7 @@ fn a_daemon_that_hangs_is_not_gone_around() {
     assert_eq!(manager.run(&["status"]).code, 0);
 }
 
-/// A far daemon that hangs keeps nobody from being told so, and comes back by itself.
+/// Callers are told that a far daemon hangs, and it recovers by itself.
 #[test]
 fn a_far_daemon_that_hangs_for_a_while() {
     let cluster = Cluster::running(&["web01"]);
@@ -169,7 +169,7 @@ fn a_far_daemon_that_hangs_for_a_while() {
     assert_eq!(works().clean(), "on\n");
     signal(web01.pid(), Signal::STOP);
     let child = cluster.manager.spawn(&["web01.company", "echo", "on"]);
-    // It answers as soon as it goes on: the command was sent once and runs once.
+    // It answers as soon as it continues: the command was sent once and runs once.
     std::thread::sleep(Duration::from_secs(2));
     signal(web01.pid(), Signal::CONT);
     let output = finish(child, Vec::new());

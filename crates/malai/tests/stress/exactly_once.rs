@@ -1,4 +1,4 @@
-//! Commands while the far daemon is killed again and again: never twice, and success only if it ran.
+//! Commands while the far daemon is killed repeatedly: none runs twice, and each success means that it ran.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,7 +40,7 @@ fn a_command_runs_at_most_once_and_success_means_that_it_ran() {
         let killer = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 web01.start();
-                // A random moment in the life of the daemon: from before its first command on.
+                // Kills the daemon at a random moment, possibly before its first command.
                 let mut byte = [0; 1];
                 use std::io::Read;
                 fs::File::open("/dev/urandom")
@@ -76,7 +76,7 @@ fn a_command_runs_at_most_once_and_success_means_that_it_ran() {
         let kills = kills.load(Ordering::Relaxed);
         eprintln!("{good} of {ran} succeeded, {kills} kills");
     });
-    // What was started last may write its line a little later.
+    // The last command may write its line a little later.
     let twice = |seen: BTreeMap<String, usize>| seen.into_iter().find(|(_, count)| *count > 1);
     assert_eq!(twice(lines()), None, "ran twice");
     let kills = kills.load(Ordering::Relaxed);

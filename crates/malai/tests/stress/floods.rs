@@ -1,5 +1,5 @@
-//! Floods against a real daemon: while each one runs, a command is answered within a second, and the
-//! daemon's memory stays below 100 MB.
+//! Floods against a real daemon: while each one runs, commands are answered within a second, and the daemon's memory
+//! stays below 100 MB.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket};
@@ -24,10 +24,10 @@ use malai_testing::peer::{Peer, open, stranger};
 /// How long each flood runs.
 const LONG: Duration = Duration::from_millis(2500);
 
-/// The most memory that a daemon may ever have had, in KiB.
+/// The highest peak memory allowed for a daemon, in KiB.
 const MEMORY: u64 = 100 * 1024;
 
-/// Whom a flood is for, and as whom.
+/// The target of a flood, and the identities that it uses.
 #[derive(Clone)]
 struct Flood {
     target: MachineId,
@@ -46,14 +46,14 @@ impl Flood {
         }
     }
 
-    /// A member that has greeted.
+    /// Connects and greets as a member.
     async fn member(&self) -> Peer {
         let peer = Peer::connect(&self.member, &self.target).await;
         peer.greet_as_command().await;
         peer
     }
 
-    /// A request that is not answered at all makes no flood end; a stuck one is dropped.
+    /// Sends a request and keeps it open, whether answered or not; gives up if it cannot be sent in time.
     async fn ask(&self, peer: &Peer, bytes: &[u8]) -> bool {
         let ask = peer.ask(bytes);
         match tokio::time::timeout(Duration::from_millis(200), ask).await {
@@ -267,7 +267,7 @@ impl Flood {
                     let (connection, request) = (peer.connection.clone(), request.clone());
                     all.spawn(async move {
                         let (mut send, _recv) = connection.open_bi().await.ok()?;
-                        // All but the end of it.
+                        // All but the end of the request.
                         send.write_all(&request[..request.len() - 9]).await.ok()?;
                         connection.closed().await;
                         Some(())
@@ -301,7 +301,7 @@ impl Flood {
         }
     }
 
-    /// Forwards the first flights of handshakes to the daemon and none of its answers.
+    /// Forwards the first packets of handshakes to the daemon, and none of its answers.
     async fn stalled(&self) {
         let sink = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let at = sink.local_addr().expect("an address");
@@ -315,7 +315,7 @@ impl Flood {
                 let Ok(length) = sink.recv(&mut packet) else {
                     continue;
                 };
-                // A long header names the connection that it wants to make.
+                // A long header contains the id of its connection.
                 let id = packet[6..6 + usize::from(packet[5]).min(20)].to_vec();
                 let from = sources
                     .entry(id)
@@ -354,7 +354,7 @@ fn address(to: &MachineId) -> EndpointAddr {
     })
 }
 
-/// The most memory that a process has had, in KiB.
+/// The peak memory of a process, in KiB.
 fn memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -376,8 +376,7 @@ fn meanwhile(home: &Home, args: &[&str]) -> Vec<Duration> {
     times
 }
 
-/// Half of all commands within a second, so that a computer that is busy with something else fails no
-/// test, and all within three.
+/// Half of all commands within a second, and all within three, so that a busy computer does not fail the test.
 #[track_caller]
 fn assert_quick(name: &str, times: &[Duration]) {
     let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
@@ -432,7 +431,7 @@ fn a_daemon_under_a_flood_answers_and_stays_small() {
         };
         let times = during(flood, name, || {
             let mut times = meanwhile(&cluster.manager, &["web01.company", "true"]);
-            // A new connection, too, though it comes from the address that floods.
+            // A new connection works too, even from the flooding address.
             let direct = cluster.machine("laptop").run(&["web01.company", "true"]);
             assert_eq!(direct.code, 0, "{name}: {}", direct.shown());
             eprintln!("{name}: a new connection {:?}", direct.took);

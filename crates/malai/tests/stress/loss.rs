@@ -1,4 +1,4 @@
-//! Loss of either end in the middle of a command: what each side says, what is left running, and what comes after.
+//! Loss of either end during a command: what each side reports, what keeps running, and what happens next.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::harness::{Cluster, Output, Route, finish, signal, until, within};
 use crate::measure::marked;
 use crate::terminal::{all_ended, with_jobs};
 
-/// What is cut.
+/// What is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cut {
     Client,
@@ -21,7 +21,7 @@ enum Cut {
     Network,
 }
 
-/// The routes of [`Cluster::routes`], by number.
+/// Indexes into [`Cluster::routes`].
 const DAEMON: usize = 0;
 const DIRECT: usize = 1;
 const HERE: usize = 2;
@@ -31,10 +31,10 @@ const HERE_DIRECT: usize = 3;
 struct Case {
     cut: Cut,
     route: usize,
-    /// What the client says of it; none where it is the client that is killed.
+    /// The client's message; none if the client itself is killed.
     says: Option<&'static str>,
-    /// The most seconds until nothing runs any more. Silence is given up after 30, and a killed
-    /// process or a cut network says nothing; the grace period is 5.
+    /// The most seconds until nothing runs any more. A killed process or a cut network sends nothing, and 30 s of
+    /// silence end a session; the grace period is 5 s.
     gone: u64,
 }
 
@@ -51,7 +51,7 @@ const SILENT: &str = "has been silent for 30 s";
 const KILLED: &str = "the machine's daemon has ended: nothing listens on";
 const ENDED: &str = "the local daemon exited while the command was running";
 
-/// For a busy computer beside the grace period; beside silence, its 30 s.
+/// The grace period with room for a busy computer; the second also includes 30 s of silence.
 const TOLD: u64 = 15;
 const UNTOLD: u64 = 55;
 
@@ -67,12 +67,12 @@ const CASES: [Case; 9] = [
     case(Cut::Network, DAEMON, Some(SILENT), UNTOLD),
 ];
 
-/// Counts how often it was run; has a second process in its group, and neither ends by HUP alone.
+/// Counts its runs. A second process is in its group, and neither ends on HUP alone.
 const STUBBORN: &str =
     "echo run >>\"$1\"; trap '' HUP; sleep 331 & echo begun; while :; do sleep 331; done";
 
 impl Case {
-    /// Cuts, in a cluster of its own, and returns the table's line.
+    /// Plays the case in its own cluster, and returns its line of the table.
     fn play(&self, number: usize) -> String {
         let cluster = Cluster::with_routes();
         let (route, web01) = (cluster.routes()[self.route], cluster.machine("web01"));
@@ -103,7 +103,7 @@ impl Case {
             Cut::Network => signal(web01.pid(), Signal::STOP),
         }
         let client = thread::spawn(move || (finish(child, Vec::new()), cut.elapsed()));
-        // Until its client has gone the far side can notice nothing: it is stopped, too.
+        // The far side is stopped, so it notices nothing until its client has ended.
         if self.cut == Cut::Network {
             until("the client's end", || client.is_finished());
             signal(web01.pid(), Signal::CONT);
@@ -116,7 +116,7 @@ impl Case {
         let (output, said) = client.join().unwrap();
         self.check(&output);
 
-        // The next one works at once, after a start where a daemon was killed.
+        // The next command works at once, after a restart if a daemon was killed.
         match self.cut {
             Cut::ClientsDaemon => drop(route.home.start().to_string()),
             Cut::FarDaemon => drop(web01.start().to_string()),
@@ -176,7 +176,7 @@ impl Case {
     }
 }
 
-/// `cargo test -p malai --test cluster loss -- --nocapture` prints the table.
+/// `cargo test -p malai --test stress loss -- --nocapture` prints the table.
 #[test]
 fn each_end_can_be_lost() {
     let lines: Vec<String> = thread::scope(|scope| {
@@ -195,10 +195,10 @@ fn each_end_can_be_lost() {
     println!("{}", lines.join("\n"));
 }
 
-/// A session on a terminal, too: it is over, the terminal is as before, and nothing of it stays.
+/// A session on a terminal also ends: the terminal is restored, and nothing is left.
 #[test]
 fn a_session_on_a_terminal_ends_with_either_daemon() {
-    // Whose daemon is killed, and whether the client is on the target itself.
+    // Which daemon is killed, whether it is the far one, and whether the client is on the target.
     thread::scope(|scope| {
         for (what, far, here) in [
             ("own daemon", false, false),

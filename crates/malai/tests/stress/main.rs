@@ -1,4 +1,4 @@
-//! What takes long: lost ends, crashes, floods, many machines and commands. `cargo test` alone leaves these out;
+//! Tests that take long: lost ends, crashes, floods, many machines and commands. Plain `cargo test` skips them;
 //! `cargo test -p malai --test stress` runs them, and `scripts/test` does so last.
 
 mod attack;

@@ -1,4 +1,4 @@
-//! Many commands: side by side through one daemon, and one after another without.
+//! Many commands: concurrently through one daemon, and one after another without a daemon.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -47,12 +47,12 @@ fn fifty_commands_in_a_row_without_a_daemon() {
         assert_eq!(output.clean(), format!("{number}\n"));
         times.push(output.took);
     }
-    // Each as fast as the first: what one leaves behind must not slow the next.
+    // Each is as fast as the first: nothing that one leaves behind may slow down the next.
     let slowest = times.iter().max().unwrap();
     assert!(slowest.as_secs() < 2, "{times:?}");
 }
 
-/// Fifty at once, ended in three ways, and a thousand one after the other: nothing stays of them.
+/// Fifty commands at once, ended in three ways, and a thousand in sequence leave nothing behind.
 #[test]
 fn many_commands_leave_nothing_behind() {
     let _alone = alone();
@@ -92,7 +92,7 @@ fn many_commands_leave_nothing_behind() {
         }
         until("their end", || marked(&mark).is_empty());
     };
-    // Once before anything is counted: threads and buffers that stay are made then.
+    // Runs once before counting, to create the threads and buffers that stay.
     fifty();
     let [ours, theirs] = [boss, web01].map(|home| {
         until("quiet", || Held::by(home) == Held::by(home));

@@ -1,4 +1,4 @@
-//! One command on two hundred machines over real QUIC: services of one process, of which some are dead and some hang.
+//! One command on two hundred machines over real QUIC: services in one process, some of them dead and some hanging.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc;
@@ -10,15 +10,15 @@ use malai_testing::machines;
 use crate::harness::{Cluster, Output, alone, until};
 use crate::measure::{hang, nothing_hangs};
 
-/// How many machines there are, of which so many are dead and so many hang.
+/// The number of machines, and how many of them are dead or hang.
 const ALL: usize = 200;
 const DEAD: usize = 10;
 const HANGING: usize = 10;
 
-/// Lines that each machine says, on each of its streams.
+/// The lines that each machine prints on each stream.
 const LINES: usize = 20;
 
-/// The script of a machine: its name in every line, long ones, and none written at once.
+/// A machine's script: prints long lines, each with its name and in several writes.
 fn script(name: &str, exit: usize) -> String {
     format!(
         "n={name}; i=0; while [ $i -lt {LINES} ]; do printf \"$n says \"; printf \"%03000d $i\\n\" 0; \
@@ -81,11 +81,11 @@ fn two_hundred_machines_of_which_ten_are_dead_and_ten_hang() {
         let output = home.run(&["--timeout", "8s", "m*.company", "job"]);
         check(&output);
         eprintln!("[{way}] {:?}", output.took);
-        // One after the other the dead and hanging ones alone would take far longer.
+        // In sequence, the dead and hanging ones alone would take far longer.
         assert!(output.took < Duration::from_secs(60), "{:?}", output.took);
         nothing_hangs();
     }
-    // They write into their homes until they have ended.
+    // The services write into their homes until they have ended.
     drop(end);
     serving.join().unwrap();
 }
