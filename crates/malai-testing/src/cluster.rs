@@ -1,4 +1,4 @@
-//! The services of one cluster in this process, on loopback: no daemon, no control socket, no command line.
+//! The services of one cluster in this process, on loopback, without daemons, control sockets or command lines.
 
 use std::collections::BTreeMap;
 use std::io::PipeReader;
@@ -26,7 +26,7 @@ pub const ALIAS: &str = "company";
 /// The name of the manager.
 pub const MANAGER: &str = "boss";
 
-/// A cluster that is not started yet. Everybody may run everything everywhere, until [`Plan::config`] says otherwise.
+/// A cluster that is not started yet. Everybody may run everything everywhere unless [`Plan::config`] changes that.
 #[must_use]
 pub struct Plan {
     folder: TempDir,
@@ -77,13 +77,13 @@ impl Plan {
         self
     }
 
-    /// This machine serves nothing: what it has is the connections of its own commands, as without a daemon.
+    /// This machine serves nothing: it has only the connections of its own commands, as without a daemon.
     pub fn idle(mut self, name: &str) -> Plan {
         self.idle.push(name.to_owned());
         self
     }
 
-    /// Starts all of them, each with the configuration in its home.
+    /// Starts all members, each with the configuration in its home.
     pub async fn start(self) -> Cluster {
         let cluster = check("cluster.toml", &self.text);
         let cluster = cluster
@@ -116,14 +116,14 @@ impl Plan {
     }
 }
 
-/// A folder for homes. Their files are flushed to the disk, which takes a test longer than all else that it does; so they
-/// are in memory where the system has a folder for that.
+/// A folder for homes, in memory if the system has such a folder. On a disk, a test would spend most of its time
+/// flushing their files.
 fn in_memory() -> TempDir {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
     folder.expect("a temporary folder")
 }
 
-/// A machine that everybody may run everything on.
+/// The section of a machine that everybody may run everything on.
 fn section(name: &str, id: &str) -> String {
     format!("\n[machine.{name}]\nid52 = \"{id}\"\nallow_from = \"*\"\n")
 }
@@ -145,7 +145,7 @@ async fn start(home: &Home, dir: &ClusterDir, serves: bool) -> Arc<Service> {
     service
 }
 
-/// A running cluster. What it runs on ends with the runtime; its folder goes when it is dropped.
+/// A running cluster. Its tasks end with the runtime; its folder is removed when it is dropped.
 pub struct Cluster {
     folder: TempDir,
     _in_memory: TempDir,
@@ -154,15 +154,15 @@ pub struct Cluster {
     machines: Vec<Machine>,
 }
 
-/// A member of it.
+/// A member of a cluster.
 pub struct Machine {
     /// Its name in `cluster.toml`.
     pub name: String,
     /// Its home.
     pub home: Home,
-    /// The cluster's folder in there.
+    /// The cluster's folder in the home.
     pub dir: ClusterDir,
-    /// What serves, and what its commands go through.
+    /// Its service, which also sends its commands.
     pub service: Arc<Service>,
 }
 
@@ -178,7 +178,7 @@ impl Cluster {
         plan.start().await
     }
 
-    /// The routes of a command: to another machine and on the machine itself, each where this one serves and where it
+    /// The routes of a command: to another machine and to itself, each from a machine that serves and from one that
     /// does not.
     pub fn routes(&self) -> [Route<'_>; 4] {
         let (web01, laptop) = (self.machine("web01"), self.machine("laptop"));
@@ -216,12 +216,12 @@ impl Cluster {
         self.folder.path()
     }
 
-    /// A file of this test.
+    /// A path in that folder.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder().join(name)
     }
 
-    /// The next revision, sealed by the manager and in force nowhere.
+    /// The next revision, sealed by the manager but not in force anywhere.
     pub fn seal(&mut self, change: impl FnOnce(String) -> String) -> Arc<Snapshot> {
         self.text = change(std::mem::take(&mut self.text));
         let checked = check("cluster.toml", &self.text);
@@ -232,7 +232,7 @@ impl Cluster {
         Arc::new(Snapshot::seal(&self.seed, revision, &cluster))
     }
 
-    /// Edits the configuration and puts it in force at the manager alone.
+    /// Edits the configuration and puts it in force on the manager only.
     pub fn publish(&mut self, change: impl FnOnce(String) -> String) {
         let snapshot = self.seal(change);
         self.manager().install(&snapshot);
@@ -250,11 +250,11 @@ impl Cluster {
 /// A route of a command.
 #[derive(Clone, Copy)]
 pub struct Route<'a> {
-    /// What it is called where a test fails.
+    /// Its name in messages of failed tests.
     pub name: &'static str,
-    /// Who asks.
+    /// The machine that sends the command.
     pub from: &'a Machine,
-    /// Where it runs.
+    /// The target.
     pub target: &'static str,
 }
 
@@ -281,7 +281,7 @@ impl Machine {
         self.service.cluster_state.local_id
     }
 
-    /// Its secret.
+    /// Its secret key.
     pub fn seed(&self) -> SecretSeed {
         let path = match self.name == MANAGER {
             true => self.dir.cluster_key(),
@@ -309,7 +309,7 @@ impl Machine {
         testing::accept(&self.service, &settings);
     }
 
-    /// Its audit record, of which every line has to be whole.
+    /// Its audit records; every line must be complete.
     pub fn records(&self) -> Vec<Record> {
         let text = std::fs::read_to_string(self.home.audit()).unwrap_or_default();
         assert!(text.is_empty() || text.ends_with('\n'), "{text}");
@@ -339,7 +339,7 @@ impl Machine {
         self.ask(target, Action::Exec(words))
     }
 
-    /// Starts what is asked for; its input stays open.
+    /// Starts an action; its input stays open.
     pub fn ask(&self, target: &str, action: Action) -> Running {
         let ((stdin, input), (output, stdout), (errors, stderr)) = (pair(), pair(), pair());
         let (events, received) = mpsc::channel(16);
@@ -380,23 +380,23 @@ fn pair() -> (PipeReader, OwnedFd) {
     (reader, writer.into())
 }
 
-/// A command that runs, and this side of its streams.
+/// A running command, and this side of its streams.
 pub struct Running {
-    /// What it reads.
+    /// Its standard input.
     pub stdin: pipe::Sender,
-    /// What it writes.
+    /// Its standard output.
     pub stdout: pipe::Receiver,
     /// Its standard error.
     pub stderr: pipe::Receiver,
-    /// Signals for it.
+    /// Sends signals to it.
     pub events: mpsc::Sender<ControlEvent>,
-    /// Cancelled, its caller has gone.
+    /// Cancel this to disconnect its caller.
     pub gone: CancellationToken,
     ended: JoinHandle<malai_node::CommandResult>,
 }
 
 impl Running {
-    /// The next line of its output, without its end.
+    /// The next line of its output, without the newline.
     pub async fn line(&mut self) -> String {
         let read = async {
             let mut line = Vec::new();
@@ -410,7 +410,7 @@ impl Running {
         line.expect("a line of output")
     }
 
-    /// Closes its input, and reads the rest of what it says.
+    /// Closes its input, and reads the rest of its output.
     pub async fn finish(self) -> Output {
         self.finish_with(b"").await
     }
@@ -427,7 +427,7 @@ impl Running {
         } = self;
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let feed = async move {
-            // A command that does not read it all is nothing unusual.
+            // A command need not read all of its input.
             let _ = stdin.write_all(input).await;
         };
         let all = async {
@@ -450,7 +450,7 @@ impl Running {
         }
     }
 
-    /// Reads no more of its output. Returns the exit code and what malai itself said.
+    /// Stops reading its output. Returns the exit code and malai's own message.
     pub async fn finish_unread(self) -> (u8, String) {
         drop(self.stdout);
         let ended = tokio::time::timeout(crate::TEST_TIMEOUT, self.ended).await;
@@ -464,7 +464,7 @@ impl Running {
     }
 }
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Output {
     /// The exit code.
@@ -473,7 +473,7 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// Its standard error.
     pub stderr: String,
-    /// What malai itself said.
+    /// malai's own message.
     pub message: String,
 }
 
@@ -483,7 +483,7 @@ impl Output {
         std::str::from_utf8(&self.stdout).expect("text on standard output")
     }
 
-    /// The same of a command that must have succeeded without a word on standard error.
+    /// The same, asserting that the command succeeded and printed nothing on standard error.
     #[track_caller]
     pub fn clean(&self) -> &str {
         assert!(
@@ -493,7 +493,7 @@ impl Output {
         self.out()
     }
 
-    /// Asserts that malai refused or failed, and said so in these words.
+    /// Asserts that malai refused or failed with these words.
     #[track_caller]
     pub fn refused(&self, words: &str) {
         assert!(self.code == 255 && self.stdout.is_empty(), "{self:?}");

@@ -1,5 +1,5 @@
-//! What tests and benchmarks of malai share: services of one cluster in this process, and a peer that says whatever a
-//! test wants it to. Nothing that is installed depends on this.
+//! Shared by tests and benchmarks of malai: services of one cluster in this process, and a peer that sends whatever a
+//! test wants. Nothing that is installed depends on this.
 
 pub mod cluster;
 pub mod machines;
@@ -7,7 +7,7 @@ pub mod peer;
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take before it counts as hanging: far above what it takes on a busy computer.
+/// How long anything may take before it counts as hanging: far longer than on a busy computer.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs a test's asynchronous code on this thread.
@@ -18,7 +18,7 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(test)
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 ///
 /// # Panics
 ///
@@ -27,7 +27,7 @@ pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     until_async(what, async || is_so()).await;
 }
 
-/// Waits until something is so that has to be asked for.
+/// Waits until an asynchronous condition holds.
 ///
 /// # Panics
 ///
@@ -43,7 +43,7 @@ pub async fn until_async(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Whether a process runs; one that has ended and was not waited for does not.
+/// Whether a process is running; a zombie is not.
 pub fn lives(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()

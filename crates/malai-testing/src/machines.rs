@@ -1,4 +1,4 @@
-//! Many machines of one cluster in one process: services with homes, keys and endpoints of their own, on loopback.
+//! Many machines of one cluster in one process: services with their own homes, keys and endpoints, on loopback.
 //!
 //! For benchmarks and tests that run one command on very many machines. The manager is a real daemon.
 
@@ -11,7 +11,7 @@ use malai_cluster::{ClusterAlias, ClusterId};
 use malai_node::{ClusterDir, Home, Node, Reach, Service, Settings, init_machine};
 use malai_wire::{Refusal, RefusalCode};
 
-/// How the program that serves them is called.
+/// The usage of the program that serves them.
 pub const USAGE: &str = "\
 usage: bench-machines <folder> <number of machines> <the manager's id52> [<number that stay dead>]
 
@@ -21,13 +21,13 @@ serves all but the last ones, which stay dead, and prints
   revision <number> everywhere      whenever all that are served have that configuration
 It ends when its standard input does.";
 
-/// The clusters' local name on the machines.
+/// The cluster's alias on the machines.
 const ALIAS: &str = "many";
 
-/// How long saying goodbye may take.
+/// How long closing the connections may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Serves until `end`, and says when they are ready and when they have a newer configuration.
+/// Serves the machines until `end`, and reports when they are ready and when they have a newer configuration.
 pub fn serve(
     folder: &Path,
     count: usize,
@@ -37,7 +37,7 @@ pub fn serve(
     end: tokio::sync::oneshot::Receiver<()>,
 ) {
     let manager = ClusterId::parse(manager).expect("the manager's id52");
-    // One thread, as a daemon has.
+    // One thread, as in a daemon.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -74,7 +74,7 @@ pub fn serve(
     runtime.shutdown_background();
 }
 
-/// Makes the homes, or takes those of a former run; writes the sections for cluster.toml.
+/// Creates the homes, or reuses those of a previous run; writes the sections for cluster.toml.
 fn make(folder: &Path, count: usize, manager: &ClusterId) -> Vec<(Home, ClusterDir)> {
     let alias = ClusterAlias::parse(ALIAS).expect("an alias");
     let (mut sections, mut made) = (String::new(), Vec::new());
@@ -107,7 +107,7 @@ fn make(folder: &Path, count: usize, manager: &ClusterId) -> Vec<(Home, ClusterD
     made
 }
 
-/// Says whenever all machines have a newer configuration than before.
+/// Reports each time that all machines have a newer configuration.
 async fn tell_revisions(machines: &[Arc<Service>], say: &impl Fn(String)) {
     let revision = |machine: &Arc<Service>| {
         machine

@@ -1,4 +1,4 @@
-//! A peer that says whatever a test wants it to, under any key.
+//! A peer that sends whatever a test wants, with any key.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,19 +22,19 @@ use crate::TEST_TIMEOUT;
 /// A connection to a daemon.
 pub struct Peer {
     endpoint: Endpoint,
-    /// Its connection, for what has no method here.
+    /// Its connection, for anything that has no method here.
     pub connection: Connection,
     fetched: Arc<AtomicUsize>,
 }
 
 impl Peer {
-    /// Connects to the daemon with this key, using the identity of the seed.
+    /// Connects to the daemon that has this key, with the identity of the seed.
     pub async fn connect(seed: &SecretSeed, to: &MachineId) -> Peer {
         let ports = endpoint::derived_ports(to);
         if let Some(peer) = Self::dial(seed, to, &ports).await {
             return peer;
         }
-        // Something else has one of the ports, and answered first: it decides a dial to all of them.
+        // Something else has one of the ports and answered first, which decides a dial to all of them.
         for port in ports {
             if let Some(peer) = Self::dial(seed, to, &[port]).await {
                 return peer;
@@ -77,15 +77,15 @@ impl Peer {
             .await;
     }
 
-    /// Greets as a command without a daemon. One that serves would be taken for a new run of its daemon,
-    /// which ends what the last one had.
+    /// Greets as a command without a daemon. A peer that serves would be taken for a restarted daemon, which ends what
+    /// the previous one had.
     pub async fn greet_as_command(&self) {
         let mut hello = Peer::hello(None);
         hello.serves = false;
         self.say_first(&Greeting::Hello(hello).to_frame()).await;
     }
 
-    /// Sends this on the stream that is for the greeting. The daemon may have had enough before.
+    /// Sends these bytes on the stream for the greeting. The daemon may stop reading before their end.
     pub async fn say_first(&self, bytes: &[u8]) {
         if let Ok(mut send) = self.connection.open_uni().await {
             let _ = send.write_all(&[StreamKind::Hello as u8]).await;
@@ -94,7 +94,7 @@ impl Peer {
         }
     }
 
-    /// Sends these bytes on a new stream of one direction.
+    /// Sends these bytes on a new unidirectional stream.
     pub async fn throw(&self, bytes: &[u8]) {
         if let Ok(mut send) = self.connection.open_uni().await {
             let _ = send.write_all(bytes).await;
@@ -108,7 +108,7 @@ impl Peer {
         Some((send, recv))
     }
 
-    /// Sends a whole request and returns all bytes that come back.
+    /// Sends a complete request and returns all bytes of the answer.
     pub async fn request(&self, kind: RequestKind, message: Vec<u8>) -> Vec<u8> {
         let bytes = [vec![kind as u8], message].concat();
         let Some((mut send, mut recv)) = self.ask(&bytes).await else {
@@ -127,12 +127,12 @@ impl Peer {
         let request = [vec![RequestKind::Exec as u8], open(argv)].concat();
         let (send, mut recv) = self.ask(&request).await.ok_or("no stream")?;
         let answer = framing::expect(&mut recv, frame::SMALL, TEST_TIMEOUT).await;
-        // Its end would be the end of the command.
+        // Dropping this stream earlier would end the command.
         drop(send);
         answer.map_err(|error| error.to_string())
     }
 
-    /// Compares headers as a member does.
+    /// Compares headers as members do.
     pub async fn compare(&self, header: Header) -> Compare {
         let request = Compare::Header(Some(header)).to_frame();
         let request = [vec![RequestKind::Compare as u8], request].concat();
@@ -142,7 +142,7 @@ impl Peer {
         answer.expect("an answer")
     }
 
-    /// From now on sends this content to every peer that fetches one.
+    /// From now on, sends this content whenever the daemon fetches one.
     pub fn give(&self, content: Content) {
         let (connection, fetched) = (self.connection.clone(), self.fetched.clone());
         tokio::spawn(async move {
@@ -160,7 +160,7 @@ impl Peer {
         });
     }
 
-    /// How often the daemon has asked for the content.
+    /// How often the daemon has fetched the content.
     pub fn fetched(&self) -> usize {
         self.fetched.load(Ordering::SeqCst)
     }
@@ -177,7 +177,7 @@ impl Peer {
         }
     }
 
-    /// Ends it.
+    /// Closes the connection.
     pub async fn close(self) {
         self.connection.close(0u32.into(), b"");
         self.endpoint.close().await;
@@ -194,7 +194,7 @@ pub fn open(argv: &[&str]) -> Vec<u8> {
     .to_frame()
 }
 
-/// A key that nobody knows.
+/// An unknown key.
 pub fn stranger() -> SecretSeed {
     let (a, b): ([u8; 16], [u8; 16]) = (rand_instance(), rand_instance());
     let mut seed = [0; 32];
