@@ -1,17 +1,17 @@
 #!/bin/sh
-# Installs malai for the user who runs it, into ~/.malai/bin, or upgrades what is there:
+# Installs or upgrades malai in ~/.malai/bin, for the user who runs it:
 #
 #     curl -fsSL https://malai.sh/install.sh | sh
 #
 # It fetches two files from $MALAI_INSTALL_BASE (default: https://malai.sh/latest): SHA256SUMS and the archive for this
-# system. The archive is unpacked only if its SHA-256 is the one in that list, and what is unpacked takes the old
-# program's place, in one step, only if it runs here. If anything fails, everything is left as it was.
+# system. It unpacks the archive only if its SHA-256 matches that list, and replaces the old program, in one step, only
+# if the new one runs here. If anything fails, nothing is changed.
 #
-# What that is worth: both files come from one place and neither is signed. The checksum finds a download that was cut
-# short or damaged; what vouches for the rest is the TLS certificate of that place, as it does for this script. Who wants
-# more builds from source. Nothing outside of ~/.malai/bin is touched: no shell profile, no service, no key.
+# The limits of this: both files come from the same server and neither is signed. The checksum detects a truncated or
+# damaged download; for the rest you trust the server's TLS certificate, as you do for this script. If you want more,
+# build from source. Nothing outside of ~/.malai/bin is touched: no shell profile, no service, no key.
 #
-# All of it is a function that the last line calls: a script that arrives in part does nothing.
+# Everything is in a function that the last line calls, so a partly downloaded script does nothing.
 
 set -eu
 
@@ -22,7 +22,7 @@ fail() {
   exit 1
 }
 
-# The name that archives for this system carry.
+# The name of this system in archive names.
 platform() {
   system=$(uname -s) machine=$(uname -m)
   case $machine in
@@ -40,10 +40,10 @@ platform() {
   esac
 }
 
-# Only what is encrypted, or comes from this very computer: nothing else vouches for what arrives.
+# Accepts only encrypted downloads, or ones from this computer: nothing else authenticates the files.
 check_base() {
   case $1 in
-    # A name before the host would hide it: http://127.0.0.1:x@elsewhere
+    # A user name could disguise the host: http://127.0.0.1:x@elsewhere
     *@*) fail "MALAI_INSTALL_BASE is $1: there may be no @ in it" ;;
     https://*) ;;
     http://127.0.0.1[:/]* | http://localhost[:/]* | http://'[::1]'[:/]*) ;;
@@ -76,7 +76,7 @@ sum() { # <file>
   fi | cut -c 1-64
 }
 
-# Takes away what this run has made and not finished, the folders included if they are new and empty.
+# Removes what this run created but did not finish, including new folders if they are empty.
 fetched='' staged='' made=''
 clean() {
   [ -z "$fetched" ] || rm -rf "$fetched"
@@ -112,7 +112,8 @@ main() {
   found=$(sum "$fetched/$archive")
   [ "$found" = "$expected" ] || fail "$base/$archive is not what SHA256SUMS says: its SHA-256 is $found, expected $expected"
 
-  # Beside its later place, so that the last step is a rename. The folder is malai's home as well: its owner's alone.
+  # In the same folder as the final program, so that the last step is a rename. $home is also malai's home, so it is
+  # private to its owner.
   if [ ! -d "$home" ]; then
     made=home
     mkdir -m 700 "$home" || fail "cannot make $home"
@@ -122,7 +123,7 @@ main() {
     mkdir -m 755 "$home/bin" || fail "cannot make $home/bin"
   fi
   staged=$(mktemp -d "$home/bin/.install.XXXXXX") || fail "cannot write into $home/bin"
-  # One file, to a name of our choice: nothing else in the archive is looked at.
+  # Extracts one file, under a name of our choice; the rest of the archive is ignored.
   tar -xzOf "$fetched/$archive" "malai-$platform/malai" >"$staged/malai" || fail "cannot unpack $archive into $home/bin"
   chmod 755 "$staged/malai"
   version=$("$staged/malai" --version 2>"$staged/said" | head -n 1) || version=''
@@ -131,7 +132,7 @@ main() {
     *) fail "the malai from $base does not run on this system: $(head -n 1 "$staged/said")" ;;
   esac
   before=''
-  # What is moved to a folder, or to a link that leads to one, would end up in it.
+  # mv would put the program into an existing folder, or into one that a link leads to.
   [ ! -d "$home/bin/malai" ] || fail "$home/bin/malai is a folder; it can only be replaced if it is a program"
   if [ -e "$home/bin/malai" ]; then
     before=$("$home/bin/malai" --version 2>/dev/null | head -n 1) || before=''
@@ -149,7 +150,7 @@ main() {
     *:"$home/bin":*) ;;
     *)
       echo "It is not in your PATH. In ~/.profile (bash), ~/.zprofile (zsh):"
-      # shellcheck disable=SC2016 # to be written as it is
+      # shellcheck disable=SC2016 # printed literally
       echo '  export PATH="$HOME/.malai/bin:$PATH"'
       # shellcheck disable=SC2016
       echo 'or in fish:  fish_add_path "$HOME/.malai/bin"'

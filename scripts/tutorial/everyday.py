@@ -1,5 +1,5 @@
-"""The blocks that need no administrator: README, and the tutorial but for its production set-up. One scene after the other,
-in the page's order, each in a world that is as the page has it at that place."""
+"""The blocks that need no administrator: README, and the tutorial except its production setup. The scenes follow the
+page's order, each with computers in the state that the page assumes at that place."""
 
 import os
 import world
@@ -118,7 +118,7 @@ def adding_machines(readme, tutorial):
 
 
 def three_clusters(block, names, here, expect, daemon):
-    """One computer that manages `personal` and is a member of two more, given as placeholder → (its name there, alias there)."""
+    """One computer that manages `personal` and is a member of two more clusters, given as placeholder → (alias, machine)."""
     managers, targets = [], []
 
     def elsewhere():
@@ -208,7 +208,7 @@ def performance(readme, tutorial):
     boss, web = computers("boss", "web")
     found("company", boss, web01=web)
     boss.stops()
-    # In the page's order these come after the backup, which is production.py's.
+    # On the page these come after the backup, which is in production.py.
     boss.run(tutorial.take("malai daemon"), {"ps aux": "ps aux"})
     boss.run(tutorial.take("malai status"), {"malai status": "RESPONSIVE", "time": ("speed test", "real")})
     os.makedirs("/secure/backup", exist_ok=True)
@@ -226,4 +226,4 @@ def play(readme, tutorial):
 
 
 def skip(readme, tutorial):
-    """Leaves the blocks to the other part: what it takes comes first of its name."""
+    """Nothing to mark as taken: of blocks that start alike, the other part's come first."""

@@ -1,26 +1,26 @@
-"""The command blocks of README.md and the tutorial: found, taken in their order, every line run or in the table."""
+"""Finds the command blocks of README.md and the tutorial. They are taken in order; each line is run or in the table."""
 
 import functools, re, subprocess
 
 
 class Stand:
-    """What is done instead of something that a test cannot have. Each is listed, and each must be of use."""
+    """A replacement for something that is not possible in a test. Each is listed, and each must be used."""
 
     def __init__(self, kind, what, instead):
         self.kind, self.what, self.instead, self.used = kind, what, instead, 0
 
 
-# Lines: (pattern of the whole line, what happens instead). How is in world.py; why is here.
+# Lines: (pattern of the whole line, what happens instead). world.py implements them; this explains them.
 LINES = {
     "interrupted": Stand("line", r"malai daemon --foreground|sudo journalctl -u malai -f", "runs until Ctrl-C: interrupted (SIGINT) once the daemon is ready, or the log has a line"),
     "editor": Stand("line", r'\[machine\.web01\]|id52 = "abc123\.\.\.xyz789"|allow_from = "\*"', "text for the editor, not for the shell: $EDITOR has written it, with the real id52"),
     "archive": Stand("line", r"cd / && tar -xzf malai-backup-20241201\.tar\.gz", "run as it is, after the backup made above it was moved to that name in /"),
     "itself": Stand("line", r"scripts/test", "not run: it is what runs this test"),
 }
-# Words in a line that stand for others.
+# Words in a line that are replaced.
 PLACEHOLDERS = Stand("words", r"<[a-z' -]*id52>", "the id52 of the cluster that the scene is about")
 PROMPT = Stand("words", r"^\$ ", "a prompt: the line is run, what follows it is what it must print")
-# Programs, in /usr/local/bin of the tests' own file system.
+# Programs in /usr/local/bin of the tests' own file system.
 PROGRAMS = {
     "curl": Stand("program", "curl", "https://malai.sh/… is this checkout's install.sh and an archive by packaging/release"),
     "git": Stand("program", "git clone", "a link to this checkout"),
@@ -43,7 +43,7 @@ class Block:
 
     @functools.cached_property
     def commands(self):
-        """Each with its line's number and, after a prompt, what it is said to print."""
+        """Each command with its line number and, after a prompt, the output that the page shows."""
         found, buffer, end, prompted = [], [], None, False
         for number, line in enumerate(self.lines, self.number + 1):
             if prompted and not line.startswith("$ "):
@@ -85,7 +85,7 @@ class Page:
                 heading = line.strip("#*: ")
 
     def take(self, first):
-        """The first block not taken yet that begins with this command."""
+        """Takes the first block not taken yet that starts with this command."""
         for block in self.blocks:
             if not block.taken and block.commands and block.commands[0][1].startswith(first):
                 block.taken = True

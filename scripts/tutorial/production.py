@@ -1,5 +1,5 @@
-"""The tutorial from Production Setup to Disaster Recovery, as root, with the unit's restrictions in force: the blocks as they
-stand, and around them what an administrator would look at."""
+"""The tutorial from Production Setup to Disaster Recovery, as root, with the unit's restrictions in force: the blocks as
+written, and the checks that an administrator would make."""
 
 import glob, os, pwd, re, shutil, signal, stat, subprocess
 
@@ -8,7 +8,7 @@ from world import Computer, PLACE, check, join, settled, wait_for
 
 HOME = "/opt/malai"
 AS_MALAI = "sudo -u malai env MALAI_HOME=/opt/malai "
-# What a command says of what surrounds it.
+# A command that reports its surroundings.
 LOOK = r"""echo user=$(id -un)
 grep -q "NoNewPrivs:.*1" /proc/self/status && echo no new privileges
 touch /usr/touched 2>&1; touch /etc/touched 2>&1; touch /tmp/touched 2>&1
@@ -39,12 +39,12 @@ def revision(machine):
 
 
 def manager_says(admin, words):
-    """What a command of the service's user prints, quietly."""
+    """Runs a command as the service's user, without showing it."""
     return admin.type(AS_MALAI + words, silent=True)
 
 
 def typed(who, command, what, code=0, *texts, absent=()):
-    """What the page does not spell out: still a person at a terminal."""
+    """A command that is not on the page, but typed by a person at a terminal."""
     done, output = who.type(command)
     missing = [text for text in texts if text not in output] + [f"not {text}" for text in absent if text in output]
     check(done == code and not missing, what, f"exit code {done}, expected {code}; missing {missing}")
@@ -76,7 +76,7 @@ def set_up(tutorial, admin):
 
 
 def members(admin, laptop, web):
-    """A machine, a laptop that may command, and the manager under a name: so that commands run under the unit too."""
+    """Adds a machine, a laptop that may command, and the manager under a name, so that commands also run under the unit."""
     file = f"{HOME}/clusters/production/cluster.toml"
     own = re.search(r'id52 = "(\w+)"', open(file).read())[1]
     for machine, name in ((laptop, "laptop"), (web, "web01")):
@@ -112,7 +112,7 @@ def monitoring(tutorial, admin):
 
 
 def trouble(admin, laptop):
-    """What the section on troubleshooting says, where a service has the trouble."""
+    """What the section on troubleshooting says, for a service."""
     file = f"{HOME}/clusters/production/cluster.toml"
     good = open(file).read()
     with open(file, "a") as broken:
@@ -151,7 +151,7 @@ def backup(tutorial, admin):
 
 
 def disaster(tutorial, admin, laptop, web, archive, own):
-    # After the backup the configuration goes on; then the disk is lost.
+    # The configuration changes after the backup; then the disk is lost.
     typed(admin, AS_MALAI + "malai cluster add production web02 i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60 --allow-from admins-later", "a mistake is refused", 1)
     typed(admin, AS_MALAI + "malai cluster add production web02 i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60 --allow-from laptop", "a machine is added after the backup")
     newest = wait_for(lambda: revision(web) == revision(laptop) and revision(web))
@@ -161,7 +161,7 @@ def disaster(tutorial, admin, laptop, web, archive, own):
     admin.type("sudo mkdir -p /opt/malai; sudo chown malai:malai /opt/malai")
     shutil.move(archive, "/malai-backup-20241201.tar.gz")
     os.chmod("/malai-backup-20241201.tar.gz", 0o644)
-    # As the service's user: whatever else would leave files in its home that are not its own.
+    # Only the service's user may do this: another user would leave foreign files in its home.
     typed(admin, f"MALAI_HOME={HOME} malai daemon", "root is told not to run in another user's home", 1, "belongs to user")
     user = Computer("malai", HOME, ["setpriv", "--reuid", "malai", "--regid", "malai", "--init-groups"])
     user.type("umask 000")
@@ -185,7 +185,7 @@ def disaster(tutorial, admin, laptop, web, archive, own):
 
 
 def elsewhere(admin, laptop, web, own):
-    """The same archive on another computer, as another user, in another home."""
+    """Restores the same archive on another computer, as another user, in another home."""
     typed(admin, "sudo systemctl stop malai", "the old place is given up")
     subprocess.run(["useradd", "-r", "-m", "-d", f"{PLACE}/keeper-home", "keeper"], check=True)
     home = f"{PLACE}/keeper-home/.malai"
@@ -218,7 +218,7 @@ def play(readme, tutorial):
 
 
 def skip(readme, tutorial):
-    """Takes what the other part must not find left."""
+    """Marks this part's blocks as taken, so that they do not count as left over."""
     for block in tutorial.blocks:
         first = block.commands[0][1] if block.commands else ""
         if first.startswith(("sudo ", "tar -czf malai-backup", "cd / &&")):

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Speaks systemd's part where systemd is not init: starts a unit with its user, its view of the file system, no new
-privileges, its notify socket and watchdog; reloads, restarts and stops it. As `systemctl` and `journalctl`, for malai alone.
+"""Stands in for systemd where it is not init: starts a unit with its user, its view of the file system, no new
+privileges, its notify socket and watchdog; reloads, restarts and stops it. Acts as `systemctl` and `journalctl`, for malai
+only.
 
-What of a unit is put in force: User, Group, Environment, Type (simple, notify), WatchdogSec, ExecStart, ExecReload, Restart,
-RestartSec, NoNewPrivileges, ProtectSystem=strict, ProtectHome, PrivateTmp, ReadWritePaths, CapabilityBoundingSet (a list), AmbientCapabilities. The rest
-(what systemd does by seccomp and cgroups) is not; `systemd-analyze` reads it.
+Enforces these settings of a unit: User, Group, Environment, Type (simple, notify), WatchdogSec, ExecStart, ExecReload,
+Restart, RestartSec, NoNewPrivileges, ProtectSystem=strict, ProtectHome, PrivateTmp, ReadWritePaths, CapabilityBoundingSet
+(a list), AmbientCapabilities. It ignores the rest (what systemd does with seccomp and cgroups), which `systemd-analyze`
+checks.
 """
 
 import os, re, select, signal, socket, subprocess, sys, time
@@ -40,7 +42,7 @@ class Unit:
         return int(found[1]) * (60 if found[2] == "min" else 1)
 
     def confined(self, command, env):
-        """Words that run a command of this unit as systemd would."""
+        """The command line that runs a command of this unit as systemd would."""
         script = ["set -e"]
         writable = " ".join(self.values.get("ReadWritePaths", [])).split()
         if self.value("ProtectSystem") == "strict":
@@ -72,7 +74,7 @@ class Unit:
         given = [pair for line in self.values.get("Environment", []) for pair in line.split()]
         home = subprocess.run(["getent", "passwd", user], capture_output=True, text=True).stdout.split(":")[5]
         given += ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "LANG=C.UTF-8", f"HOME={home}", f"USER={user}", f"LOGNAME={user}", *env]
-        # The tests' own: nothing may leave this computer.
+        # Added by the tests: nothing may leave this computer.
         given.append("MALAI_NETWORK=loopback")
         return ["unshare", "--mount", "--propagation", "private", "sh", "-c", "\n".join(script), "sh", *privileges, "env", "-i", *given, *command.split()]
 
@@ -91,7 +93,7 @@ def state(unit, **values):
 
 
 def supervise(unit, started):
-    """The service manager: one run after the other, as Restart says. Writes to `started` when the first is up."""
+    """The service manager: runs the unit, again if Restart says so. Writes to `started` once the first run is up."""
     os.makedirs(JOURNAL, exist_ok=True)
     journal = open(f"{JOURNAL}/{unit.name}", "ab")
     asked = []

@@ -1,4 +1,4 @@
-"""Computers, each with a home and a terminal of its own, and what is typed there."""
+"""Computers, each with its own home and terminal, and what is typed on them."""
 
 import os, re, select, shutil, signal, subprocess, time
 
@@ -32,7 +32,7 @@ def wait_for(what, patience=20.0):
 
 
 class Terminal:
-    """A bash that stays, so that `cd`, `export` and jobs mean what they mean to a person."""
+    """A bash that keeps running, so that `cd`, `export` and jobs work as they do for a person."""
 
     def __init__(self, name, env, folder, become):
         self.name, self.ids = name, {}
@@ -59,15 +59,15 @@ class Terminal:
         return code, output
 
     def interrupted(self, command, ready):
-        """Runs it in the foreground until it has done what `ready` waits for, then presses Ctrl-C."""
+        """Runs the command in the foreground until `ready` succeeds, then presses Ctrl-C."""
         return self.type(f"""set -m
 ( {command.split("#")[0]} ) >{self.script}.said 2>&1 & job=$!
 for _ in $(seq 400); do {ready} && break; sleep 0.05; done
 kill -INT -- -$job; wait $job 2>/dev/null; code=$?; set +m; cat {self.script}.said; (exit $code)""", silent=True)
 
     def run(self, block, expect=None, before=None):
-        """Types the lines of a block. `expect`: a part of lines → exit code, or text in its output, or both;
-        0 is expected of all others. `before`: a part of a line → what happens elsewhere before the first such."""
+        """Types the lines of a block. `expect`: part of a line → its exit code, or text in its output, or both; other lines
+        must exit with 0. `before`: part of a line → a function to call before the first such line."""
         expect, before, outputs, seen = dict(expect or {}), dict(before or {}), [], set()
         for number, line, shown in block.commands:
             for part in [part for part in before if part in line]:
@@ -106,7 +106,7 @@ kill -INT -- -$job; wait $job 2>/dev/null; code=$?; set +m; cat {self.script}.sa
         return outputs
 
     def compare(self, block, number, shown, output):
-        """The page's screen: each of its lines, in its order; malai may print more between them."""
+        """Checks that the output has each line shown on the page, in order; malai may print more between them."""
         rest, example = output.splitlines(), "/Users/admin/.malai"
         for line in (line.replace(example, self.home) for line in shown if line.strip()):
             at = next((at for at, real in enumerate(rest) if real.rstrip().startswith(line.rstrip())), None)
@@ -130,7 +130,7 @@ class Computer(Terminal):
         return output
 
     def cluster(self, alias):
-        """The id52 of a cluster that is managed here."""
+        """The id52 of a cluster that this computer manages."""
         file = open(f"{self.home}/clusters/{alias}/cluster.toml").read()
         return re.search(r'id52 = "([a-z0-9]{52})"', file).group(1)
 
@@ -141,7 +141,7 @@ class Computer(Terminal):
         self.malai("stop", code=None)
 
     def dies(self):
-        """As power loss would have it: nothing is cleaned up."""
+        """Ends the daemon as a power failure would: nothing is cleaned up."""
         pid = int(open(f"{self.home}/malai.lock").read().split()[0])
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda: self.type("malai status", silent=True)[0] != 0)
@@ -162,13 +162,13 @@ def section(said, name=None):
 
 
 def edits(text):
-    """What the stand-in for $EDITOR will append."""
+    """Sets the text that the stand-in for $EDITOR will append."""
     with open(f"{PLACE}/to-be-typed", "w") as file:
         file.write("\n" + text + "\n")
 
 
 def join(manager, alias, machine, name, starts=True, own=None):
-    """Makes a computer a machine of a cluster that is managed elsewhere."""
+    """Makes a computer a machine of a cluster that another one manages."""
     said = machine.malai("machine", "init", manager.cluster(alias), own or alias)
     with open(f"{manager.home}/clusters/{alias}/cluster.toml", "a") as file:
         file.write("\n" + section(said, name) + "\n")
@@ -177,7 +177,7 @@ def join(manager, alias, machine, name, starts=True, own=None):
 
 
 def found(alias, manager, **machines):
-    """A cluster at work: its manager, and machines that have its configuration."""
+    """Starts a cluster: its manager, and machines that have its configuration."""
     manager.malai("cluster", "init", alias)
     for name, machine in machines.items():
         join(manager, alias, machine, name)
