@@ -220,7 +220,7 @@ pub enum IdError {
     },
     /// A character outside `0-9 a-v`.
     #[error(
-        "an id52 has only 0-9 and a-v, character {position} is \"{}\": copy it again from `malai machine init` or `malai status`",
+        "an id52 has only 0-9 and a-v, character {position} is \"{}\": copy it again from where it was printed",
         escape(&character.to_string())
     )]
     Character {

@@ -152,7 +152,7 @@ fn sections<'d>(
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
     /// There already is a machine with that name.
-    #[error("there already is a machine `{name}`: remove it first, or choose another name")]
+    #[error("a machine `{name}` already exists: choose another name, or remove that machine first")]
     Exists {
         /// The name.
         name: MachineName,
@@ -165,7 +165,7 @@ pub enum EditError {
     },
     /// `malai.toml` already has a section for the cluster's new alias.
     #[error(
-        "there already is a section [accept.{alias}]: remove it first, or choose another alias"
+        "a section [accept.{alias}] already exists: choose another alias, or remove that section first"
     )]
     AcceptExists {
         /// The alias.

@@ -72,20 +72,20 @@ fn what_is_no_id52() {
     refused(
         &valid.replace('i', "w"),
         expect![[
-            r#"an id52 has only 0-9 and a-v, character 1 is "w": copy it again from `malai machine init` or `malai status`"#
+            r#"an id52 has only 0-9 and a-v, character 1 is "w": copy it again from where it was printed"#
         ]],
     );
     refused(
         &valid.replace('i', "\u{1b}"),
         expect![[
-            r#"an id52 has only 0-9 and a-v, character 1 is "\x1b": copy it again from `malai machine init` or `malai status`"#
+            r#"an id52 has only 0-9 and a-v, character 1 is "\x1b": copy it again from where it was printed"#
         ]],
     );
     // A Cyrillic letter that looks like a Latin one.
     refused(
         &valid.replace('a', "а"),
         expect![[
-            r#"an id52 has only 0-9 and a-v, character 24 is "а": copy it again from `malai machine init` or `malai status`"#
+            r#"an id52 has only 0-9 and a-v, character 24 is "а": copy it again from where it was printed"#
         ]],
     );
     let spare = format!("{}1", &valid[..51]);

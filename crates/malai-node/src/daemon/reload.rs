@@ -13,6 +13,7 @@ use super::Daemon;
 
 use crate::cluster::{authorize, load};
 use crate::home::cluster_files::{Condition, LoadedCluster, says};
+use crate::home::no_such_cluster::no_such_cluster;
 use crate::home::problem::Problem;
 use crate::home::{Role, Survey};
 use crate::inspect::check::{self, ClusterReport, VerifyError};
@@ -206,11 +207,10 @@ impl Daemon {
             && !known.iter().any(|alias| alias == only)
             && !served.iter().any(|alias| alias.as_str() == only)
         {
-            let known = crate::inspect::check::known_clusters(only, &known);
-            return Err(format!(
-                "there is no cluster `{}` in {}; {known}",
-                escape(only),
-                self.home.root().display()
+            return Err(no_such_cluster(
+                only,
+                &self.home.clusters(),
+                known.iter().map(String::as_str),
             ));
         }
         for alias in served

@@ -10,6 +10,7 @@ use malai_cluster::{ClusterAlias, EditError, follow_alias, forget_alias};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::home::keystore;
+use crate::home::no_such_cluster::no_such_cluster;
 use crate::home::{ClusterDir, Home, HomeError, Role};
 use crate::os::fs::{self, StoreError, display_path};
 
@@ -21,9 +22,8 @@ const MAX_SETTINGS_BYTES: u64 = 1 << 20;
 pub enum AsideError {
     /// There is no such cluster here.
     #[error(
-        "there is no cluster `{alias}` in {}; {}",
-        display_path(clusters),
-        crate::home::edit::known_clusters(known)
+        "{}",
+        no_such_cluster(alias.as_str(), clusters, known.iter().map(ClusterAlias::as_str))
     )]
     Unknown {
         /// The alias asked for.
@@ -35,7 +35,7 @@ pub enum AsideError {
     },
     /// The cluster is managed here, so it cannot be left.
     #[error(
-        "this computer manages `{alias}`, and a manager cannot leave its cluster: use malai cluster delete {alias}"
+        "this computer is the manager of `{alias}`, and the manager cannot leave its cluster. To end the cluster, so that nobody can change it any more: malai cluster delete {alias}"
     )]
     Managed {
         /// The cluster.
@@ -43,7 +43,7 @@ pub enum AsideError {
     },
     /// The cluster is managed elsewhere, so it cannot be deleted here.
     #[error(
-        "this computer is a machine of `{alias}`, not its manager: use malai cluster leave {alias}"
+        "only the manager can delete `{alias}`, and this computer is not its manager. To take only this computer out: malai cluster leave {alias}"
     )]
     NotManaged {
         /// The cluster.
@@ -270,7 +270,7 @@ mod tests {
         };
         refused("company", Role::Machine, "cluster delete company");
         refused("work", Role::Manager, "cluster leave work");
-        refused("other", Role::Machine, "there are: company, work");
+        refused("other", Role::Machine, "(found: company, work)");
         let aside = set_aside(&home, &alias("company"), Role::Manager).unwrap();
         assert_eq!(fs::read(aside.join("cluster.private-key")).unwrap(), key);
         set_aside(&home, &alias("work"), Role::Machine).unwrap();

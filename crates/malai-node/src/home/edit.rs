@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use malai_cluster::{
     Change, ClusterAlias, Diagnostic, EditError, GroupName, MAX_CONTENT, MachineChange, MachineId,
-    MachineName, Severity, add_machine, change_machine, changes, escape, remove_machine,
-    rename_machine,
+    MachineName, Severity, add_machine, change_machine, changes, remove_machine, rename_machine,
 };
 
 use crate::home::cluster_files::{Condition, LoadedCluster, behind, check_cluster_toml};
 use crate::home::keystore::{self, KeyError};
+use crate::home::no_such_cluster::no_such_cluster;
 use crate::home::{ClusterDir, Home, HomeError, Role};
 use crate::os::fs::{self, StoreError, display_path};
 
@@ -26,15 +26,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug, thiserror::Error)]
 pub enum EditFailure {
     /// There is no such cluster here.
-    #[error("there is no cluster `{alias}` in {}; {known}", display_path(clusters))]
-    Unknown {
-        /// The alias asked for.
-        alias: ClusterAlias,
-        /// The folder that was searched.
-        clusters: PathBuf,
-        /// The existing clusters, as text.
-        known: String,
-    },
+    #[error("{0}")]
+    Unknown(String),
     /// The cluster is managed elsewhere.
     #[error(
         "this computer is a machine of `{alias}`, not its manager: change the cluster on its manager"
@@ -254,26 +247,17 @@ pub fn managed(home: &Home, alias: &ClusterAlias) -> Result<ClusterDir, EditFail
     let dirs = home.survey()?.dirs;
     let known: Vec<ClusterAlias> = dirs.iter().map(|dir| dir.alias.clone()).collect();
     let Some(dir) = dirs.into_iter().find(|dir| dir.alias == *alias) else {
-        return Err(EditFailure::Unknown {
-            alias: alias.clone(),
-            clusters: home.clusters(),
-            known: known_clusters(&known),
-        });
+        return Err(EditFailure::Unknown(no_such_cluster(
+            alias.as_str(),
+            &home.clusters(),
+            known.iter().map(ClusterAlias::as_str),
+        )));
     };
     match dir.role()? {
         Role::Manager => Ok(dir),
         Role::Machine => Err(EditFailure::NotManager {
             alias: alias.clone(),
         }),
-    }
-}
-
-/// The existing clusters, as text.
-pub(crate) fn known_clusters(known: &[ClusterAlias]) -> String {
-    let known: Vec<_> = known.iter().map(|alias| escape(alias.as_str())).collect();
-    match known.is_empty() {
-        true => "there are none yet: create one with `malai cluster init <alias>`".to_owned(),
-        false => format!("there are: {}", known.join(", ")),
     }
 }
 
@@ -405,10 +389,7 @@ mod tests {
             &["no machine `web03`"],
         );
         let other = ClusterAlias::parse("other").unwrap();
-        refused(
-            remove(&home, &other, &name("web01")),
-            &["there are: company"],
-        );
+        refused(remove(&home, &other, &name("web01")), &["(found: company)"]);
         let joined = ClusterAlias::parse("joined").unwrap();
         let cluster = malai_cluster::ClusterId::parse(ID).unwrap();
         init_machine(&home, &joined, &cluster, &[]).unwrap();

@@ -8,6 +8,7 @@ pub(crate) mod init;
 pub mod keystore;
 pub mod lock;
 pub mod manager_file;
+pub(crate) mod no_such_cluster;
 pub(crate) mod problem;
 
 use std::fs::{self, DirBuilder, File, Metadata};
@@ -82,7 +83,7 @@ pub enum HomeError {
     },
     /// A folder in `clusters/` has a name that cannot be an alias.
     #[error(
-        "the folder {} cannot be a cluster: {reason}; rename it, or move it out of clusters/",
+        "the folder {} is not served: {reason}; rename it, or move it out of clusters/",
         display_path(path)
     )]
     BadAlias {

@@ -35,7 +35,7 @@ const VERIFIED_FACTOR: u32 = 10;
 /// A machine could not be reached. Nothing was run.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
-    "cannot reach {machine}: {what}\n  tried: {tried}\n  is its daemon running (`malai status` there), and is it in the same network reach?"
+    "cannot reach {machine}: {what}\n  tried: {tried}\n  check on that machine: does its daemon run (`malai status`), and is `reach` in its malai.toml the same?"
 )]
 pub struct ReachError {
     machine: String,

@@ -18,7 +18,7 @@ const LONGEST: usize = 1024 * 1024;
 
 /// Where a foreground daemon logs.
 const ELSEWHERE: &str =
-    "a foreground daemon logs to its standard error (under systemd: journalctl -u malai)";
+    "one in the foreground logs to its standard error (under systemd: journalctl -u malai)";
 
 /// Shows the lines that match, and new ones with `--follow`.
 pub fn run(home: &Home, args: &LogsArgs, printer: &Printer) -> anyhow::Result<Exit> {
@@ -32,7 +32,7 @@ pub fn run(home: &Home, args: &LogsArgs, printer: &Printer) -> anyhow::Result<Ex
     let mut lines = RotatedReader::open(logging::files(home), LONGEST)?;
     if lines.is_absent() {
         printer.say(&format!(
-            "there is no {}: no daemon has run in the background here; {ELSEWHERE}",
+            "there is no log file {}: only a daemon in the background writes one; {ELSEWHERE}",
             display_path(&home.log())
         ));
         if !args.follow {
@@ -40,7 +40,7 @@ pub fn run(home: &Home, args: &LogsArgs, printer: &Printer) -> anyhow::Result<Ex
         }
     } else if let Some(pid) = foreground_daemon(home) {
         printer.say(&format!(
-            "the running daemon (pid {pid}) does not write to this log: {ELSEWHERE}"
+            "the running daemon (pid {pid}) does not write to this log, because it is in the foreground; {ELSEWHERE}"
         ));
     }
     let mut shown = Shown::new(since, printer);

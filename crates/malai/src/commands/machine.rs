@@ -26,7 +26,12 @@ pub fn run(
             );
         }
         (Err(error), _) => {
-            return refuse(&format!("the cluster manager's id52: {error}"), printer);
+            return refuse(
+                &format!(
+                    "the manager's id52 is wrong: {error} (on the manager, malai status shows it)"
+                ),
+                printer,
+            );
         }
         (_, Err(error)) => return refuse(&error.to_string(), printer),
     };

@@ -61,14 +61,18 @@ fn no_such_command(words: &[OsString], names: &Names, home: &str) -> String {
         .copied()
         .chain(names.aliases.iter().map(String::as_str));
     let near = match nearest(word, known) {
-        Some(near) => format!("did you mean malai {near}?"),
+        Some(near) => return format!("{said}; did you mean `malai {near}`?"),
         // Another home may have the cluster that was meant.
         None if names.clusters.is_empty() => {
-            format!("see: malai --help; no machine is known, since {home} has no cluster yet")
+            format!(
+                "see: malai --help. For a command on a machine write <machine>.<cluster>; there is no cluster yet in {home}"
+            )
         }
-        None => "see: malai --help".to_owned(),
+        None => {
+            "see: malai --help. For a command on a machine write <machine>.<cluster>".to_owned()
+        }
     };
-    format!("{said}; {near} (a target is <machine>.<cluster>)")
+    format!("{said}; {near}")
 }
 
 #[cfg(test)]
@@ -92,8 +96,8 @@ mod tests {
             aliases: vec!["shop".into()],
         };
         for (word, said) in [
-            ("statsu", "did you mean malai status?"),
-            ("shpo", "did you mean malai shop?"),
+            ("statsu", "did you mean `malai status`?"),
+            ("shpo", "did you mean `malai shop`?"),
             ("web01", "did you mean web01.company or web01.work?"),
             ("WEB01", "did you mean web01.company or web01.work?"),
             ("web01:22", "did you mean web01.company or web01.work?"),

@@ -100,7 +100,7 @@ fn clusters_are_listed_and_shown() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: there is no machine or group dba; did you mean db?
+        malai: there is no machine or group `dba`; did you mean `db`?
     "#]]
     .assert_eq(&world.picture(&["cluster", "show", "company", "dba"]));
     expect![[r#"
@@ -112,7 +112,7 @@ fn clusters_are_listed_and_shown() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: there is no cluster `other` in [HOME]/clusters; there are: company, work
+        malai: there is no cluster `other` in [HOME]/clusters (found: company, work)
     "#]]
     .assert_eq(&world.picture(&["cluster", "show", "other"]));
     let json = world.succeed(&["cluster", "show", "company", "--json"]);
@@ -253,7 +253,7 @@ fn machines_and_clusters_get_other_names() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: there is no cluster `www` in [HOME]/clusters; there are: corp, work (to rename a machine: malai cluster rename <cluster> www web)
+        malai: there is no cluster `www` in [HOME]/clusters (found: corp, work) (to rename a machine: malai cluster rename <cluster> www web)
     "#]].assert_eq(&world.picture(&["cluster", "rename", "www", "web"]));
     expect![[r#"
         exit code: 1
@@ -264,7 +264,7 @@ fn machines_and_clusters_get_other_names() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: [HOME]/clusters/corp/cluster.toml: there already is a machine `db`: remove it first, or choose another name; nothing was changed
+        malai: [HOME]/clusters/corp/cluster.toml: a machine `db` already exists: choose another name, or remove that machine first; nothing was changed
     "#]].assert_eq(&world.picture(&["cluster", "rename", "corp", "www", "db"]));
 }
 
@@ -381,12 +381,12 @@ fn a_cluster_ends_only_on_purpose_and_its_key_is_kept() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: this computer manages `company`, and a manager cannot leave its cluster: use malai cluster delete company
+        malai: this computer is the manager of `company`, and the manager cannot leave its cluster. To end the cluster, so that nobody can change it any more: malai cluster delete company
     "#]].assert_eq(&world.picture(&["cluster", "leave", "company", "--yes"]));
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: this computer is a machine of `work`, not its manager: use malai cluster leave work
+        malai: only the manager can delete `work`, and this computer is not its manager. To take only this computer out: malai cluster leave work
     "#]]
     .assert_eq(&world.picture(&["cluster", "delete", "work", "--yes"]));
     expect![[r#"
@@ -436,7 +436,7 @@ fn ids_versions_and_one_clusters_status() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: there is no cluster `other` in [HOME]/clusters; there are: company, work
+        malai: there is no cluster `other` in [HOME]/clusters (found: company, work)
     "#]]
     .assert_eq(&world.picture(&["id", "other"]));
     assert_eq!(world.succeed(&["version"]), world.succeed(&["--version"]));
@@ -449,12 +449,13 @@ fn ids_versions_and_one_clusters_status() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: there is no cluster `wrok` in [HOME]/clusters; there are: company, work; did you mean work?
-    "#]].assert_eq(&world.picture(&["status", "wrok"]));
+        malai: there is no cluster `wrok` in [HOME]/clusters; did you mean `work`?
+    "#]]
+    .assert_eq(&world.picture(&["status", "wrok"]));
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: no daemon is running here, and only a daemon knows which keys ask to join: start it (malai daemon), or add the machine directly: malai cluster add
+        malai: no daemon is running here, and only the daemon knows which machines have asked to join. Start it (malai daemon) and approve again, or add the machine directly: malai cluster add company <name> <id52>
     "#]].assert_eq(&world.picture(&["cluster", "approve", "company"]));
     expect![[r#"
         exit code: 1

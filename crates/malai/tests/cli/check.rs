@@ -53,7 +53,7 @@ fn sound_clusters_have_a_line_each() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: there is no cluster `nowhere` in [HOME]/clusters; there are: company, work
+        malai: there is no cluster `nowhere` in [HOME]/clusters (found: company, work)
     "#]]
     .assert_eq(&world.picture(&["rescan", "--check", "nowhere"]));
 }
@@ -119,12 +119,12 @@ fn keys_are_checked_too() {
     expect![[r#"
         exit code: 1
         ----- stdout -----
-        error: this is not the id52 of the key in cluster.private-key
+        error: the id52 does not match the key in cluster.private-key
           --> [HOME]/clusters/company/cluster.toml:5:8
            |
          5 | id52 = "[ID52]"
            |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-           = help: write "[ID52]" here, or restore the key file that belongs to this configuration
+           = help: if this line was edited by mistake, write "[ID52]"; if the key file was replaced, restore it: the machines trust only the key that they joined with
 
         ❌ company: 0 machines, 1 error
     "#]]
@@ -139,9 +139,9 @@ fn a_damaged_snapshot_and_a_stray_folder_are_problems() {
     expect![[r#"
         exit code: 1
         ----- stdout -----
-        error: [HOME]/clusters/work/machine.toml cannot be used: its first line is damaged or was changed, so the signature cannot be checked; this cluster denies everything until the daemon has received it again from the manager or a member
+        error: [HOME]/clusters/work/machine.toml cannot be used: its first line is damaged or was changed, so the signature cannot be checked; this computer denies everything in this cluster until its daemon has fetched the file again, which it does by itself, from the manager or another machine
 
-        warning: the folder [HOME]/clusters/Old Stuff cannot be a cluster: "Old Stuff" cannot be a cluster alias: it contains "O"; use only a-z, 0-9 and "-"; rename it, or move it out of clusters/
+        warning: the folder [HOME]/clusters/Old Stuff is not served: "Old Stuff" cannot be a cluster alias: use only a-z, 0-9 and "-", not "O"; rename it, or move it out of clusters/
 
         ✅ company: 0 machines, no problems
         ❌ work: 1 error

@@ -14,7 +14,7 @@ fn without_a_log_it_says_where_a_daemon_in_the_foreground_logs() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: there is no [HOME]/malai.log: no daemon has run in the background here; a foreground daemon logs to its standard error (under systemd: journalctl -u malai)
+        malai: there is no log file [HOME]/malai.log: only a daemon in the background writes one; one in the foreground logs to its standard error (under systemd: journalctl -u malai)
     "#]]
     .assert_eq(&world.picture(&["logs"]));
 }

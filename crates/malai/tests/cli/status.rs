@@ -126,18 +126,19 @@ fn mistyped_commands_are_told_from_targets() {
     expect![[r#"
         exit code: 2
         ----- stderr -----
-        malai: no such command: staus; did you mean malai status? (a target is <machine>.<cluster>)
+        malai: no such command: staus; did you mean `malai status`?
     "#]]
     .assert_eq(&world.picture(&["staus"]));
     expect![[r#"
         exit code: 2
         ----- stderr -----
-        malai: no such command: frobnicate; see: malai --help; no machine is known, since [HOME] has no cluster yet (a target is <machine>.<cluster>)
-    "#]].assert_eq(&world.picture(&["frobnicate", "--help"]));
+        malai: no such command: frobnicate; see: malai --help; the home [HOME] is in no cluster yet
+    "#]]
+    .assert_eq(&world.picture(&["frobnicate", "--help"]));
     expect![[r#"
         exit code: 255
         ----- stderr -----
-        malai: which machine? malai ssh [options] [user@]<machine>.<cluster> [command...]
+        malai: no machine given; usage: malai ssh [options] [user@]<machine>.<cluster> [command...]
     "#]]
     .assert_eq(&world.picture(&["ssh"]));
     expect![[r#"

@@ -68,7 +68,7 @@ fn a_stale_lock_keeps_no_daemon_from_starting() {
         ═══════════════════════════════════════
         📁 MALAI_HOME: [HOME]
         🔒 Daemon: NOT RUNNING 💤
-           📁 Lock: [HOME]/malai.lock (left over, not held)
+           📁 Lock: [HOME]/malai.lock (no daemon holds it)
            💡 Start it: malai daemon
 
         🏗️  Cluster Configurations:
@@ -201,7 +201,7 @@ fn syntax_errors_are_shown_in_their_line() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: there is no cluster `compnay` in [HOME]/clusters; there are: company; did you mean company?
+        malai: there is no cluster `compnay` in [HOME]/clusters; did you mean `company`?
     "#]]
     .assert_eq(&world.picture(&["rescan", "--check", "compnay"]));
     expect![[r#"
@@ -220,7 +220,7 @@ fn a_target_that_cannot_be_reached_or_is_not_there() {
         ----- stderr -----
         malai: cannot reach web01: nothing answers with its key at any known address
           tried: this computer (ports 30044, 20178, 22362, 31601); reach is `loopback`
-          is its daemon running (`malai status` there), and is it in the same network reach?
+          check on that machine: does its daemon run (`malai status`), and is `reach` in its malai.toml the same?
     "#]]
     .assert_eq(&world.picture(&["web01.company", "echo", "test"]));
     let daemon = Running::start(&world);
@@ -229,7 +229,7 @@ fn a_target_that_cannot_be_reached_or_is_not_there() {
         ----- stderr -----
         malai: cannot reach web01: nothing answers with its key at any known address
           tried: this computer (ports 30044, 20178, 22362, 31601); reach is `loopback`
-          is its daemon running (`malai status` there), and is it in the same network reach?
+          check on that machine: does its daemon run (`malai status`), and is `reach` in its malai.toml the same?
     "#]]
     .assert_eq(&daemon.picture(&["web01.company", "echo", "test"]));
     expect![[r#"
@@ -309,7 +309,8 @@ fn a_stale_socket_and_a_removed_one() {
         📁 MALAI_HOME: [HOME]
         🔒 Daemon: CRASHED ❌
            🔌 Socket: [HOME]/malai.socket (left behind by a daemon that did not exit cleanly)
-           💡 Start a new one, which cleans up: malai daemon
+           💡 See why: malai logs
+           💡 Start it again: malai daemon
 
         🏗️  Cluster Configurations:
            👑 company (Cluster Manager)

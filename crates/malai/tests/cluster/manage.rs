@@ -89,7 +89,7 @@ fn what_cannot_be_added_or_removed_changes_nothing() {
         manager,
         &["add", "other", "db", &db_id],
         1,
-        &["there are: company"],
+        &["(found: company)"],
     );
     refused(manager, &["remove", ALIAS, "db"], 1, &["no machine `db`"]);
     refused(

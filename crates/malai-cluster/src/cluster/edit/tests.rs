@@ -113,7 +113,7 @@ fn adding() {
     added(
         &format!("{manager}[machine.db]\nid52 = \"{WEB01}\"\n"),
         &["*"],
-        expect!["there already is a machine `db`: remove it first, or choose another name"],
+        expect!["a machine `db` already exists: choose another name, or remove that machine first"],
     );
     added(
         "machine = 3\n",

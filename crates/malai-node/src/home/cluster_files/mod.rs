@@ -272,7 +272,7 @@ impl LoadedCluster {
                 condition = Condition::Damaged;
                 self.snapshot_is_damaged = true;
                 self.problems.push(Problem::error(format_args!(
-                    "{reason}; this cluster denies everything until the daemon has received it again from the manager or a member"
+                    "{reason}; this computer denies everything in this cluster until its daemon has fetched the file again, which it does by itself, from the manager or another machine"
                 )));
             }
         }
@@ -387,9 +387,9 @@ fn foreign_id(
             file,
             source,
             written.span(),
-            "this is not the id52 of the key in cluster.private-key",
+            "the id52 does not match the key in cluster.private-key",
             Some(format!(
-                "write \"{key}\" here, or restore the key file that belongs to this configuration"
+                "if this line was edited by mistake, write \"{key}\"; if the key file was replaced, restore it: the machines trust only the key that they joined with"
             )),
         )
     })

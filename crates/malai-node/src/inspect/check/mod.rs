@@ -4,14 +4,12 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use malai_cluster::{
-    Cluster, ClusterAlias, ClusterId, MachineId, Severity, Snapshot, escape, nearest,
-};
+use malai_cluster::{Cluster, ClusterAlias, ClusterId, MachineId, Severity, Snapshot};
 use serde::Serialize;
 
 use crate::home::cluster_files::LoadedCluster;
+use crate::home::no_such_cluster::no_such_cluster;
 use crate::home::{ClusterDir, Home, HomeError, Role, manager_file};
-use crate::os::fs::display_path;
 use crate::settings::{Settings, SettingsError};
 
 pub use crate::home::cluster_files::Condition;
@@ -122,10 +120,8 @@ impl ClusterReport {
 pub enum VerifyError {
     /// There is no cluster with the given name.
     #[error(
-        "there is no cluster `{}` in {}; {}",
-        escape(name),
-        display_path(clusters),
-        known_clusters(name, known)
+        "{}",
+        no_such_cluster(name, clusters, known.iter().map(String::as_str))
     )]
     UnknownCluster {
         /// The name asked for.
@@ -138,21 +134,6 @@ pub enum VerifyError {
     /// The home cannot be read.
     #[error(transparent)]
     Home(#[from] HomeError),
-}
-
-/// The message about a name that no cluster has.
-pub(crate) fn known_clusters(name: &str, known: &[String]) -> String {
-    if known.is_empty() {
-        return "there are none yet: create one with `malai cluster init <alias>`".to_owned();
-    }
-    let near = nearest(name, known.iter().map(String::as_str));
-    let near = near.map(|near| format!("; did you mean {}?", escape(near)));
-    let known: Vec<_> = known.iter().map(|name| escape(name)).collect();
-    format!(
-        "there are: {}{}",
-        known.join(", "),
-        near.unwrap_or_default()
-    )
 }
 
 /// Checks every cluster of a home, or the one with this alias, in the order of their aliases.

@@ -141,7 +141,7 @@ fn one_cluster_can_be_asked_for_and_an_unknown_one_is_an_error() {
     let error = verify_home(&home, Some("w\x1bork"))
         .unwrap_err()
         .to_string();
-    let end = "there are: company, work; did you mean work?";
+    let end = "did you mean `work`?";
     assert!(error.ends_with(end), "{error}");
     assert!(!error.contains('\x1b'));
 }

@@ -345,7 +345,7 @@ impl Parser {
         }
         if !has_host {
             return Err(SshError(
-                "which machine? malai ssh [options] [user@]<machine>.<cluster> [command...]"
+                "no machine given; usage: malai ssh [options] [user@]<machine>.<cluster> [command...]"
                     .to_owned(),
             ));
         }

@@ -375,7 +375,7 @@ fn ssh_as_people_type_it() {
         (&["-oForwardX11=no", "-oTunnel=no", "web01.c"], "web01.c"),
         (
             &[],
-            "error: which machine? malai ssh [options] [user@]<machine>.<cluster> [command...]",
+            "error: no machine given; usage: malai ssh [options] [user@]<machine>.<cluster> [command...]",
         ),
         (
             &["-Z", "web01.c"],

@@ -18,7 +18,9 @@ pub(super) fn run(
     printer: &Printer,
 ) -> anyhow::Result<Exit> {
     let parsed = (|| {
-        let id = MachineId::parse(id).map_err(|error| format!("the machine's id52: {error}"));
+        let id = MachineId::parse(id).map_err(|error| {
+            format!("the machine's id52 is wrong: {error} (on the machine, malai id shows it)")
+        });
         Ok((alias(alias_)?, machine(name)?, id?, groups(group)?))
     })();
     let (alias, name, id, groups) = match parsed {
@@ -83,7 +85,7 @@ pub(super) fn list(home: &Home, text: &str, printer: &Printer) -> anyhow::Result
 fn served(home: &Home, alias: &ClusterAlias) -> anyhow::Result<ClusterFacts> {
     if lock::probe(home)? == LockState::Free {
         anyhow::bail!(
-            "no daemon is running here, and only a daemon knows which keys ask to join: start it (malai daemon), or add the machine directly: malai cluster add"
+            "no daemon is running here, and only the daemon knows which machines have asked to join. Start it (malai daemon) and approve again, or add the machine directly: malai cluster add {alias} <name> <id52>"
         );
     }
     let status = control::facts(home).map_err(anyhow::Error::msg)?;

@@ -13,7 +13,9 @@ use crate::output::exit::Exit;
 pub(super) fn add(home: &Home, args: &NewMachineArgs, printer: &Printer) -> anyhow::Result<Exit> {
     let parsed = (|| {
         let id = MachineId::parse(&args.id52);
-        let id = id.map_err(|error| format!("the machine's id52: {error}"));
+        let id = id.map_err(|error| {
+            format!("the machine's id52 is wrong: {error} (on the machine, malai id shows it)")
+        });
         Ok((
             alias(&args.alias)?,
             machine(&args.name)?,
@@ -96,7 +98,9 @@ fn change(args: &SetArgs) -> Result<MachineChange, String> {
     };
     let id52 = args.id52.as_deref().map(MachineId::parse).transpose();
     Ok(MachineChange {
-        id52: id52.map_err(|error| format!("the machine's id52: {error}"))?,
+        id52: id52.map_err(|error| {
+            format!("the machine's id52 is wrong: {error} (on the machine, malai id shows it)")
+        })?,
         allow_from: list(&args.allow_from, Unset::AllowFrom, "--allow-from")?,
         allow_shell: list(&args.allow_shell, Unset::AllowShell, "--allow-shell")?,
         username,

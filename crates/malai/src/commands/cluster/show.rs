@@ -243,8 +243,8 @@ fn one(cluster: &Cluster, name: &str, as_json: bool, printer: &Printer) -> anyho
     let machines = cluster.machines().map(|machine| machine.name().as_str());
     let groups = cluster.groups().map(|group| group.name().as_str());
     let near = nearest(name, machines.chain(groups));
-    let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
-    anyhow::bail!("there is no machine or group {}{near}", escape(name))
+    let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+    anyhow::bail!("there is no machine or group `{}`{near}", escape(name))
 }
 
 fn groups_of(cluster: &Cluster, machine: &Machine) -> Vec<String> {

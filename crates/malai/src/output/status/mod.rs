@@ -78,11 +78,12 @@ fn daemon(out: &mut String, facts: &Facts) {
         DaemonState::Crashed => format!(
             "🔒 Daemon: CRASHED ❌
    🔌 Socket: {socket} (left behind by a daemon that did not exit cleanly)
-   💡 Start a new one, which cleans up: malai daemon"
+   💡 See why: malai logs
+   💡 Start it again: malai daemon"
         ),
         DaemonState::NotRunning if facts.lock.present => format!(
             "🔒 Daemon: NOT RUNNING 💤
-   📁 Lock: {lock} (left over, not held)
+   📁 Lock: {lock} (no daemon holds it)
    💡 Start it: malai daemon"
         ),
         DaemonState::NotRunning => "🔒 Daemon: NOT RUNNING 💤

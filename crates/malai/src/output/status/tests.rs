@@ -265,7 +265,8 @@ fn a_daemon_that_crashed() {
             📁 MALAI_HOME: /Users/admin/.malai
             🔒 Daemon: CRASHED ❌
                🔌 Socket: /Users/admin/.malai/malai.socket (left behind by a daemon that did not exit cleanly)
-               💡 Start a new one, which cleans up: malai daemon
+               💡 See why: malai logs
+               💡 Start it again: malai daemon
 
             🏗️  Cluster Configurations:
                none yet
@@ -342,7 +343,7 @@ fn no_daemon_and_everything_that_can_be_wrong() {
             ═══════════════════════════════════════
             📁 MALAI_HOME: /Users/admin/.malai
             🔒 Daemon: NOT RUNNING 💤
-               📁 Lock: /Users/admin/.malai/malai.lock (left over, not held)
+               📁 Lock: /Users/admin/.malai/malai.lock (no daemon holds it)
                💡 Start it: malai daemon
             ⚠️  malai.toml has 1 error: `malai rescan --check` shows where
 

@@ -311,7 +311,9 @@ fn a_machine_keeps_its_place_and_its_rights_under_another_name() {
         FILE,
         "web01",
         "laptop",
-        expect!["there already is a machine `laptop`: remove it first, or choose another name"],
+        expect![
+            "a machine `laptop` already exists: choose another name, or remove that machine first"
+        ],
     );
     renamed(FILE, "db", "db2", expect!["there is no machine `db`"]);
     let inline = format!(
