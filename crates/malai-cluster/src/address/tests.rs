@@ -36,7 +36,7 @@ fn what_is_no_target() {
     );
     refused(
         "web01",
-        expect!["`web01` has no cluster: a target is <machine>.<cluster>, as in web01.company"],
+        expect!["`web01` lacks its cluster: a target is <machine>.<cluster>, as in web01.company"],
     );
     refused(
         "web01.company.org",
@@ -54,7 +54,9 @@ fn what_is_no_target() {
     );
     refused(
         "Web01.company",
-        expect![[r#""Web01" cannot be a machine name: use only a-z, 0-9 and "-", not "W""#]],
+        expect![[
+            r#""Web01" cannot be a machine name: it contains "W"; use only a-z, 0-9 and "-""#
+        ]],
     );
     refused(
         "web01.../../evil",
@@ -74,11 +76,15 @@ fn what_is_no_target() {
     );
     refused(
         "web 01.company",
-        expect![[r#""web 01" cannot be a machine name: use only a-z, 0-9 and "-", not " ""#]],
+        expect![[
+            r#""web 01" cannot be a machine name: it contains " "; use only a-z, 0-9 and "-""#
+        ]],
     );
     refused(
         "web01.company\n",
-        expect![[r#""company\n" cannot be a cluster alias: use only a-z, 0-9 and "-", not "\n""#]],
+        expect![[
+            r#""company\n" cannot be a cluster alias: it contains "\n"; use only a-z, 0-9 and "-""#
+        ]],
     );
     refused(
         "\u{1b}[2J.company",

@@ -49,21 +49,15 @@ fn what_is_no_id52() {
     let valid = VECTORS[0].1;
     refused(
         "",
-        expect![
-            "an id52 has 52 characters, this has 0: copy all of what `malai machine init` or `malai status` printed"
-        ],
+        expect!["an id52 has 52 characters, this has 0: copy all of it from where it was printed"],
     );
     refused(
         &valid[..51],
-        expect![
-            "an id52 has 52 characters, this has 51: copy all of what `malai machine init` or `malai status` printed"
-        ],
+        expect!["an id52 has 52 characters, this has 51: copy all of it from where it was printed"],
     );
     refused(
         &format!("{valid}\n"),
-        expect![
-            "an id52 has 52 characters, this has 53: copy all of what `malai machine init` or `malai status` printed"
-        ],
+        expect!["an id52 has 52 characters, this has 53: copy all of it from where it was printed"],
     );
     refused(
         &valid.to_uppercase(),

@@ -49,7 +49,8 @@ fn summary(report: &ClusterReport) -> String {
     if let (Some(Role::Machine), Some(revision)) = (report.role, report.revision) {
         parts.push(format!("revision {revision}"));
     }
-    if let Some(count) = report.machines {
+    // A file that cannot be read has no number of machines.
+    if let Some(count) = report.machines.filter(|count| *count > 0 || errors == 0) {
         parts.push(counted(count, "machine"));
     }
     parts.push(problems(errors, warnings));

@@ -109,7 +109,7 @@ fn keys_are_checked_too() {
         ----- stdout -----
         error: the private key [HOME]/clusters/company/cluster.private-key has mode 0644, so other users can access it; if it has not been exposed, fix it with: chmod 600 [HOME]/clusters/company/cluster.private-key
 
-        ❌ company: 0 machines, 1 error
+        ❌ company: 1 error
     "#]].assert_eq(&world.picture(&["rescan", "--check", "company"]));
 
     world.succeed(&["cluster", "init", "other"]);
@@ -126,7 +126,7 @@ fn keys_are_checked_too() {
            |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
            = help: if this line was edited by mistake, write "[ID52]"; if the key file was replaced, restore it: the machines trust only the key that they joined with
 
-        ❌ company: 0 machines, 1 error
+        ❌ company: 1 error
     "#]]
     .assert_eq(&world.picture(&["rescan", "--check", "company"]));
 }
@@ -141,7 +141,7 @@ fn a_damaged_snapshot_and_a_stray_folder_are_problems() {
         ----- stdout -----
         error: [HOME]/clusters/work/machine.toml cannot be used: its first line is damaged or was changed, so the signature cannot be checked; this computer denies everything in this cluster until its daemon has fetched the file again, which it does by itself, from the manager or another machine
 
-        warning: the folder [HOME]/clusters/Old Stuff is not served: "Old Stuff" cannot be a cluster alias: use only a-z, 0-9 and "-", not "O"; rename it, or move it out of clusters/
+        warning: the folder [HOME]/clusters/Old Stuff is not served: "Old Stuff" cannot be a cluster alias: it contains "O"; use only a-z, 0-9 and "-"; rename it, or move it out of clusters/
 
         ✅ company: 0 machines, no problems
         ❌ work: 1 error

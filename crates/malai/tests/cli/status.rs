@@ -19,12 +19,12 @@ fn an_empty_home_says_how_to_begin() {
         ═══════════════════════════════════════
         📁 MALAI_HOME: [HOME]
         🔒 Daemon: NOT RUNNING 💤
-           💡 Start it: malai daemon
 
         🏗️  Cluster Configurations:
            none yet
            💡 Create a cluster: malai cluster init <alias>
            💡 Or join one: malai machine init <manager-id52> <alias>
+           💡 Then start the daemon: malai daemon
     "#]]
     .assert_eq(&world.picture(&["status"]));
     assert!(!world.home().exists(), "looking makes nothing");
@@ -132,7 +132,7 @@ fn mistyped_commands_are_told_from_targets() {
     expect![[r#"
         exit code: 2
         ----- stderr -----
-        malai: no such command: frobnicate; see: malai --help; the home [HOME] is in no cluster yet
+        malai: no such command: frobnicate; see: malai --help. For a command on a machine write <machine>.<cluster>; there is no cluster yet in [HOME]
     "#]]
     .assert_eq(&world.picture(&["frobnicate", "--help"]));
     expect![[r#"

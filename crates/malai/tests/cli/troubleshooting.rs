@@ -195,7 +195,7 @@ fn syntax_errors_are_shown_in_their_line() {
          17 | [machine.web01
             |               ^
 
-        ❌ company: 0 machines, 1 error
+        ❌ company: 1 error
     "#]]
     .assert_eq(&world.picture(&["rescan", "--check", "company"]));
     expect![[r#"

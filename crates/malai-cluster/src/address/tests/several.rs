@@ -166,7 +166,7 @@ fn what_leads_nowhere() {
         `web01.company,,db1.company` has an empty entry: separate targets with a single comma
         `web01.company,` has an empty entry: separate targets with a single comma
         `!web01.company` only excludes machines: first say which machines to select, as in '@web.company,!web03.company'
-        `db1` has no cluster: a target is <machine>.<cluster>, as in web01.company
+        `db1` lacks its cluster: a target is <machine>.<cluster>, as in web01.company
         unknown machine `db9` in cluster `company`; did you mean `db1.company`?
         unknown machine `web` in cluster `company`; a group is written `@web.company`
         unknown group `@wbe` in cluster `company`; did you mean `@web.company`?
@@ -177,8 +177,8 @@ fn what_leads_nowhere() {
         unknown cluster `staging`
         `web01.*` has a pattern for its cluster: only machine names may be patterns; list a target for each cluster, separated by commas
         `web*.company.org` has too many dots: a target is <machine>.<cluster>, as in web01.company
-        `Web*` is not a valid pattern: use only a-z, 0-9, "-", "*" and "?", not "W"
-        "Web" cannot be a group name: use only a-z, 0-9 and "-", not "W"
+        `Web*` is not a valid pattern: it contains "W"; use only a-z, 0-9, "-", "*" and "?"
+        "Web" cannot be a group name: it contains "W"; use only a-z, 0-9 and "-"
         unknown machine `web09` in cluster `company`; did you mean `web01.company`?
         `web[11-09]` has invalid brackets: write numbers and letters as in web[01-20,25] and db[a-c]
         `web[1-02]` has invalid brackets: write numbers and letters as in web[01-20,25] and db[a-c]

@@ -112,14 +112,14 @@ members = ",web01"
                 |                                                                             ^^^^^^^^^^^^^
                 = help: add it, or remove it from the list
 
-            error: "../../evil" cannot be a machine name: use only a-z, 0-9 and "-", not "."
+            error: "../../evil" cannot be a machine name: it contains "."; use only a-z, 0-9 and "-"
                --> cluster.toml:11:91
                 |
              11 | allow_from = "lpatop, g4sne3l8fkblull3ahjc6j3upj5or2khmjn3f8ituo7ln3u9mea0, nobody-i-know,../../evil"
                 |                                                                                           ^^^^^^^^^^
                 = help: a list contains machines, groups, id52s and `*`, separated by commas
 
-            error: "Web_02" cannot be a machine name: use only a-z, 0-9 and "-", not "W"
+            error: "Web_02" cannot be a machine name: it contains "W"; use only a-z, 0-9 and "-"
                --> cluster.toml:13:10
                 |
              13 | [machine.Web_02]
@@ -144,7 +144,7 @@ members = ",web01"
              18 | allow_from = ["web01", 3, "a,b"]
                 |                        ^
 
-            error: "a,b" cannot be a machine name: use only a-z, 0-9 and "-", not ","
+            error: "a,b" cannot be a machine name: it contains ","; use only a-z, 0-9 and "-"
                --> cluster.toml:18:27
                 |
              18 | allow_from = ["web01", 3, "a,b"]
@@ -163,7 +163,7 @@ members = ",web01"
              20 | username = "0"
                 |            ^^^
 
-            error: "a/b" cannot be a command name: use only letters, digits and "._+-", not "/"
+            error: "a/b" cannot be a command name: it contains "/"; use only letters, digits and "._+-"
                --> cluster.toml:22:25
                 |
              22 | [machine.laptop.command."a/b"]
@@ -451,7 +451,7 @@ fn one_small_problem_each() {
     one(
         "[cluster_manager]\nid52 = \"x\"\n",
         expect![
-            "2:8+3 an id52 has 52 characters, this has 1: copy all of what `malai machine init` or `malai status` printed []"
+            "2:8+3 an id52 has 52 characters, this has 1: copy all of it from where it was printed []"
         ],
     );
     one(

@@ -86,6 +86,10 @@ fn daemon(out: &mut String, facts: &Facts) {
    📁 Lock: {lock} (no daemon holds it)
    💡 Start it: malai daemon"
         ),
+        // Without a cluster there is nothing to serve: the section of clusters says what comes first.
+        DaemonState::NotRunning if facts.clusters.is_empty() => {
+            "🔒 Daemon: NOT RUNNING 💤".to_owned()
+        }
         DaemonState::NotRunning => "🔒 Daemon: NOT RUNNING 💤
    💡 Start it: malai daemon"
             .to_owned(),
@@ -132,6 +136,9 @@ fn clusters(out: &mut String, facts: &Facts) {
    💡 Create a cluster: malai cluster init <alias>
    💡 Or join one: malai machine init <manager-id52> <alias>",
         );
+        if facts.state == DaemonState::NotRunning {
+            line(out, "   💡 Then start the daemon: malai daemon");
+        }
     }
 }
 

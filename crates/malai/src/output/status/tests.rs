@@ -286,17 +286,17 @@ fn no_daemon_and_no_clusters() {
     check(
         &facts,
         expect![[r#"
-        📊 malai Status
-        ═══════════════════════════════════════
-        📁 MALAI_HOME: /Users/admin/.malai
-        🔒 Daemon: NOT RUNNING 💤
-           💡 Start it: malai daemon
+            📊 malai Status
+            ═══════════════════════════════════════
+            📁 MALAI_HOME: /Users/admin/.malai
+            🔒 Daemon: NOT RUNNING 💤
 
-        🏗️  Cluster Configurations:
-           none yet
-           💡 Create a cluster: malai cluster init <alias>
-           💡 Or join one: malai machine init <manager-id52> <alias>
-    "#]],
+            🏗️  Cluster Configurations:
+               none yet
+               💡 Create a cluster: malai cluster init <alias>
+               💡 Or join one: malai machine init <manager-id52> <alias>
+               💡 Then start the daemon: malai daemon
+        "#]],
     );
 }
 
