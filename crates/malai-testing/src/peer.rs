@@ -9,13 +9,13 @@ use iroh::endpoint::{Connection, ConnectionError, RecvStream, SendStream};
 use iroh::{Endpoint, EndpointAddr};
 use malai_cluster::{Header, MachineId, SecretSeed};
 use malai_node::{Ports, Reach, endpoint, endpoint_id, framing};
-use malai_wire::Refusal;
 use malai_wire::frame::{self, Tagged};
 use malai_wire::peer::exec::{Action, FromClient, FromServer, Open};
 use malai_wire::peer::hello::{Greeting, Hello};
 use malai_wire::peer::sync::{Compare, Content, Fetch, Fetched};
 use malai_wire::peer::{RequestKind, StreamKind};
 use malai_wire::version::{ALPN, Versions};
+use malai_wire::{Refusal, RefusalCode};
 
 use crate::TEST_TIMEOUT;
 
@@ -144,6 +144,16 @@ impl Peer {
 
     /// From now on, sends this content whenever the daemon fetches one.
     pub fn give(&self, content: Content) {
+        self.answer_fetches(Fetched::Content(content));
+    }
+
+    /// From now on refuses to give a content that its peer fetches.
+    pub fn refuse_content(&self) {
+        let refusal = Refusal::new(RefusalCode::NotAMember, "no");
+        self.answer_fetches(Fetched::Refused(refusal));
+    }
+
+    fn answer_fetches(&self, answer: Fetched) {
         let (connection, fetched) = (self.connection.clone(), self.fetched.clone());
         tokio::spawn(async move {
             while let Ok((mut send, mut recv)) = connection.accept_bi().await {
@@ -154,7 +164,7 @@ impl Peer {
                 }
                 fetched.fetch_add(1, Ordering::SeqCst);
                 let _ = framing::expect::<Fetch>(&mut recv, frame::SMALL, TEST_TIMEOUT).await;
-                let _ = framing::write(&mut send, &Fetched::Content(content.clone())).await;
+                let _ = framing::write(&mut send, &answer).await;
                 let _ = send.finish();
             }
         });

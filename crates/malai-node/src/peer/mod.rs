@@ -1,6 +1,7 @@
 //! Connections to the members of a cluster.
 
 pub(crate) mod activity;
+pub(crate) mod arrival;
 pub(crate) mod connection;
 pub(crate) mod dialer;
 pub(crate) mod duplicates;

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use iroh::Endpoint;
+use iroh::endpoint::Connection;
 use malai_cluster::MachineId;
 use malai_wire::{Refusal, RefusalCode};
 use parking_lot::Mutex;
@@ -14,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::cluster::state::ClusterState;
+use crate::peer::arrival::Greeted;
 use crate::peer::connection::{LIVENESS_WINDOW, PeerConnection, silence};
 use crate::peer::dialer::{Dialed, Dialer, ReachError};
 use crate::peer::duplicates::{self, Keys};
@@ -76,17 +79,34 @@ impl PeerPool {
         self.dialer.mdns.announce(self.endpoint().clone()).await;
     }
 
-    /// Adds a connection, whichever side dialed.
-    pub(crate) fn adopt(self: &Arc<Self>, dialed: Dialed, peer: MachineId) -> Arc<PeerConnection> {
+    /// Adds a connection that this side dialed.
+    fn adopt(self: &Arc<Self>, dialed: Dialed, peer: MachineId) -> Arc<PeerConnection> {
         let Dialed {
             connection,
             own_endpoint,
         } = dialed;
         let cluster_state = self.cluster_state().clone();
         let connection = PeerConnection::new(cluster_state, connection, peer, own_endpoint);
+        self.add(connection)
+    }
+
+    /// Adds a connection that the peer made, which has greeted.
+    pub(crate) fn adopt_arrived(
+        self: &Arc<Self>,
+        connection: Connection,
+        greeted: Greeted,
+        from: Option<SocketAddr>,
+    ) -> Arc<PeerConnection> {
+        let (cluster_state, Greeted { peer, hello }) = (self.cluster_state().clone(), greeted);
+        let connection = PeerConnection::new(cluster_state, connection, peer, None);
+        connection.introduce(hello, from);
+        self.add(connection)
+    }
+
+    fn add(self: &Arc<Self>, connection: Arc<PeerConnection>) -> Arc<PeerConnection> {
         self.connections
             .lock()
-            .entry(peer)
+            .entry(connection.peer)
             .or_default()
             .push(connection.clone());
         let (peers, own) = (self.clone(), connection.clone());

@@ -66,7 +66,8 @@ async fn admit_and_serve(connection: &Arc<PeerConnection>, tasks: &mut JoinSet<(
         // The peer may not have read this side's header yet, so it gets this short wait. A new configuration may make it a member
         // meanwhile.
         connection.reject();
-        wait_for_delivery(connection).await;
+        let pause = delivery_time(connection.round_trip());
+        let _ = tokio::time::timeout(pause, connection.closed()).await;
         if let Err(refusal) = authorize::admit(cluster_state, &connection.peer) {
             return refusal;
         }
@@ -80,7 +81,7 @@ async fn admit_and_serve(connection: &Arc<PeerConnection>, tasks: &mut JoinSet<(
     serve_requests(connection, tasks).await
 }
 
-fn check_versions(theirs: Versions) -> Result<(), Refusal> {
+pub(super) fn check_versions(theirs: Versions) -> Result<(), Refusal> {
     let ours = Versions::OURS;
     if theirs.common(ours).is_some() {
         return Ok(());
@@ -125,14 +126,12 @@ async fn reconcile(connection: &Arc<PeerConnection>, header: &Header) {
     }
 }
 
-/// Waits until the peer has received the hello. Its acknowledgment is not visible here, so a few round trips have to suffice.
-async fn wait_for_delivery(connection: &PeerConnection) {
-    let pause = connection
-        .round_trip()
+/// The time in which a peer receives the hello. Its acknowledgment is not visible here, so a few round trips have to suffice.
+pub(super) fn delivery_time(round_trip: Option<Duration>) -> Duration {
+    round_trip
         .unwrap_or_default()
         .max(Duration::from_millis(20))
-        * 3;
-    let _ = tokio::time::timeout(pause, connection.closed()).await;
+        * 3
 }
 
 /// Serves the peer's requests until the connection ends.

@@ -2,6 +2,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod exec;
+pub(crate) mod stranger;
 
 use std::sync::Arc;
 

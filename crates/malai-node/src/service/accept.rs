@@ -3,14 +3,15 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use iroh::endpoint::{Connection, ConnectionError, Incoming};
-use malai_wire::RefusalCode;
+use iroh::endpoint::{ConnectionError, Incoming};
+use malai_wire::Refusal;
 use malai_wire::peer::probe::PROBE_DUPLICATE;
 use malai_wire::version::PROBE_ALPN;
 
-use crate::net::endpoint::machine_id;
 use crate::node::limits::Origin;
+use crate::peer::arrival::{Arrival, Greeted, Unused};
 use crate::peer::connection::PeerConnection;
+use crate::server::stranger;
 use crate::service::Service;
 
 /// How much longer a connection may take that lost its slot, if there is room.
@@ -18,6 +19,23 @@ const OVERTIME: Duration = Duration::from_secs(1);
 
 /// How long a prober may take to close its connection.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How far a connection has come that is being accepted.
+#[derive(Debug, Default)]
+struct Accepted {
+    arrival: OnceLock<Arrival>,
+    connection: OnceLock<Arc<PeerConnection>>,
+}
+
+impl Accepted {
+    fn close(&self, refusal: &Refusal) {
+        if let Some(connection) = self.connection.get() {
+            connection.close(refusal);
+        } else if let Some(arrival) = self.arrival.get() {
+            arrival.close(refusal);
+        }
+    }
+}
 
 impl Service {
     /// Accepts connections until the endpoint is closed.
@@ -48,7 +66,7 @@ impl Service {
                 let Ok(slot) = slot else {
                     return incoming.ignore();
                 };
-                let accepted = OnceLock::new();
+                let accepted = Accepted::default();
                 let accept = service.accept_connection(incoming, &accepted);
                 tokio::pin!(accept);
                 let by = tokio::select! {
@@ -64,60 +82,58 @@ impl Service {
                     return;
                 }
                 // One in its handshake ends by being dropped, and its peer dials again.
-                if let Some(connection) = accepted.get() {
-                    connection.close(&refusal);
-                }
+                accepted.close(&refusal);
             });
         }
     }
 
     /// Performs one handshake, and waits until the peer is known or gone. A failure affects nothing else.
-    async fn accept_connection(
-        &self,
-        incoming: Incoming,
-        accepted: &OnceLock<Arc<PeerConnection>>,
-    ) {
-        let timeout = self.cluster_state.node.limiter.limits().handshake();
-        let from = incoming.remote_addr();
-        let handshake = async {
-            incoming
-                .accept()
-                .map_err(|error| error.to_string())?
-                .await
-                .map_err(|error| error.to_string())
+    async fn accept_connection(&self, incoming: Incoming, accepted: &Accepted) {
+        let cluster_state = &self.cluster_state;
+        let limiter = &cluster_state.node.limiter;
+        let failed = |error| {
+            tracing::debug!(cluster = %cluster_state.alias(), "handshake failed: {error}");
         };
-        let connection = match tokio::time::timeout(timeout, handshake).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => {
-                return tracing::debug!(cluster = %self.cluster_state.alias(), "handshake failed: {error}");
-            }
-            Err(_) => {
-                return tracing::debug!(cluster = %self.cluster_state.alias(), "handshake timed out");
-            }
+        let arrival = match Arrival::begin(incoming, &limiter.limits()).await {
+            Ok(arrival) => accepted.arrival.get_or_init(|| arrival),
+            Err(error) => return failed(error),
         };
-        if connection.alpn() == PROBE_ALPN {
-            return self.answer_probe(connection).await;
+        if arrival.alpn() == PROBE_ALPN {
+            return self.answer_probe(arrival).await;
         }
-        match machine_id(&connection.remote_id()) {
-            Some(peer) => {
-                if let Err(refusal) = self.cluster_state.node.limiter.connection(peer) {
-                    return connection
-                        .close(u32::from(refusal.code).into(), refusal.message.as_bytes());
-                }
-                let adopted = self.peers.adopt(connection.into(), peer);
-                adopted.note_origin(from);
-                accepted.get_or_init(|| adopted).wait_admitted().await;
-            }
-            None => connection.close(
-                u32::from(RefusalCode::NotAMember as u16).into(),
-                b"a weak key",
-            ),
-        }
+        let greeted = match self.greeted(arrival).await {
+            Ok(greeted) => greeted,
+            Err(Unused::Refused(refusal)) => return arrival.close(&refusal),
+            Err(Unused::Failed(error)) => return failed(error),
+        };
+        let connection = match arrival.register().await {
+            Ok(connection) => connection,
+            Err(error) => return failed(error),
+        };
+        let from = arrival.address();
+        let adopted = self.peers.adopt_arrived(connection, greeted, from);
+        let adopted = accepted.connection.get_or_init(|| adopted);
+        adopted.wait_admitted().await;
     }
 
-    /// The handshake has proved to a prober that this key is served here. This side sends its instance, and the prober's close code
-    /// tells whether it was looking for its own key.
-    async fn answer_probe(&self, connection: Connection) {
+    /// Waits until a peer has greeted, and refuses strangers.
+    async fn greeted(&self, arrival: &Arrival) -> Result<Greeted, Unused> {
+        let cluster_state = &self.cluster_state;
+        let limiter = &cluster_state.node.limiter;
+        let greeted = arrival.greeted(limiter).await?;
+        limiter.connection(greeted.peer)?;
+        let is_known =
+            greeted.peer == cluster_state.local_id || cluster_state.is_member(&greeted.peer);
+        if !is_known {
+            stranger::examine(cluster_state, arrival, &greeted).await?;
+        }
+        Ok(greeted)
+    }
+
+    /// The handshake proves to a prober that this key is served here. This side sends its instance, and the prober's close code
+    /// tells whether it was looking for its own key. Whose key the prober has does not matter.
+    async fn answer_probe(&self, arrival: &Arrival) {
+        let connection = arrival.unproven();
         let serve = async {
             if let Ok(mut stream) = connection.open_uni().await {
                 let _ = stream.write_all(&self.cluster_state.node.instance).await;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use malai_cluster::Snapshot;
+use malai_cluster::{MachineId, Snapshot};
 
 use crate::cluster::authorize;
 use crate::home::Role;
+use crate::net::endpoint::endpoint_id;
 use crate::os::fs::{self, StoreError};
 use crate::service::Service;
 use crate::settings::Settings;
@@ -39,6 +40,12 @@ pub fn accept(service: &Service, settings: &Settings) {
 /// How many keys wait to be added to the cluster.
 pub fn pending_joins(service: &Service) -> usize {
     service.cluster_state.pending_joins().len()
+}
+
+/// Whether this service keeps something for a key beyond its connections.
+pub async fn keeps_state_of(service: &Service, key: &MachineId) -> bool {
+    let endpoint = service.peers.endpoint();
+    endpoint.remote_info(endpoint_id(key)).await.is_some()
 }
 
 /// The fork that was seen, if there was one.

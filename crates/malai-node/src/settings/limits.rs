@@ -106,6 +106,8 @@ limits! {
         "The longest time for a member to send the request on a stream, including its argument list."
     fetches: "downloads" = 2, 1 => 64;
         "Configurations fetched from members in parallel (each up to 16 MiB), plus one from peers that are not known to be members."
+    deliveries_per_minute: "connections" = 30, 1 => 10_000;
+        "Connections of unknown keys, over all clusters, that are kept because they announce a newer configuration with the manager's signature, after an initial burst of as many. Further ones are closed."
     idle_seconds: "seconds" = 600, 5 => 86_400;
         "A connection that this side keeps for reuse is closed after this time without use."
     pending_joins: "keys" = 32, 0 => 1_024;

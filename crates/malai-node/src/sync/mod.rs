@@ -6,7 +6,7 @@ pub(crate) mod serve;
 use std::sync::Arc;
 use std::time::Duration;
 
-use malai_cluster::{Header, Snapshot, SnapshotError, Standing};
+use malai_cluster::{Header, MachineId, Snapshot, SnapshotError, Standing};
 use malai_wire::peer::RequestKind;
 use malai_wire::peer::sync::{Compare, Fetch, Fetched};
 use malai_wire::{Refusal, frame};
@@ -58,22 +58,7 @@ pub(crate) async fn reconcile(
     header: &Header,
 ) -> Result<(), SyncError> {
     let cluster_state = &connection.cluster_state;
-    let current = cluster_state.header();
-    match header.standing(current.as_ref()) {
-        Standing::Same | Standing::Older => return Ok(()),
-        Standing::Newer => header.verify(&cluster_state.cluster)?,
-        Standing::Fork => {
-            header.verify(&cluster_state.cluster)?;
-            let fork = SyncError::Fork {
-                revision: header.revision,
-            };
-            cluster_state
-                .config
-                .note(|state| state.fork = Some(format!("{fork} (shown by {})", connection.peer)));
-            return Err(fork);
-        }
-    }
-    if !cluster_state.node.serves {
+    if !is_wanted(cluster_state, connection.peer, header)? {
         return Ok(());
     }
     // Each may be 16 MiB, so few are fetched in parallel. Strangers, who may only have overheard this header, do not use
@@ -83,16 +68,8 @@ pub(crate) async fn reconcile(
         .limiter
         .fetch(cluster_state.is_member(&connection.peer))
         .await;
-    if header.standing(cluster_state.header().as_ref()) != Standing::Newer {
+    if !is_wanted(cluster_state, connection.peer, header)? {
         return Ok(());
-    }
-    if let Some((_, why)) = cluster_state
-        .config
-        .state()
-        .refused
-        .filter(|(refused, _)| header.standing(Some(refused)) == Standing::Same)
-    {
-        return Err(why.into());
     }
     let snapshot = match fetch(connection, header).await {
         Ok(snapshot) => Arc::new(snapshot),
@@ -123,6 +100,39 @@ pub(crate) async fn reconcile(
         Role::Manager => note_newer(&cluster_state, snapshot),
     })
     .await
+}
+
+/// Whether the content of a header that a peer has shown is to be fetched: it is newer, the manager has signed it, and it
+/// was not fetched before and found unusable. Records a fork.
+///
+/// # Errors
+///
+/// The header is not the manager's, it is a fork, or its content is known to be unusable.
+pub(crate) fn is_wanted(
+    cluster_state: &ClusterState,
+    peer: MachineId,
+    header: &Header,
+) -> Result<bool, SyncError> {
+    match header.standing(cluster_state.header().as_ref()) {
+        Standing::Same | Standing::Older => return Ok(false),
+        Standing::Newer => header.verify(&cluster_state.cluster)?,
+        Standing::Fork => {
+            header.verify(&cluster_state.cluster)?;
+            let fork = SyncError::Fork {
+                revision: header.revision,
+            };
+            cluster_state
+                .config
+                .note(|state| state.fork = Some(format!("{fork} (shown by {peer})")));
+            return Err(fork);
+        }
+    }
+    let refused = cluster_state.config.state().refused;
+    let refused = refused.filter(|(refused, _)| header.standing(Some(refused)) == Standing::Same);
+    match refused {
+        Some((_, why)) => Err(why.into()),
+        None => Ok(cluster_state.node.serves),
+    }
 }
 
 /// Runs work that occupies the processor or the disk on another thread, so that this process's other clusters, sessions

@@ -183,6 +183,55 @@ fn a_stranger_gets_a_refusal_whatever_it_sends() {
     });
 }
 
+/// Keys are free to create, so nothing is kept for one that is refused, however it was.
+#[test]
+fn nothing_is_kept_for_the_key_of_a_stranger() {
+    run(async {
+        let settings = "[limits]\ngreeting_seconds = 1\n";
+        let plan = Plan::new(&["web01", "rogue"]).idle("rogue");
+        let cluster = plan.settings("web01", settings).start().await;
+        let (web01, rogue) = (cluster.machine("web01"), cluster.machine("rogue").seed());
+        for name in ["exec", "silence", "flood"] {
+            let stranger = stranger();
+            let peer = Peer::connect(&stranger, &web01.id()).await;
+            attack(name, &peer, &cluster.file("marker")).await;
+            peer.closed_by_peer().await;
+            let keeps = testing::keeps_state_of(&web01.service, &stranger.id()).await;
+            assert!(!keeps, "{name}");
+        }
+        // That it can be seen at all.
+        let peer = Peer::connect(&rogue, &web01.id()).await;
+        peer.greet_as_command().await;
+        assert_eq!(peer.exec(&["true"]).await, Ok(FromServer::Accepted));
+        assert!(testing::keeps_state_of(&web01.service, &rogue.id()).await);
+    });
+}
+
+/// A header of a newer configuration can be overheard. So few keys are kept for one.
+#[test]
+fn strangers_with_a_newer_header_are_few() {
+    run(async {
+        let plan = Plan::new(&["web01"]);
+        let plan = plan.settings("web01", "[limits]\ndeliveries_per_minute = 2\n");
+        let mut cluster = plan.start().await;
+        let newer = cluster.seal(|text| text + "\n[group.g]\nmembers = \"web01\"\n");
+        let web01 = cluster.machine("web01");
+        let mut codes = Vec::new();
+        for _ in 0..4 {
+            let stranger = stranger();
+            let peer = Peer::connect(&stranger, &web01.id()).await;
+            peer.refuse_content();
+            peer.greet(Some(newer.header().clone())).await;
+            codes.push(peer.closed_by_peer().await.known_code());
+            let keeps = testing::keeps_state_of(&web01.service, &stranger.id()).await;
+            assert_eq!(keeps, codes.len() <= 2, "{codes:?}");
+        }
+        let (member, busy) = (Some(RefusalCode::NotAMember), Some(RefusalCode::Busy));
+        assert_eq!(codes, [member, member, busy, busy]);
+        assert_eq!(web01.revision(), 1);
+    });
+}
+
 /// A snapshot that lists `member` as a machine, signed by a stranger.
 fn forged(forger: &SecretSeed, member: &MachineId) -> Content {
     let text = format!(

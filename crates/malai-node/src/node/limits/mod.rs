@@ -23,6 +23,10 @@ use rate::KeyedRate;
 /// The log names a limit that is reached at most once in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The periods of rates.
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// How long a connection of an unknown peer keeps its slot at least. A handshake takes a few milliseconds and round trips;
 /// without this, peers that come all at once would evict each other in the middle of theirs.
 const HANDSHAKE_MIN_AGE: Duration = Duration::from_millis(100);
@@ -56,6 +60,7 @@ pub struct Limiter {
     send: Arc<KeyedCounter<MachineId>>,
     request_rate: KeyedRate<MachineId>,
     connection_rate: KeyedRate<MachineId>,
+    delivery_rate: KeyedRate<()>,
     inflight: Mutex<InboundBuffers>,
     /// Permits for fetching: for peers that are not known to be members, and for members.
     fetches: Mutex<[Arc<Semaphore>; 2]>,
@@ -80,6 +85,7 @@ impl Limiter {
             send: Arc::default(),
             request_rate: KeyedRate::default(),
             connection_rate: KeyedRate::default(),
+            delivery_rate: KeyedRate::default(),
             logged: Mutex::default(),
         }
     }
@@ -232,7 +238,7 @@ impl Limiter {
     /// Waits until a member may begin its next request.
     pub(crate) async fn request_turn(&self, peer: MachineId) {
         let rate = self.limits().requests_per_second_per_peer;
-        while let Err(next) = self.request_rate.enter(peer, rate, Instant::now()) {
+        while let Err(next) = self.request_rate.enter(peer, rate, SECOND, Instant::now()) {
             self.log_throttled("requests_per_second_per_peer");
             tokio::time::sleep_until(next.into()).await;
         }
@@ -246,8 +252,20 @@ impl Limiter {
     pub(crate) fn connection(&self, peer: MachineId) -> Result<(), Refusal> {
         let rate = self.limits().connections_per_second_per_peer;
         self.connection_rate
-            .enter(peer, rate, Instant::now())
+            .enter(peer, rate, SECOND, Instant::now())
             .map_err(|_| self.refused("connections_per_second_per_peer", rate))
+    }
+
+    /// Counts a connection of an unknown key that is kept for the configuration that it announces.
+    ///
+    /// # Errors
+    ///
+    /// The limit is reached.
+    pub(crate) fn delivery(&self) -> Result<(), Refusal> {
+        let rate = self.limits().deliveries_per_minute;
+        self.delivery_rate
+            .enter((), rate, MINUTE, Instant::now())
+            .map_err(|_| self.refused("deliveries_per_minute", rate))
     }
 
     /// What the inputs of a member's commands on one connection may have on their way here, unread; nothing yet.

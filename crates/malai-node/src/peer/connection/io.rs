@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use iroh::endpoint::{RecvStream, SendStream, VarInt};
+use iroh::endpoint::{Connection, ConnectionState, RecvStream, SendStream, VarInt};
 use malai_wire::frame;
 use malai_wire::peer::hello::{Greeting, Hello};
 use malai_wire::peer::{RAW_HEAD, RequestKind, StreamKind};
@@ -33,15 +33,8 @@ const MAX_HEADS: usize = 32;
 impl PeerConnection {
     /// Sends this side's hello. Everything else waits for it.
     pub(crate) async fn send_hello(&self) {
-        let send = async {
-            let mut send = self.connection.open_uni().await.ok()?;
-            send.write_all(&[StreamKind::Hello as u8]).await.ok()?;
-            framing::write(&mut send, &Greeting::Hello(self.cluster_state.hello()))
-                .await
-                .ok()?;
-            send.finish().ok()
-        };
-        if send.await.is_none() {
+        let sent = send_hello(&self.connection, self.cluster_state.hello());
+        if sent.await.is_none() {
             tracing::debug!(peer = %self.peer.short(), "the connection ended before the hello was sent");
         }
         self.hello_sent.send_replace(true);
@@ -153,16 +146,35 @@ impl PeerConnection {
         }
     }
 
-    fn on_hello(&self, hello: Hello) {
+    fn on_hello(&self, hello: RemoteHello) {
         self.heard_now();
-        let at = BoundedInstant::now();
-        self.greet(RemoteHello { hello, at });
+        self.greet(hello);
+    }
+}
+
+/// Sends a hello; `None` if the connection ended before.
+pub(crate) async fn send_hello<S: ConnectionState>(
+    connection: &Connection<S>,
+    hello: Hello,
+) -> Option<()> {
+    let mut send = connection.open_uni().await.ok()?;
+    send.write_all(&[StreamKind::Hello as u8]).await.ok()?;
+    let greeting = Greeting::Hello(hello);
+    framing::write(&mut send, &greeting).await.ok()?;
+    send.finish().ok()
+}
+
+/// Reads a stream that should carry a hello; `None` if it carries anything else.
+pub(crate) async fn read_hello(stream: &mut RecvStream) -> Option<RemoteHello> {
+    match read_head(stream).await? {
+        Head::Hello(hello) => Some(hello),
+        Head::Raw(..) => None,
     }
 }
 
 /// The start of a unidirectional stream.
 enum Head {
-    Hello(Hello),
+    Hello(RemoteHello),
     /// Its kind and its session.
     Raw(StreamKind, u64),
 }
@@ -174,7 +186,8 @@ async fn read_head(stream: &mut RecvStream) -> Option<Head> {
     if kind == StreamKind::Hello {
         let hello = framing::expect(stream, frame::SMALL, MESSAGE_TIMEOUT).await;
         let Greeting::Hello(hello) = hello.ok()?;
-        return Some(Head::Hello(hello));
+        let at = BoundedInstant::now();
+        return Some(Head::Hello(RemoteHello { hello, at }));
     }
     let mut session = [0; RAW_HEAD - 1];
     stream.read_exact(&mut session).await.ok()?;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use iroh::endpoint::{Connection, IncomingAddr, Path};
+use iroh::endpoint::{Connection, ConnectionState, Path};
 use iroh::{Endpoint, TransportAddr};
 use malai_cluster::MachineId;
 use malai_wire::Refusal;
@@ -25,7 +25,7 @@ use crate::peer::phase::{Phase, RemoteHello};
 use crate::peer::streams::StreamRouter;
 use crate::peer::windows::{Input, WindowShare, Windows};
 
-pub(crate) use io::IncomingRequest;
+pub(crate) use io::{IncomingRequest, read_hello, send_hello};
 
 /// A peer heard within this time counts as alive: a request is sent without a ping first.
 pub(crate) const LIVENESS_WINDOW: Duration = Duration::from_millis(1_600);
@@ -322,14 +322,7 @@ impl PeerConnection {
         self.phase
             .send_if_modified(|phase| phase.close(&refusal.message));
         tracing::debug!(peer = %self.peer.short(), cluster = %self.cluster_state.alias(), code = refusal.code, "closing the connection: {}", refusal.message);
-        let mut end = refusal.message.len().min(512);
-        while !refusal.message.is_char_boundary(end) {
-            end -= 1;
-        }
-        self.connection.close(
-            u32::from(refusal.code).into(),
-            &refusal.message.as_bytes()[..end],
-        );
+        close(&self.connection, refusal);
     }
 
     /// The peer's address on the path in use; `None` through a relay.
@@ -341,12 +334,12 @@ impl PeerConnection {
         }
     }
 
-    /// Notes where it came from.
-    pub(crate) fn note_origin(&self, from: IncomingAddr) {
-        if let IncomingAddr::Ip(address) = from {
-            let ip = address.ip().to_canonical();
-            let _ = self.came_from.set(SocketAddr::new(ip, address.port()));
+    /// Records what is known of a connection that the peer made: its hello, and the address that it came from.
+    pub(super) fn introduce(&self, hello: RemoteHello, from: Option<SocketAddr>) {
+        if let Some(address) = from {
+            let _ = self.came_from.set(address);
         }
+        self.greet(hello);
     }
 
     /// Whether packets go directly to the peer; `None` while no path is selected.
@@ -379,6 +372,16 @@ impl PathInfo for PeerConnection {
     fn address(&self) -> Option<SocketAddr> {
         self.address()
     }
+}
+
+/// Closes a connection with a code and a reason, which is cut to 512 bytes.
+pub(crate) fn close<S: ConnectionState>(connection: &Connection<S>, refusal: &Refusal) {
+    let mut end = refusal.message.len().min(512);
+    while !refusal.message.is_char_boundary(end) {
+        end -= 1;
+    }
+    let reason = &refusal.message.as_bytes()[..end];
+    connection.close(u32::from(refusal.code).into(), reason);
 }
 
 /// Why a connection to a silent peer ended.
