@@ -1,4 +1,4 @@
-//! What the check, a decision and a snapshot cost, at 10, 1,000 and 10,000 machines.
+//! The cost of the check, a decision and a snapshot, with 10, 1,000 and 10,000 machines.
 
 use std::fmt::Write;
 use std::hint::black_box;
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use malai_cluster::{Action, Cluster, MachineId, Request, SecretSeed, Snapshot, check, decide};
 
-/// How deep groups lie in one another.
+/// How deep groups are nested.
 const DEEP: usize = 50;
 
 fn main() {
-    // `sections <number>`: so many machines for a cluster.toml, for whoever measures the program itself.
+    // `sections <number>` prints this many machines for a cluster.toml, to measure the program itself.
     let mut args = std::env::args().skip(1);
     if args.next().as_deref() == Some("sections") {
         let count = args.next().and_then(|count| count.parse().ok());

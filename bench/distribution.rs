@@ -1,7 +1,7 @@
-//! How long a new revision takes to many machines, and what it costs the manager's daemon.
+//! How long a new revision takes to reach many machines, and what it costs the manager's daemon.
 //!
-//! The manager is a real daemon; the machines are services of this process, each with its own home,
-//! key and endpoint, over QUIC on loopback.
+//! The manager is a real daemon; the machines are services in this process, each with its own home, key and endpoint,
+//! over QUIC on loopback.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use malai_cluster::ClusterAlias;
 use malai_node::{Home, Node, Reach, Service, Settings, init_cluster, init_machine};
 
-/// How long all machines may take before this gives up.
+/// How long to wait for all machines.
 const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn main() {
@@ -51,7 +51,7 @@ impl Manager {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// A figure of the daemon's memory, in MB.
+    /// A memory figure of the daemon, in MB.
     fn memory(&self, name: &str) -> f64 {
         let pid = std::fs::read_to_string(self.home.lock_file()).expect("malai.lock");
         let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim()));
@@ -85,7 +85,7 @@ async fn run(malai: &Path, count: usize, folder: &Path) {
         home: Home::at(folder.join("manager")),
     };
     let cluster = init_cluster(&manager.home, &alias).expect("a cluster");
-    // Machines of one computer have one address, and more of them than a stranger may have.
+    // The machines share one address, and need more connections than strangers may have.
     let limits = "[limits]\nunauthenticated_connections = 4096\nunauthenticated_connections_per_address = 4096\nconnections = 4096\n";
     std::fs::write(manager.home.root().join("malai.toml"), limits).expect("malai.toml");
     let mut text = std::fs::read_to_string(cluster.dir.cluster_toml()).expect("cluster.toml");
@@ -113,7 +113,7 @@ async fn run(malai: &Path, count: usize, folder: &Path) {
         machine.serve();
     }
     let manager = Arc::new(manager);
-    // On a thread of its own: the machines go on meanwhile. `everywhere` is watched beside it.
+    // On its own thread, so that the machines keep running while `everywhere` is watched.
     let daemon = |words: &'static [&'static str]| {
         let manager = manager.clone();
         tokio::task::spawn_blocking(move || manager.run(words))
@@ -156,8 +156,7 @@ fn revision(machine: &Arc<Service>) -> u64 {
         .map_or(0, |header| header.revision)
 }
 
-/// Waits until all machines have at least this revision; returns the seconds since `begun` when the
-/// last of them had it.
+/// Waits until all machines have at least this revision; returns the seconds from `begun` until the last one had it.
 async fn reached(machines: &[Arc<Service>], wanted: u64, begun: Instant) -> f64 {
     loop {
         let missing = machines

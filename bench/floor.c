@@ -1,5 +1,5 @@
-// The floor under a command through a daemon: a client connects to a Unix socket, the daemon spawns `true`, waits
-// for it and answers with its exit code. No protocol, no network, no policy, nothing else.
+// The minimum for a command through a daemon: a client connects to a Unix socket, the daemon spawns `true`, waits for
+// it and answers with its exit code. There is no protocol, network, policy or anything else.
 //
 //   floor serve <socket>     floor ask <socket>
 #define _GNU_SOURCE

@@ -1,4 +1,4 @@
-"""How each cost grows: with machines in the configuration, connected peers, sessions at once, bytes."""
+"""How costs grow with machines in the configuration, connected peers, concurrent sessions and bytes."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ from .world import Malai
 
 
 def bend(counts, costs, factor=1.5):
-    """Where a cost stops being linear: from where each further one costs half as much again as before."""
+    """Where a cost stops being linear: the point from which each further one costs more than `factor` times as much."""
     pairs = list(zip(counts, costs, strict=True))
     steps = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(pairs, pairs[1:])]
     for place in range(1, len(steps)):
@@ -22,7 +22,7 @@ def bend(counts, costs, factor=1.5):
 
 
 def machines(report, rounds, world_of, examples):
-    """10 to 10,000 machines in cluster.toml: in memory, and as a person types it."""
+    """10 to 10,000 machines in cluster.toml: in memory, and with the commands that people type."""
     counts = [10, 100, 1_000, 10_000]
     program = examples / "bench-decisions"
     done = subprocess.run([program], capture_output=True, text=True, check=True)
@@ -76,7 +76,7 @@ def memory(report, rounds, world_of, examples):
             rows.append([count, took, calm, processor(pid, 5), warm * 1e3, connected])
             crowd.end()
         base = found[1]
-        # Of those that are connected: whoever is not costs next to nothing.
+        # Counts only connected peers, since others cost next to nothing.
         each = (rows[-1][2] - base) / max(1, rows[-1][5])
         report.bar(f"resident memory: each idle peer, of {crowds[-1]:,}", 0.15, [each], unit=" MB")
     bars = bars_of_text(list(found.values()))
@@ -99,7 +99,7 @@ def memory(report, rounds, world_of, examples):
 
 
 def sessions(report, rounds, world_of, _examples):
-    """So many commands at once, all to one machine."""
+    """Many commands at once, all on one machine."""
     counts = [1, 10, 50, 100, 200]
     rows = []
     with world_of("sessions") as world:
@@ -134,7 +134,7 @@ def sessions(report, rounds, world_of, _examples):
 
 
 def bytes_(report, rounds, world_of, _examples):
-    """1 MiB to 1 GiB through cat, over a warm connection."""
+    """1 MiB to 1 GiB through `cat`, over a warm connection."""
     sizes = [1, 16, 128, 512] if rounds.quick else [1, 16, 128, 1024]
     rows = []
     with world_of("bytes") as world:

@@ -1,4 +1,4 @@
-"""A short run that fails at twice a bar, so that a regression is seen."""
+"""A short run that fails if a figure is worse than twice its bar, to detect regressions."""
 
 import time
 
@@ -31,7 +31,7 @@ def run(malai, folder):
             break
         if attempt < ATTEMPTS:
             print("-- once more: what else runs on this computer may have been the reason")
-    # Noise makes a figure worse now and then; a regression makes it worse each time.
+    # Noise makes a figure worse occasionally; a regression makes it worse every time.
     for what in failed:
         print(f"FAILED {what}: worse than twice the bar, {ATTEMPTS} times")
     print(f"-- after {time.monotonic() - begun:.0f} s")
@@ -40,7 +40,7 @@ def run(malai, folder):
 
 
 def measure(world):
-    """Each figure is the best of three short interleaved runs: noise only ever makes things slower."""
+    """Each figure is the best of three short interleaved runs, since noise only makes things slower."""
     def best(measured, one, other):
         return [run[one].median / run[other].median for run in measured]
 

@@ -1,4 +1,4 @@
-"""How long a key takes until it is seen: typed on a terminal here, echoed by the terminal there."""
+"""How long it takes to see a key: typed on the local terminal, echoed by the remote one."""
 
 import os
 import pty
@@ -11,7 +11,7 @@ from .timing import Failed, interleaved
 
 
 class Typist:
-    """A program on a terminal of its own, in which a command waits that reads what is typed."""
+    """A program on its own terminal, which runs a command that reads what is typed."""
 
     def __init__(self, argv, env):
         self.pid, self.terminal = pty.fork()
@@ -39,7 +39,7 @@ class Typist:
     def end(self):
         os.write(self.terminal, b"\n\x04")
         os.close(self.terminal)
-        # `ssh -tt` was seen to outlive its terminal.
+        # `ssh -tt` sometimes outlives its terminal.
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
 

@@ -1,4 +1,4 @@
-"""How long a command takes: warm, cold, and fifty cold ones in a row."""
+"""How long a command takes: warm, cold, and in a row of fifty cold ones."""
 
 from .timing import Sample, interleaved
 
@@ -6,7 +6,7 @@ SLOW = "a command waits for a round trip, two process starts and the programs' o
 
 
 def warm(world, rounds):
-    """`true` over what is open already. Returns name → Sample."""
+    """`true` over an open connection. Returns name → Sample."""
     candidates = {
         "malai": world.laptop.program("web01.bench", "true").run,
         "floor": world.floor_program.run,
@@ -17,7 +17,7 @@ def warm(world, rounds):
 
 
 def cold(world, rounds):
-    """`true` over a connection of its own. Returns name → Sample."""
+    """`true` over a new connection. Returns name → Sample."""
     candidates = {"malai": world.desk.program("web01.bench", "true").run}
     if world.has_ssh:
         candidates["ssh"] = world.ssh_program("true").run
@@ -25,7 +25,7 @@ def cold(world, rounds):
 
 
 def in_a_row(world, series, length=50):
-    """Cold commands without a pause between them, by one identity: does any wait for what the one before left?
+    """Cold commands of one identity without a pause: does any wait for something that the previous one left?
     Returns the times by their place in the row, each a Sample over the series."""
     program = world.desk.program("web01.bench", "true")
     rows = [[program.run() for _ in range(length)] for _ in range(series)]

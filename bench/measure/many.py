@@ -1,4 +1,4 @@
-"""One command on 10, 50 and 200 machines, beside clush over warm ssh."""
+"""One command on 10, 50 and 200 machines, compared with clush over warm ssh."""
 
 import shutil
 import subprocess
@@ -12,11 +12,11 @@ COUNTS = [10, 50, 200]
 
 
 def warm_connections(world, count):
-    """So many names for the one sshd, each with a warm connection of its own, as so many machines would have."""
+    """Gives one sshd `count` names, each with its own warm connection, like as many machines."""
     with open(world.folder / "ssh_config", "a") as config:
         config.write(f" ControlPath {world.folder}/m-%n\n")
     for number_ in range(1, count + 1):
-        # Made one after the other: all at once would only wait for one another here.
+        # Connects one at a time: concurrent connections would only wait for one another.
         host = f"m{number_:03}"
         subprocess.run(
             [world.ssh, "-F", world.folder / "ssh_config", "-M", "-o", "ControlPersist=600", "-N", "-f", host],

@@ -1,4 +1,4 @@
-"""What a daemon takes while nothing happens: alone, with more clusters, with many connected peers."""
+"""What an idle daemon uses: alone, with more clusters, with many connected peers."""
 
 import json
 import re
@@ -7,18 +7,18 @@ import time
 
 from .world import Malai, wait_for
 
-#: Seconds after which a daemon counts as idle: what a busy moment took is given back by then.
+#: Seconds after which a daemon counts as idle, and has given back the memory of a busy moment.
 CALM = 35
 
 
 def resident(pid):
-    """Resident memory in MB; what a program file's pages share with other daemons is counted for each."""
+    """Resident memory in MB, including the program's pages, even if several daemons share them."""
     with open(f"/proc/{pid}/status") as status:
         return int(re.search(r"VmRSS:\s+(\d+) kB", status.read())[1]) / 1024
 
 
 def settled(pid, seconds=3):
-    """Resident memory when it does not grow any more: the least of the last looks."""
+    """Resident memory once it has settled: the minimum of the last readings."""
     looks = []
     while len(looks) < seconds * 4:
         looks.append(resident(pid))
@@ -27,7 +27,7 @@ def settled(pid, seconds=3):
 
 
 def processor(pid, seconds=10):
-    """The part of one processor that a process takes, in percent."""
+    """The share of one processor that a process uses, in percent."""
     def ticks():
         with open(f"/proc/{pid}/stat") as stat:
             fields = stat.read().rsplit(")", 1)[1].split()
@@ -39,7 +39,7 @@ def processor(pid, seconds=10):
 
 
 def clusters(world, counts):
-    """Fresh daemons with so many clusters each, idle for a while. Returns count → MB."""
+    """New daemons with these numbers of clusters, after some idle time. Returns count → MB."""
     homes = {count: Malai(world, f"clusters-{count}") for count in counts}
     for count, home in homes.items():
         for number in range(count):
@@ -79,8 +79,8 @@ class Crowd:
         configuration = self.manager.home / "clusters/many/cluster.toml"
         text = configuration.read_text() + (folder / "sections.toml").read_text()
         configuration.write_text(text)
-        # With the default (512) a daemon closes connections to make room, and what is measured is half a crowd that
-        # comes and goes. Two machines that look for each other at the same time have two connections for a moment.
+        # With the default (512) a daemon closes connections to make room, so only half of the crowd, in turns, would be
+        # connected. Two machines that dial each other at the same time briefly have two connections.
         (self.manager.home / "malai.toml").write_text(f"[limits]\nconnections = {max(512, 2 * count)}\n")
 
     def gather(self):

@@ -1,4 +1,4 @@
-"""The parts of a measurement, in the order of the page."""
+"""The parts of the measurement, in the order of the page."""
 
 from . import growth, latency, throughput
 from .keys import keystrokes
@@ -6,7 +6,7 @@ from .many import many
 from .small import small
 from .report import bars_of_text, number, table
 
-#: Programs beside malai, and the crates they are examples of.
+#: Programs other than malai, with the crates of which they are examples.
 EXAMPLES = [("malai-cluster", "bench-decisions"), ("malai-testing", "bench-machines")]
 
 
@@ -16,7 +16,7 @@ def spread_row(name, sample, of=None):
 
 
 def ready(world):
-    """malai, the floor and sshd, warmed up."""
+    """Starts malai, the floor and sshd."""
     world.start_malai()
     world.start_floor()
     world.has_ssh = world.start_ssh()
@@ -26,7 +26,7 @@ def ready(world):
 
 
 def three(report, rounds, world_of, _examples):
-    """What matters most, in separate runs: each with daemons, sshd, keys and connections of its own."""
+    """The most important figures, in separate runs, each with its own daemons, sshd, keys and connections."""
     warm, cold, bytes_ = [], [], []
     for run in range(rounds.runs):
         with ready(world_of(f"run-{run}")) as world:

@@ -1,4 +1,4 @@
-"""Which parts are measured, in which order, with how many rounds."""
+"""Decides which parts are measured, in which order, with how many rounds."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from .world import World
 
 
 class Rounds:
-    """How often, for how long: all of it, or a few minutes."""
+    """How much is measured: a full run, or a few minutes."""
 
     def __init__(self, quick):
         self.runs = 1 if quick else 3
@@ -28,7 +28,7 @@ class Rounds:
 
 
 def build(root):
-    """The binary and the programs that stand for many machines, as they are released."""
+    """Builds release versions of the binary and of the other programs."""
     cargo = shutil.which("cargo")
     if not cargo:
         raise SystemExit("bench/run: cargo is not there; --no-build measures what was built before")
@@ -67,7 +67,7 @@ def measure(chosen, root, malai, examples, folder):
         print(f"== {name} ({time.monotonic() - begun:.0f} s)", flush=True)
         try:
             parts.PARTS[name](report, rounds, lambda part=name: World(malai, folder / part), examples)
-        except Exception as error:  # The other parts are worth having all the same.
+        except Exception as error:  # The other parts are still useful.
             traceback.print_exc()
             report.section(f"{name}: not measured", f"`{type(error).__name__}: {str(error)[:300]}`")
             failed.append(name)

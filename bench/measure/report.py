@@ -1,4 +1,4 @@
-"""Figures become a page: bars first, then everything that was measured."""
+"""Turns figures into a page: the bars first, then everything that was measured."""
 
 import os
 import platform
@@ -8,14 +8,14 @@ import time
 
 
 class Bar:
-    """A figure that has a bar. `at_least`: more is better."""
+    """A figure with a limit, its bar. `at_least`: more is better."""
 
     def __init__(self, what, limit, values, at_least=False, unit=""):
         self.what, self.limit, self.values, self.at_least, self.unit = what, limit, list(values), at_least, unit
 
     @property
     def value(self):
-        """The middle one of the runs."""
+        """The median of the runs."""
         return sorted(self.values)[len(self.values) // 2]
 
     @property
@@ -27,7 +27,7 @@ class Bar:
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
     def missed_twice_over(self):
-        """Worse than twice the bar, even at its best."""
+        """Whether even the best run is worse than twice the bar."""
         return self.best < self.limit / 2 if self.at_least else self.best > self.limit * 2
 
     def row(self):
@@ -43,7 +43,7 @@ class Bar:
 
 
 def number(value):
-    """As many digits as say something."""
+    """Formats a number with its significant digits."""
     if value == 0:
         return "0"
     if abs(value) >= 100:
@@ -62,7 +62,7 @@ def table(head, rows):
 
 
 def bars_of_text(values, width=40):
-    """A plot of a row of figures, as text."""
+    """A text plot of a row of figures."""
     most = max(values) or 1
     return ["█" * max(1, round(width * value / most)) for value in values]
 
@@ -110,7 +110,7 @@ def first_line(argv, stream="stdout"):
 
 
 def facts(malai, root, load):
-    """The machine, the versions, when."""
+    """The machine, the versions and the time."""
     with open("/proc/cpuinfo") as info:
         text = info.read()
     model = re.search(r"model name\s*: (.*)", text)

@@ -1,4 +1,4 @@
-"""A daemon on a small computer: one processor and 512 MB, what the tutorial asks for at least."""
+"""A daemon on a small computer: one processor and 512 MB, the tutorial's minimum."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ SESSIONS = 50
 
 
 class Box:
-    """512 MB and one processor for whatever runs in it: a control group, else a limit of the address space."""
+    """Limits its processes to 512 MB and one processor, with a control group or else an address space limit."""
 
     def __init__(self, world):
         self.group, self.how = None, "prlimit --as and taskset (no control group could be made)"
@@ -73,7 +73,7 @@ class Box:
 
 
 def small(report, rounds, world_of, _examples):
-    """The daemon that serves is in the box; whoever asks is not."""
+    """The serving daemon is in the box, its callers are not."""
     with world_of("small") as world:
         world.has_ssh = False
         world.start_malai()

@@ -1,4 +1,4 @@
-"""How fast bytes go through a command: in, out, and both at once."""
+"""How fast bytes pass through a command: in, out, and both at once."""
 
 from .timing import interleaved
 
@@ -6,7 +6,7 @@ GIB = 1 << 30
 
 
 def words(way, size):
-    """The command, and how many bytes it is given and gives."""
+    """The command, and how many bytes it reads and writes."""
     return {
         "cat": (["cat"], size, size),
         "in": (["sh", "-c", "cat >/dev/null"], size, 0),
@@ -15,7 +15,7 @@ def words(way, size):
 
 
 def make_source(world, size):
-    """A file of that many bytes that do not compress, in memory where the system has room for it."""
+    """A file of this size in the world's folder."""
     source = world.folder / f"source-{size}"
     if not source.exists():
         piece = bytes(range(256)) * 4096
@@ -27,7 +27,7 @@ def make_source(world, size):
 
 
 def through(world, way, rounds, size=GIB, only=None):
-    """Moves `size` bytes through each candidate. Returns name → Sample, in seconds."""
+    """Passes `size` bytes through each candidate. Returns name → Sample, in seconds."""
     command, given, expected = words(way, size)
     source = make_source(world, size)
     programs = {

@@ -1,4 +1,4 @@
-"""Programs timed alike: posix_spawn, wait, a monotonic clock. Candidates take turns, so that noise meets all."""
+"""Times all programs alike: posix_spawn, wait, a monotonic clock. Candidates take turns, so that noise affects all."""
 
 import gc
 import os
@@ -10,7 +10,7 @@ NULL = "/dev/null"
 
 
 class Failed(Exception):
-    """A program that did not do what it is measured at."""
+    """A program failed at the task for which it is measured."""
 
 
 class Program:
@@ -35,7 +35,7 @@ class Program:
         return Failed(f"{' '.join(self.argv)} ended with status {os.waitstatus_to_exitcode(status)}: {said}")
 
     def run(self):
-        """Runs it once, without input, its output to nowhere. Returns seconds."""
+        """Runs it once, without input and discarding its output. Returns seconds."""
         actions = self.actions()
         begun = time.perf_counter()
         pid = os.posix_spawn(self.argv[0], self.argv, self.env, file_actions=actions)
@@ -46,8 +46,8 @@ class Program:
         return took
 
     def pump(self, source, size, expected):
-        """Runs it once with `size` bytes of the file `source` through a pipe as its input, and its output read
-        through a pipe. `expected` bytes have to come out. Returns seconds."""
+        """Runs it once. Feeds it `size` bytes of the file `source` through a pipe, and reads its output, which must
+        have `expected` bytes, through another. Returns seconds."""
         in_read, in_write = os.pipe()
         out_read, out_write = os.pipe()
         actions = [
@@ -73,7 +73,7 @@ class Program:
 
 
 def feed(source, size, pipe):
-    """Moves a file into a pipe without touching the bytes, so that the clock is the program's."""
+    """Moves a file into a pipe without copying, so that mainly the program is timed."""
     try:
         with open(source, "rb") as file:
             left = size
@@ -89,7 +89,7 @@ def feed(source, size, pipe):
 
 
 def swallow(pipe):
-    """Reads a pipe to its end, without copying. Returns how many bytes there were."""
+    """Reads a pipe to its end, without copying. Returns the number of bytes."""
     received = 0
     with open(NULL, "wb", buffering=0) as null:
         while moved := os.splice(pipe, null.fileno(), 1 << 20):
@@ -112,12 +112,12 @@ class Sample:
         return self.times[min(len(self.times) - 1, int(part * len(self.times)))]
 
     def spread(self):
-        """The middle half, as text in ms."""
+        """The middle half in ms, as text."""
         return f"{self.quantile(0.25) * 1e3:.2f}–{self.quantile(0.75) * 1e3:.2f}"
 
 
 def interleaved(candidates, rounds, warm_up=1):
-    """Runs candidates (name → callable that returns seconds) in turns, each turn beginning with the next one.
+    """Runs candidates (name → callable that returns seconds) in turn; each round starts with a different one.
     Returns name → Sample."""
     names = list(candidates)
     times = {name: [] for name in names}

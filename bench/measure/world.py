@@ -1,4 +1,4 @@
-"""What is measured: malai's daemons, sshd with a warm connection, the floor; all in one temporary folder."""
+"""Sets up what is measured: malai's daemons, sshd with a warm connection, the floor; all in one temporary folder."""
 
 import os
 import pwd
@@ -34,7 +34,7 @@ class Malai:
         self.env = world.env | {"MALAI_HOME": str(self.home)}
 
     def run(self, *words):
-        """Runs malai in this home and returns what it said."""
+        """Runs malai in this home and returns its output."""
         done = subprocess.run(
             [self.world.malai, *words], env=self.env, stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
@@ -64,7 +64,7 @@ class Malai:
 
 
 class World:
-    """A temporary folder and every process that was started for it."""
+    """A temporary folder and every process started in it."""
 
     def __init__(self, malai, folder):
         self.malai, self.folder = Path(malai).resolve(), Path(folder)
@@ -105,7 +105,7 @@ class World:
         self.on_exit(end)
         return child
 
-    # malai: a manager with a daemon, a machine with a daemon, a member without one.
+    # malai: a manager with a daemon, a machine with a daemon, and a member without one.
     def start_malai(self):
         self.laptop, self.web01, self.desk = (Malai(self, name) for name in ("laptop", "web01", "desk"))
         said = self.laptop.run("cluster", "init", "bench")
@@ -133,7 +133,7 @@ class World:
         wait_for("the floor's socket", socket.exists)
         self.floor_program = Program([self.floor, "ask", socket], self.env, self.folder / "floor.log")
 
-    # OpenSSH: a server with keys, configuration and home of its own, and connections that stay open.
+    # OpenSSH: a server with its own keys, configuration and home, and connections that stay open.
     def start_ssh(self):
         self.ssh = shutil.which("ssh", path=PATH)
         sshd = shutil.which("sshd", path=PATH)
@@ -157,7 +157,7 @@ class World:
             f" IdentityFile {self.folder}/user\n IdentitiesOnly yes\n UserKnownHostsFile {self.folder}/known\n"
             " StrictHostKeyChecking yes\n HostKeyAlias target\n LogLevel ERROR\n"
         )
-        # The account's own start-up files are no part of it: an empty folder is mounted over its home.
+        # The account's own startup files must not count: an empty folder is mounted over its home.
         home = pwd.getpwuid(os.getuid()).pw_dir
         (self.folder / "empty").mkdir()
         hide = 'mount --bind "$1" "$2" && exec "$3" -D -e -f "$4"'
@@ -170,7 +170,7 @@ class World:
         return True
 
     def start_master(self, name, host="target"):
-        """A connection that stays open, with a cipher of its own."""
+        """Opens a connection with its own cipher that stays open."""
         socket = self.master(name)
         cipher = ["-c", CIPHERS[name]] if CIPHERS.get(name) else []
         child = self.spawn([self.ssh, "-F", self.folder / "ssh_config", *cipher, "-M", "-S", socket, "-N", host])

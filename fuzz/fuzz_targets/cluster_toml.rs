@@ -1,4 +1,4 @@
-//! Any text as cluster.toml: never a panic, and what checks renders to something that checks the same.
+//! Any text as cluster.toml: never a panic, and a valid one renders to text that means the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

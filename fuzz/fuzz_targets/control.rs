@@ -1,4 +1,4 @@
-//! Any bytes on the control socket: never a panic, and what decodes encodes back.
+//! Any bytes on the control socket: never a panic, and every decoded message round-trips.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Any bytes as frames of a peer: never a panic, nothing over its cap, and what decodes encodes back.
+//! Any bytes as frames of a peer: never a panic, nothing above its limit, and every decoded message round-trips.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! Any bytes from a client of the sftp subsystem, and from the process that serves it: never a panic, and no more names
-//! than there are bytes.
+//! Any bytes from a client of the sftp subsystem, and from the process that serves it: never a panic, and never more
+//! names than bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,7 @@ use malai_wire::sftp::Request;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Err(bad) = Request::decode(bytes) {
-        // What can be answered under an id has one.
+        // Packets that have an id keep it, so that they can be answered.
         assert_eq!(bad.id.is_some(), bytes.len() >= 5 && bytes[0] != 1);
     }
     if let Some(report) = FileReport::decode(bytes) {

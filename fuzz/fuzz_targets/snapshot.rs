@@ -1,4 +1,4 @@
-//! Any text as a snapshot file, and damage to a sound one: never a panic, never accepted.
+//! Any text as a snapshot file, and damage to a valid one: never a panic, never accepted.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -25,7 +25,7 @@ fuzz_target!(|input: (u16, &[u8])| {
     let end = (start + damage.len()).min(bytes.len());
     bytes.splice(start..end, damage.iter().copied());
     if let Ok(text) = std::str::from_utf8(&bytes) {
-        // The comment line may be written in other ways that say the same; the content may not.
+        // The comment line may be written in other ways that mean the same; the content may not.
         if let Ok(snapshot) = Snapshot::from_file(cluster, text) {
             assert_eq!((snapshot.revision(), snapshot.to_file()), (42, sound.clone()));
         }
