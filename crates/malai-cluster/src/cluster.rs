@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, nearest};
+use crate::folder::Folder;
 use crate::group::{Group, GroupIndex, Member};
 use crate::identity::{ClusterId, MachineId};
 use crate::machine::Machine;
@@ -26,8 +27,8 @@ pub use edit::{
     forget_alias, remove_machine, rename_machine,
 };
 pub use limits::{
-    MAX_COMMAND_LINE, MAX_COMMANDS, MAX_CONTENT, MAX_ENTRIES, MAX_ENV_PATTERNS, MAX_FOREIGN_IDS,
-    MAX_GROUP_DEPTH, MAX_GROUPS, MAX_MACHINES, MAX_SERVICES, MAX_USERS,
+    MAX_COMMAND_LINE, MAX_COMMANDS, MAX_CONTENT, MAX_ENTRIES, MAX_ENV_PATTERNS, MAX_FOLDERS,
+    MAX_FOREIGN_IDS, MAX_GROUP_DEPTH, MAX_GROUPS, MAX_MACHINES, MAX_SERVICES, MAX_USERS,
 };
 pub use locate::{Location, locate, locate_in_content, locate_span};
 pub(crate) use render::key;
@@ -55,7 +56,8 @@ pub struct Checked {
 /// Reads content that a manager rendered, as [`Cluster::render`] writes it; other spellings are refused.
 ///
 /// Time and memory are bounded whatever the manager has signed: by the length of the content and by
-/// [`MAX_MACHINES`], [`MAX_GROUPS`], [`MAX_COMMANDS`], [`MAX_SERVICES`], [`MAX_ENTRIES`] and [`MAX_GROUP_DEPTH`].
+/// [`MAX_MACHINES`], [`MAX_GROUPS`], [`MAX_COMMANDS`], [`MAX_SERVICES`], [`MAX_FOLDERS`], [`MAX_ENTRIES`] and
+/// [`MAX_GROUP_DEPTH`].
 ///
 /// # Errors
 ///
@@ -95,18 +97,21 @@ struct ClusterInner {
     groups: Box<[Group]>,
     /// Sorted by name.
     services: Box<[Service]>,
+    /// Sorted by name.
+    folders: Box<[Folder]>,
     /// Includes the manager, at `machines.len()` if no machine has its key.
     members: HashMap<MachineId, Member>,
 }
 
 impl Cluster {
-    /// `machines`, `groups` and `services` must be sorted by name; the members' positions depend on it.
+    /// `machines`, `groups`, `services` and `folders` must be sorted by name; the members' positions depend on it.
     fn new(
         id: ClusterId,
         name: &str,
         machines: Vec<Machine>,
         groups: Vec<Group>,
         services: Vec<Service>,
+        folders: Vec<Folder>,
     ) -> Self {
         let mut members: HashMap<_, _> = machines
             .iter()
@@ -122,6 +127,7 @@ impl Cluster {
             machines: machines.into(),
             groups: groups.into(),
             services: services.into(),
+            folders: folders.into(),
             members,
         }))
     }
@@ -195,6 +201,18 @@ impl Cluster {
         found.ok().map(|index| &services[index])
     }
 
+    /// The folders, by name.
+    pub fn folders(&self) -> impl Iterator<Item = &Folder> {
+        self.0.folders.iter()
+    }
+
+    /// The folder with this name.
+    pub fn folder_named(&self, name: &str) -> Option<&Folder> {
+        let folders = &self.0.folders;
+        let found = folders.binary_search_by(|folder| folder.name.as_str().cmp(name));
+        found.ok().map(|index| &folders[index])
+    }
+
     /// All members of a group, including those of groups inside it: machines by name, then the manager if it is
     /// not a machine.
     pub fn members_of<'c>(&'c self, group: &'c Group) -> impl Iterator<Item = MachineId> + 'c {
@@ -242,6 +260,7 @@ impl PartialEq for Cluster {
             && this.machines == that.machines
             && this.groups == that.groups
             && this.services == that.services
+            && this.folders == that.folders
     }
 }
 

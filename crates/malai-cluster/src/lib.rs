@@ -10,6 +10,7 @@ pub mod command;
 pub mod diagnostic;
 pub mod distribution;
 pub mod environment;
+pub mod folder;
 pub mod group;
 pub mod identity;
 pub mod machine;
@@ -31,11 +32,11 @@ pub use address::{
 pub use allow::AllowList;
 pub use cluster::{
     Change, Checked, Cluster, ContentError, EditError, FORMAT, ListChange, Location,
-    MAX_COMMAND_LINE, MAX_COMMANDS, MAX_CONTENT, MAX_ENTRIES, MAX_ENV_PATTERNS, MAX_FOREIGN_IDS,
-    MAX_GROUP_DEPTH, MAX_GROUPS, MAX_MACHINES, MAX_SERVICES, MAX_USERS, MachineChange, UserChange,
-    add_machine, change_machine, changes, check, follow_alias, forget_alias, initial_document,
-    locate, locate_in_content, locate_span, machine_section, read_content, remove_machine,
-    rename_machine, without_consequences,
+    MAX_COMMAND_LINE, MAX_COMMANDS, MAX_CONTENT, MAX_ENTRIES, MAX_ENV_PATTERNS, MAX_FOLDERS,
+    MAX_FOREIGN_IDS, MAX_GROUP_DEPTH, MAX_GROUPS, MAX_MACHINES, MAX_SERVICES, MAX_USERS,
+    MachineChange, UserChange, add_machine, change_machine, changes, check, follow_alias,
+    forget_alias, initial_document, locate, locate_in_content, locate_span, machine_section,
+    read_content, remove_machine, rename_machine, without_consequences,
 };
 pub use command::Command;
 pub use diagnostic::{Diagnostic, SHOWN_LINE, Severity, nearest};
@@ -43,14 +44,17 @@ pub use distribution::members_needing_update;
 pub use environment::{
     DEFAULT_ACCEPT_ENV, EnvPattern, EnvPatternError, accepts_env, is_never_accepted,
 };
+pub use folder::Folder;
 pub use group::{Entry, Group};
 pub use identity::{ClusterId, IdError, MachineId, SecretSeed, SeedError, looks_like_id52};
 pub use machine::Machine;
 pub use name::{
-    ClusterAlias, CommandName, GroupName, MachineName, NameError, ServiceName, UserName, VERBS,
-    sanitize_host,
+    ClusterAlias, CommandName, FolderName, GroupName, MachineName, NameError, ServiceName,
+    UserName, VERBS, sanitize_host,
 };
-pub use policy::{Access, Action, Decision, Grant, Refusal, Request, Rule, Run, access, decide};
+pub use policy::{
+    Access, Action, Decision, Grant, Refusal, Request, Rule, Run, ServedFolder, access, decide,
+};
 pub use sanitize::{escape, escape_bytes, escape_line, is_unsafe};
 pub use service::{Service, Upstream, UpstreamError};
 pub use shell_words::{

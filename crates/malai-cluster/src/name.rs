@@ -146,6 +146,12 @@ name_type!(
     check_label
 );
 name_type!(
+    /// The name of a folder within its cluster: a DNS label.
+    FolderName,
+    "folder name",
+    check_label
+);
+name_type!(
     /// The name of a command entry: `[A-Za-z0-9][A-Za-z0-9._+-]*`.
     CommandName,
     "command name",

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::identity::MachineId;
-use crate::name::{GroupName, UserName};
+use crate::name::{FolderName, GroupName, UserName};
 use crate::service::Upstream;
 
 mod access;
@@ -26,6 +26,13 @@ pub enum Action<'a> {
     Subsystem(&'a str),
     /// Connect to the service of this name.
     Service(&'a str),
+    /// Serve one of ssh's subsystems for the files of a folder.
+    Folder {
+        /// The folder's name.
+        folder: &'a str,
+        /// The subsystem's name.
+        subsystem: &'a str,
+    },
 }
 
 /// Who asks which machine for what.
@@ -66,7 +73,7 @@ impl Grant {
     pub fn argv(&self) -> &[Vec<u8>] {
         match &self.run {
             Run::Command(argv) | Run::Forced { argv, .. } => argv,
-            Run::Shell | Run::Line(_) | Run::Sftp | Run::Copy | Run::Connect(_) => &[],
+            Run::Shell | Run::Line(_) | Run::Sftp(_) | Run::Copy(_) | Run::Connect(_) => &[],
         }
     }
 }
@@ -80,10 +87,10 @@ pub enum Run {
     Shell,
     /// This line, in the user's login shell.
     Line(Vec<u8>),
-    /// malai's own sftp server.
-    Sftp,
-    /// malai's own server for `malai cp`.
-    Copy,
+    /// malai's own sftp server: for the files of a folder, or for all that the user can reach.
+    Sftp(Option<ServedFolder>),
+    /// malai's own server for `malai cp`, likewise.
+    Copy(Option<ServedFolder>),
     /// Nothing: the daemon itself connects to this address.
     Connect(Upstream),
     /// This argument list in place of what was asked for: a `forced` command entry.
@@ -93,6 +100,29 @@ pub enum Run {
         /// The original request as a line; empty for a shell. It becomes `SSH_ORIGINAL_COMMAND`.
         original: Vec<u8>,
     },
+}
+
+impl Run {
+    /// The folder that is served, if the grant is for one.
+    pub fn folder(&self) -> Option<&ServedFolder> {
+        match self {
+            Run::Sftp(folder) | Run::Copy(folder) => folder.as_ref(),
+            Run::Command(_) | Run::Shell | Run::Line(_) | Run::Connect(_) | Run::Forced { .. } => {
+                None
+            }
+        }
+    }
+}
+
+/// A folder as it is served: everything below it, and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedFolder {
+    /// Its name.
+    pub name: FolderName,
+    /// Its absolute path.
+    pub path: Box<str>,
+    /// Whether files in it may be changed.
+    pub write: bool,
 }
 
 /// The rule that allows something.
@@ -187,6 +217,12 @@ pub enum Refusal {
         /// As asked for, made safe to show.
         name: String,
     },
+    /// There is no folder with this name on the machine.
+    #[error("there is no folder `{name}` on this machine")]
+    NoFolder {
+        /// As asked for, made safe to show.
+        name: String,
+    },
     /// There is no subsystem with this name.
     #[error("there is no subsystem `{name}` here; malai has `sftp`")]
     NoSubsystem {
@@ -227,6 +263,7 @@ impl Refusal {
             | Refusal::UserNotAccepted { rule, .. } => Some(rule),
             Refusal::NotAMember
             | Refusal::NotAMachine
+            | Refusal::NoFolder { .. }
             | Refusal::NoSubsystem { .. }
             | Refusal::NoService { .. }
             | Refusal::EmptyCommand
@@ -235,6 +272,8 @@ impl Refusal {
     }
 }
 
+#[cfg(test)]
+mod folders;
 #[cfg(test)]
 mod lines;
 #[cfg(test)]

@@ -29,6 +29,9 @@ pub enum RecordedAction {
     Subsystem {
         /// Its name.
         name: String,
+        /// The folder that it serves, if it is not for all files.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        folder: Option<String>,
     },
     /// A kind that only a newer malai knows.
     #[serde(other)]
@@ -53,7 +56,12 @@ impl RecordedAction {
                 }
             }
             Action::Subsystem(name) => Self::Subsystem {
-                name: malai_cluster::escape(name).chars().take(64).collect(),
+                name: short(name),
+                folder: None,
+            },
+            Action::Folder { folder, subsystem } => Self::Subsystem {
+                name: short(subsystem),
+                folder: Some(short(folder)),
             },
             Action::Exec(argv) => {
                 let (argv, argv_left_out) = Argument::list(argv, arguments);
@@ -96,10 +104,24 @@ impl RecordedAction {
             }
             Self::Shell => "(a shell)".to_owned(),
             Self::Line { line } => format!("(a line) {}", line.shown()),
-            Self::Subsystem { name } => format!("(subsystem {})", malai_cluster::escape(name)),
+            Self::Subsystem { name, folder } => {
+                let name = malai_cluster::escape(name);
+                match folder {
+                    None => format!("(subsystem {name})"),
+                    Some(folder) => {
+                        let folder = malai_cluster::escape(folder);
+                        format!("(subsystem {name} of folder {folder})")
+                    }
+                }
+            }
             Self::Other => "(an action that only a newer malai knows)".to_owned(),
         }
     }
+}
+
+/// A name, safe to show and bounded.
+fn short(name: &str) -> String {
+    malai_cluster::escape(name).chars().take(64).collect()
 }
 
 fn is_zero(count: &u64) -> bool {

@@ -198,6 +198,8 @@ fn one<'c>(
         let nearest = cluster.nearest_machine(&name);
         let hint = if cluster.group_named(&name).is_some() {
             format!("; a group is written `@{name}.{alias}`")
+        } else if cluster.folder_named(&name).is_some() {
+            format!("; `{name}.{alias}` is a folder, which cannot be one of several targets")
         } else {
             nearest.map_or_else(String::new, |nearest| {
                 format!("; did you mean `{nearest}.{alias}`?")

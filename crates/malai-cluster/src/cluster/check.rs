@@ -1,6 +1,7 @@
 //! From the parsed file to a checked [`Cluster`]: the checks that need the whole file.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use toml::de::DeTable;
 
@@ -16,6 +17,7 @@ use crate::identity::{ClusterId, MachineId};
 use crate::machine::Machine;
 use crate::name::GroupName;
 
+mod folders;
 mod forced;
 mod lists;
 mod services;
@@ -177,10 +179,12 @@ fn is_unclosed(source: &str, error: &toml::de::Error) -> bool {
 }
 
 /// What a name in a list may stand for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Named {
     Machine(Member),
     Group(GroupIndex),
+    /// Nothing that a list may contain: a service or a folder.
+    Other(&'static str),
 }
 
 /// Checks all sections together.
@@ -230,6 +234,7 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
         self.resolve_groups();
         let machines = self.resolve_machines();
         let services = self.resolve_services();
+        let folders = self.resolve_folders();
         if self.report.has_errors() {
             return None;
         }
@@ -238,12 +243,20 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
             return None;
         }
         if self.report.wants_warnings() {
-            let groups = &self.groups;
-            warn::warn(self.document, &machines, groups, &services, self.report);
+            let (groups, report) = (&self.groups, &mut *self.report);
+            warn::warn(
+                self.document,
+                &machines,
+                groups,
+                &services,
+                &folders,
+                report,
+            );
         }
         let id = ClusterId::new(self.document.manager?);
         let name = &self.document.cluster_name;
-        Some(Cluster::new(id, name, machines, self.groups, services))
+        let groups = self.groups;
+        Some(Cluster::new(id, name, machines, groups, services, folders))
     }
 
     fn repeated_ids(&mut self) {
@@ -301,16 +314,45 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
                 return;
             }
             let group = Named::Group(index as GroupIndex);
-            if let Some(Named::Machine(member)) = self.names.insert(name.value.as_str(), group) {
-                let other = self.machines[member as usize].name.span.start;
-                let line = self.report.line(other);
-                self.report.error(
-                    name.span.clone(),
-                    format!("`{}` is also a machine, on line {line}", name.value),
-                    Some("a list could not tell them apart: rename one of them".to_owned()),
-                );
-            }
+            self.claim(name.value.as_str(), &name.span, group);
         }
+        for service in &self.document.services {
+            let name = &service.name;
+            self.claim(name.value.as_str(), &name.span, Named::Other("service"));
+        }
+        for folder in &self.document.folders {
+            let name = &folder.name;
+            self.claim(name.value.as_str(), &name.span, Named::Other("folder"));
+        }
+    }
+
+    /// Gives a name its meaning. All kinds of names share one space, because each is written as `<name>.<cluster>`.
+    fn claim(&mut self, name: &'d str, span: &Range<usize>, named: Named) {
+        if self.report.is_full() {
+            return;
+        }
+        // The first keeps the name, so that lists with it are no further errors.
+        let first = *self.names.entry(name).or_insert(named);
+        let (kind, other) = match first {
+            first if first == named => return,
+            Named::Machine(member) => {
+                let section = self.machines[member as usize];
+                ("machine", Some(&section.name.span))
+            }
+            Named::Group(_) => {
+                let mut groups = self.document.groups.iter();
+                let section = groups.find(|group| group.name.value.as_str() == name);
+                ("group", section.map(|section| &section.name.span))
+            }
+            Named::Other(kind) => (kind, None),
+        };
+        let line = other.map(|span| self.report.line(span.start));
+        let place = line.map_or_else(String::new, |line| format!(", on line {line}"));
+        self.report.error(
+            span.clone(),
+            format!("`{name}` is also a {kind}{place}"),
+            Some("a name must have one meaning: rename one of them".to_owned()),
+        );
     }
 
     fn resolve_groups(&mut self) {
@@ -331,7 +373,7 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
                         match named {
                             Some(Named::Machine(member)) => direct.push(member),
                             Some(Named::Group(group)) => inner.push(group),
-                            None => {}
+                            Some(Named::Other(_)) | None => {}
                         }
                         entries.push(entry);
                     }

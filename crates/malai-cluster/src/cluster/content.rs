@@ -9,6 +9,8 @@ mod service;
 use std::borrow::Cow;
 use std::ops::Range;
 
+mod folder;
+
 use super::document::{
     CommandSection, Document, GroupSection, List, MachineSection, Spanned, command_words,
     is_cluster_name,
@@ -51,7 +53,9 @@ pub(super) fn read(content: &str) -> Read<Document<'_>> {
     while reader.line().is_some() {
         reader.expect("")?;
         let (header, place) = reader.header()?;
-        if let Some(name) = header.strip_prefix("group.") {
+        if let Some(name) = header.strip_prefix("folder.") {
+            reader.folder(name, place, &mut document)?;
+        } else if let Some(name) = header.strip_prefix("group.") {
             reader.group(name, place, &mut document)?;
         } else if let Some(rest) = header.strip_prefix("machine.") {
             match rest.split_once(".command.") {

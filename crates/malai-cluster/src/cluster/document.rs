@@ -16,9 +16,11 @@ use crate::name::{CommandName, GroupName, MachineName, NameError, UserName};
 use crate::sanitize::escape;
 use crate::shell_words::split_command;
 
+mod folder;
 mod service;
 mod values;
 
+pub(super) use folder::{FolderSection, is_folder_path};
 pub(super) use service::ServiceSection;
 
 /// A value and its place in the source, in bytes.
@@ -39,6 +41,8 @@ pub(super) struct Document<'t> {
     pub(super) groups: Vec<GroupSection<'t>>,
     /// In the order of the file.
     pub(super) services: Vec<ServiceSection<'t>>,
+    /// In the order of the file.
+    pub(super) folders: Vec<FolderSection<'t>>,
 }
 
 pub(super) struct MachineSection<'t> {
@@ -77,7 +81,7 @@ pub(super) struct List<'t> {
 type Key<'t> = toml::Spanned<DeString<'t>>;
 type Value<'t> = toml::Spanned<DeValue<'t>>;
 
-const TOP: &[&str] = &["cluster_manager", "machine", "group", "service"];
+const TOP: &[&str] = &["cluster_manager", "machine", "group", "service", "folder"];
 const MANAGER: &[&str] = &["id52", "cluster_name"];
 const MACHINE: &[&str] = &[
     "id52",
@@ -114,6 +118,7 @@ pub(super) fn read<'t>(
             "machine" => document.machines = reader.machines(key, value),
             "group" => document.groups = reader.groups(key, value),
             "service" => document.services = reader.services(key, value),
+            "folder" => document.folders = reader.folders(key, value),
             "successor" | "max_age" => {
                 let key_text = quoted(key.get_ref());
                 let message = format!("{key_text} is reserved and not yet supported");
@@ -485,7 +490,8 @@ mod tests {
     #[test]
     fn the_page_about_cluster_toml_is_true() {
         let page = include_str!("../../../../docs/cluster-toml.md");
-        for key in [TOP, MANAGER, MACHINE, COMMAND, GROUP, service::KEYS].concat() {
+        let sections = [service::KEYS, folder::KEYS].concat();
+        for key in [TOP, MANAGER, MACHINE, COMMAND, GROUP, &sections].concat() {
             assert!(
                 page.contains(&format!("`{key}`")) || page.contains(&format!("`[{key}")),
                 "docs/cluster-toml.md does not name {key}"

@@ -71,7 +71,7 @@ pub fn add_machine(
     Ok(with_line_ends_of(source, document.to_string()))
 }
 
-/// Removes a machine's section, those of its services, and its name and id52 from every list.
+/// Removes a machine's section, those of its services and folders, and its name and id52 from every list.
 ///
 /// A list that becomes empty stays, because without it a wider rule could apply. The comment directly above the
 /// section is removed with it; a comment separated by a blank line stays.
@@ -109,14 +109,15 @@ pub fn remove_machine(source: &str, name: &MachineName) -> Result<String, EditEr
             }
         }
     }
-    let services = document.get_mut("service");
-    if let Some(services) = services.and_then(Item::as_table_like_mut) {
+    for kind in ON_A_MACHINE {
+        let sections = document.get_mut(kind).and_then(Item::as_table_like_mut);
+        let Some(sections) = sections else { continue };
         let is_its =
-            |service: &Item| service.get("machine").and_then(Item::as_str) == Some(name.as_str());
-        let its = services.iter().filter(|(_, service)| is_its(service));
-        let its: Vec<String> = its.map(|(service, _)| service.to_owned()).collect();
-        for service in its {
-            let removed = services.remove(&service);
+            |section: &Item| section.get("machine").and_then(Item::as_str) == Some(name.as_str());
+        let its = sections.iter().filter(|(_, section)| is_its(section));
+        let its: Vec<String> = its.map(|(section, _)| section.to_owned()).collect();
+        for section in its {
+            let removed = sections.remove(&section);
             apart.extend(removed.iter().flat_map(comments_apart));
         }
     }
@@ -136,7 +137,14 @@ pub fn remove_machine(source: &str, name: &MachineName) -> Result<String, EditEr
 const MACHINE_LISTS: &[&str] = &["allow_from", "allow_shell", "allow_files"];
 
 /// The list of members in each other kind of section.
-const LISTS: [(&str, &str); 2] = [("group", "members"), ("service", "allow_from")];
+const LISTS: [(&str, &str); 3] = [
+    ("group", "members"),
+    ("service", "allow_from"),
+    ("folder", "allow_from"),
+];
+
+/// Kinds of sections that name their machine.
+const ON_A_MACHINE: [&str; 2] = ["service", "folder"];
 
 /// The sections of one kind, as `[group.…]`.
 fn sections<'d>(

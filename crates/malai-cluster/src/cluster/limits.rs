@@ -13,6 +13,9 @@ pub const MAX_MACHINES: usize = 65_536;
 /// The maximum number of groups.
 pub const MAX_GROUPS: usize = 65_536;
 
+/// The maximum number of folders.
+pub const MAX_FOLDERS: usize = 65_536;
+
 /// The maximum number of command entries, over all machines.
 pub const MAX_COMMANDS: usize = 131_072;
 
@@ -34,6 +37,9 @@ pub const MAX_USERS: usize = 64;
 /// The maximum number of entries of an `accept_env`: each is compared with each variable of a request.
 pub const MAX_ENV_PATTERNS: usize = 256;
 
+/// The maximum length of a folder's `path`, in bytes: that of Linux, less the end.
+pub const MAX_PATH: usize = 4095;
+
 /// The maximum length of a command entry's `command`, in bytes.
 pub const MAX_COMMAND_LINE: usize = 16 << 10;
 
@@ -42,6 +48,7 @@ pub const MAX_COMMAND_LINE: usize = 16 << 10;
 pub(super) struct Counts {
     machines: usize,
     groups: usize,
+    folders: usize,
     commands: usize,
     services: usize,
     entries: usize,
@@ -54,6 +61,10 @@ impl Counts {
 
     pub(super) fn group(&mut self) -> Result<(), String> {
         count(&mut self.groups, 1, MAX_GROUPS, "groups")
+    }
+
+    pub(super) fn folder(&mut self) -> Result<(), String> {
+        count(&mut self.folders, 1, MAX_FOLDERS, "folders")
     }
 
     pub(super) fn command(&mut self) -> Result<(), String> {
@@ -97,6 +108,11 @@ fn counted(document: &Document<'_>) -> Result<(), String> {
     for group in &document.groups {
         counts.group()?;
         counts.entries(group.members.as_ref().map_or(0, |list| list.entries.len()))?;
+    }
+    for folder in &document.folders {
+        counts.folder()?;
+        let entries = folder.allow_from.as_ref();
+        counts.entries(entries.map_or(0, |list| list.entries.len()))?;
     }
     for machine in &document.machines {
         counts.machine()?;

@@ -15,6 +15,18 @@ pub(super) fn render(cluster: &Cluster) -> String {
         line(&mut out, "cluster_name", &string(cluster.name()));
     }
     line(&mut out, "id52", &string(&cluster.manager().to_string()));
+    for folder in cluster.folders() {
+        let _ = write!(out, "\n[folder.{}]\n", folder.name());
+        if let Some(list) = folder.allow_from() {
+            line(&mut out, "allow_from", &array(list.entries()));
+        }
+        line(&mut out, "machine", &string(folder.machine().as_str()));
+        line(&mut out, "path", &string(folder.path()));
+        users(&mut out, folder.usernames());
+        if folder.is_writable() {
+            line(&mut out, "write", "true");
+        }
+    }
     for group in cluster.groups() {
         let _ = write!(out, "\n[group.{}]\n", group.name());
         line(&mut out, "members", &array(group.entries()));
@@ -98,8 +110,8 @@ fn line(out: &mut String, key: &str, value: &str) {
     let _ = writeln!(out, "{key} = {value}");
 }
 
-/// The lowest format that can express the cluster: 1, or 2 with a service, a list of users, a forced command, an
-/// `allow_files` or an `accept_env`.
+/// The lowest format that can express the cluster: 1, or 2 with a service, a folder, a list of users, a forced
+/// command, an `allow_files` or an `accept_env`.
 fn format_of(cluster: &Cluster) -> u32 {
     let is_new = |machine: &Machine| {
         machine.accept_env().is_some()
@@ -110,7 +122,8 @@ fn format_of(cluster: &Cluster) -> u32 {
                 .iter()
                 .any(|command| command.is_forced() || command.usernames().len() > 1)
     };
-    match cluster.machines().any(is_new) || cluster.services().next().is_some() {
+    let has_new = cluster.services().next().is_some() || cluster.folders().next().is_some();
+    match has_new || cluster.machines().any(is_new) {
         true => 2,
         false => 1,
     }

@@ -1,6 +1,6 @@
 //! Decides requests.
 
-use super::{Action, Decision, Grant, Refusal, Request, Rule, Run};
+use super::{Action, Decision, Grant, Refusal, Request, Rule, Run, ServedFolder};
 use crate::accept::Accept;
 use crate::allow::AllowList;
 use crate::cluster::{Cluster, key};
@@ -38,9 +38,11 @@ fn grant(cluster: &Cluster, request: &Request<'_>) -> Result<Grant, Refusal> {
         machine,
         user: request.user,
     };
-    // A service has a list of its own, so a forced command of its machine does not replace it.
-    if let Action::Service(name) = request.action {
-        return asked.service(name);
+    // Services and folders have lists of their own, so a forced command of their machine does not replace them.
+    match request.action {
+        Action::Service(name) => return asked.service(name),
+        Action::Folder { folder, subsystem } => return asked.folder(folder, subsystem),
+        _ => {}
     }
     if let Some(command) = asked.forced_command() {
         return asked.forced(command, original(request.action)?);
@@ -48,11 +50,8 @@ fn grant(cluster: &Cluster, request: &Request<'_>) -> Result<Grant, Refusal> {
     match request.action {
         Action::Shell => asked.shell(Run::Shell),
         Action::Exec(argv) => asked.argument_list(argv),
-        Action::Subsystem("sftp") => asked.files(Run::Sftp),
-        Action::Subsystem(COPY) => asked.files(Run::Copy),
-        Action::Subsystem(name) => Err(Refusal::NoSubsystem {
-            name: escape(name).chars().take(80).collect(),
-        }),
+        Action::Subsystem(name) => asked.files(file_server(name, None)?),
+        Action::Folder { folder, subsystem } => asked.folder(folder, subsystem),
         Action::Service(name) => asked.service(name),
         Action::Line(line) if line.contains(&0) => Err(Refusal::Nul),
         Action::Line(line) if line.trim_ascii().is_empty() => Err(Refusal::EmptyCommand),
@@ -63,12 +62,30 @@ fn grant(cluster: &Cluster, request: &Request<'_>) -> Result<Grant, Refusal> {
     }
 }
 
+/// Which of malai's file servers a subsystem is.
+fn file_server(subsystem: &str, folder: Option<ServedFolder>) -> Result<Run, Refusal> {
+    match subsystem {
+        "sftp" => Ok(Run::Sftp(folder)),
+        COPY => Ok(Run::Copy(folder)),
+        name => Err(Refusal::NoSubsystem { name: shown(name) }),
+    }
+}
+
+/// A name as asked for, made safe to show.
+fn shown(name: &str) -> String {
+    escape(name).chars().take(80).collect()
+}
+
 /// The original request, as the value of `SSH_ORIGINAL_COMMAND`.
 fn original(action: Action<'_>) -> Result<Vec<u8>, Refusal> {
     let line = match action {
         Action::Shell => Vec::new(),
         Action::Line(line) => line.to_vec(),
-        Action::Subsystem(name) | Action::Service(name) => name.as_bytes().to_vec(),
+        Action::Subsystem(name)
+        | Action::Service(name)
+        | Action::Folder {
+            subsystem: name, ..
+        } => name.as_bytes().to_vec(),
         Action::Exec(argv) => {
             let words: Vec<_> = argv.iter().map(|word| quote_exactly(word)).collect();
             words.join(&b' ')
@@ -238,6 +255,30 @@ impl Asked<'_> {
         })
     }
 
+    /// A folder has a list of its own: the lists of its machine do not matter.
+    fn folder(&self, name: &str, subsystem: &str) -> Result<Grant, Refusal> {
+        let folder = self.cluster.folder_named(name);
+        let folder = folder.filter(|folder| folder.machine() == self.machine.name());
+        let folder = folder.ok_or_else(|| Refusal::NoFolder { name: shown(name) })?;
+        let path = |last: &str| format!("folder.{}.{last}", folder.name());
+        let served = ServedFolder {
+            name: folder.name().clone(),
+            path: folder.path().into(),
+            write: folder.is_writable(),
+        };
+        let run = file_server(subsystem, Some(served))?;
+        let rule = self.rule(
+            folder.allow_from(),
+            || path("allow_from"),
+            |rule| Refusal::NotInFiles { rule },
+        )?;
+        let user = match folder.usernames() {
+            [] => self.user_of(self.machine.usernames(), || self.path("username")),
+            own => self.user_of(own, || path("username")),
+        }?;
+        Ok(Grant { run, user, rule })
+    }
+
     /// The user to run as: the one asked for, if `username` lists it, otherwise the first one listed.
     fn user_of(
         &self,
@@ -258,7 +299,7 @@ impl Asked<'_> {
             };
             Refusal::NotAsUser {
                 rule: path(),
-                user: escape(user).chars().take(80).collect(),
+                user: shown(user),
                 allowed,
             }
         })

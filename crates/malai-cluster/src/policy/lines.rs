@@ -45,7 +45,10 @@ fn shown(decision: Decision) -> String {
                 Run::Connect(upstream) => format!("a connection to {upstream}"),
                 Run::Command(_) => format!("{words:?}"),
                 Run::Shell => "a shell".to_owned(),
-                Run::Sftp | Run::Copy => "files".to_owned(),
+                Run::Sftp(None) | Run::Copy(None) => "files".to_owned(),
+                Run::Sftp(Some(folder)) | Run::Copy(Some(folder)) => {
+                    format!("{} write={}", folder.path, folder.write)
+                }
                 Run::Line(line) => format!("$SHELL -c {:?}", crate::escape_bytes(line)),
                 Run::Forced { original, .. } => {
                     format!("{words:?} for {:?}", crate::escape_bytes(original))

@@ -152,6 +152,7 @@ pub(crate) fn begin(
         user: command.user.clone(),
         run_as: command.run_as.clone(),
         rule: command.grant.rule.clone(),
+        folder: command.grant.run.folder().cloned(),
     });
     reauthorize(cluster_state, guard.session());
     guard
@@ -175,6 +176,9 @@ fn reauthorize(cluster_state: &ClusterState, session: &Session) {
         &live.asked,
         session.user.as_deref(),
     ) {
+        Ok((grant, _)) if grant.run.folder() != session.folder.as_ref() => {
+            "the folder is another one now".to_owned()
+        }
         Ok((_, run_as)) if run_as.uid == session.run_as.uid => return,
         Ok((_, run_as)) => match &run_as.name {
             Some(name) => format!(
@@ -335,6 +339,13 @@ pub(crate) fn shown(cluster_state: &ClusterState, action: &Action) -> String {
         Action::Exec(argv) => argv,
         Action::Shell => return "a shell".to_owned(),
         Action::Subsystem(name) => return format!("subsystem {}", malai_cluster::escape(name)),
+        Action::Folder { folder, subsystem } => {
+            let (folder, subsystem) = (
+                malai_cluster::escape(folder),
+                malai_cluster::escape(subsystem),
+            );
+            return format!("subsystem {subsystem} of folder {folder}");
+        }
         Action::Line(line) => std::slice::from_ref(line),
     };
     let mut text = String::new();

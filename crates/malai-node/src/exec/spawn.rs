@@ -7,7 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use malai_cluster::Run;
+use malai_cluster::{Run, ServedFolder};
 use malai_wire::peer::exec::Terminal;
 use rustix::fs::{Access, OFlags};
 use rustix::io::Errno;
@@ -42,13 +42,25 @@ pub(super) fn argument_list(command: &Command) -> Vec<Vec<u8>> {
     match &command.grant.run {
         Run::Shell => vec![shell()],
         // This same program, as the command's user.
-        Run::Sftp => vec![b"/proc/self/exe".to_vec(), b"sftp-server".to_vec()],
-        Run::Copy => vec![b"/proc/self/exe".to_vec(), b"cp-server".to_vec()],
+        Run::Sftp(folder) => file_server("sftp-server", folder.as_ref()),
+        Run::Copy(folder) => file_server("cp-server", folder.as_ref()),
         Run::Line(line) => vec![shell(), b"-c".to_vec(), line.clone()],
         Run::Command(argv) | Run::Forced { argv, .. } => argv.clone(),
         // Only a connection is granted this.
         Run::Connect(_) => Vec::new(),
     }
+}
+
+/// This same program as a server of files.
+fn file_server(verb: &str, folder: Option<&ServedFolder>) -> Vec<Vec<u8>> {
+    let mut argv = vec!["/proc/self/exe".into(), verb.into()];
+    if let Some(folder) = folder {
+        argv.extend(["--folder".into(), folder.path.as_bytes().to_vec()]);
+        if !folder.write {
+            argv.push("--read-only".into());
+        }
+    }
+    argv
 }
 
 /// The name of a login shell: its own name with a dash in front.
@@ -158,7 +170,7 @@ fn spawn_as(
     }
     let arguments = argv.iter().skip(1);
     let (reports_out, reports) = match command.grant.run {
-        Run::Sftp | Run::Copy => {
+        Run::Sftp(_) | Run::Copy(_) => {
             ReportsOut::pipe().map(|(out, reports)| (Some(out), Some(reports)))?
         }
         _ => (None, None),

@@ -13,8 +13,13 @@ use rustix::io::Errno;
 pub(crate) enum Root {
     /// All that the user can reach. Relative paths start in the current folder.
     Everything,
-    /// What is below this folder. Absolute paths start there too.
-    Below(OwnedFd),
+    /// What is below a folder. Absolute paths start there too.
+    Below {
+        /// The folder.
+        folder: OwnedFd,
+        /// Whether anything in it may be changed.
+        write: bool,
+    },
 }
 
 /// A file, as its open folder and its name in it, so that no rename can lead outside.
@@ -38,12 +43,40 @@ impl Root {
     /// # Errors
     ///
     /// It cannot be opened, or is not a folder.
-    pub(crate) fn below(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn below(folder: &Path, write: bool) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self::Below(openat(CWD, folder, flags, Mode::empty())?))
+        let folder = openat(CWD, folder, flags, Mode::empty())?;
+        Ok(Self::Below { folder, write })
     }
 
-    /// Opens a path, following links that stay inside.
+    /// Checks that anything may be changed; [`Root::open`] does so itself.
+    ///
+    /// # Errors
+    ///
+    /// `ACCES` if not.
+    pub(crate) fn may_write(&self) -> Result<(), Errno> {
+        match self {
+            Self::Everything | Self::Below { write: true, .. } => Ok(()),
+            Self::Below { write: false, .. } => Err(Errno::ACCESS),
+        }
+    }
+
+    /// Whether files may get bits, owners and attributes with which they run as another user, like setuid. Not in a
+    /// folder, because its callers may have no other rights on the machine.
+    pub(crate) fn may_elevate(&self) -> bool {
+        matches!(self, Self::Everything)
+    }
+
+    /// The permitted part of the mode that a caller asks for.
+    pub(crate) fn mode(&self, asked: u32) -> Mode {
+        let most = match self.may_elevate() {
+            true => 0o7777,
+            false => 0o1777,
+        };
+        Mode::from_raw_mode(asked & most)
+    }
+
+    /// Opens a path, following links that stay inside. Refused if that could change a read-only folder.
     ///
     /// # Errors
     ///
@@ -52,7 +85,10 @@ impl Root {
         let flags = flags | OFlags::CLOEXEC;
         match self {
             Self::Everything => openat(CWD, path, flags, mode),
-            Self::Below(root) => {
+            Self::Below { folder, .. } => {
+                if flags.intersects(CHANGES) {
+                    self.may_write()?;
+                }
                 let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
                 // openat2 rejects a mode unless a file is created.
                 let mode = if flags.contains(OFlags::CREATE) {
@@ -62,7 +98,7 @@ impl Root {
                 };
                 // While names are being changed, the kernel cannot rule out an escape and returns EAGAIN.
                 for _ in 0..16 {
-                    match openat2(root, inside(path), flags, mode, resolve) {
+                    match openat2(folder, inside(path), flags, mode, resolve) {
                         Err(Errno::AGAIN) => {}
                         Err(Errno::XDEV) => return Err(Errno::ACCESS),
                         done => return done,
@@ -105,6 +141,12 @@ impl Root {
     }
 }
 
+/// Flags with which opening a file changes it, or allows changes.
+const CHANGES: OFlags = OFlags::WRONLY
+    .union(OFlags::RDWR)
+    .union(OFlags::CREATE)
+    .union(OFlags::TRUNC);
+
 /// The path relative to the served root, where absolute paths start.
 fn inside(path: &Path) -> &Path {
     let path = path.strip_prefix("/").unwrap_or(path);
@@ -132,7 +174,7 @@ mod tests {
         symlink(outer.path().join("secret"), folder.join("absolute")).unwrap();
         symlink("sub/file", folder.join("within")).unwrap();
         symlink("..", folder.join("parent")).unwrap();
-        let root = Root::below(&folder).unwrap();
+        let root = Root::below(&folder, true).unwrap();
         let open = |path: &str| root.open(Path::new(path), OFlags::RDONLY, Mode::empty());
         for path in ["sub/file", "/sub/file", "within", "sub/../sub/file", "."] {
             assert!(open(path).is_ok(), "{path}");
@@ -169,7 +211,7 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
         symlink("../outside", folder.join("link")).unwrap();
-        let root = Root::below(&folder).unwrap();
+        let root = Root::below(&folder, true).unwrap();
         let (real, link, name) = (
             folder.join("real"),
             folder.join("link"),

@@ -31,6 +31,8 @@ pub struct Explanation {
     pub command: Option<Vec<String>>,
     /// The service, if the target is one.
     pub service: Option<ServiceUsed>,
+    /// The folder, if the target is one.
+    pub folder: Option<FolderUsed>,
     /// The configuration used.
     pub configuration: ConfigurationUsed,
     /// Whether the target is this computer, so that its owner's `[accept]` is known.
@@ -46,6 +48,17 @@ pub struct ServiceUsed {
     pub machine: String,
     /// Where it listens there.
     pub address: String,
+}
+
+/// A folder that is asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FolderUsed {
+    /// The machine that it is on.
+    pub machine: String,
+    /// Its path there.
+    pub path: String,
+    /// Whether files in it may be changed.
+    pub write: bool,
 }
 
 /// The configuration that the decision is based on.
@@ -162,7 +175,20 @@ pub fn why(
         (None, MachineRef::Name(name)) => cluster.machine_named(name.as_str()),
         (None, MachineRef::Id(id)) => cluster.machine(id),
     };
-    let machine = machine.ok_or_else(|| {
+    let folder = match &target.machine {
+        MachineRef::Name(name) => cluster.folder_named(name.as_str()),
+        MachineRef::Id(_) => None,
+    };
+    if let (Some(folder), true) = (folder, argv.is_some()) {
+        let name = folder.name();
+        return Err(format!(
+            "`{name}` is a folder, on which no commands run: `malai why {} {name}.{}`",
+            escape(who),
+            dir.alias
+        ));
+    }
+    let on = folder.and_then(|folder| cluster.machine_named(folder.machine().as_str()));
+    let machine = machine.or(on).ok_or_else(|| {
         let wanted = target.machine.to_string();
         let near = cluster.nearest_machine(&wanted);
         let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
@@ -188,9 +214,13 @@ pub fn why(
 
     let mut answers: Vec<Answer> = Vec::new();
     for from in members {
-        let action = match service {
-            Some(service) => Action::Service(service.name().as_str()),
-            None => argv.map_or(Action::Shell, Action::Exec),
+        let action = match (service, folder) {
+            (Some(service), _) => Action::Service(service.name().as_str()),
+            (None, Some(folder)) => Action::Folder {
+                folder: folder.name().as_str(),
+                subsystem: "sftp",
+            },
+            (None, None) => argv.map_or(Action::Shell, Action::Exec),
         };
         let to = machine.id();
         let answer = asked.answer(&Request {
@@ -210,13 +240,19 @@ pub fn why(
     Ok(Explanation {
         allowed: !answers.is_empty() && answers.iter().all(|answer| answer.allowed),
         who: escape(who),
-        target: match service {
-            Some(service) => format!("{}.{}", service.name(), dir.alias),
-            None => format!("{}.{}", machine.name(), dir.alias),
+        target: match (service, folder) {
+            (Some(service), _) => format!("{}.{}", service.name(), dir.alias),
+            (None, Some(folder)) => format!("{}.{}", folder.name(), dir.alias),
+            (None, None) => format!("{}.{}", machine.name(), dir.alias),
         },
         service: service.map(|service| ServiceUsed {
             machine: machine.name().to_string(),
             address: service.upstream().to_string(),
+        }),
+        folder: folder.map(|folder| FolderUsed {
+            machine: folder.machine().to_string(),
+            path: folder.path().to_owned(),
+            write: folder.is_writable(),
         }),
         command: argv.map(|argv| argv.iter().map(|word| escape_bytes(word)).collect()),
         configuration: known.used,

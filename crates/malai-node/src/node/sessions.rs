@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
-use malai_cluster::{ClusterAlias, MachineId, Rule};
+use malai_cluster::{ClusterAlias, MachineId, Rule, ServedFolder};
 use malai_wire::peer::exec::Action;
 use malai_wire::{Refusal, RefusalCode};
 use parking_lot::Mutex;
@@ -64,6 +64,8 @@ pub(crate) struct Session {
     pub run_as: RunAs,
     /// The rule that allowed it.
     pub rule: Rule,
+    /// The folder whose files it serves, if it is for one.
+    pub folder: Option<ServedFolder>,
 }
 
 /// A command of one of this computer's command lines that runs on another machine.

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use malai_cluster::{
-    Cluster, ClusterRef, MachineId, MachineRef, Resolved, Target, Targets, escape, resolve_target,
-    unknown_cluster,
+    Cluster, ClusterRef, Folder, MachineId, MachineRef, Resolved, Target, Targets, escape,
+    resolve_target, unknown_cluster,
 };
+use malai_wire::peer::exec::Action;
 use malai_wire::status::MembershipState;
 use tokio_util::sync::CancellationToken;
 
@@ -39,11 +40,15 @@ pub async fn execute(
     services: Vec<Arc<Service>>,
     aliases: BTreeMap<String, Targets>,
     target: &str,
-    caller: Caller,
+    mut caller: Caller,
     gone: CancellationToken,
     started: impl FnOnce(),
 ) -> (CommandResult, Option<PendingCleanup>) {
-    let (target, service, machine) = match find(&services, &aliases, target) {
+    let found = find(&services, &aliases, target).and_then(|(target, service, machine)| {
+        address_folder(&target, &service, &mut caller.request.action)?;
+        Ok((target, service, machine))
+    });
+    let (target, service, machine) = match found {
         Ok(found) => found,
         Err(message) => {
             tracing::debug!(target = %escape(target), "cannot resolve a command's target: {message}");
@@ -167,6 +172,38 @@ fn names(service: &Arc<Service>) -> Result<Arc<Cluster>, String> {
     })
 }
 
+/// The folder that a target names.
+fn folder<'c>(cluster: &'c Cluster, target: &Target) -> Option<&'c Folder> {
+    match &target.machine {
+        MachineRef::Name(name) => cluster.folder_named(name.as_str()),
+        MachineRef::Id(_) => None,
+    }
+}
+
+/// Where the target is a folder: asks for the files of that folder, and for nothing else of its machine.
+fn address_folder(
+    target: &Target,
+    service: &Arc<Service>,
+    action: &mut Action,
+) -> Result<(), String> {
+    let cluster = names(service)?;
+    let Some(folder) = folder(&cluster, target) else {
+        return Ok(());
+    };
+    match action {
+        Action::Subsystem(subsystem) => {
+            *action = Action::Folder {
+                folder: folder.name().to_string(),
+                subsystem: std::mem::take(subsystem),
+            };
+            Ok(())
+        }
+        _ => Err(format!(
+            "`{target}` is a folder, on which no commands run: copy its files with `malai cp {target}:<path> .`, sftp or sshfs"
+        )),
+    }
+}
+
 fn find_machine(service: &Arc<Service>, target: &Target) -> Result<MachineId, String> {
     let alias = service.cluster_state.alias();
     let cluster = names(service)?;
@@ -175,6 +212,7 @@ fn find_machine(service: &Arc<Service>, target: &Target) -> Result<MachineId, St
         MachineRef::Id(id) => Err(format!("unknown machine {id} in cluster `{alias}`")),
         MachineRef::Name(name) => cluster
             .machine_named(name.as_str())
+            .or_else(|| cluster.machine_named(folder(&cluster, target)?.machine().as_str()))
             .map(|machine| machine.id())
             .ok_or_else(|| {
                 let nearest = cluster

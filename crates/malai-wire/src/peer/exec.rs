@@ -56,6 +56,13 @@ pub enum Action {
     Line(Vec<u8>),
     /// A subsystem by name, as in ssh: `sftp`.
     Subsystem(String),
+    /// A subsystem that serves the files of a folder, and nothing else of its machine.
+    Folder {
+        /// The folder's name in the cluster.
+        folder: String,
+        /// The subsystem's name.
+        subsystem: String,
+    },
 }
 
 impl Action {
@@ -66,6 +73,9 @@ impl Action {
             Action::Shell => malai_cluster::Action::Shell,
             Action::Line(line) => malai_cluster::Action::Line(line),
             Action::Subsystem(name) => malai_cluster::Action::Subsystem(name),
+            Action::Folder { folder, subsystem } => {
+                malai_cluster::Action::Folder { folder, subsystem }
+            }
         }
     }
 
@@ -73,7 +83,7 @@ impl Action {
     pub fn argv(&self) -> &[Vec<u8>] {
         match self {
             Action::Exec(argv) => argv,
-            Action::Shell | Action::Line(_) | Action::Subsystem(_) => &[],
+            Action::Shell | Action::Line(_) | Action::Subsystem(_) | Action::Folder { .. } => &[],
         }
     }
 }

@@ -196,6 +196,18 @@ fn a_command() {
                     terminal: None,
                 }),
             ),
+            (
+                "Open, folder",
+                FromClient::Open(Open {
+                    request: Action::Folder {
+                        folder: "logs".into(),
+                        subsystem: "sftp".into(),
+                    }
+                    .into(),
+                    stdin: true,
+                    terminal: None,
+                }),
+            ),
             ("Signal Hup", FromClient::Signal(Signal::Hup)),
             ("Signal Int", FromClient::Signal(Signal::Int)),
             ("Signal Quit", FromClient::Signal(Signal::Quit)),
@@ -211,6 +223,7 @@ fn a_command() {
             Open, terminal     00000012 01 01000000010105787465726d501800ac02
             Open, line         00000017 01 02046c73202a010377656201044c414e470143010000
             Open, subsystem    0000000c 01 0304736674700000000100
+            Open, folder       00000011 01 04046c6f677304736674700000000100
             Signal Hup         00000002 02 00
             Signal Int         00000002 02 01
             Signal Quit        00000002 02 02

@@ -53,6 +53,8 @@ fn action() -> impl Strategy<Value = Action> {
         Just(Action::Shell),
         vec(any::<u8>(), 0..50).prop_map(Action::Line),
         any::<String>().prop_map(Action::Subsystem),
+        any::<(String, String)>()
+            .prop_map(|(folder, subsystem)| Action::Folder { folder, subsystem }),
     ]
 }
 

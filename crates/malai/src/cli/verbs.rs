@@ -253,6 +253,9 @@ pub struct SftpServerArgs {
     /// Serve only what is below this folder
     #[arg(long)]
     pub folder: Option<PathBuf>,
+    /// Change nothing in the folder
+    #[arg(long, requires = "folder")]
+    pub read_only: bool,
     /// The number of a descriptor on which it reports what is done to files
     #[arg(long)]
     pub reports: Option<i32>,

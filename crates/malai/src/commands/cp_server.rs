@@ -10,6 +10,7 @@ use crate::output::exit::Exit;
 pub fn run(args: SftpServerArgs) -> anyhow::Result<Exit> {
     let served = Served {
         folder: args.folder,
+        read_only: args.read_only,
         reports: args.reports,
     };
     match copy::serve(std::io::stdin(), std::io::stdout().lock(), served) {

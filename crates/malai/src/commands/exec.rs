@@ -155,7 +155,10 @@ fn run_on_several(
     on: &TargetOptions,
     printer: &Printer,
 ) -> anyhow::Result<Exit> {
-    if matches!(wanted.action, Action::Shell | Action::Subsystem(_)) {
+    if matches!(
+        wanted.action,
+        Action::Shell | Action::Subsystem(_) | Action::Folder { .. }
+    ) {
         let shown = escape(target);
         anyhow::bail!("no command given for {shown}: a shell works on one machine at a time");
     }

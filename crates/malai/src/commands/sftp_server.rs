@@ -9,6 +9,7 @@ use crate::output::exit::Exit;
 pub fn run(args: SftpServerArgs) -> anyhow::Result<Exit> {
     let served = Served {
         folder: args.folder,
+        read_only: args.read_only,
         reports: args.reports,
     };
     sftp::serve(std::io::stdin().lock(), std::io::stdout(), served)?;

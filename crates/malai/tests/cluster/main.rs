@@ -8,6 +8,7 @@ mod descriptors;
 mod distribution;
 mod exact;
 mod examined;
+mod folders;
 #[path = "../common/harness.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod harness;

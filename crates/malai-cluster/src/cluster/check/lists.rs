@@ -23,6 +23,7 @@ impl Checker<'_, '_, '_, '_> {
             match named {
                 Some(Named::Machine(member)) => direct.push((member, index)),
                 Some(Named::Group(group)) => groups.push((group, index)),
+                Some(Named::Other(_)) => {}
                 None if entry == Entry::Everyone => {
                     everyone = Some(index);
                     if list.entries.len() > 1 {
@@ -84,6 +85,14 @@ impl Checker<'_, '_, '_, '_> {
             Some(Named::Group(group)) => {
                 let name = self.group_names[group as usize].clone();
                 Some((named, Entry::Group(name)))
+            }
+            Some(Named::Other(kind)) => {
+                self.report.error(
+                    entry.span.clone(),
+                    format!("`{text}` is a {kind}, not a member of the cluster"),
+                    Some("a list contains machines, groups, id52s and `*`".to_owned()),
+                );
+                None
             }
             None => {
                 self.unknown_name(entry);

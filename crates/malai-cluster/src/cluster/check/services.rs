@@ -1,7 +1,8 @@
 //! Services: their names, the machines that they run on, and who may connect.
 
+use std::ops::Range;
+
 use super::{Checker, Named};
-use crate::cluster::document::ServiceSection;
 use crate::diagnostic::{did_you_mean, quoted};
 use crate::name::MachineName;
 use crate::service::Service;
@@ -15,8 +16,14 @@ impl Checker<'_, '_, '_, '_> {
             if self.report.is_full() {
                 break;
             }
-            self.unlike_others(section);
-            let machine = self.machine_of(section);
+            let machine = section.machine.as_ref();
+            let machine = machine.and_then(|written| {
+                self.machine_of(
+                    written.value,
+                    &written.span,
+                    "a service runs on one machine",
+                )
+            });
             let allow_from = section.allow_from.as_ref();
             let allow_from = allow_from.map(|list| self.allow_list(list));
             if let (Some(machine), Some(upstream)) = (machine, &section.upstream) {
@@ -32,42 +39,23 @@ impl Checker<'_, '_, '_, '_> {
         services
     }
 
-    /// A service is addressed like a machine, so no machine or group may have its name.
-    fn unlike_others(&mut self, section: &ServiceSection<'_>) {
-        let name = section.name.value.as_str();
-        let (kind, start) = match self.names.get(name) {
-            None => return,
-            Some(Named::Machine(member)) => {
-                let other = &self.machines[*member as usize];
-                ("machine", other.name.span.start)
-            }
-            Some(Named::Group(_)) => {
-                let mut groups = self.document.groups.iter();
-                let other = groups.find(|group| group.name.value.as_str() == name);
-                ("group", other.map_or(0, |group| group.name.span.start))
-            }
-        };
-        let line = self.report.line(start);
-        self.report.error(
-            section.name.span.clone(),
-            format!("`{name}` is also a {kind}, on line {line}"),
-            Some("a target could not tell them apart: rename one of them".to_owned()),
-        );
-    }
-
-    fn machine_of(&mut self, section: &ServiceSection<'_>) -> Option<MachineName> {
-        let written = section.machine.as_ref()?;
-        let text = written.value;
+    /// The machine of a service or a folder.
+    pub(super) fn machine_of(
+        &mut self,
+        text: &str,
+        span: &Range<usize>,
+        why_one: &str,
+    ) -> Option<MachineName> {
         match self.names.get(text) {
             Some(Named::Machine(member)) => {
                 return Some(self.machines[*member as usize].name.value.clone());
             }
             Some(Named::Group(_)) => {
-                let message = format!("{} is a group: a service runs on one machine", quoted(text));
+                let message = format!("{} is a group: {why_one}", quoted(text));
                 let help = "write the name of a machine".to_owned();
-                self.report.error(written.span.clone(), message, Some(help));
+                self.report.error(span.clone(), message, Some(help));
             }
-            None => {
+            None | Some(Named::Other(_)) => {
                 let near = self.report.wants_warnings() && self.suggestions >= self.machines.len();
                 let help = match near {
                     true => {
@@ -79,7 +67,7 @@ impl Checker<'_, '_, '_, '_> {
                 };
                 let help = help.unwrap_or_else(|| "write the name of a machine".to_owned());
                 let message = format!("there is no machine {}", quoted(text));
-                self.report.error(written.span.clone(), message, Some(help));
+                self.report.error(span.clone(), message, Some(help));
             }
         }
         None
@@ -140,12 +128,12 @@ mod tests {
         one(
             "[service.web01]\nmachine = \"web01\"\ntcp = \"::1:80\"\n[service.devs]\nmachine = \"web01\"\nunix = \"/x\"\n[service.-x]\n",
             expect![[r#"
-            7:10 `web01` is also a machine, on line 3 [a target could not tell them apart: rename one of them]
-            9:7 `::1:80` has more than one colon: an IPv6 address is written in brackets, like `[::1]:5432` [write an address and a port, like "127.0.0.1:5432"]
-            10:10 `devs` is also a group, on line 5 [a target could not tell them apart: rename one of them]
-            13:1 service `-x` has no `machine` [write the name of the machine that it runs on]
-            13:1 service `-x` has no address [write `tcp = "127.0.0.1:5432"` or `unix = "/run/x.sock"`]
-            13:10 "-x" cannot be a service name: it may not start or end with "-" []"#]],
+                7:10 `web01` is also a machine, on line 3 [a name must have one meaning: rename one of them]
+                9:7 `::1:80` has more than one colon: an IPv6 address is written in brackets, like `[::1]:5432` [write an address and a port, like "127.0.0.1:5432"]
+                10:10 `devs` is also a group, on line 5 [a name must have one meaning: rename one of them]
+                13:1 service `-x` has no `machine` [write the name of the machine that it runs on]
+                13:1 service `-x` has no address [write `tcp = "127.0.0.1:5432"` or `unix = "/run/x.sock"`]
+                13:10 "-x" cannot be a service name: it may not start or end with "-" []"#]],
         );
         one(
             "[service.db]\nmachine = \"web01\"\ntcp = \"localhost:80\"\nallow_from = []\n",

@@ -6,7 +6,7 @@ use crate::check;
 use crate::testing::*;
 
 /// The problems of a file, as they are shown.
-fn problems(source: &str, expected: Expect) {
+pub(super) fn problems(source: &str, expected: Expect) {
     let checked = check("cluster.toml", source);
     let shown: Vec<_> = checked
         .diagnostics
@@ -75,7 +75,7 @@ members = ",web01"
                |
              1 | colour = "red"
                | ^^^^^^
-               = help: valid keys at the top of a cluster.toml: cluster_manager, machine, group, service
+               = help: valid keys at the top of a cluster.toml: cluster_manager, machine, group, service, folder
 
             error: unknown key `cluster_nmae`
               --> cluster.toml:3:1
@@ -228,7 +228,7 @@ members = ",web01"
                 |
              40 | [group.laptop]
                 |        ^^^^^^
-                = help: a list could not tell them apart: rename one of them
+                = help: a name must have one meaning: rename one of them
 
             error: `members` has an empty entry
                --> cluster.toml:41:12

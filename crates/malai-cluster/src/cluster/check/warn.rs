@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::super::document::{Document, List};
 use crate::allow::{AllowList, Resolved};
 use crate::diagnostic::Report;
+use crate::folder::Folder;
 use crate::group::{Group, GroupIndex, Member};
 use crate::machine::Machine;
 use crate::service::Service;
@@ -15,13 +16,27 @@ pub(super) fn warn(
     machines: &[Machine],
     groups: &[Group],
     services: &[Service],
+    folders: &[Folder],
     report: &mut Report<'_>,
 ) {
-    unused_groups(document, machines, groups, services, report);
+    unused_groups(document, machines, groups, services, folders, report);
     for section in &document.services {
         let found = services.binary_search_by(|service| service.name.cmp(&section.name.value));
         let list = found.ok().and_then(|index| services[index].allow_from());
         nobody(section.allow_from.as_ref(), list, groups, report);
+    }
+    for section in &document.folders {
+        let found = folders.binary_search_by(|folder| folder.name.cmp(&section.name.value));
+        let folder = found.ok().map(|index| &folders[index]);
+        let allow = folder.and_then(Folder::allow_from);
+        nobody(section.allow_from.as_ref(), allow, groups, report);
+        if let Some(path) = section.path.as_ref().filter(|path| is_root(&path.value)) {
+            report.warning(
+                path.span.clone(),
+                "this folder contains every file of the machine that its user can reach".to_owned(),
+                Some("use `allow_files` of the machine for that".to_owned()),
+            );
+        }
     }
     let mut protection = Protection::new(groups);
     for section in &document.machines {
@@ -105,12 +120,17 @@ fn nobody(
     }
 }
 
+fn is_root(path: &str) -> bool {
+    path.split('/').all(|part| part.is_empty() || part == ".")
+}
+
 /// Groups that grant nothing, and on which nothing can be run.
 fn unused_groups(
     document: &Document<'_>,
     machines: &[Machine],
     groups: &[Group],
     services: &[Service],
+    folders: &[Folder],
     report: &mut Report<'_>,
 ) {
     let mut used = vec![false; groups.len()];
@@ -129,7 +149,9 @@ fn unused_groups(
             open.extend(list.resolved().groups.iter().map(|(group, _)| *group));
         }
     }
-    for list in services.iter().filter_map(Service::allow_from) {
+    let services = services.iter().filter_map(Service::allow_from);
+    let folders = folders.iter().filter_map(Folder::allow_from);
+    for list in services.chain(folders) {
         open.extend(list.resolved().groups.iter().map(|(group, _)| *group));
     }
     while let Some(group) = open.pop() {

@@ -2,7 +2,9 @@
 
 use toml_edit::{Array, Item, Table, TableLike, Value};
 
-use super::{EditError, LISTS, MACHINE_LISTS, drop_from, parse, sections, with_line_ends_of};
+use super::{
+    EditError, LISTS, MACHINE_LISTS, ON_A_MACHINE, drop_from, parse, sections, with_line_ends_of,
+};
 use crate::identity::MachineId;
 use crate::name::{GroupName, MachineName, UserName};
 
@@ -107,7 +109,7 @@ pub fn change_machine(
     Ok(with_line_ends_of(source, document.to_string()))
 }
 
-/// Renames a machine: in its section's header, in every list, and in the sections of its services.
+/// Renames a machine: in its section's header, in every list, and in the sections of its services and folders.
 ///
 /// # Errors
 ///
@@ -137,9 +139,11 @@ pub fn rename_machine(
     each_list(document.as_table_mut(), &mut |list| {
         replace_in(list, old.as_str(), new.as_str());
     });
-    for service in sections(document.as_table_mut(), "service") {
-        if service.get("machine").and_then(Item::as_str) == Some(old.as_str()) {
-            set_text(service, "machine", new.as_str());
+    for kind in ON_A_MACHINE {
+        for section in sections(document.as_table_mut(), kind) {
+            if section.get("machine").and_then(Item::as_str) == Some(old.as_str()) {
+                set_text(section, "machine", new.as_str());
+            }
         }
     }
     Ok(with_line_ends_of(source, document.to_string()))

@@ -188,6 +188,45 @@ fn removing() {
 }
 
 #[test]
+fn folders_follow_their_machine() {
+    let source = format!(
+        "{FILE}\n\n[folder.logs]\nmachine = \"web01\" # the disk\npath = \"/var/log\"\nallow_from = \"laptop,web01\"\n\n# Ann's\n[folder.home]\nmachine = 'laptop'\npath = \"/home\"\nallow_from = [\"web01\"]\n"
+    );
+    let [web01, www] = ["web01", "www"].map(|name| MachineName::parse(name).unwrap());
+    let removed = remove_machine(&source, &web01).unwrap();
+    let (_, folders) = removed.split_once("# Ann's\n[folder").unwrap();
+    assert!(!removed.contains("[folder.logs]") && folders.ends_with("allow_from = []\n"));
+    let renamed = rename_machine(&source, &web01, &www).unwrap();
+    for line in [
+        "machine = \"www\" # the disk",
+        "\"laptop,www\"",
+        "[\"www\"]",
+    ] {
+        assert!(renamed.contains(line), "{renamed}");
+    }
+    for edited in [removed, renamed] {
+        let checked = super::super::check("f", &edited);
+        assert!(checked.cluster.is_some(), "{:?}", checked.diagnostics);
+    }
+}
+
+#[test]
+fn every_list_of_a_machine_follows_a_name() {
+    let source = FILE.replace(
+        "allow_from = \"*\"",
+        "allow_from = \"*\"\nallow_shell = \"web01\"\nallow_files = \"web01\"",
+    );
+    let [web01, www] = ["web01", "www"].map(|name| MachineName::parse(name).unwrap());
+    for edited in [
+        remove_machine(&source, &web01).unwrap(),
+        rename_machine(&source, &web01, &www).unwrap(),
+    ] {
+        let checked = super::super::check("f", &edited);
+        assert!(checked.cluster.is_some(), "{:?}", checked.diagnostics);
+    }
+}
+
+#[test]
 fn added_and_removed_again() {
     let name = MachineName::parse("db").unwrap();
     let added = add_machine(FILE, &name, &id(STRANGER), &["*".to_owned()]).unwrap();

@@ -141,6 +141,22 @@ pub(super) fn read(path: &std::path::Path) -> Result<Attributes, Errno> {
     Ok(found)
 }
 
+/// How much of an entry is kept besides its bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Keep {
+    pub options: Options,
+    pub umask: u32,
+    /// Whether files may get owners, bits and attributes with which they run as another user.
+    pub elevates: bool,
+}
+
+impl Keep {
+    /// Whether owners are preserved, and what depends on them.
+    fn owners(self) -> bool {
+        self.elevates && self.options.archive && rustix::process::geteuid().is_root()
+    }
+}
+
 /// Sets the preserved attributes of an offered entry on an open file or folder. `existing` is what it replaces.
 ///
 /// # Errors
@@ -149,23 +165,22 @@ pub(super) fn read(path: &std::path::Path) -> Result<Attributes, Errno> {
 pub(super) fn apply(
     fd: impl AsFd,
     offer: &Offer,
-    options: Options,
-    umask: u32,
+    keep: Keep,
     existing: Option<&Stat>,
 ) -> io::Result<()> {
     let fd = fd.as_fd();
-    let is_root = rustix::process::geteuid().is_root();
+    let Keep { options, umask, .. } = keep;
     let mut mode = match existing {
         _ if options.preserve => offer.mode & 0o777,
         Some(existing) => existing.st_mode & 0o777,
         None => offer.mode & 0o777 & !umask,
     };
-    if let (true, Some(owner)) = (is_root && options.archive, &offer.owner) {
+    if let (true, Some(owner)) = (keep.owners(), &offer.owner) {
         let (user, group) = numbers(owner);
         fchown(fd, Some(user), Some(group))?;
         // The owner was preserved, so setuid and setgid may be as well.
         mode = offer.mode & 0o7777;
-    } else if let (true, Some(existing)) = (is_root, existing) {
+    } else if let (true, Some(existing)) = (rustix::process::geteuid().is_root(), existing) {
         fchown(
             fd,
             Some(Uid::from_raw(existing.st_uid)),
@@ -176,7 +191,7 @@ pub(super) fn apply(
     if options.archive {
         for (name, value) in &offer.attributes {
             let privileged = name.starts_with(b"security.") || name.starts_with(b"trusted.");
-            if privileged && !is_root {
+            if privileged && !keep.owners() {
                 continue;
             }
             fsetxattr(fd, &name[..], value, rustix::fs::XattrFlags::empty())?;
@@ -193,14 +208,11 @@ pub(super) fn apply_to_name(
     folder: impl AsFd,
     name: &[u8],
     offer: &Offer,
-    options: Options,
+    keep: Keep,
 ) -> io::Result<()> {
     let folder = folder.as_fd();
-    if let (true, true, Some(owner)) = (
-        rustix::process::geteuid().is_root(),
-        options.archive,
-        &offer.owner,
-    ) {
+    let options = keep.options;
+    if let (true, Some(owner)) = (keep.owners(), &offer.owner) {
         let (user, group) = numbers(owner);
         chownat(
             folder,

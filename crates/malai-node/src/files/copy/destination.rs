@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use malai_wire::copy::Options;
+use malai_wire::copy::{Options, names_of};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, openat2, statat};
 use rustix::io::Errno;
 use rustix::path::Arg;
@@ -20,6 +20,8 @@ pub struct Destination {
     pub(super) place: Place,
     /// The name of each source; an empty one stands for the content of a folder.
     pub(super) names: Vec<Vec<u8>>,
+    /// Whether files may get owners, bits and attributes with which they run as somebody else.
+    pub(super) elevates: bool,
 }
 
 impl std::fmt::Debug for Destination {
@@ -45,6 +47,7 @@ impl Destination {
         Self {
             place: Place::Stream(stream),
             names: vec![Vec::new()],
+            elevates: true,
         }
     }
 
@@ -63,6 +66,13 @@ impl Destination {
         let names = names.to_vec();
         if names.is_empty() {
             return Err("there is nothing to copy".to_owned());
+        }
+        // Names come from the other side. The kernel confines only what is below the destination.
+        if !names.iter().all(|name| is_one_name(name)) {
+            return Err("a source has a name that no file can have".to_owned());
+        }
+        if root.may_write().is_err() {
+            return Err("this folder is read-only".to_owned());
         }
         let target = match target {
             b"" => b".",
@@ -83,6 +93,7 @@ impl Destination {
                 return Ok(Self {
                     place: Place::Into(Rc::new(fd)),
                     names,
+                    elevates: root.may_elevate(),
                 });
             }
             Some(_) if !one => {
@@ -128,6 +139,7 @@ impl Destination {
         Ok(Self {
             place: Place::As(Rc::new(folder), name.as_bytes().to_vec()),
             names,
+            elevates: root.may_elevate(),
         })
     }
 
@@ -155,6 +167,11 @@ impl Destination {
         path.extend(below);
         Some((folder.clone(), path))
     }
+}
+
+/// Whether a source's name is one name of a file, or empty for the content of a folder.
+fn is_one_name(name: &[u8]) -> bool {
+    names_of(name).is_ok_and(|names| names.len() <= 1)
 }
 
 /// Opens a path whose resolution the kernel keeps within bounds.

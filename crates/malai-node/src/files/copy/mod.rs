@@ -99,20 +99,17 @@ pub fn serve(
     served: Served,
 ) -> Result<(), CopyError> {
     let reports = Reports::inherited(served.reports).map_err(CopyError::Lost)?;
-    serve_reporting(input, output, served.folder, reports)
+    serve_reporting(input, output, served.root(), reports)
 }
 
 fn serve_reporting(
     input: impl Read + Send + 'static,
     output: impl Write,
-    folder: Option<PathBuf>,
+    root: io::Result<Root>,
     reports: Reports,
 ) -> Result<(), CopyError> {
     let (mut input, mut output) = (FrameReader::new(input), FrameWriter::new(output));
-    let root = match &folder {
-        Some(folder) => Root::below(folder).map_err(|error| error.to_string()),
-        None => Ok(Root::Everything),
-    };
+    let root = root.map_err(reason);
     let Some(opening) = input.message::<Opening>()? else {
         return Ok(());
     };

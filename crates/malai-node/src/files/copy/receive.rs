@@ -16,6 +16,7 @@ use malai_wire::copy::{
 use rustix::fs::{Mode, OFlags, ResolveFlags, Stat, mkfifoat, symlinkat};
 use rustix::io::Errno;
 
+use super::attributes::Keep;
 use super::destination::{Destination, Place, open_resolved};
 use super::link::{Frame, FrameReader, FrameWriter};
 use super::part::{Part, Stamp, make_durable};
@@ -278,6 +279,15 @@ impl<W: Write> Receiver<'_, W> {
         };
         self.waiting.insert(id, waiting);
         self.output.send(&FromReceiver::Want(Want { id, base }))
+    }
+
+    /// How much of an entry is kept besides its bytes.
+    fn keeps(&self) -> Keep {
+        Keep {
+            options: self.options,
+            umask: self.umask,
+            elevates: self.destination.elevates,
+        }
     }
 
     /// The folder that an entry is in, and its name there.

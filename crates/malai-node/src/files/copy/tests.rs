@@ -351,6 +351,63 @@ fn a_sender_that_lies_writes_nothing_outside() {
     assert!(matches!(lied(&says, ALL).2, Err(CopyError::Protocol(_))));
 }
 
+/// Sends to a server of a folder: the answer, and what is in the folder's parent afterwards.
+fn sent_to_folder(
+    read_only: bool,
+    names: &[&str],
+    says: &[Vec<u8>],
+) -> (Option<Opened>, BTreeMap<PathBuf, String>) {
+    let top = tempfile::tempdir().unwrap();
+    let folder = top.path().join("folder");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(top.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let put = Opening::Put(Put {
+        version: VERSION,
+        target: b"/".to_vec(),
+        names: names.iter().map(|name| name.as_bytes().to_vec()).collect(),
+        options: ALL,
+    });
+    let input = [put.to_frame(), says.concat()].concat();
+    let served = Served {
+        folder: Some(folder),
+        read_only,
+        reports: None,
+    };
+    let mut output = Vec::new();
+    let _ = serve(io::Cursor::new(input), &mut output, served);
+    let opened = FrameReader::new(&output[..]).message::<Opened>().unwrap();
+    (opened, shown(top.path()))
+}
+
+#[test]
+fn nothing_outside_a_folder_is_touched_and_nothing_in_one_that_is_read_only() {
+    let at = |path: &Path, found: &BTreeMap<PathBuf, String>| found.get(path).cloned();
+    let says = [
+        offer(1, "", Kind::Folder).to_frame(),
+        file(2, "x", b"evil"),
+        FromSender::Offered.to_frame(),
+    ];
+    let (opened, before) = sent_to_folder(true, &["a"], &says);
+    assert!(matches!(opened, Some(Opened::Failed(why)) if why == "this folder is read-only"));
+    for name in ["..", ".", "../y", "a/../../y", "/tmp/y"] {
+        let (opened, found) = sent_to_folder(false, &[name], &says);
+        assert!(
+            matches!(opened, Some(Opened::Failed(_))),
+            "{name}: {opened:?}"
+        );
+        // Not even the modes and times of the folder that it is in: the offer's are 777, and 1970.
+        let shown = at(Path::new(""), &found).unwrap();
+        assert!(shown.starts_with("40755 1"), "{name}: {shown}");
+        assert_eq!(found.len(), before.len(), "{name}: {found:?}");
+    }
+    let (opened, found) = sent_to_folder(false, &["a"], &says);
+    assert!(matches!(opened, Some(Opened::Ready)));
+    assert!(found.contains_key(Path::new("folder/a/x")), "{found:?}");
+    // The offer has setuid, which is not kept, even for root.
+    let mode = &found[Path::new("folder/a")];
+    assert!(!mode.contains("4777"), "{mode}");
+}
+
 #[test]
 fn a_sender_cannot_give_a_file_that_is_not_what_it_says() {
     let begin = || FromSender::Begin(Begin { id: 1, offset: 0 }).to_frame();

@@ -11,6 +11,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::status::{Done, done, status};
+use crate::files::root::Root;
 
 /// The results of several changes.
 #[derive(Debug, Default)]
@@ -37,13 +38,13 @@ pub(super) fn length(size: u64) -> Result<u64, Errno> {
 }
 
 /// Changes an open file's attributes. Each is tried, even if another fails.
-pub(super) fn change(file: &impl AsFd, given: Attributes) -> Done {
+pub(super) fn change(root: &Root, file: &impl AsFd, given: Attributes) -> Done {
     let mut results = Results::default();
     if let Some(size) = given.size {
         results.add(length(size).and_then(|size| ftruncate(file, size)));
     }
     if let Some(mode) = given.mode {
-        results.add(fchmod(file, Mode::from_raw_mode(mode & 0o7777)));
+        results.add(fchmod(file, root.mode(mode)));
     }
     if let Some(times) = given.times {
         results.add(futimens(file, &timestamps(times)));

@@ -32,8 +32,27 @@ const WAITING: usize = 64;
 pub struct Served {
     /// Serves what is below this folder; `None` serves everything that the user can reach.
     pub folder: Option<PathBuf>,
+    /// Whether nothing in the folder may be changed.
+    pub read_only: bool,
     /// The descriptor on which to report file operations, with which this process was started.
     pub reports: Option<i32>,
+}
+
+impl Served {
+    /// What is served, opened.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be opened; which one, and why.
+    pub(crate) fn root(&self) -> io::Result<Root> {
+        let Some(folder) = &self.folder else {
+            return Ok(Root::Everything);
+        };
+        Root::below(folder, !self.read_only).map_err(|error| {
+            let shown = crate::os::fs::display_path(folder);
+            io::Error::other(format!("the folder {shown} cannot be opened: {error}"))
+        })
+    }
 }
 
 /// Serves a client until it closes `input`.
@@ -48,19 +67,16 @@ pub struct Served {
 /// opened; there is no such descriptor.
 pub fn serve(mut input: impl Read, output: impl Write + Send, served: Served) -> io::Result<()> {
     let reports = Reports::inherited(served.reports)?;
-    serve_reporting(&mut input, output, served.folder, reports)
+    let root = served.root()?;
+    serve_reporting(&mut input, output, root, reports)
 }
 
 fn serve_reporting(
     input: &mut impl Read,
     output: impl Write + Send,
-    folder: Option<PathBuf>,
+    root: Root,
     reports: Reports,
 ) -> io::Result<()> {
-    let root = match &folder {
-        Some(folder) => Root::below(folder)?,
-        None => Root::Everything,
-    };
     let mut session = Session::new(root, reports);
     let (answers, to_write) = mpsc::sync_channel(WAITING);
     let (jobs, to_read) = mpsc::sync_channel::<Job>(WAITING);

@@ -116,7 +116,7 @@ impl Session {
         ] {
             how.set(flag, set);
         }
-        let mode = Mode::from_raw_mode(given.mode.map_or(0o666, |mode| mode & 0o7777));
+        let mode = self.root.mode(given.mode.unwrap_or(0o666));
         // Truncating or creating is a change, even if the file is opened for reading only.
         let changes = writable || flags.create() || flags.truncate();
         if changes {

@@ -219,8 +219,9 @@ impl Session {
         Ok(Response::Handle(number.to_be_bytes().to_vec()))
     }
 
-    /// Checks, before a change, that it can be recorded.
+    /// Checks, before a change, that it is allowed and can be recorded.
     pub(super) fn may_change(&self) -> Result<(), StatusCode> {
+        self.root.may_write().map_err(status)?;
         self.reports.ready().map_err(|_| StatusCode::Failure)
     }
 
@@ -239,7 +240,7 @@ impl Session {
 
     fn stat(&self, path: &[u8], follow: bool) -> Done {
         let stat = match (&self.root, follow) {
-            (Root::Below(_), true) => {
+            (Root::Below { .. }, true) => {
                 let file = self
                     .root
                     .open(as_path(path), OFlags::PATH, Mode::empty())
@@ -265,7 +266,7 @@ impl Session {
     }
 
     fn setstat(&self, path: &[u8], given: Attributes, follow: bool) -> Done {
-        if follow && matches!(self.root, Root::Below(_)) {
+        if follow && matches!(self.root, Root::Below { .. }) {
             // Through an open file, since the name may lead elsewhere a moment later.
             let file = self.root.open(
                 as_path(path),
@@ -279,7 +280,11 @@ impl Session {
                     Mode::empty(),
                 )
             };
-            return change(&file.or_else(|_| writable()).map_err(status)?, given);
+            return change(
+                &self.root,
+                &file.or_else(|_| writable()).map_err(status)?,
+                given,
+            );
         }
         if !follow && given.size.is_some() {
             return Err(StatusCode::BadMessage);
@@ -297,7 +302,7 @@ impl Session {
             results.add(length(size).and_then(|size| ftruncate(open()?, size)));
         }
         if let Some(mode) = given.mode {
-            let mode = Mode::from_raw_mode(mode & 0o7777);
+            let mode = self.root.mode(mode);
             results.add(match follow {
                 true => chmodat(folder, name, mode, flags),
                 false => chmod_itself(folder, name, mode),
@@ -321,7 +326,7 @@ impl Session {
 
     fn fsetstat(&self, handle: &[u8], given: Attributes) -> Done {
         let open = self.file(handle)?;
-        let set = || change(&open.file, given);
+        let set = || change(&self.root, &open.file, given);
         match open.writable {
             true => set(),
             // The attributes of a file opened for reading can be changed too, so that is recorded.
@@ -371,7 +376,7 @@ impl Session {
 
     fn mkdir(&self, path: &[u8], given: Attributes) -> Done {
         let place = self.root.place(as_path(path)).map_err(status)?;
-        let mode = Mode::from_raw_mode(given.mode.map_or(0o777, |mode| mode & 0o7777));
+        let mode = self.root.mode(given.mode.unwrap_or(0o777));
         done(mkdirat(place.folder(), &place.name, mode))
     }
 

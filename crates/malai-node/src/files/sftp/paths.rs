@@ -20,7 +20,7 @@ impl Session {
             b"" => as_path(b"."),
             path => as_path(path),
         };
-        if let Root::Below(_) = self.root {
+        if let Root::Below { .. } = self.root {
             return Ok(one_name(normalized(path).into_os_string().into_vec()));
         }
         match resolved(path) {
@@ -52,7 +52,7 @@ impl Session {
 
     /// The home of a user; an empty name means this process's own user.
     pub(super) fn home_of(&self, user: &[u8]) -> Result<Vec<u8>, StatusCode> {
-        if let Root::Below(_) = self.root {
+        if let Root::Below { .. } = self.root {
             return Ok(b"/".to_vec());
         }
         use uzers::os::unix::UserExt;

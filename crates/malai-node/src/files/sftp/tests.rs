@@ -9,6 +9,7 @@ use super::*;
 fn below(folder: Option<PathBuf>) -> Served {
     Served {
         folder,
+        read_only: false,
         reports: None,
     }
 }
@@ -22,12 +23,17 @@ fn answers(packets: &[Vec<u8>], folder: Option<PathBuf>) -> Vec<(u8, u32, Vec<u8
 
 /// Sends packets, closes, and returns the answers: type, id, body.
 fn unsorted(packets: &[Vec<u8>], folder: Option<PathBuf>) -> Vec<(u8, u32, Vec<u8>)> {
+    sent(packets, below(folder))
+}
+
+/// The same of what is served.
+fn sent(packets: &[Vec<u8>], served: Served) -> Vec<(u8, u32, Vec<u8>)> {
     let input: Vec<u8> = packets
         .iter()
         .flat_map(|packet| [&(packet.len() as u32).to_be_bytes()[..], packet].concat())
         .collect();
     let mut output = Vec::new();
-    serve(Cursor::new(input), &mut output, below(folder)).unwrap();
+    serve(Cursor::new(input), &mut output, served).unwrap();
     let mut found = Vec::new();
     let mut left = &output[..];
     while let Some((length, rest)) = left.split_first_chunk::<4>() {
@@ -148,6 +154,97 @@ fn a_folder_by_name_is_all_there_is() {
     assert_eq!(found[5].2[8..10], *b"/b");
 }
 
+#[test]
+fn a_folder_that_is_read_only_stays_as_it_is() {
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path().join("folder");
+    std::fs::create_dir_all(folder.join("sub")).unwrap();
+    std::fs::write(folder.join("file"), "f").unwrap();
+    let none = 0u32.to_be_bytes();
+    let mode = [4u32.to_be_bytes(), 0o100777u32.to_be_bytes()].concat();
+    let open = |flags: u32| [flags.to_be_bytes(), none].concat();
+    let handle = none;
+    let extended =
+        |name: &[u8], strings: &[&[u8]]| packet(200, 0, &[&[name], strings].concat(), b"");
+    let mut changes: Vec<Vec<u8>> = [2, 3, 8, 9, 0x1a, 0x12, 0x11]
+        .map(|flags| packet(3, 0, &[b"file"], &open(flags)))
+        .to_vec();
+    changes.extend([
+        packet(3, 0, &[b"new"], &open(0x1a)),
+        packet(9, 0, &[b"file"], &mode),
+        packet(10, 0, &[&handle], &mode),
+        packet(13, 0, &[b"file"], b""),
+        packet(14, 0, &[b"made"], &none),
+        packet(15, 0, &[b"sub"], b""),
+        packet(18, 0, &[b"file", b"moved"], b""),
+        packet(20, 0, &[b"file", b"link"], b""),
+        packet(
+            6,
+            0,
+            &[&handle],
+            &[&[0; 8][..], &[0, 0, 0, 1, b'x']].concat(),
+        ),
+        extended(b"posix-rename@openssh.com", &[b"file", b"moved"]),
+        extended(b"hardlink@openssh.com", &[b"file", b"again"]),
+        packet(200, 0, &[b"lsetstat@openssh.com", b"file"], &mode),
+    ]);
+    // First a file is opened for reading, which is handle 0.
+    let mut packets = vec![packet(3, 0, &[b"file"], &open(1))];
+    packets.extend(changes);
+    for (id, packet) in (0u32..).zip(&mut packets) {
+        packet[1..5].copy_from_slice(&id.to_be_bytes());
+    }
+    let served = Served {
+        folder: Some(folder.clone()),
+        read_only: true,
+        reports: None,
+    };
+    let found = sent(&packets, served);
+    assert_eq!(found[0].0, 102);
+    for (kind, id, body) in &found[1..] {
+        assert_eq!(*kind, 101, "{id}");
+        assert_ne!(body[..4], none, "{id}: {:?}", packets[*id as usize]);
+    }
+    assert_eq!(found.len(), packets.len());
+    let mut names: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["file", "sub"]);
+    assert_eq!(std::fs::read(folder.join("file")).unwrap(), b"f");
+    use std::os::unix::fs::PermissionsExt;
+    let mode = folder.join("file").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o7000, 0);
+    assert_ne!(mode & 0o777, 0o777);
+}
+
+#[test]
+fn no_file_of_a_folder_gets_bits_that_run_it_as_its_owner() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let mode = [4u32.to_be_bytes(), 0o6755u32.to_be_bytes()].concat();
+    let open = [&0x0au32.to_be_bytes()[..], &mode].concat();
+    let packets = [
+        packet(3, 0, &[b"a"], &open),
+        packet(9, 1, &[b"a"], &mode),
+        packet(10, 2, &[&0u32.to_be_bytes()], &mode),
+        packet(14, 3, &[b"d"], &mode),
+        packet(200, 4, &[b"lsetstat@openssh.com", b"a"], &mode),
+    ];
+    answers(&packets, Some(folder.path().to_owned()));
+    for name in ["a", "d"] {
+        let mode = folder
+            .path()
+            .join(name)
+            .metadata()
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o7777, 0o755, "{name}: {mode:o}");
+    }
+}
+
 /// Serves packets and returns the file reports.
 fn reported(packets: &[Vec<u8>]) -> Vec<FileReport> {
     let (reports, out) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
@@ -155,7 +252,13 @@ fn reported(packets: &[Vec<u8>]) -> Vec<FileReport> {
         .iter()
         .flat_map(|packet| [&(packet.len() as u32).to_be_bytes()[..], packet].concat())
         .collect();
-    serve_reporting(&mut Cursor::new(input), Vec::new(), None, Reports::to(out)).unwrap();
+    serve_reporting(
+        &mut Cursor::new(input),
+        Vec::new(),
+        Root::Everything,
+        Reports::to(out),
+    )
+    .unwrap();
     let mut bytes = Vec::new();
     std::fs::File::from(reports)
         .read_to_end(&mut bytes)
@@ -259,7 +362,13 @@ fn what_cannot_be_recorded_is_not_done() {
         input.extend(packet);
     }
     let mut output = Vec::new();
-    serve_reporting(&mut Cursor::new(input), &mut output, None, Reports::to(out)).unwrap();
+    serve_reporting(
+        &mut Cursor::new(input),
+        &mut output,
+        Root::Everything,
+        Reports::to(out),
+    )
+    .unwrap();
     let failure = Response::Status(StatusCode::Failure).encode(0);
     assert_eq!(output, failure.repeat(3));
     assert_eq!(std::fs::read(&path).unwrap(), b"kept");

@@ -20,10 +20,11 @@ pub fn render(why: &Explanation) -> String {
 
 fn one(out: &mut String, why: &Explanation, answer: &Answer) {
     let who = members(&answer.members);
-    let what = match (&why.service, &why.command) {
-        (Some(_), _) => format!("connect to {}", why.target),
-        (None, Some(argv)) => format!("run `{}` on {}", argv.join(" "), why.target),
-        (None, None) => format!("open a shell on {}", why.target),
+    let what = match (&why.service, &why.folder, &why.command) {
+        (Some(_), ..) => format!("connect to {}", why.target),
+        (None, Some(_), _) => format!("copy files of {}", why.target),
+        (None, None, Some(argv)) => format!("run `{}` on {}", argv.join(" "), why.target),
+        (None, None, None) => format!("open a shell on {}", why.target),
     };
     out.push_str(&match answer.refusal {
         None => format!("✅ allowed: {who} may {what}\n"),
@@ -87,6 +88,14 @@ fn granted(line: &mut impl FnMut(&str, &str), why: &Explanation, answer: &Answer
         let address = escape(&service.address);
         return line("to", &format!("{address} on {}", service.machine));
     }
+    if let Some(folder) = &why.folder {
+        let access = match folder.write {
+            true => "reading and writing",
+            false => "reading only",
+        };
+        let text = format!("{} on {}, {access}", escape(&folder.path), folder.machine);
+        line("folder", &text);
+    }
     line(
         "as",
         &match (&answer.user, answer.own_user) {
@@ -125,6 +134,7 @@ fn because(refusal: &Refusal) -> String {
         | Refusal::Nul
         | Refusal::NoRule { .. }
         | Refusal::NotAsUser { .. }
+        | Refusal::NoFolder { .. }
         | Refusal::NoSubsystem { .. }
         | Refusal::NoService { .. }
         | Refusal::UserNotAccepted { .. } => refusal.to_string(),

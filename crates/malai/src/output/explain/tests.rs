@@ -18,6 +18,7 @@ fn why(answer: Answer) -> Explanation {
         allowed: answer.allowed,
         who: "@all".to_owned(),
         target: "web01.company".to_owned(),
+        folder: None,
         command: Some(vec!["ls".to_owned()]),
         service: None,
         configuration: ConfigurationUsed {

@@ -199,8 +199,7 @@ impl<W: Write> Receiver<'_, W> {
                 let before = before
                     .filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
                 let applied = part.file.set_len(length).and_then(|()| {
-                    let (options, umask) = (self.options, self.umask);
-                    attributes::apply(&part.file, &offer, options, umask, before.as_ref())
+                    attributes::apply(&part.file, &offer, self.keeps(), before.as_ref())
                 });
                 if let Err(error) = applied {
                     let why = format!("cannot give it its modes and times: {}", reason(error));

@@ -81,7 +81,7 @@ impl<W: Write> Receiver<'_, W> {
         let _ = unlinkat(&*folder, &part[..], AtFlags::empty());
         self.made(offer, || make(&folder, &part))?;
         if !matches!(offer.kind, Kind::HardLink(..)) {
-            attributes::apply_to_name(&*folder, &part, offer, self.options)?;
+            attributes::apply_to_name(&*folder, &part, offer, self.keeps())?;
         }
         let done = finish(&folder, &part, &name, self.options.no_clobber)?;
         // Where both were names of one file already, nothing was renamed.
@@ -97,7 +97,7 @@ impl<W: Write> Receiver<'_, W> {
         let (folder, name) = self.folder_and_name(offer.source, &offer.path)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = openat(&*folder, &name[..], flags, Mode::empty())?;
-        attributes::apply(fd, offer, self.options, self.umask, None)
+        attributes::apply(fd, offer, self.keeps(), None)
     }
 
     pub(super) fn link(&mut self, offer: &Offer) -> io::Result<bool> {
@@ -118,6 +118,6 @@ impl<W: Write> Receiver<'_, W> {
             false => &name[..],
         };
         let fd = openat(&*folder, name, flags, Mode::empty())?;
-        attributes::apply(fd, offer, self.options, self.umask, before)
+        attributes::apply(fd, offer, self.keeps(), before)
     }
 }
