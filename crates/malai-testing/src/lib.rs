@@ -22,7 +22,7 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
 ///
 /// # Panics
 ///
-/// It does not become so within [`TEST_TIMEOUT`].
+/// It does not hold within [`TEST_TIMEOUT`].
 pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     until_async(what, async || is_so()).await;
 }
@@ -31,7 +31,7 @@ pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 ///
 /// # Panics
 ///
-/// It does not become so within [`TEST_TIMEOUT`].
+/// It does not hold within [`TEST_TIMEOUT`].
 pub async fn until_async(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + TEST_TIMEOUT;
     while !is_so().await {

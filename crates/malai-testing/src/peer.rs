@@ -147,7 +147,7 @@ impl Peer {
         self.answer_fetches(Fetched::Content(content));
     }
 
-    /// From now on refuses to give a content that its peer fetches.
+    /// From now on, refuses to send content that the daemon fetches.
     pub fn refuse_content(&self) {
         let refusal = Refusal::new(RefusalCode::NotAMember, "no");
         self.answer_fetches(Fetched::Refused(refusal));

@@ -1,5 +1,5 @@
-//! Which files are served: all that the user can reach, or those below one folder. The kernel ensures that no path leads
-//! out of it (`openat2` with `RESOLVE_BENEATH`).
+//! Which files are served: all that the user can reach, or those below one folder. The kernel ensures that no path
+//! leads out of it (`openat2` with `RESOLVE_BENEATH`).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 pub(crate) enum Root {
     /// All that the user can reach. Relative paths start in the current folder.
     Everything,
-    /// What is below a folder. Absolute paths start there too.
+    /// Only what is below a folder. Absolute paths start there too.
     Below {
         /// The folder.
         folder: OwnedFd,
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(root.place(Path::new("/")).unwrap().name, Path::new("."));
     }
 
-    /// A name switches between a folder and a link that leads out as fast as possible, while files are opened through it.
+    /// A name rapidly switches between a folder and a link that leads out, while files are opened through it.
     #[test]
     fn names_that_change_meanwhile_lead_nowhere_else() {
         use std::sync::atomic::{AtomicBool, Ordering};

@@ -183,7 +183,7 @@ fn a_stranger_gets_a_refusal_whatever_it_sends() {
     });
 }
 
-/// Keys are free to create, so nothing is kept for one that is refused, however it was.
+/// Keys are free to create, so nothing is kept for a refused one, whatever the reason.
 #[test]
 fn nothing_is_kept_for_the_key_of_a_stranger() {
     run(async {
@@ -199,7 +199,7 @@ fn nothing_is_kept_for_the_key_of_a_stranger() {
             let keeps = testing::keeps_state_of(&web01.service, &stranger.id()).await;
             assert!(!keeps, "{name}");
         }
-        // That it can be seen at all.
+        // The check does detect the state of a member.
         let peer = Peer::connect(&rogue, &web01.id()).await;
         peer.greet_as_command().await;
         assert_eq!(peer.exec(&["true"]).await, Ok(FromServer::Accepted));
@@ -207,7 +207,7 @@ fn nothing_is_kept_for_the_key_of_a_stranger() {
     });
 }
 
-/// A header of a newer configuration can be overheard. So few keys are kept for one.
+/// The header of a newer configuration can be overheard, so few keys that present one are kept.
 #[test]
 fn strangers_with_a_newer_header_are_few() {
     run(async {

@@ -53,7 +53,7 @@ fn a_reader_that_stops_stops_the_producer_in_bounded_memory() {
     }
 }
 
-/// The same for input: when a command does not read, what writes to its client has to wait.
+/// The same for input: a command that does not read blocks the process that writes to its client.
 #[test]
 fn a_command_that_does_not_read_stops_its_feeder_in_bounded_memory() {
     let _alone = alone();

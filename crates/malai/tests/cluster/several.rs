@@ -109,7 +109,7 @@ fn each_reads_all_of_the_input_or_none() {
         let sum = home.run_with(&["web01.company", "md5sum"], &input);
         let sum = sum.clean().trim().to_owned();
         let expected = format!("web01: {sum}\nweb02: {sum}");
-        // With 1 the machines run one after the other: the second reads what the first read long before.
+        // With 1, the machines run one after the other: the second reads what the first read long before.
         for parallel in ["1", "2"] {
             let output = home.run_with(&["--parallel", parallel, "@web.company", "md5sum"], &input);
             assert_eq!(sorted(output.clean()), expected);

@@ -54,7 +54,7 @@ fn where_nothing_can_be_served_every_problem_of_every_file_is_listed() {
         let output = manager.run(args);
         assert_eq!((output.code, output.out()), (1, ""), "{}", output.shown());
         assert_says(&output, &of_clusters);
-        // Without malai.toml it is not known what this computer accepts.
+        // malai.toml is broken, so it is not known what this computer accepts.
         assert_says(&output, &["malai.toml:", "reech"]);
         assert!(
             output.stderr.matches("allow_form").count() >= 2,

@@ -52,7 +52,7 @@ fn exit_codes_as_a_shell_gives_them() {
     }
 }
 
-/// Standard input is closed altogether, as for some daemons and cron jobs.
+/// Standard input is closed, as in daemons and cron jobs.
 #[test]
 fn closed_input() {
     let cluster = Cluster::with_routes();

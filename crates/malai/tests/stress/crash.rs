@@ -56,7 +56,7 @@ fn a_crashed_daemon_starts_again_without_help() {
     );
 }
 
-/// The same while the pooled connection is in use when the far daemon crashes: an error in bounded time.
+/// If the pooled connection is in use when the far daemon crashes, the command fails in bounded time.
 #[test]
 fn a_command_whose_far_daemon_crashes_fails() {
     let cluster = Cluster::with_routes();
