@@ -212,7 +212,7 @@ impl FromStr for ClusterId {
 pub enum IdError {
     /// It does not have 52 characters.
     #[error(
-        "an id52 has 52 characters, this has {found}: copy the whole id52 that `malai machine init` or `malai status` printed"
+        "an id52 has 52 characters, this has {found}: copy all of it from where it was printed"
     )]
     Length {
         /// How many characters it has.

@@ -80,7 +80,7 @@ fn every_problem_is_shown_where_it_stands() {
            |         ^^^^^^
            = help: did you mean "lan"?
 
-        error: an id52 has 52 characters, this has 3: copy the whole id52 that `malai machine init` or `malai status` printed
+        error: an id52 has 52 characters, this has 3: copy all of it from where it was printed
            --> [HOME]/clusters/company/cluster.toml:18:8
             |
          18 | id52 = "abc"
@@ -274,7 +274,7 @@ members = ""
             |
          39 | [group.laptop]
             |        ^^^^^^
-            = help: a list could not tell them apart: rename one of them
+            = help: a name must have one meaning: rename one of them
 
         ❌ company: 3 machines, 11 errors
     "#]].assert_eq(&world.picture(&["rescan", "--check", "company"]));

@@ -140,7 +140,7 @@ fn what_cannot_be_an_id52_is_refused_and_nothing_is_made() {
     expect![[r#"
         exit code: 2
         ----- stderr -----
-        malai: cannot join the cluster: the manager's id52 is wrong: an id52 has 52 characters, this has 3: copy the whole id52 that `malai machine init` or `malai status` printed (on the manager, malai status shows it)
+        malai: cannot join the cluster: the manager's id52 is wrong: an id52 has 52 characters, this has 3: copy all of it from where it was printed (on the manager, malai status shows it)
     "#]].assert_eq(&world.picture(&["machine", "init", "abc", "company"]));
     expect![[r#"
         exit code: 2

@@ -493,7 +493,7 @@ fn one_small_problem_each() {
     one(
         "[group.\"\\u001b[2J\"]\nmembers = \"\"\n",
         expect![[
-            r#"1:8+11 "\x1b[2J" cannot be a group name: use only a-z, 0-9 and "-", not "\x1b" []"#
+            r#"1:8+11 "\x1b[2J" cannot be a group name: it contains "\x1b"; use only a-z, 0-9 and "-" []"#
         ]],
     );
     one(
