@@ -17,8 +17,9 @@ pub fn run(home: &Home, args: &CompletionsArgs, printer: &Printer) -> anyhow::Re
         for candidate in &candidates {
             printer.out(&format!("{}\t{}\n", candidate.text, candidate.about));
         }
-        // The scripts complete file names themselves if this says that they fit.
-        if candidates.is_empty() && complete::wants_files(&declaration, &words) {
+        // The scripts complete file names themselves if this says that they fit; for `cp` also beside machines.
+        let is_sole = candidates.is_empty() || words.first().is_some_and(|verb| verb == "cp");
+        if is_sole && complete::wants_files(&declaration, &words) {
             return Ok(Exit::FAILED);
         }
     }

@@ -66,7 +66,8 @@ fn bash_completes_machines_commands_groups_and_verbs() {
         COMP_WORDBREAKS=$' \t\n"\'@><=;|&(:'
         [[ $(complete -p malai) == *"-F _malai malai" ]] || echo "not registered"
         for COMP_LINE in "malai we" "malai web01.company rest" "malai @ad" "malai statu" "malai exec web" \
-            "malai cluster remove company " "malai rescan --ch" "malai audit --cluster=co" "malai web01.company ls x"; do
+            "malai cluster remove company " "malai rescan --ch" "malai audit --cluster=co" "malai web01.company ls x" \
+            "malai '@ad" 'malai "we' "malai cp web" "malai ssh web" "malai --exclude=we" "malai help clus"; do
             COMP_POINT=${{#COMP_LINE}} COMPREPLY=()
             _malai '{malai}'
             echo "$COMP_LINE -> ${{COMPREPLY[*]}}"
@@ -85,7 +86,13 @@ malai exec web -> web01.company
 malai cluster remove company  -> web01
 malai rescan --ch -> --check
 malai audit --cluster=co -> company
-malai web01.company ls x -> \n";
+malai web01.company ls x -> 
+malai '@ad -> @admins.company
+malai \"we -> web01.company
+malai cp web -> web01.company:
+malai ssh web -> web01.company
+malai --exclude=we -> web01.company
+malai help clus -> cluster\n";
     assert_eq!(said, expected);
 }
 

@@ -28,9 +28,18 @@ pub fn candidates(declaration: &Command, names: &Names, words: &[String]) -> Vec
         return option_before_target(declaration, names, before, current);
     };
     let mut found = match given.split_first() {
+        None if current.starts_with("--exclude=") => {
+            let (option, value) = current.split_at("--exclude=".len());
+            let found = targets(names, value).into_iter();
+            found
+                .map(|target| candidate(format!("{option}{}", target.text), target.about))
+                .collect()
+        }
         None if current.starts_with('-') => options(declaration),
         None if !before.is_empty() => targets(names, current),
         None => [verbs(declaration), targets(names, current)].concat(),
+        // clap adds this one itself, but only when it parses.
+        Some((first, rest)) if first == HELP => verbs_below(declaration, rest),
         Some((first, rest)) => match declaration.find_subcommand(first) {
             // A command on a target has its own arguments; only the names of command entries are known.
             None if rest.is_empty() => commands_of(names, first),
@@ -43,9 +52,12 @@ pub fn candidates(declaration: &Command, names: &Names, words: &[String]) -> Vec
     found
 }
 
-/// Whether file names fit: in a command's arguments on a target, and for the folder of `--out`.
+/// The verb that prints help.
+const HELP: &str = "help";
+
+/// Whether file names fit: in a command's arguments on a target, for `cp`, and for the folder of `--out`.
 pub fn wants_files(declaration: &Command, words: &[String]) -> bool {
-    let Some((_, before)) = words.split_last() else {
+    let Some((current, before)) = words.split_last() else {
         return false;
     };
     if before.last().is_some_and(|word| word == "--out") {
@@ -55,7 +67,12 @@ pub fn wants_files(declaration: &Command, words: &[String]) -> bool {
         return false;
     };
     match declaration.find_subcommand(first) {
-        None => true,
+        None => first != HELP,
+        // What has a colon before any slash is on a machine.
+        Some(verb) if verb.get_name() == "cp" => {
+            !current.starts_with('-')
+                && !current.split('/').next().unwrap_or_default().contains(':')
+        }
         Some(verb) if verb.get_name() == "exec" => {
             after_options(verb, rest).is_some_and(|given| !given.is_empty())
         }
@@ -95,6 +112,14 @@ fn after_verb(
             (None, _) => targets(names, current),
             (Some(target), None) => commands_of(names, target),
             _ => Vec::new(),
+        };
+    }
+    if verb.get_name() == "ssh" {
+        // Its options are ssh's.
+        let has_host = before.iter().any(|word| !word.starts_with('-'));
+        return match has_host || current.starts_with('-') {
+            true => Vec::new(),
+            false => targets(names, current),
         };
     }
     let mut command = verb;
@@ -220,16 +245,13 @@ impl Place<'_> {
                 .given
                 .get(1)
                 .map_or_else(Vec::new, |target| commands_of(self.names, target)),
-            ("man", "verb") => {
-                let mut command = self.declaration;
-                for word in self.given {
-                    match command.find_subcommand(word) {
-                        Some(deeper) => command = deeper,
-                        None => return Vec::new(),
-                    }
-                }
-                verbs(command)
+            ("cp", "paths") => {
+                let machines = targets(self.names, self.current).into_iter();
+                machines
+                    .map(|machine| candidate(format!("{}:", machine.text), machine.about))
+                    .collect()
             }
+            ("man", "verb") => verbs_below(self.declaration, self.given),
             _ => Vec::new(),
         }
     }
@@ -278,6 +300,18 @@ impl Place<'_> {
     }
 }
 
+/// The verbs below the given ones: `add` and others below `cluster`.
+fn verbs_below<W: AsRef<str>>(declaration: &Command, given: &[W]) -> Vec<Candidate> {
+    let mut command = declaration;
+    for word in given {
+        match command.find_subcommand(word.as_ref()) {
+            Some(deeper) => command = deeper,
+            None => return Vec::new(),
+        }
+    }
+    verbs(command)
+}
+
 fn verbs(command: &Command) -> Vec<Candidate> {
     let shown = command.get_subcommands().filter(|verb| !verb.is_hide_set());
     shown
@@ -308,9 +342,11 @@ fn options(command: &Command) -> Vec<Candidate> {
     found
 }
 
-/// Every target; completes the last item of a list.
+/// Every target; completes the last item of a list, and what follows `user@`.
 fn targets(names: &Names, current: &str) -> Vec<Candidate> {
-    let (before, _) = split_list(current);
+    let (before, item) = split_list(current);
+    let user = item.find('@').filter(|at| *at > 0);
+    let before = &current[..before.len() + user.map_or(0, |at| at + 1)];
     let mut found = Vec::new();
     for cluster in &names.clusters {
         let alias = &cluster.alias;

@@ -54,6 +54,31 @@ fn verbs_targets_groups_and_aliases_come_first() {
 }
 
 #[test]
+fn targets_are_known_to_every_verb_that_takes_them() {
+    assert_eq!(fits("cp web01"), ["web01.company:"]);
+    assert_eq!(fits("cp -r a web01"), ["web01.company:"]);
+    assert_eq!(fits("cp web@db"), ["web@db.company:"]);
+    assert_eq!(fits("ssh web01"), ["web01.company"]);
+    assert_eq!(fits("ssh -t web@web01"), ["web@web01.company"]);
+    assert!(fits("ssh web01.company web").is_empty());
+    assert_eq!(fits("web@db.c"), ["web@db.company"]);
+    assert_eq!(fits("-x db"), ["db.company"]);
+    assert_eq!(fits("--exclude=db"), ["--exclude=db.company"]);
+    assert_eq!(fits("help clu"), ["cluster"]);
+    assert_eq!(fits("help cluster app"), ["approve"]);
+    let files = |line: &str| {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        wants_files(&crate::cli::declaration(), &words)
+    };
+    for line in ["cp no", "cp a ", "cp a /etc/x:", "web01.company cat "] {
+        assert!(files(line), "{line}");
+    }
+    for line in ["cp web01.company:", "cp --", "help ", "ssh web01.company "] {
+        assert!(!files(line), "{line}");
+    }
+}
+
+#[test]
 fn a_targets_own_commands_follow_it_and_nothing_else() {
     for line in ["web01.company re", "exec web01.company re"] {
         assert_eq!(fits(line), ["restart-nginx", "reload"], "{line}");

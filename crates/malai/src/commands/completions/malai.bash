@@ -1,7 +1,7 @@
 # bash completion for malai: asks malai itself what fits.
 _malai() {
-    local line=${COMP_LINE:0:COMP_POINT} cur text about
-    local -a words
+    local line=${COMP_LINE:0:COMP_POINT} cur text about found code
+    local -a words files
     # Bash's own words are no use here: it takes "@admins.company" for two.
     read -ra words <<<"$line"
     [[ $line == *[[:space:]] ]] && words+=("")
@@ -12,12 +12,25 @@ _malai() {
     [[ $COMP_WORDBREAKS == *"${kept: -1}"* ]] || kept=
     # Where bash completes host names by itself, the "@" is part of the word that it replaces.
     shopt -q hostcomplete && kept=${kept%@}
+    # In quotes nothing parts words, and bash writes the quotes itself.
+    if [[ $cur == [\'\"]* ]]; then
+        cur=${cur:1} kept=
+        words[${#words[@]} - 1]=$cur
+    fi
+    found=$("$1" completions --candidates -- "${words[@]:1}" 2>/dev/null)
+    code=$?
     while IFS=$'\t' read -r text about; do
-        [[ $text == "$cur"* ]] && COMPREPLY+=("${text#"$kept"}")
-    done < <("$1" completions --candidates -- "${words[@]:1}" 2>/dev/null)
+        [[ $text && $text == "$cur"* ]] && COMPREPLY+=("${text#"$kept"}")
+    done <<<"$found"
+    # A path follows the colon.
+    [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *: ]] && compopt -o nospace 2>/dev/null
     # Exit code 1: file names fit.
-    if [[ ${#COMPREPLY[@]} == 0 ]] && ! "$1" completions --candidates -- "${words[@]:1}" &>/dev/null; then
+    if [[ $code == 1 && ${#COMPREPLY[@]} == 0 ]]; then
         compopt -o default 2>/dev/null
+    elif [[ $code == 1 ]]; then
+        while IFS= read -r text; do files+=("$text"); done < <(compgen -f -- "$cur")
+        COMPREPLY+=("${files[@]}")
+        compopt -o filenames 2>/dev/null
     fi
 }
 complete -F _malai malai
