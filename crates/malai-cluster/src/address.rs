@@ -12,7 +12,7 @@ use crate::diagnostic::quoted;
 use crate::identity::{ClusterId, IdError, MachineId, looks_like_id52};
 use crate::name::{ClusterAlias, MachineName, NameError};
 
-pub use lookup::{resolve_target, unknown_cluster};
+pub use lookup::unknown_cluster;
 pub use range::compress_names;
 pub use resolve::{ResolveError, Resolved, ResolvedMachine};
 pub use targets::Targets;

@@ -326,11 +326,12 @@ impl<'s> Report<'s> {
     }
 
     /// Keeps the problems for which `keep` returns true. It gets whether the problem is about something missing, and
-    /// the index of its line.
+    /// the index of its line. Problems without a place are dropped: a parser that goes on after a mistake makes up values.
     pub(crate) fn retain(&mut self, keep: impl Fn(bool, usize) -> bool) {
         let lines = &self.lines;
-        self.problems
-            .retain(|problem| keep(problem.is_missing, lines.index_of(problem.span.start)));
+        self.problems.retain(|problem| {
+            !problem.span.is_empty() && keep(problem.is_missing, lines.index_of(problem.span.start))
+        });
     }
 
     /// Errors, then warnings, each in the order of the file.
@@ -376,10 +377,15 @@ pub(crate) fn quoted(text: &str) -> String {
 pub fn nearest<'c>(text: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let length = text.chars().count();
     let far = 1 + length / 4;
+    // Capitals are a mistake of their own, which no one makes letter by letter.
+    let lower = text.to_lowercase();
     candidates
         .into_iter()
         .filter(|candidate| candidate.chars().count().abs_diff(length) <= far)
-        .map(|candidate| (strsim::osa_distance(text, candidate), candidate))
+        .map(|candidate| {
+            let distance = strsim::osa_distance(&lower, &candidate.to_lowercase());
+            (distance, candidate)
+        })
         .filter(|(distance, _)| *distance <= far)
         .min()
         .map(|(_, candidate)| candidate)

@@ -27,7 +27,7 @@ mod testing;
 pub use accept::{Accept, AcceptEntry, AcceptEntryError, Admitted};
 pub use address::{
     AddressError, ClusterRef, MachineRef, ResolveError, Resolved, ResolvedMachine, Target, Targets,
-    compress_names, resolve_target, unknown_cluster,
+    compress_names, unknown_cluster,
 };
 pub use allow::AllowList;
 pub use cluster::{
@@ -55,7 +55,7 @@ pub use name::{
 pub use policy::{
     Access, Action, Decision, Grant, Refusal, Request, Rule, Run, ServedFolder, access, decide,
 };
-pub use sanitize::{escape, escape_bytes, escape_line, is_unsafe};
+pub use sanitize::{escape, escape_bytes, escape_line, is_unsafe, without_error_numbers};
 pub use service::{Service, Upstream, UpstreamError};
 pub use shell_words::{
     NeedsShell, quote, quote_bytes, split_command, split_line, split_list, split_sole,

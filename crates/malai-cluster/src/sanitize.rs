@@ -52,6 +52,24 @@ pub fn escape_line(line: &[u8], safe: &mut Vec<u8>) {
     safe.extend_from_slice(end);
 }
 
+/// A message without the numbers that Rust appends to system errors: `(os error 2)`.
+pub fn without_error_numbers(message: &str) -> String {
+    let mut text = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        let digits = after.trim_start_matches(|c: char| c.is_ascii_digit());
+        text.push_str(before);
+        rest = match digits.strip_prefix(')') {
+            Some(after) => after,
+            _ => {
+                text.push_str(" (os error ");
+                after
+            }
+        };
+    }
+    text + rest
+}
+
 /// Appends a character, escaped if it is unsafe.
 pub(crate) fn push_escaped(safe: &mut String, character: char) {
     if !is_unsafe(character) {

@@ -1,6 +1,5 @@
 //! The services of one cluster in this process, on loopback, without daemons, control sockets or command lines.
 
-use std::collections::BTreeMap;
 use std::io::PipeReader;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -356,8 +355,7 @@ impl Machine {
         let gone = CancellationToken::new();
         let given_up = gone.clone();
         let ended = tokio::spawn(async move {
-            let execution =
-                dispatch::execute(services, BTreeMap::new(), &target, caller, gone, || ());
+            let execution = dispatch::execute(services, &target, caller, gone, || ());
             let (result, cleanup) = execution.await;
             if let Some(cleanup) = cleanup {
                 cleanup.end().await;

@@ -36,7 +36,7 @@ pub const CAP: usize = 16 * 1024 * 1024;
 /// sent with the request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exec {
-    /// The target as typed, `<machine>.<cluster>`.
+    /// The target, `<machine>.<cluster>`; the command line has replaced short names.
     pub target: String,
     /// What to run.
     pub request: ExecRequest,
@@ -69,7 +69,7 @@ pub struct Rescan {
 /// Pings one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ping {
-    /// The target as typed, `<machine>.<cluster>`.
+    /// The target, `<machine>.<cluster>`; the command line has replaced short names.
     pub target: String,
     /// How many pings to send; at most [`MOST_PINGS`].
     pub count: u16,
@@ -95,7 +95,7 @@ pub enum Request {
     Stop,
     /// Runs a command.
     Exec(Exec),
-    /// Resolves a list of targets, as typed. Answered by [`Reply::Resolved`].
+    /// Resolves a list of targets, without short names. Answered by [`Reply::Resolved`].
     Resolve(String),
     /// Lists the sessions. Answered by [`Reply::Sessions`].
     Sessions,

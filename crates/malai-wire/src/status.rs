@@ -136,11 +136,10 @@ pub enum NetworkPath {
 pub enum MachineState {
     /// It is connected and answers.
     Answering,
-    /// It has been silent for unusually long: for 10 seconds on a connection in use or, on the manager, for three
-    /// times the interval at which a machine checks in.
+    /// The last attempt to reach it failed, or it has been silent for unusually long: for 10 seconds on a connection in use
+    /// or, on the manager, for three times the interval at which a machine checks in.
+    #[serde(alias = "unreachable")]
     NotAnswering,
-    /// The last attempt to reach it failed.
-    Unreachable,
     /// It is not connected and need not be; or a state that this version does not know.
     #[default]
     #[serde(other)]

@@ -1,24 +1,8 @@
-//! Resolves a word to a single target, with a helpful message if that fails.
-
-use std::collections::BTreeMap;
+//! The message about an unknown cluster.
 
 use crate::diagnostic::nearest;
 
-use super::{ClusterRef, MachineRef, Target, Targets};
-
-/// The one machine that a word names: a target, or a short name from `aliases`.
-///
-/// # Errors
-///
-/// The problem with the word, and what a target looks like.
-pub fn resolve_target(target: &str, aliases: &BTreeMap<String, Targets>) -> Result<Target, String> {
-    match aliases.get(target) {
-        Some(targets) => targets.plain().ok_or_else(|| {
-            format!("the alias {target} may match several machines: name one machine here")
-        }),
-        None => Target::parse(target).map_err(|error| error.to_string()),
-    }
-}
+use super::{ClusterRef, MachineRef};
 
 /// The message about a target in a cluster that is not in this home. `known` are the aliases of its clusters;
 /// `home` is its path, safe to show, if it is known.

@@ -1,5 +1,7 @@
 //! Several machines at once, as people type them: lists, `@groups`, patterns, ranges, and exclusions.
 
+use std::fmt;
+
 use crate::diagnostic::quoted;
 use crate::name::{GroupName, NameError};
 
@@ -13,6 +15,8 @@ pub struct Targets {
     pub(super) parts: Vec<Part>,
     /// Whether the list is exactly one machine.
     plain: bool,
+    /// As written, with short names replaced by what they stand for.
+    text: String,
 }
 
 /// One part of a list.
@@ -46,6 +50,7 @@ impl Targets {
         let mut targets = Targets {
             parts: Vec::new(),
             plain: false,
+            text: String::with_capacity(text.len()),
         };
         let words = split(text)?;
         let alone = words.len() == 1;
@@ -56,6 +61,12 @@ impl Targets {
             };
             if let Some(meant) = alias(word) {
                 targets.plain = alone && !excluded && meant.plain;
+                for part in split(&meant.text)? {
+                    match part.strip_prefix('!') {
+                        Some(part) => targets.write(!excluded, part),
+                        None => targets.write(excluded, part),
+                    }
+                }
                 let parts = meant.parts.into_iter();
                 targets.parts.extend(parts.map(|part| Part {
                     excluded: part.excluded != excluded,
@@ -65,6 +76,7 @@ impl Targets {
             }
             let before = targets.parts.len();
             read(word, excluded, &mut targets.parts)?;
+            targets.write(excluded, word);
             let sole = targets.parts.len() - before == 1 && !word.contains(['[', '@']);
             targets.plain = alone
                 && !excluded
@@ -75,6 +87,13 @@ impl Targets {
             return Err(AddressError::OnlyExcluded { text: quoted(text) });
         }
         Ok(targets)
+    }
+
+    /// Appends a part to the text.
+    fn write(&mut self, excluded: bool, part: &str) {
+        let comma = if self.text.is_empty() { "" } else { "," };
+        let mark = if excluded { "!" } else { "" };
+        self.text.extend([comma, mark, part]);
     }
 
     /// The list `text` with `,!word` added for each word of the list `excluded`. `text` is not checked.
@@ -116,6 +135,27 @@ impl Targets {
             }
         }
         clusters
+    }
+}
+
+impl From<Target> for Targets {
+    fn from(target: Target) -> Self {
+        Self {
+            text: target.to_string(),
+            parts: vec![Part {
+                excluded: false,
+                machines: Machines::One(target.machine),
+                cluster: target.cluster,
+            }],
+            plain: true,
+        }
+    }
+}
+
+impl fmt::Display for Targets {
+    /// The list without short names.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

@@ -37,11 +37,23 @@ pub(super) fn file(file: &str, source: &str) -> Checked {
     } else {
         let errors = without_consequences(source, errors);
         only_what_is_certain(&mut report, source, &errors);
+        // Where a section is defined twice, its keys are too, which says nothing new.
+        let mut known_until = 0;
         for error in errors {
             let span = error.span().unwrap_or_default();
             if error.message() == "duplicate key" {
+                if span.start < known_until {
+                    continue;
+                }
                 let message = format!("{} is defined twice", quoted(&source[span.clone()]));
-                let help = "remove one of the two, or give it another name";
+                let line = source[..span.start].rfind('\n').map_or(0, |end| end + 1);
+                let help = if source[line..].trim_start().starts_with('[') {
+                    let next = source[span.end..].find("\n[");
+                    known_until = next.map_or(source.len(), |next| span.end + next);
+                    "remove one of the two, or give it another name"
+                } else {
+                    "remove one of the two"
+                };
                 report.error(span, message, Some(help.to_owned()));
             } else {
                 report.error(span, error.message().to_owned(), None);

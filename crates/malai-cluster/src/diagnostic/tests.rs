@@ -157,3 +157,16 @@ fn the_nearest() {
         assert_eq!(nearest(text, known), expected, "{text}");
     }
 }
+
+#[test]
+fn capitals_do_not_hide_what_is_meant() {
+    let known = ["list", "status", "PATH"];
+    for (text, meant) in [
+        ("LIST", Some("list")),
+        ("Staus", Some("status")),
+        ("Path", Some("PATH")),
+        ("xyz", None),
+    ] {
+        assert_eq!(nearest(text, known), meant, "{text}");
+    }
+}

@@ -49,3 +49,15 @@ fn lines_of_output_keep_tabs_and_their_text_and_lose_their_escape_sequences() {
         );
     }
 }
+
+#[test]
+fn numbers_of_errors_are_left_out() {
+    for (message, expected) in [
+        ("a: no such file (os error 2)", "a: no such file"),
+        ("a (os error 2): b (os error 13); c", "a: b; c"),
+        ("a (os error x)", "a (os error x)"),
+        ("a", "a"),
+    ] {
+        assert_eq!(without_error_numbers(message), expected);
+    }
+}

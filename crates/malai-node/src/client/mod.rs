@@ -62,6 +62,16 @@ pub(crate) enum ExecError {
         /// What happened.
         why: String,
     },
+    /// It was running there; how it ended is not known.
+    #[error(
+        "the connection to {machine} was lost while the command was running there: {why}; how it ended is not known, and it is not run again automatically"
+    )]
+    LostWhileRunning {
+        /// The machine.
+        machine: String,
+        /// What happened.
+        why: String,
+    },
     /// Less output arrived than the machine sent.
     #[error("{}", transfer::miscounted(machine, *received, *sent))]
     Cut {
@@ -106,6 +116,10 @@ impl ExecError {
             ExecError::Lost { why, .. } => (
                 ReasonKind::Other,
                 format!("the connection was lost, and the command may or may not have run: {why}"),
+            ),
+            ExecError::LostWhileRunning { why, .. } => (
+                ReasonKind::Other,
+                format!("the connection was lost while the command was running: {why}"),
             ),
             ExecError::Cut { .. } => (ReasonKind::Other, "output was lost".to_owned()),
             ExecError::Ended { why, .. } => (ReasonKind::Other, why.clone()),

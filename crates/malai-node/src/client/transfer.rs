@@ -10,7 +10,7 @@ use malai_wire::{Refusal, frame};
 use tokio::sync::{mpsc, oneshot};
 
 use super::open::Session;
-use super::{Caller, ExecError, end_or, lost};
+use super::{Caller, ExecError, end_or};
 
 use crate::audit::Counts;
 use crate::exec::io::{self, Count, FlowError, LazySendStream, PauseGate, Sink, Source};
@@ -117,8 +117,11 @@ impl Session {
                         machine: name.to_owned(),
                         refusal,
                     },
-                    Broken::Stream(error) => lost(name, &end_or(&connection, error.to_string())),
-                    Broken::Flow(FlowError::Broken(why)) => ExecError::Lost {
+                    Broken::Stream(error) => ExecError::LostWhileRunning {
+                        machine: name.to_owned(),
+                        why: end_or(&connection, error.to_string()),
+                    },
+                    Broken::Flow(FlowError::Broken(why)) => ExecError::LostWhileRunning {
                         machine: name.to_owned(),
                         why: end_or(&connection, why),
                     },

@@ -340,6 +340,11 @@ pub fn facts(home: &Home) -> Result<DaemonFacts, String> {
             .map_err(|error| format!("its answer cannot be read: {error}")),
         Ok(Some(_)) => Err("it sent an unexpected answer".to_owned()),
         Ok(None) => Err("it has just exited".to_owned()),
+        // The readers of this know which daemon and which home it is about.
+        Err(ControlError::NoAnswer { .. }) => {
+            let seconds = REPLY_TIMEOUT.as_secs();
+            Err(format!("no answer within {seconds} s"))
+        }
         Err(error) => Err(error.to_string()),
     }
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use malai_cluster::Targets;
 use malai_wire::Refusal;
 use malai_wire::control::{self, ClientMessage, Exec, Exited, PREAMBLE, Reply, Request, Stdin};
 use malai_wire::frame::Tagged;
@@ -233,7 +234,10 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, slot: Slot<()>) {
                 std::future::pending().await
             }
             Request::Resolve(targets) => {
-                let resolved = dispatch::resolve(&daemon.services(), &daemon.aliases(), &targets);
+                let targets = Targets::parse(&targets, |_| None);
+                let targets = targets.map_err(|error| error.to_string());
+                let resolved =
+                    targets.and_then(|targets| dispatch::resolve(&daemon.services(), &targets));
                 let answer = resolved.map_or_else(Reply::Failed, crate::control::resolved);
                 reply(&mut stream, &answer).await
             }
@@ -247,7 +251,7 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, slot: Slot<()>) {
                 reply(&mut stream, &answer).await
             }
             Request::Ping(request) => {
-                let answer = ping::answer(&daemon.services(), &daemon.aliases(), &request).await;
+                let answer = ping::answer(&daemon.services(), &request).await;
                 let answer = answer.map_or_else(Reply::Failed, Reply::Pinged);
                 reply(&mut stream, &answer).await
             }
@@ -323,7 +327,6 @@ async fn run(
     let (started, mut has_started) = mpsc::channel(1);
     let execution = dispatch::execute(
         daemon.services(),
-        daemon.aliases(),
         &exec.target,
         caller,
         gone.clone(),

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use malai_cluster::{ClusterAlias, Targets};
+use malai_cluster::ClusterAlias;
 use malai_wire::status::{DaemonFacts, Notice, NoticeKind};
 use malai_wire::{Refusal, RefusalCode};
 use parking_lot::Mutex;
@@ -94,7 +94,6 @@ pub struct Daemon {
     home: Home,
     lock: HomeLock,
     node: Arc<Node>,
-    aliases: Mutex<BTreeMap<String, Targets>>,
     /// What to log, and in which format.
     log: watch::Sender<LogSettings>,
     /// The state as one line for the service manager.
@@ -138,7 +137,6 @@ impl Daemon {
             home: home.clone(),
             lock,
             node: Arc::new(node),
-            aliases: Mutex::new(settings.aliases),
             log: watch::Sender::new(settings.log),
             summary: watch::Sender::default(),
             services: Mutex::default(),
@@ -258,11 +256,6 @@ impl Daemon {
     /// All served clusters.
     pub fn services(&self) -> Vec<Arc<Service>> {
         self.services.lock().values().cloned().collect()
-    }
-
-    /// Short names of targets, from `malai.toml`.
-    pub fn aliases(&self) -> BTreeMap<String, Targets> {
-        self.aliases.lock().clone()
     }
 
     /// What to log, and in which format; notifies of changes.

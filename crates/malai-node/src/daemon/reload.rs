@@ -315,7 +315,6 @@ impl Daemon {
         }
         if only.is_none() {
             lines.extend(warnings.iter().map(ToString::to_string));
-            *self.aliases.lock() = settings.aliases.clone();
             if self.node.limiter.replace(settings.limits.clone()) {
                 tracing::info!("new limits are in force");
             }

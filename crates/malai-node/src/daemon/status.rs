@@ -65,8 +65,7 @@ pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
                     {
                         MachineState::NotAnswering
                     }
-                    Some(_) if failure.is_some() => MachineState::NotAnswering,
-                    None if failure.is_some() => MachineState::Unreachable,
+                    _ if failure.is_some() => MachineState::NotAnswering,
                     _ if is_manager && silence > OVERDUE => MachineState::NotAnswering,
                     Some(_) => MachineState::Answering,
                     None => MachineState::Idle,

@@ -6,6 +6,8 @@ use malai_cluster::Severity;
 
 use super::{Context, Finding, some_of};
 
+use malai_wire::status::MembershipState;
+
 use crate::home::keystore::quoted;
 use crate::inspect::check::{ClusterReport, Condition, Problem, verify_settings};
 use crate::settings::Settings;
@@ -14,7 +16,9 @@ const CHECK: &str = "configuration";
 
 pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
     let settings = verify_settings(context.home, &context.clusters);
-    let mut found: Vec<Finding> = settings.iter().map(|problem| of(problem, None)).collect();
+    let home = context.home.root();
+    let settings = settings.iter().map(|problem| of(home, problem, None));
+    let mut found: Vec<Finding> = settings.collect();
     if let Err(error) = Settings::default().effective_reach() {
         found.push(
             Finding::error(CHECK, error.to_string())
@@ -29,10 +33,13 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
             report
                 .problems
                 .iter()
-                .map(|problem| of(problem, Some(report))),
+                .map(|problem| of(home, problem, Some(report))),
         );
         match report.condition {
             Condition::Sound => sound.push(report.alias.clone()),
+            // Another check reports what this computer has joined instead.
+            Condition::Waiting
+                if context.membership(alias) == Some(MembershipState::NotAManager) => {}
             Condition::Waiting => found.push(
                 Finding::warning(CHECK, format!("{alias} waits for its first configuration"))
                     .because(
@@ -56,7 +63,7 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
 }
 
 /// A problem found by the check of the home; without a cluster, it is one of `malai.toml`.
-pub(super) fn of(problem: &Problem, report: Option<&ClusterReport>) -> Finding {
+pub(super) fn of(home: &Path, problem: &Problem, report: Option<&ClusterReport>) -> Finding {
     let severity = problem.severity();
     let text = problem.to_string();
     // The severity is shown separately here.
@@ -68,6 +75,9 @@ pub(super) fn of(problem: &Problem, report: Option<&ClusterReport>) -> Finding {
     };
     match (severity, report) {
         (Severity::Note, _) => finding,
+        (_, Some(report)) if report.condition == Condition::Stray || report.is_double() => {
+            finding.fix(format!("mv {} {}", quoted(&report.path), quoted(home)))
+        }
         (_, Some(report)) => finding.fix(format!(
             "malai rescan --check {}",
             // The name of a folder may be arbitrary.

@@ -16,7 +16,7 @@ pub(crate) mod users;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use malai_wire::status::DaemonFacts;
+use malai_wire::status::{DaemonFacts, MembershipState};
 use serde::Serialize;
 
 use crate::control;
@@ -121,6 +121,22 @@ struct Context<'a> {
 impl Context<'_> {
     fn answered(&self) -> Option<&DaemonFacts> {
         self.daemon.as_ref()?.as_ref().ok()
+    }
+
+    /// Whether this computer is a member of a cluster, as far as the daemon knows.
+    fn membership(&self, alias: &str) -> Option<MembershipState> {
+        let mut clusters = self.answered()?.clusters.iter();
+        let found = clusters.find(|cluster| cluster.alias == alias)?;
+        Some(found.membership)
+    }
+
+    /// The process id of the daemon of this home: by its answer, or by the lock that it holds.
+    fn pid(&self) -> Option<u32> {
+        let by_lock = match self.lock {
+            Ok(LockState::Held { pid }) => pid,
+            _ => None,
+        };
+        self.answered().map(|facts| facts.pid).or(by_lock)
     }
 
     fn is_held(&self) -> bool {

@@ -41,7 +41,8 @@ pub(super) async fn check(context: &Context<'_>) -> Vec<Finding> {
             let report = reports.find(|report| report.alias == cluster.alias);
             let asked = ask_daemon(context.home, cluster).await;
             let role = report.and_then(|report| report.role);
-            found.extend(by_daemon(cluster, role, &asked));
+            let is_broken = report.is_some_and(|report| report.errors().next().is_some());
+            found.extend(by_daemon(cluster, role, is_broken, &asked));
         }
         return found;
     }
@@ -91,8 +92,14 @@ async fn ask_daemon(home: &Home, cluster: &ClusterFacts) -> Asked {
     asked
 }
 
-/// What the daemon knows of a cluster's peers, combined with the pings.
-fn by_daemon(cluster: &ClusterFacts, role: Option<Role>, asked: &Asked) -> Vec<Finding> {
+/// What the daemon knows of a cluster's peers, combined with the pings. `is_broken` says that the check of the configuration
+/// has found errors in the cluster's files.
+fn by_daemon(
+    cluster: &ClusterFacts,
+    role: Option<Role>,
+    is_broken: bool,
+    asked: &Asked,
+) -> Vec<Finding> {
     let alias = &cluster.alias;
     if let (MembershipState::Removed | MembershipState::NotAManager, Some(notice)) =
         (cluster.membership, &cluster.membership_notice)
@@ -110,13 +117,24 @@ fn by_daemon(cluster: &ClusterFacts, role: Option<Role>, asked: &Asked) -> Vec<F
     let mut found: Vec<Finding> = cluster
         .notices
         .iter()
+        .filter(|notice| {
+            let is_of_files = matches!(
+                notice.kind,
+                NoticeKind::Configuration | NoticeKind::NewerRevision
+            );
+            !(is_broken && is_of_files)
+        })
         .map(|notice| {
             let text = format!("{alias}: {}", notice.text);
             match notice.kind {
                 NoticeKind::DuplicateIdentity => Finding::error(CHECK, text)
                     .because("each receives answers meant for the other; peers reach sometimes one, sometimes the other")
                     .fix("malai stop   # in one of the two homes, and then: malai machine init --replace, or remove it"),
-                _ => Finding::warning(CHECK, text).fix("malai status"),
+                NoticeKind::Configuration => {
+                    Finding::warning(CHECK, text).fix(format!("malai rescan {alias}"))
+                }
+                // The text says what to do.
+                _ => Finding::warning(CHECK, text),
             }
         })
         .collect();
@@ -378,7 +396,12 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                said(&by_daemon(cluster, Some(Role::Machine), &Asked::new())),
+                said(&by_daemon(
+                    cluster,
+                    Some(Role::Machine),
+                    false,
+                    &Asked::new()
+                )),
                 [(state, what)]
             );
         }
@@ -387,7 +410,7 @@ mod tests {
                 {{"name": "web01", "id": "{ID}", "revision": 2, "heard_seconds_ago": 5, "state": "answering"}},
                 {{"name": "db", "id": "{ID}", "path": "relayed"}}]}}"#
         );
-        let found = by_daemon(&facts(&machines), Some(Role::Manager), &Asked::new());
+        let found = by_daemon(&facts(&machines), Some(Role::Manager), false, &Asked::new());
         assert_eq!(
             said(&found),
             [
@@ -406,9 +429,21 @@ mod tests {
     fn one_key_in_two_homes_is_an_error() {
         let notice = r#"{"kind": "duplicate-identity", "text": "x"}"#;
         let duplicate = facts(&format!(r#"{{"alias": "c", "notices": [{notice}]}}"#));
-        let found = by_daemon(&duplicate, None, &Asked::new());
+        let found = by_daemon(&duplicate, None, false, &Asked::new());
         assert_eq!(found[0].state, State::Error);
         assert!(found[0].remedy.is_some());
+    }
+
+    #[test]
+    fn errors_of_files_are_left_to_the_check_of_the_files() {
+        for kind in ["configuration", "newer-revision"] {
+            let notice = format!(r#"{{"kind": "{kind}", "text": "x"}}"#);
+            let broken = facts(&format!(r#"{{"alias": "c", "notices": [{notice}]}}"#));
+            for (is_broken, expected) in [(true, 0), (false, 1)] {
+                let found = by_daemon(&broken, Some(Role::Manager), is_broken, &Asked::new());
+                assert_eq!(found.len(), expected, "{kind} {is_broken}");
+            }
+        }
     }
 
     #[test]
@@ -433,7 +468,7 @@ mod tests {
             let asked =
                 Asked::from([(ID.parse().unwrap(), serde_json::from_str(&pinged).unwrap())]);
             for role in [Role::Manager, Role::Machine] {
-                let found = by_daemon(&facts(&machines), Some(role), &asked);
+                let found = by_daemon(&facts(&machines), Some(role), false, &asked);
                 assert!(said(&found).contains(&(state, what)), "{found:#?}");
             }
         }
@@ -445,7 +480,7 @@ mod tests {
             let excluded = format!(
                 r#"{{"alias": "c", "membership": "{state}", "membership_notice": "it is so", "manager_reachable_seconds_ago": 3}}"#
             );
-            let found = by_daemon(&facts(&excluded), Some(Role::Machine), &Asked::new());
+            let found = by_daemon(&facts(&excluded), Some(Role::Machine), false, &Asked::new());
             assert_eq!(said(&found), [(State::Error, "c: it is so")]);
         }
     }

@@ -12,7 +12,7 @@ const CHECK: &str = "ports";
 
 pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
     let taken = taken();
-    let pid = context.answered().map(|facts| facts.pid);
+    let pid = context.pid();
     let mut found = Vec::new();
     for report in &context.clusters {
         let Some(id) = report.own_id else { continue };

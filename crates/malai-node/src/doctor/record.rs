@@ -22,7 +22,13 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
         )
     };
     let problem = match fs::symlink_metadata(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        _ if super::space::is_read_only(context.home.root()) => Some((
+            "the file system is read-only".to_owned(),
+            format!("findmnt -T {root}"),
+        )),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            (!has_room(context.home.root())).then(full)
+        }
         Err(error) => Some((error.to_string(), format!("ls -l {}", quoted(&path)))),
         Ok(_) => {
             // Opened in the same way as by the daemon, but not written. Without O_NONBLOCK, opening a pipe would block.

@@ -1,5 +1,7 @@
 //! The disk of the home: whether it has free space and can be written.
 
+use std::path::Path;
+
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use super::{Context, Finding};
@@ -26,25 +28,28 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
             )];
         }
     };
-    let mut found = Vec::new();
-    if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        found.push(
+    if is_read_only(root) {
+        return vec![
             Finding::error(
                 CHECK,
                 format!("{} is on a read-only file system", display_path(root)),
             )
             .because("the daemon cannot start or store a configuration")
             .fix(format!("findmnt -T {}", quoted(root))),
-        );
+        ];
     }
     // Some file systems do not count files.
     let files = (disk.f_files > 0).then_some(disk.f_favail);
-    found.push(judge(
+    vec![judge(
         disk.f_bavail.saturating_mul(disk.f_frsize),
         files,
         &quoted(root),
-    ));
-    found
+    )]
+}
+
+/// Whether nothing can be written there, because the file system is mounted read-only.
+pub(super) fn is_read_only(path: &Path) -> bool {
+    statvfs(path).is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 fn judge(free: u64, files: Option<u64>, root: &str) -> Finding {

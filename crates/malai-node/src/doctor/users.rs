@@ -21,7 +21,7 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
                 crate::os::fs::display_path(&report.path.join("cluster.toml"))
             ))
             .filter(|_| report.role == Some(crate::home::Role::Manager)),
-            ..configuration::of(&problem, None)
+            ..configuration::of(context.home.root(), &problem, None)
         });
     }
     let may_switch = user::may_switch();

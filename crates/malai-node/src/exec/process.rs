@@ -227,7 +227,10 @@ async fn not_started(
             );
             (126, text)
         }
-        _ => (126, format!("malai: {name}: {error}")),
+        _ => {
+            let error = malai_cluster::without_error_numbers(&error.to_string());
+            (126, format!("malai: {name}: {error}"))
+        }
     };
     let (mut stdout, mut stderr) = (0, 0);
     // The client's terminal is in raw mode by now, so a line starts with a carriage return.

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use malai_cluster::{
     Accept, Action, Admitted, Cluster, Decision, Grant, Location, MachineId, MachineRef, Refusal,
-    Request, Rule, Snapshot, decide, escape, escape_bytes, locate, locate_in_content,
-    looks_like_id52, nearest, resolve_target, unknown_cluster,
+    Request, Rule, Snapshot, Target, decide, escape, escape_bytes, locate, locate_in_content,
+    looks_like_id52, nearest, unknown_cluster,
 };
 use serde::Serialize;
 
@@ -138,11 +138,10 @@ fn as_text<S: serde::Serializer>(
 pub fn why(
     home: &Home,
     who: &str,
-    target: &str,
+    target: &Target,
     argv: Option<&[Vec<u8>]>,
 ) -> Result<Explanation, String> {
     let settings = Settings::load(home).map_err(|error| error.to_string())?;
-    let target = resolve_target(target, &settings.aliases)?;
     let dirs = home.survey().map_err(|error| error.to_string())?.dirs;
     let dir = dirs
         .iter()

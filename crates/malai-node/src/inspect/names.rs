@@ -55,6 +55,15 @@ impl Names {
         })
     }
 
+    /// The targets with a group of this name, in all clusters.
+    pub fn targets_of_group(&self, group: &str) -> Vec<String> {
+        let has = |cluster: &&ClusterNames| cluster.groups.iter().any(|known| known == group);
+        let clusters = self.clusters.iter().filter(has);
+        clusters
+            .map(|cluster| format!("@{group}.{}", cluster.alias))
+            .collect()
+    }
+
     /// The targets with a machine of this name, in all clusters.
     pub fn targets_of(&self, machine: &str) -> Vec<String> {
         let mut found = Vec::new();
@@ -69,7 +78,8 @@ impl Names {
 
 impl From<ClusterReport> for ClusterNames {
     fn from(report: ClusterReport) -> Self {
-        let named = report.cluster();
+        // While a file is being edited, the names are those in force.
+        let named = report.cluster().or_else(|| report.in_force());
         let groups = named.into_iter().flat_map(Cluster::groups);
         Self {
             managed: report.role == Some(Role::Manager),

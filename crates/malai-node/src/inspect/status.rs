@@ -75,7 +75,7 @@ pub struct LocalCluster {
     pub own_id: Option<MachineId>,
     /// `cluster.toml` or `machine.toml`; the folder if the role is unknown.
     pub config: PathBuf,
-    /// How many `[machine.*]` sections its configuration has, if they can be counted.
+    /// How many machines it has, if they can be counted.
     pub machines: Option<usize>,
     /// Its condition.
     pub condition: Condition,
@@ -224,6 +224,7 @@ fn local_cluster(report: ClusterReport) -> LocalCluster {
         None => report.path.clone(),
     };
     LocalCluster {
+        machines: report.count_machines(),
         errors: report.count(Severity::Error),
         warnings: report.count(Severity::Warning),
         alias: report.alias,
@@ -231,7 +232,6 @@ fn local_cluster(report: ClusterReport) -> LocalCluster {
         manager: report.id,
         own_id: report.own_id,
         config,
-        machines: report.machines,
         condition: report.condition,
     }
 }

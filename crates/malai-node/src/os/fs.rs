@@ -61,14 +61,14 @@ pub enum StoreError {
     },
     /// The file is not text.
     #[error(
-        "cannot read {}: the byte at offset {offset} is not UTF-8; rewrite the file as plain text",
+        "cannot read {}: line {line} is not UTF-8; rewrite the file as plain text",
         display_path(path)
     )]
     NotText {
         /// The path.
         path: PathBuf,
-        /// The offset of the first invalid byte, counted from 0.
-        offset: usize,
+        /// The line of the first invalid byte, counted from 1.
+        line: usize,
     },
     /// The file already exists and must not be overwritten.
     #[error(
@@ -187,12 +187,13 @@ pub(crate) fn read_text(path: &Path, max_bytes: u64) -> Result<Option<String>, S
             limit: max_bytes,
         });
     }
-    String::from_utf8(bytes)
-        .map(Some)
-        .map_err(|error| StoreError::NotText {
+    String::from_utf8(bytes).map(Some).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        StoreError::NotText {
             path: path.to_path_buf(),
-            offset: error.utf8_error().valid_up_to(),
-        })
+            line: 1 + valid.iter().filter(|byte| **byte == b'\n').count(),
+        }
+    })
 }
 
 /// Refuses what a user other than this one and root has put at a path. The target of a trusted symbolic link is its
@@ -306,13 +307,13 @@ impl TempFile {
                 staged.kept = true;
                 continue;
             }
-            staged.fill(bytes, mode)?;
+            staged.fill(target, bytes, mode)?;
             return Ok(staged);
         }
     }
 
-    fn fill(&mut self, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
-        let path = &self.path;
+    /// Errors name the file that is to be written, which the user knows.
+    fn fill(&mut self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
         let file = &mut self._lock;
         // The umask may have removed bits.
         file.set_permissions(fs::Permissions::from_mode(mode))
@@ -498,10 +499,10 @@ mod tests {
             read_text(&path, 3),
             Err(StoreError::TooLarge { limit: 3, .. })
         ));
-        fs::write(&path, b"ab\xff").unwrap();
+        fs::write(&path, b"a\nb\xff").unwrap();
         assert!(matches!(
             read_text(&path, 9),
-            Err(StoreError::NotText { offset: 2, .. })
+            Err(StoreError::NotText { line: 2, .. })
         ));
         assert!(matches!(
             read_text(folder.path(), 9),

@@ -1,13 +1,12 @@
 //! Dispatches a command from its target to its exit code: the same code for daemon and direct commands.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use malai_cluster::{
     Cluster, ClusterRef, Folder, MachineId, MachineRef, Resolved, Target, Targets, escape,
-    resolve_target, unknown_cluster,
+    unknown_cluster,
 };
 use malai_wire::peer::exec::Action;
 use malai_wire::status::MembershipState;
@@ -38,13 +37,12 @@ const STOPPED_EARLY: &str = "the local daemon is stopping; the command had not s
 /// cancelled when the caller goes away.
 pub async fn execute(
     services: Vec<Arc<Service>>,
-    aliases: BTreeMap<String, Targets>,
     target: &str,
     mut caller: Caller,
     gone: CancellationToken,
     started: impl FnOnce(),
 ) -> (CommandResult, Option<PendingCleanup>) {
-    let found = find(&services, &aliases, target).and_then(|(target, service, machine)| {
+    let found = find(&services, target).and_then(|(target, service, machine)| {
         address_folder(&target, &service, &mut caller.request.action)?;
         Ok((target, service, machine))
     });
@@ -95,34 +93,27 @@ pub async fn execute(
     (ending, cleanup)
 }
 
-/// Resolves a target as typed to a machine and its cluster.
+/// Resolves a target to a machine and its cluster.
 ///
 /// # Errors
 ///
 /// What cannot be resolved.
 pub(crate) fn find(
     services: &[Arc<Service>],
-    aliases: &BTreeMap<String, Targets>,
     target: &str,
 ) -> Result<(Target, Arc<Service>, MachineId), String> {
-    let target = resolve_target(target, aliases)?;
+    let target = Target::parse(target).map_err(|error| error.to_string())?;
     let service = find_service(services, &target.cluster, Some(&target.machine))?;
     let machine = find_machine(service, &target)?;
     Ok((target, service.clone(), machine))
 }
 
-/// Resolves a list of targets as typed to machines.
+/// Resolves a list of targets to machines.
 ///
 /// # Errors
 ///
 /// What cannot be resolved; then nothing of the list is used.
-pub fn resolve(
-    services: &[Arc<Service>],
-    aliases: &BTreeMap<String, Targets>,
-    text: &str,
-) -> Result<Resolved, String> {
-    let targets = Targets::parse(text, |alias| aliases.get(alias).cloned());
-    let targets = targets.map_err(|error| error.to_string())?;
+pub fn resolve(services: &[Arc<Service>], targets: &Targets) -> Result<Resolved, String> {
     let find = |cluster: &ClusterRef| {
         let service = find_service(services, cluster, None)?;
         Ok((

@@ -61,9 +61,9 @@ pub(crate) async fn run(
     let ended = match outcome {
         Outcome::Exit(exit) => Ok(exit),
         Outcome::ReaderGone(_) => Err(ExecError::ReaderGone),
-        Outcome::ClientGone => Err(ExecError::Lost {
+        Outcome::ClientGone => Err(ExecError::Ended {
             machine: name.to_owned(),
-            why: "the local daemon is stopping; the command was ended".into(),
+            why: "ended: the local daemon is stopping".into(),
         }),
         Outcome::Ended(reason, cleanup) => return (Err(refused(reason)), Some(cleanup)),
         Outcome::Unwritable(why) => Err(ExecError::Output(why)),

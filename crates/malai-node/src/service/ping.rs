@@ -1,10 +1,9 @@
 //! Pings a member over the connection that a command would use.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use malai_cluster::{MachineId, Targets, escape};
+use malai_cluster::{MachineId, escape};
 use malai_wire::control::{LONGEST_PING, MOST_PINGS, Ping};
 use malai_wire::ping::{PingAnswer, Pinged};
 use malai_wire::status::NetworkPath;
@@ -20,12 +19,8 @@ const PING_INTERVAL: Duration = Duration::from_millis(200);
 /// # Errors
 ///
 /// The target cannot be resolved.
-pub async fn answer(
-    services: &[Arc<Service>],
-    aliases: &BTreeMap<String, Targets>,
-    request: &Ping,
-) -> Result<String, String> {
-    let (_, service, machine) = dispatch::find(services, aliases, &request.target)?;
+pub async fn answer(services: &[Arc<Service>], request: &Ping) -> Result<String, String> {
+    let (_, service, machine) = dispatch::find(services, &request.target)?;
     let count = request.count.clamp(1, MOST_PINGS);
     let timeout = Duration::from_millis(request.timeout_ms.clamp(1, LONGEST_PING).into());
     let pinged = ping(&service, machine, count, timeout).await;

@@ -284,6 +284,38 @@ pub fn verb(typed: &[OsString]) -> Option<String> {
     })
 }
 
+/// A suggestion for a list of targets of which one is not a target.
+pub fn targets(text: &str, names: &Names) -> Option<String> {
+    let words = text.split(',').map(|word| word.trim_start_matches('!'));
+    words
+        .into_iter()
+        .find_map(|word| target(word, names).or_else(|| without_cluster(word, names)))
+}
+
+/// A suggestion for the name of a machine, a group or a cluster alone.
+fn without_cluster(word: &str, names: &Names) -> Option<String> {
+    let name = word.to_ascii_lowercase();
+    let shown = escape(word);
+    let meant = match name.strip_prefix('@') {
+        Some(group) => names.targets_of_group(group),
+        None => names.targets_of(&name),
+    };
+    if !meant.is_empty() {
+        let meant = meant.join(" or ");
+        return Some(format!("{shown} lacks its cluster; did you mean {meant}?"));
+    }
+    let alias = name.trim_start_matches('@');
+    names
+        .clusters
+        .iter()
+        .any(|cluster| cluster.alias == alias)
+        .then(|| {
+            format!(
+                "{shown} is not a target: {alias} is a cluster, and '*.{alias}' is all its machines"
+            )
+        })
+}
+
 /// A suggestion for a text that is not a target.
 pub fn target(text: &str, names: &Names) -> Option<String> {
     let shown = escape(text);
@@ -334,7 +366,7 @@ pub fn target(text: &str, names: &Names) -> Option<String> {
         Some(path) => {
             let path = escape(path);
             reasons.push(format!(
-                "this version of malai does not copy files (malai {first} cat {path} shows one)"
+                "only malai cp takes a path with it (malai cp {first}:{path} . copies it to here)"
             ));
         }
         None => {}
@@ -456,6 +488,7 @@ mod tests {
             clusters: vec![ClusterNames {
                 alias: "company".into(),
                 machines: vec![machine("web01"), machine("db")],
+                groups: vec!["web".into()],
                 ..ClusterNames::default()
             }],
             aliases: Vec::new(),
@@ -475,7 +508,7 @@ mod tests {
             ("web01:22", "needs no port; did you mean web01.company?"),
             (
                 "web01.company:/etc/motd",
-                "malai web01.company cat /etc/motd",
+                "malai cp web01.company:/etc/motd . copies it",
             ),
             ("web01.company:", "a target has no colon"),
             (
@@ -499,5 +532,21 @@ mod tests {
         ] {
             assert_eq!(target(text, &names), None, "{text}");
         }
+        for (text, said) in [
+            (
+                "web01",
+                "web01 lacks its cluster; did you mean web01.company?",
+            ),
+            ("DB,web01.company", "did you mean db.company?"),
+            ("@web", "did you mean @web.company?"),
+            ("!db", "did you mean db.company?"),
+            ("@company", "'*.company' is all its machines"),
+            ("company", "'*.company' is all its machines"),
+            ("web01.company,Db.company", "did you mean db.company?"),
+        ] {
+            let hint = targets(text, &names).unwrap_or_default();
+            assert!(hint.contains(said), "{text}: {hint}");
+        }
+        assert_eq!(targets("web01.company,x", &names), None);
     }
 }

@@ -5,6 +5,7 @@ pub mod complete;
 pub mod cp;
 pub mod help;
 pub mod instead;
+mod number;
 pub mod ssh;
 pub mod target_options;
 pub mod verbs;
@@ -58,7 +59,7 @@ pub enum Command {
     /// Stop the daemon; running sessions get time to finish
     #[command(before_help = "Example:\n  malai stop")]
     Stop,
-    /// Restart the daemon, unless its configuration has errors
+    /// Restart the daemon, unless a new one could not start
     #[command(before_help = "Example:\n  malai restart")]
     Restart,
     /// Show whether the daemon runs, and this computer's clusters

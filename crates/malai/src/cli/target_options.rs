@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::ArgAction;
 
+use crate::cli::number;
 use crate::output::duration;
 
 /// How a command on targets is run. Everything after the target belongs to the command.
@@ -15,7 +16,7 @@ pub struct TargetOptions {
     #[command(flatten)]
     pub terminal: TerminalArgs,
     /// Several machines: run on at most this many in parallel [default: 64]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[arg(long, value_name = "N", value_parser = number::within::<u16>(1..=512))]
     pub parallel: Option<u16>,
     /// Give up on a machine after this time: 30s, 5m, 1.5h, 1d, or a number of seconds
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]

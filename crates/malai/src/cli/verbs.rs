@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 
-use crate::cli::TargetOptions;
 use crate::cli::target_options::TerminalArgs;
+use crate::cli::{TargetOptions, number};
 use crate::output::duration;
 
 pub(super) const MACHINE_EXAMPLES: &str = "\
@@ -106,7 +106,7 @@ Examples:
   malai ping -c 10 @web.company,db.company")]
 pub struct PingArgs {
     /// Number of pings per machine
-    #[arg(short, long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(short, long, value_name = "N", default_value_t = 3, value_parser = number::within::<u16>(1..=1000))]
     pub count: u16,
     /// Give up on a machine after this time: 500ms, 5s, 1m [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
@@ -143,6 +143,7 @@ pub enum SessionsCommand {
     #[command(before_help = "Example:\n  malai sessions end 17")]
     End {
         /// Its number, as `malai sessions` lists it
+        #[arg(value_parser = number::any::<u64>)]
         id: u64,
     },
 }
@@ -193,7 +194,7 @@ pub struct AuditArgs {
     #[arg(long)]
     pub json: bool,
     /// Only the last N records
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, value_parser = number::any::<usize>)]
     pub lines: Option<usize>,
 }
 
@@ -311,7 +312,7 @@ pub struct LogsArgs {
     #[arg(short, long)]
     pub follow: bool,
     /// Only the last N lines
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, value_parser = number::any::<usize>)]
     pub lines: Option<usize>,
     /// Only since then: an age (30m, 12h, 7d) or a UTC time (2026-11-23, 2026-11-23T07:22:48Z)
     #[arg(long)]

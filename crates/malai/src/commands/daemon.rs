@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use malai_node::{
-    Daemon, Home, StartPolicy, Started, Supervisor, keep_capabilities, run_as, surroundings,
-    systemd,
+    Daemon, Home, StartPolicy, Started, Supervisor, display_path, keep_capabilities, run_as,
+    surroundings, systemd,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -56,7 +56,7 @@ pub fn run_background(home: &Home, policy: StartPolicy, printer: &Printer) -> an
         printer.out(&format!(
             "✅ malai daemon is running (pid {}); log: {}\n",
             child.id(),
-            home.log().display()
+            display_path(&home.log())
         ));
         if !problems.is_empty() {
             printer.say(problems);
@@ -70,7 +70,7 @@ pub fn run_background(home: &Home, policy: StartPolicy, printer: &Printer) -> an
         false => anyhow::bail!("{words}"),
         true => anyhow::bail!(
             "the daemon exited before it was ready ({status}); its log: {}",
-            home.log().display()
+            display_path(&home.log())
         ),
     }
 }
@@ -126,7 +126,7 @@ pub fn run_foreground(home: &Home, args: &DaemonArgs, printer: &Printer) -> anyh
         let Started { daemon, problems } = started;
         let supervisor = (!in_background).then(Supervisor::of_environment).flatten();
         let summary = daemon.summary().borrow().clone();
-        tracing::info!(home = %home.root().display(), version = env!("CARGO_PKG_VERSION"), "ready, {summary}");
+        tracing::info!(home = %display_path(home.root()), version = env!("CARGO_PKG_VERSION"), "ready, {summary}");
         if let Some(mut starter) = starter.take() {
             // Its starter may have gone; it serves nevertheless.
             let problems = problems

@@ -20,6 +20,6 @@ pub fn run(home: &Home, args: &DoctorArgs, printer: &Printer) -> anyhow::Result<
     } else {
         output::doctor::render(&diagnosis)
     };
-    printer.report(&text);
+    printer.out(&text);
     Ok(if diagnosis.ok { Exit::OK } else { Exit::FAILED })
 }

@@ -3,12 +3,12 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use malai_cluster::{NeedsShell, Target, Targets, escape, quote, split_sole};
-use malai_node::{Home, Names, Settings};
+use malai_cluster::{NeedsShell, Targets, escape, quote, split_sole};
+use malai_node::{Home, Settings};
 use malai_wire::peer::exec::{Action, Terminal};
 
 use crate::cli::{TargetOptions, TtyMode, instead};
-use crate::commands::exec_many;
+use crate::commands::{exec_many, targets};
 use crate::exec::route::Route;
 use crate::exec::{direct, request, via_daemon};
 use crate::output::Printer;
@@ -100,13 +100,15 @@ pub(super) fn run_request(
     on: &TargetOptions,
     printer: &Printer,
 ) -> anyhow::Result<Exit> {
-    let is_plain = is_plain(home, target, on).map_err(|error| {
-        let instead = instead::target(target, &Names::of(home));
-        instead.map_or(error, anyhow::Error::msg)
-    })?;
-    if !is_plain {
-        return run_on_several(home, target, wanted, on, printer);
+    let mut text = target.to_owned();
+    for excluded in &on.exclude {
+        text = Targets::without(&text, excluded)?;
     }
+    let targets = targets::parse(home, &text)?;
+    let target = match targets.plain() {
+        Some(target) if !on.json => target.to_string(),
+        _ => return run_on_several(home, &targets, wanted, on, printer),
+    };
     let Wanted { action, user, env } = wanted;
     let terminal = terminal_for(&action, on, printer);
     if terminal.is_some() && on.timeout.is_some() {
@@ -114,8 +116,8 @@ pub(super) fn run_request(
     }
     let request = request::of_this_process(action, user, env, terminal.is_some());
     let ending = match Route::of(home)? {
-        Route::Daemon(control) => via_daemon::run(*control, target, request, terminal, on)?,
-        Route::Direct => direct::run(home, target, request, terminal, on)?,
+        Route::Daemon(control) => via_daemon::run(*control, &target, request, terminal, on)?,
+        Route::Direct => direct::run(home, &target, request, terminal, on)?,
     };
     if let Some(message) = &ending.message {
         printer.say(message);
@@ -128,29 +130,11 @@ fn is_alias(home: &Home, word: &str) -> bool {
     Settings::load(home).is_ok_and(|settings| settings.aliases.contains_key(word))
 }
 
-/// Whether the target is exactly one machine, so that its streams are passed on unchanged.
-pub(super) fn is_plain(home: &Home, target: &str, on: &TargetOptions) -> anyhow::Result<bool> {
-    if on.json || !on.exclude.is_empty() {
-        return Ok(false);
-    }
-    if Target::parse(target).is_ok() {
-        return Ok(true);
-    }
-    let aliases = match Settings::load(home) {
-        Ok(settings) => settings.aliases,
-        // The file is probably being edited. A daemon keeps its last valid settings; without one it is an error.
-        Err(_) if !target.contains(['@', ',', '*', '?', '[']) => return Ok(true),
-        Err(error) => return Err(error.into()),
-    };
-    let targets = Targets::parse(target, |alias| aliases.get(alias).cloned())?;
-    Ok(targets.plain().is_some())
-}
-
 /// Runs it on all selected machines. A separate function, to keep its frame off the stack of a command on one target.
 #[inline(never)]
 fn run_on_several(
     home: &Home,
-    target: &str,
+    targets: &Targets,
     wanted: Wanted,
     on: &TargetOptions,
     printer: &Printer,
@@ -159,19 +143,14 @@ fn run_on_several(
         wanted.action,
         Action::Shell | Action::Subsystem(_) | Action::Folder { .. }
     ) {
-        let shown = escape(target);
-        anyhow::bail!("no command given for {shown}: a shell works on one machine at a time");
+        anyhow::bail!("no command given for {targets}: a shell works on one machine at a time");
     }
     if matches!(on.terminal.tty_mode(), TtyMode::Request | TtyMode::Force) {
         anyhow::bail!("a terminal works on one machine at a time: omit -t");
     }
-    let mut targets = target.to_owned();
-    for excluded in &on.exclude {
-        targets = Targets::without(&targets, excluded)?;
-    }
     let Wanted { action, user, env } = wanted;
     let request = request::of_many(action, user, env);
-    exec_many::run(home, &targets, request, on, printer)
+    exec_many::run(home, targets, request, on, printer)
 }
 
 /// The terminal for the command, if it gets one.

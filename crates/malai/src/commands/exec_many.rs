@@ -1,6 +1,7 @@
 //! `malai @web.company <command>…`: a command on many machines, each line with its machine's name.
 
 use anyhow::Context;
+use malai_cluster::Targets;
 use malai_node::{Home, fd};
 use malai_wire::peer::exec::ExecRequest;
 
@@ -20,7 +21,7 @@ const DESCRIPTORS: usize = 64;
 /// Runs the command on all selected machines.
 pub fn run(
     home: &Home,
-    targets: &str,
+    targets: &Targets,
     request: ExecRequest,
     on: &TargetOptions,
     printer: &Printer,

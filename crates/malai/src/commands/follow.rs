@@ -43,7 +43,7 @@ impl<'a> BufferedPrinter<'a> {
     /// Prints the rest.
     pub fn flush(&mut self) {
         if !self.text.is_empty() {
-            self.printer.out(&self.text);
+            self.printer.verbatim(&self.text);
             self.text.clear();
         }
     }

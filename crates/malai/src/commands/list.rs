@@ -5,18 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use malai_cluster::{Access, Cluster, ClusterAlias, MachineId, access};
-use malai_node::{ClusterReport, Home, LockState, Role, Settings, control, lock, verify_home};
+use malai_cluster::{Access, Cluster, ClusterAlias, MachineId, Targets, access};
+use malai_node::{
+    ClusterReport, Condition, Home, LockState, Role, Settings, control, lock, verify_home,
+};
 use malai_wire::control::Named;
 use malai_wire::ping::Pinged;
 use malai_wire::status::ClusterFacts;
 
 use crate::cli::ListArgs;
 use crate::commands::ping::ask_all;
+use crate::commands::reload::no_answer;
 use crate::fanout::route::Backend;
-use crate::output::Printer;
 use crate::output::exit::Exit;
 use crate::output::list::{ListedCluster, ListedMachine, render};
+use crate::output::{self, Printer};
 
 /// At most this many machines of a cluster are pinged; for others, the daemon's knowledge is shown.
 const MOST_ASKED: usize = 64;
@@ -29,16 +32,19 @@ pub fn run(home: &Home, args: &ListArgs, printer: &Printer) -> anyhow::Result<Ex
     let reports = verify_home(home, args.cluster.as_deref())?;
     let settings = Settings::load(home)?;
     let served = match lock::probe(home)? {
-        LockState::Held { .. } => Some(control::facts(home).map_err(anyhow::Error::msg)?),
+        LockState::Held { .. } => Some(control::facts(home).map_err(no_answer)?),
         LockState::Free => None,
     };
     let mut clusters = Vec::new();
     for report in &reports {
-        let served = served.as_ref().and_then(|status| {
+        if report.condition == Condition::Stray && args.cluster.is_none() {
+            continue;
+        }
+        let by_daemon = served.as_ref().map(|status| {
             let mut all = status.clusters.iter();
             all.find(|cluster| cluster.alias == report.alias)
         });
-        clusters.push(listed(report, served, &settings, args, home)?);
+        clusters.push(listed(report, by_daemon, &settings, args, home));
     }
     if args.json {
         printer.out(&format!("{}\n", serde_json::to_string_pretty(&clusters)?));
@@ -63,32 +69,47 @@ fn notices(served: &ClusterFacts) -> Vec<String> {
     all.cloned().collect()
 }
 
+/// One cluster. `by_daemon` is `None` without a daemon, and contains `None` if the daemon does not serve the cluster.
 fn listed(
     report: &ClusterReport,
-    served: Option<&ClusterFacts>,
+    by_daemon: Option<Option<&ClusterFacts>>,
     settings: &Settings,
     args: &ListArgs,
     home: &Home,
-) -> anyhow::Result<ListedCluster> {
+) -> ListedCluster {
+    let served = by_daemon.flatten();
     let mut listed = ListedCluster {
         alias: report.alias.clone(),
         managed: report.role == Some(Role::Manager),
         revision: served.and_then(|served| served.revision),
         notices: served.map(notices).unwrap_or_default(),
+        has_configuration: true,
         machines: Vec::new(),
     };
-    let (Some(cluster), Some(own)) = (report.cluster(), report.own_id) else {
+    let is_unserved = by_daemon.is_some() && served.is_none();
+    if is_unserved {
+        let check = format!("malai rescan --check {}", report.alias);
+        listed
+            .notices
+            .push(format!("the daemon does not serve it: {check}"));
+    }
+    let (Some(cluster), Some(own)) = (report.in_force(), report.own_id) else {
+        listed.has_configuration = false;
         if listed.notices.is_empty() {
-            listed.notices.push(format!(
-                "no usable configuration: malai rescan --check {}",
-                report.alias
-            ));
+            listed.notices.push(match report.condition {
+                Condition::Waiting => "the manager has to add this machine".to_owned(),
+                _ => format!("see malai rescan --check {}", report.alias),
+            });
         }
-        return Ok(listed);
+        return listed;
     };
-    let asked = match args.no_ping || cluster.machines().count() > MOST_ASKED {
-        true => BTreeMap::new(),
-        false => ping_others(home, &report.alias, cluster, own)?,
+    let is_asked = !args.no_ping && !is_unserved && cluster.machines().count() <= MOST_ASKED;
+    let asked = match is_asked {
+        true => ping_others(home, &report.alias, cluster, own).unwrap_or_else(|error| {
+            listed.notices.push(output::error::text(&error));
+            BTreeMap::new()
+        }),
+        false => BTreeMap::new(),
     };
     let accept = ClusterAlias::parse(&report.alias).ok();
     let accept = accept.and_then(|alias| settings.accept.of_this_computer(&alias));
@@ -117,7 +138,7 @@ fn listed(
             user: may.user.map(|user| user.to_string()),
         });
     }
-    Ok(listed)
+    listed
 }
 
 /// Pings every other machine of a cluster; the answers by name.
@@ -137,14 +158,14 @@ fn ping_others(
     let Some(first) = others.first() else {
         return Ok(BTreeMap::new());
     };
-    // Any of them opens the way to the cluster.
-    let target = format!("{}.{}", first.machine, first.cluster);
+    // Resolving one of them opens the cluster; each is pinged by its name.
+    let first = Targets::parse(&format!("{}.{}", first.machine, first.cluster), |_| None)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
     let answers = runtime.block_on(async {
-        let (backend, _) = Backend::open(home, &target).await?;
+        let (backend, _) = Backend::open(home, &first).await?;
         let backend = Arc::new(backend);
         let mut answers = BTreeMap::new();
         ask_all(&backend, others, 1, LIST_TIMEOUT, |pinged| {

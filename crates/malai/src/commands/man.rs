@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context;
 use clap_mangen::Man;
+use malai_node::display_path;
 
 use crate::cli::{self, ManArgs};
 use crate::output::Printer;
@@ -13,15 +14,17 @@ use crate::output::exit::Exit;
 
 /// Shows a page, or writes all of them.
 pub fn run(args: &ManArgs, printer: &Printer) -> anyhow::Result<Exit> {
-    let mut root = cli::declaration().disable_help_subcommand(true);
+    let root = cli::declaration().disable_help_subcommand(true);
+    // A page is the long help.
+    let mut root = root.mut_args(|arg| arg.hide_short_help(false));
     root.build();
     if let Some(folder) = &args.out {
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
+            .with_context(|| format!("cannot create the folder {}", display_path(folder)))?;
         let count = write_all(&root, folder)?;
         printer.out(&format!(
             "wrote {count} manual pages to {}\n",
-            folder.display()
+            display_path(folder)
         ));
         return Ok(Exit::OK);
     }
@@ -68,7 +71,7 @@ fn shown(page: &[u8]) -> bool {
 fn write_all(command: &clap::Command, folder: &Path) -> anyhow::Result<usize> {
     let path = folder.join(format!("{}.1", name(command)));
     std::fs::write(&path, page(command)?)
-        .with_context(|| format!("cannot write {}", path.display()))?;
+        .with_context(|| format!("cannot write {}", display_path(&path)))?;
     let mut count = 1;
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         count += write_all(verb, folder)?;

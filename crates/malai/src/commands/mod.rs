@@ -29,6 +29,7 @@ pub mod ssh;
 pub mod status;
 pub mod stop;
 pub mod target;
+mod targets;
 pub mod why;
 
 use malai_node::Home;

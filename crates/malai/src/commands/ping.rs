@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::cli::PingArgs;
+use crate::commands::targets;
 use crate::fanout::route::Backend;
 use crate::output::Printer;
 use crate::output::exit::Exit;
@@ -24,12 +25,13 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pings every selected machine; fails if one of them does not answer.
 pub fn run(home: &Home, args: &PingArgs, printer: &Printer) -> anyhow::Result<Exit> {
+    let targets = targets::parse(home, &args.targets)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
     let exit = runtime.block_on(async {
-        let (backend, resolved) = Backend::open(home, &args.targets).await?;
+        let (backend, resolved) = Backend::open(home, &targets).await?;
         for note in &resolved.notes {
             printer.say(note);
         }

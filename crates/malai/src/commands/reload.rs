@@ -12,6 +12,11 @@ pub fn runs(home: &Home) -> bool {
     matches!(lock::probe(home), Ok(LockState::Held { .. }))
 }
 
+/// The error about a daemon that did not report its state.
+pub fn no_answer(why: String) -> anyhow::Error {
+    anyhow::anyhow!("the daemon of this home does not respond: {why}; run malai doctor")
+}
+
 /// Asks the running daemon to load a new cluster, or reports that none is running.
 pub fn load_in_daemon(
     home: &Home,

@@ -28,9 +28,14 @@ pub fn run(home: &Home, args: &RescanArgs, printer: &Printer) -> anyhow::Result<
 /// Prints the result for each cluster; fails if any of them has problems.
 pub fn display_path(reports: &[RescanReport], printer: &Printer) -> Exit {
     for report in reports {
-        let mark = if report.ok { "✅" } else { "❌" };
-        let mut lines = report.lines.iter();
-        let first = lines.next().map_or("", String::as_str);
+        // A line of the report can have lines itself: a place in a file, or what publishing would change.
+        let mut lines = report.lines.iter().flat_map(|line| line.lines());
+        let first = lines.next().unwrap_or_default();
+        let mark = match report.ok {
+            false => "❌",
+            true if first.starts_with("warning: ") => "⚠️ ",
+            true => "✅",
+        };
         printer.out(&format!("{mark} {}: {first}\n", report.alias));
         for line in lines {
             printer.out(&format!("   {line}\n"));

@@ -24,7 +24,7 @@ pub fn run(home: &Home, args: &StatusArgs, printer: &Printer) -> anyhow::Result<
     } else {
         output::status::render(&facts)
     };
-    printer.report(&text);
+    printer.out(&text);
     Ok(if facts.is_healthy() {
         Exit::OK
     } else {

@@ -37,6 +37,10 @@ fn looks_like_target(word: &str) -> bool {
 fn no_such_command(words: &[OsString], names: &Names, home: &str) -> String {
     let word = words.first().map(|word| word.to_string_lossy());
     let word = word.as_deref().unwrap_or_default();
+    if word.trim().is_empty() {
+        return "the first word is empty; a target is <machine>.<cluster>; see: malai --help"
+            .into();
+    }
     let shown = escape(word);
     let said = format!("no such command: {shown}");
     let targets = names.targets_of(&word.to_ascii_lowercase());
@@ -103,6 +107,8 @@ mod tests {
             ("web01:22", "did you mean web01.company or web01.work?"),
             ("reload", "malai has: malai rescan"),
             ("work", "a target is web01.work"),
+            ("STATUS", "did you mean `malai status`?"),
+            (" ", "the first word is empty"),
             ("qqqqqq", "see: malai --help"),
             ("a\nb", "no such command: a\\nb"),
         ] {

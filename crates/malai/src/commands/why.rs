@@ -4,6 +4,7 @@ use malai_node::{Home, why};
 
 use crate::cli::WhyArgs;
 use crate::commands::exec::argument_list;
+use crate::commands::targets;
 use crate::output::exit::Exit;
 use crate::output::{self, Printer};
 
@@ -13,7 +14,8 @@ pub fn run(home: &Home, args: &WhyArgs, printer: &Printer) -> anyhow::Result<Exi
         Ok(argv) => (!argv.is_empty()).then_some(argv),
         Err(error) => anyhow::bail!("{error}"),
     };
-    let answer = why(home, &args.who, &args.target, argv.as_deref()).map_err(anyhow::Error::msg)?;
+    let target = targets::one(home, &args.target)?;
+    let answer = why(home, &args.who, &target, argv.as_deref()).map_err(anyhow::Error::msg)?;
     if args.json {
         let text = serde_json::to_string_pretty(&answer)?;
         printer.out(&format!("{text}\n"));

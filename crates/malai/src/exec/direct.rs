@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
+use malai_cluster::Target;
 use malai_node::{
     Caller, CommandResult, ControlEvent, EXIT_READER_GONE, Home, PauseGate, Reaper, Settings, Sink,
     Source, Standalone, StandaloneError, dispatch,
@@ -50,10 +51,7 @@ pub fn run(
         .build()
         .context("cannot start a runtime")?;
     let ending = runtime.block_on(async {
-        let found = match malai_cluster::resolve_target(target, &settings.aliases) {
-            Ok(found) => found,
-            Err(message) => return Ok(CommandResult::failed(message)),
-        };
+        let found = Target::parse(target)?;
         let clusters = [(&found.cluster, Some(&found.machine))];
         let standalone = match Standalone::open(home, &settings, clusters, reaper).await {
             Ok(standalone) => standalone,
@@ -84,7 +82,6 @@ pub fn run(
         let (ending, cleanup) = {
             let execution = dispatch::execute(
                 standalone.services().to_vec(),
-                settings.aliases,
                 target,
                 caller,
                 gone.clone(),

@@ -7,6 +7,8 @@ pub mod request;
 pub mod route;
 pub mod via_daemon;
 
+use std::path::Path;
+
 use malai_node::CommandResult;
 use signal_hook::consts::SIGINT;
 
@@ -47,6 +49,9 @@ fn run_local_command(on: &TargetOptions) {
         .arg(line)
         .status();
     if let Err(error) = ended {
-        tracing::warn!("LocalCommand: cannot run {}: {error}", shell.display());
+        tracing::warn!(
+            "LocalCommand: cannot run {}: {error}",
+            malai_node::display_path(Path::new(&shell))
+        );
     }
 }

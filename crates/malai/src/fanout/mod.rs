@@ -18,6 +18,7 @@ use std::time::Duration;
 use malai_node::EXIT_READER_GONE;
 use malai_wire::control::Named;
 use malai_wire::peer::exec::ExecRequest;
+use signal_hook::consts::SIGTSTP;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 
@@ -110,6 +111,10 @@ pub async fn run(backend: Backend, work: Work) -> io::Result<Outcome> {
     let labels = labels(&machines);
     let live = Arc::new(Progress::new(machines.len()));
     let mut received = signals::subscribe()?;
+    let mut stops = match live.is_shown() {
+        true => signals::stops()?,
+        false => None,
+    };
     let input = match no_input {
         true => Input::Empty,
         false => Input::of_this_process()?,
@@ -175,6 +180,11 @@ pub async fn run(backend: Backend, work: Work) -> io::Result<Outcome> {
                     interrupted.get_or_insert(number);
                 }
                 let _ = common.signals.send((signal, number));
+            }
+            Some(()) = async { stops.as_mut()?.recv().await }, if stops.is_some() => {
+                // What the shell prints then is not to be mixed with the lines.
+                live.hide();
+                let _ = signal_hook::low_level::emulate_default_handler(SIGTSTP);
             }
             _ = look.tick(), if live.is_shown() => live.draw(),
         }

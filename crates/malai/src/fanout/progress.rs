@@ -104,6 +104,11 @@ impl Progress {
         state.put(lines);
     }
 
+    /// Removes it until it is drawn again.
+    pub fn hide(&self) {
+        self.state().erase();
+    }
+
     /// Removes it for good.
     pub fn clear(&self) {
         let mut state = self.state();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use malai_cluster::{Targets, escape};
+use malai_cluster::Targets;
 use malai_node::control::{self, Control, ControlError};
 use malai_node::{
     Caller, CommandResult, ControlEvent, Fd, GRACE, Home, PauseGate, Reaper, Settings, Sink,
@@ -63,7 +63,7 @@ impl Backend {
     /// # Errors
     ///
     /// The targets cannot be resolved, or this home cannot be used.
-    pub async fn open(home: &Home, targets: &str) -> anyhow::Result<(Self, Resolved)> {
+    pub async fn open(home: &Home, targets: &Targets) -> anyhow::Result<(Self, Resolved)> {
         match Route::of(home)? {
             Route::Daemon(control) => {
                 let resolved = ask(*control, targets)?;
@@ -102,10 +102,7 @@ impl Backend {
         };
         let answer = match self {
             Self::Daemon(home) => ping_through(home, request).await,
-            Self::Direct(direct) => {
-                let aliases = Default::default();
-                ping::answer(direct.clusters.services(), &aliases, &request).await
-            }
+            Self::Direct(direct) => ping::answer(direct.clusters.services(), &request).await,
         };
         let pinged = answer.and_then(|text| {
             serde_json::from_str(&text)
@@ -130,8 +127,8 @@ impl Backend {
     }
 }
 
-fn ask(mut control: Control, targets: &str) -> Result<Resolved, ControlError> {
-    control.send(&Request::Resolve(targets.to_owned()), &[])?;
+fn ask(mut control: Control, targets: &Targets) -> Result<Resolved, ControlError> {
+    control.send(&Request::Resolve(targets.to_string()), &[])?;
     match control.answer()? {
         Reply::Resolved(resolved) => Ok(resolved),
         _ => Err(ControlError::Garbled(
@@ -205,9 +202,8 @@ async fn through(
 }
 
 impl Direct {
-    async fn open(home: &Home, text: &str) -> anyhow::Result<(Self, Resolved)> {
+    async fn open(home: &Home, targets: &Targets) -> anyhow::Result<(Self, Resolved)> {
         let settings = Settings::load(home)?;
-        let targets = Targets::parse(text, |alias| settings.aliases.get(alias).cloned())?;
         let reaper =
             Reaper::new(reaper::of_command()).context("cannot create the pipe to the reaper")?;
         let wanted = targets
@@ -215,14 +211,14 @@ impl Direct {
             .into_iter()
             .map(|cluster| (cluster, None));
         let clusters = Standalone::open(home, &settings, wanted, reaper).await?;
-        let resolved = dispatch::resolve(clusters.services(), &settings.aliases, text);
+        let resolved = dispatch::resolve(clusters.services(), targets);
         let direct = Self {
             clusters,
             commands: TaskTracker::new(),
         };
         match resolved.map(answers::resolved) {
             Ok(Reply::Resolved(resolved)) => Ok((direct, resolved)),
-            Ok(_) => anyhow::bail!("{} selects no machines", escape(text)),
+            Ok(_) => anyhow::bail!("{targets} selects no machines"),
             Err(why) => {
                 Backend::Direct(direct).close(true).await;
                 anyhow::bail!(why)
@@ -253,14 +249,7 @@ impl Direct {
         let services = self.clusters.services().to_vec();
         self.commands.spawn(async move {
             let accepted = move || begun.store(true, Ordering::Relaxed);
-            let execution = dispatch::execute(
-                services,
-                Default::default(),
-                &target,
-                caller,
-                gone,
-                accepted,
-            );
+            let execution = dispatch::execute(services, &target, caller, gone, accepted);
             let (ending, cleanup) = execution.await;
             let _ = done.send(ending);
             if let Some(cleanup) = cleanup {

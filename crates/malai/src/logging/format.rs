@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use malai_cluster::escape;
+use malai_cluster::{escape, without_error_numbers};
 use malai_wire::time::Timestamp;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
@@ -17,7 +17,6 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::output::error::without_numbers;
 use crate::output::style::{self, paint};
 
 /// Writes events as lines.
@@ -50,11 +49,11 @@ impl Fields {
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.set(field, without_numbers(&format!("{value:?}")).into());
+        self.set(field, without_error_numbers(&format!("{value:?}")).into());
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.set(field, without_numbers(value).into());
+        self.set(field, without_error_numbers(value).into());
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {

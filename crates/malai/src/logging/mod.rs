@@ -192,7 +192,7 @@ pub fn open_appending(home: &Home) -> anyhow::Result<File> {
         .append(true)
         .mode(0o600)
         .open(&path)
-        .with_context(|| format!("cannot open the log {}", path.display()))
+        .with_context(|| format!("cannot open the log {}", malai_node::display_path(&path)))
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use malai_cluster::escape;
+use malai_cluster::{escape, without_error_numbers};
 use malai_wire::argument::Argument;
 use malai_wire::audit::{Change, Event, Record, Request};
 
 use crate::output::duration;
-use crate::output::error::without_numbers;
+use crate::output::text::counted;
 
 /// A record as one line, including its newline.
 pub fn line(record: &Record) -> String {
@@ -43,7 +43,7 @@ pub fn line(record: &Record) -> String {
             format!(
                 "{} · {how} · {} · {} · bytes in {}, out {}, err {}",
                 head(&end.request, "ended", &number(record, end.session)),
-                escape(&without_numbers(&end.why)),
+                escape(&without_error_numbers(&end.why)),
                 duration::format(Duration::from_millis(end.duration_ms)),
                 end.bytes_in,
                 end.bytes_out,
@@ -78,17 +78,23 @@ pub fn line(record: &Record) -> String {
             escape(&files.user),
         ),
         Event::Strangers(strangers) => format!(
-            "{} - {:7} {} connections of unknown keys",
+            "{} - {:7} {} of unknown keys",
             escape(&strangers.cluster),
             "refused",
-            strangers.refused,
+            counted(
+                usize::try_from(strangers.refused).unwrap_or(usize::MAX),
+                "connection"
+            ),
         ),
         Event::Lost(lost) => format!(
-            "- - {:7} {} records could not be written since {}: {}",
+            "- - {:7} {} could not be written since {}: {}",
             "missing",
-            lost.records,
+            counted(
+                usize::try_from(lost.records).unwrap_or(usize::MAX),
+                "record"
+            ),
             lost.since,
-            escape(&without_numbers(&lost.why)),
+            escape(&without_error_numbers(&lost.why)),
         ),
         Event::Other => "- - unknown an event of a newer malai; --json shows it".to_owned(),
     };

@@ -22,6 +22,9 @@ pub struct ListedCluster {
     pub revision: Option<u64>,
     /// The daemon's notices about it, in complete sentences.
     pub notices: Vec<String>,
+    /// Whether this computer has a configuration of it.
+    #[serde(skip)]
+    pub has_configuration: bool,
     /// Its machines, by name.
     #[serde(serialize_with = "machines")]
     pub machines: Vec<ListedMachine>,
@@ -79,7 +82,7 @@ impl ListedMachine {
             },
             None => match self.known.as_ref().map(|known| known.state) {
                 Some(MachineState::Answering) => Presence::Online,
-                Some(MachineState::NotAnswering | MachineState::Unreachable) => Presence::Offline,
+                Some(MachineState::NotAnswering) => Presence::Offline,
                 Some(MachineState::Idle) | None => Presence::Unknown,
             },
         }
@@ -178,7 +181,10 @@ fn one(cluster: &ListedCluster) -> String {
     let revision = cluster
         .revision
         .map_or_else(String::new, |revision| format!(", revision {revision}"));
-    let count = super::text::counted(cluster.machines.len(), "machine");
+    let count = match cluster.has_configuration {
+        true => super::text::counted(cluster.machines.len(), "machine"),
+        false => "no configuration".to_owned(),
+    };
     let mut out = format!("{}: {count}{role}{revision}\n", escape(&cluster.alias));
     for notice in &cluster.notices {
         out.push_str(&format!("⚠️  {}\n", escape(notice)));
@@ -290,6 +296,7 @@ mod tests {
                 managed: true,
                 revision: Some(7),
                 notices: vec!["look\u{1b}".to_owned()],
+                has_configuration: true,
                 machines: vec![here, online, silent, unknown],
             },
             ListedCluster {
@@ -297,6 +304,7 @@ mod tests {
                 managed: false,
                 revision: None,
                 notices: Vec::new(),
+                has_configuration: false,
                 machines: Vec::new(),
             },
         ];
@@ -309,7 +317,7 @@ mod tests {
             laptop   no answer      1h 6m ago  -              -        any command
             web01    unknown        never      -              -        nothing
 
-            work: 0 machines
+            work: no configuration
         "#]]
         .assert_eq(&render(&clusters));
         let json = serde_json::to_value(&clusters[0]).unwrap();

@@ -19,6 +19,8 @@ pub mod text;
 use std::cell::RefCell;
 use std::io::{self, Write};
 
+use malai_cluster::without_error_numbers;
+
 use crate::output::exit::Exit;
 
 /// The prefix of [`Printer::say`], which distinguishes malai's messages from a remote command's.
@@ -31,8 +33,13 @@ pub struct Printer {
 }
 
 impl Printer {
-    /// Writes to standard output, unchanged.
+    /// Writes to standard output, without the numbers of system errors.
     pub fn out(&self, text: &str) {
+        self.verbatim(&without_error_numbers(text));
+    }
+
+    /// Writes records to standard output, unchanged.
+    pub fn verbatim(&self, text: &str) {
         let mut failed = self.failed.borrow_mut();
         if failed.is_some() {
             return;
@@ -46,11 +53,6 @@ impl Printer {
         }
     }
 
-    /// Writes findings to standard output, without the numbers of system errors.
-    pub fn report(&self, text: &str) {
-        self.out(&error::without_numbers(text));
-    }
-
     /// Whether writing to standard output has failed: its reader may have gone.
     pub fn has_failed(&self) -> bool {
         self.failed.borrow().is_some()
@@ -58,7 +60,7 @@ impl Printer {
 
     /// Writes a message to standard error, with malai's name before it and a newline after it.
     pub fn say(&self, message: &str) {
-        let message = error::without_numbers(message);
+        let message = without_error_numbers(message);
         // If this fails, there is no other place to report it.
         let _ = io::stderr().write_all(format!("{NAME}{message}\n").as_bytes());
     }

@@ -67,6 +67,19 @@ pub fn subscribe() -> io::Result<mpsc::Receiver<(Signal, u8)>> {
     Ok(receiver)
 }
 
+/// Receives the terminal's request to stop this process, unless its parent ignored that. The receiver has to stop
+/// the process.
+///
+/// # Errors
+///
+/// The system refuses.
+pub fn stops() -> io::Result<Option<tokio::signal::unix::Signal>> {
+    match Ignored::at_start().contains(SIGTSTP) {
+        true => Ok(None),
+        false => signal(SignalKind::from_raw(SIGTSTP)).map(Some),
+    }
+}
+
 /// Whether a signal asks this process to end everything.
 pub fn ends(signal: Signal) -> bool {
     !matches!(signal, Signal::Usr1 | Signal::Usr2)

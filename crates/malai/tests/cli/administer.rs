@@ -258,6 +258,11 @@ fn machines_and_clusters_get_other_names() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
+        malai: db is a machine of corp: malai cluster rename corp db <new name> renames it; nothing was changed, and a cluster cannot be called like one of its machines
+    "#]].assert_eq(&world.picture(&["cluster", "rename", "corp", "db"]));
+    expect![[r#"
+        exit code: 1
+        ----- stderr -----
         malai: the alias work is taken: [HOME]/clusters/work exists; nothing was changed
     "#]]
     .assert_eq(&world.picture(&["cluster", "rename", "corp", "work"]));

@@ -45,7 +45,7 @@ fn what_people_type_is_answered_with_what_malai_has() {
         (
             "web01.company:/etc/motd .",
             255,
-            "web01.company cat /etc/motd",
+            "malai cp web01.company:/etc/motd .",
         ),
         (
             "ssh://ann@web01.company:22 true",
@@ -78,6 +78,24 @@ fn what_people_type_is_answered_with_what_malai_has() {
         ("daemon stop", 2, "malai stop"),
         ("daemon restart", 2, "malai restart"),
         ("sessions list", 2, "malai sessions"),
+        ("LIST", 2, "did you mean `malai list`?"),
+        ("ping WEB01", 1, "did you mean web01.company?"),
+        ("ping Web01.Company", 1, "names are lowercase"),
+        ("why web01 web01 ls", 2, "did you mean web01.company?"),
+        (
+            "web01,web01.company uptime",
+            255,
+            "did you mean web01.company?",
+        ),
+        ("@company uptime", 255, "'*.company' is all its machines"),
+        (
+            "-x web01 *.company uptime",
+            255,
+            "did you mean web01.company?",
+        ),
+        ("ssh Web01.Company true", 255, "did you mean web01.company?"),
+        ("sessions end x", 2, "write a whole number"),
+        ("--parallel 0 web01.company true", 2, "from 1 to 512"),
         ("company", 2, "is a cluster"),
         ("help reload", 2, "malai rescan"),
     ] {

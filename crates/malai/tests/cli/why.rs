@@ -445,7 +445,7 @@ fn questions_without_an_answer() {
         expect![[r#"
             exit code: 2
             ----- stderr -----
-            malai: `web01` lacks its cluster: a target is <machine>.<cluster>, as in web01.company
+            malai: web01 lacks its cluster; did you mean web01.company?
         "#]],
     );
     asked(

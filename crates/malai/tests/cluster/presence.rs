@@ -110,7 +110,7 @@ fn a_failed_command_marks_its_machine_and_a_command_that_works_unmarks_it() {
             .as_array()
             .unwrap()
             .iter()
-            .any(|machine| machine["name"] == "web01" && machine["state"] == "unreachable")
+            .any(|machine| machine["name"] == "web01" && machine["state"] == "not-answering")
     };
     web01.stop();
     laptop
@@ -181,7 +181,9 @@ fn who_joins_with_a_machines_id_learns_that_it_is_not_the_managers() {
     for wrong in ["ahead", "last reached", "Waiting for the first"] {
         assert!(!status.contains(wrong), "{status}");
     }
-    assert!(doctor(&pad, 1).contains("is not a manager's id52"));
+    let said = doctor(&pad, 1);
+    assert!(said.contains("is not a manager's id52"), "{said}");
+    assert!(!said.contains("malai cluster add"), "{said}");
     pad.run(&["web01.company", "true"])
         .refused("is not a manager's id52");
     // The suggested command works.

@@ -10,17 +10,32 @@ fn write(home: &Home, text: &str) {
 }
 
 #[test]
-fn aliases_hold_from_the_rescan_on() {
-    let cluster = Cluster::running(&[]);
+fn aliases_hold_as_soon_as_they_are_written() {
+    let cluster = Cluster::running(&["web01"]);
     let home = &cluster.manager;
     assert_eq!(home.run(&["here", "true"]).code, 2, "no such command");
-    write(home, "[aliases]\nhere = \"boss.company\"\n");
-    home.succeed(&["rescan"]);
+    write(
+        home,
+        "[aliases]\nhere = \"boss.company\"\nall = \"boss.company,web01.company\"\n",
+    );
+    let file = home.path.join("sent");
+    std::fs::write(&file, "x").unwrap();
+    let (from, to) = (file.display(), home.path.join("arrived"));
     home.run(&["here", "true"]).clean();
     home.run(&["exec", "here", "true"]).clean();
+    home.run(&["ssh", "here", "true"]).clean();
+    home.run(&["cp", &format!("{from}"), &format!("here:{}", to.display())])
+        .clean();
+    assert!(to.exists());
+    home.succeed(&["ping", "here"]);
+    home.succeed(&["why", "boss", "here", "ls"]);
+    assert_eq!(home.run(&["all", "echo", "x"]).clean().lines().count(), 2);
+    let some = home.run(&["-x", "here", "all", "echo", "x"]);
+    assert_eq!(some.clean(), "web01: x\n");
+    let json = home.run(&["--json", "here", "true"]);
+    assert!(json.clean().contains("\"boss\""), "{}", json.shown());
 
     write(home, "");
-    home.succeed(&["rescan"]);
     assert_eq!(home.run(&["here", "true"]).code, 2, "the alias is gone");
     home.run(&["boss.company", "true"]).clean();
 }
@@ -96,8 +111,10 @@ fn what_waits_for_a_restart_is_said_and_a_mistake_changes_nothing() {
     for words in ["malai's own commands", "did you mean log?"] {
         assert!(refused.out().contains(words), "{}", refused.shown());
     }
-    // The command line also reads the file, to tell targets from mistyped commands.
-    home.run(&["exec", "here", "true"]).clean();
+    // A short name needs the file, a target does not.
+    home.run(&["exec", "there", "true"])
+        .refused("malai's own commands");
+    home.run(&["boss.company,boss.company", "true"]).clean();
 }
 
 #[test]

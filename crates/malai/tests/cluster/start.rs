@@ -147,8 +147,24 @@ fn a_cluster_is_served_by_what_it_published_last() {
             "{}",
             status.shown()
         );
+        // One fault is told once, and what is in force is what is shown.
+        let of_it = |shown: &str| shown.matches("rescan --check company").count();
+        assert_eq!(of_it(status.out()), 1, "{}", status.shown());
+        assert!(
+            status.out().contains("📊 Machines: 2\n"),
+            "{}",
+            status.shown()
+        );
+        let list = manager.run(&["list"]);
+        assert_eq!(list.code, 0, "{}", list.shown());
+        assert!(list.out().contains("web01    online"), "{}", list.shown());
         let doctor = manager.run(&["doctor"]);
         assert_eq!(doctor.code, 1, "{}", doctor.shown());
+        assert!(
+            !doctor.out().contains("its files have errors"),
+            "{}",
+            doctor.shown()
+        );
         assert!(doctor.out().contains(words[0]), "{}", doctor.shown());
         assert!(
             doctor.out().contains("stays in force"),
@@ -205,7 +221,19 @@ fn folders_that_cannot_be_clusters_are_warnings() {
             assert_eq!(output.code, 0, "{args:?}: {}", output.shown());
             assert!(output.out().contains("lost+found"), "{}", output.shown());
         }
-        assert_eq!(manager.run(&["doctor"]).code, 0);
+        let doctor = manager.run(&["doctor"]);
+        assert_eq!(doctor.code, 0, "{}", doctor.shown());
+        let away = format!("mv {}/empty", clusters.display());
+        assert!(doctor.out().contains(&away), "{}", doctor.shown());
+        let list = manager.run(&["list"]);
+        assert!(list.out().contains("web01    online"), "{}", list.shown());
+        assert!(!list.out().contains("lost+found"), "{}", list.shown());
+        let rescan = manager.run(&["rescan"]);
+        assert!(
+            rescan.out().contains("⚠️  lost+found: "),
+            "{}",
+            rescan.shown()
+        );
         assert_eq!(
             manager.run(&["why", "web01", "web01.company", "ls"]).code,
             0
@@ -239,6 +267,15 @@ fn of_a_copied_folder_one_is_served() {
         "{}",
         output.shown()
     );
+    // The other one hides nothing of it.
+    let list = manager.run(&["list"]);
+    assert_eq!(list.code, 0, "{}", list.shown());
+    assert!(
+        list.out().contains("the daemon does not serve it"),
+        "{}",
+        list.shown()
+    );
+    assert!(list.out().contains("web01    online"), "{}", list.shown());
     cluster.edit(|text| format!("{text}\n[group.g]\nmembers = \"boss\"\n"));
     assert_eq!(manager.run(&["rescan", "company"]).code, 0);
     let revision = manager.revision();

@@ -152,3 +152,41 @@ fn a_second_interrupt_on_many_machines_says_what_had_begun_and_leaves_no_lines_o
         );
     }
 }
+
+/// What a shell says of a job that was stopped must not stand in the middle of the lines of progress.
+#[test]
+fn a_stopped_run_on_many_machines_leaves_no_lines_of_progress() {
+    let cluster = Cluster::with_routes();
+    let binary = cluster.manager.command::<&str>(&[]);
+    let mut local = std::process::Command::new("bash");
+    local.args(["--norc", "-i"]);
+    for (name, value) in binary.get_envs() {
+        local.env(name, value.unwrap());
+    }
+    local.env("PS1", "local> ");
+    let mut terminal = Terminal::start(&local);
+    terminal.see("local> ");
+    let bin = binary.get_program().to_str().unwrap();
+    let fifo = cluster.folder().join("fifo");
+    terminal.types(&format!("mkfifo {0}; clear\r", fifo.display()));
+    terminal.see("local> ");
+    terminal.types(&format!(
+        "{bin} -n web01.company,boss.company cat {}\r",
+        fifo.display()
+    ));
+    terminal.see(" running");
+    terminal.types("\u{1a}");
+    terminal.see("Stopped");
+    terminal.see("local> ");
+    let screen = terminal.screen();
+    assert!(
+        !screen.contains(" running") && !screen.contains("boss  "),
+        "{screen}"
+    );
+    terminal.types("fg\r");
+    terminal.see(" running");
+    terminal.types("\u{3}");
+    terminal.see("local> ");
+    terminal.types("exit\r");
+    until("its end", || terminal.code() > 0);
+}

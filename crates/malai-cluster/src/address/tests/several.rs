@@ -34,6 +34,12 @@ fn resolve(text: &str) -> Result<Resolved, String> {
         (name == "two").then(|| Targets::parse("web01.company,db1.company", |_| None).unwrap())
     };
     let targets = Targets::parse(text, alias).map_err(|error| error.to_string())?;
+    let written = Targets::parse(&targets.to_string(), |_| None);
+    assert_eq!(
+        written.as_ref(),
+        Ok(&targets),
+        "{text}: without short names"
+    );
     let find = |cluster: &ClusterRef| match cluster.to_string().as_str() {
         "company" | MANAGER => Ok((ClusterAlias::parse("company").unwrap(), company())),
         other => Err(format!("unknown cluster `{other}`")),
@@ -103,6 +109,8 @@ fn only_one_machine_that_is_written_out_is_plain() {
     for text in ["web01.company", "one"] {
         assert_eq!(plain(text).unwrap(), "web01.company");
     }
+    let one = Target::parse("web01.company").unwrap();
+    assert_eq!(Targets::parse("one", alias), Ok(one.into()));
     for text in [
         "several",
         "@web.company",

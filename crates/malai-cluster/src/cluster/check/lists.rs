@@ -142,18 +142,32 @@ impl Checker<'_, '_, '_, '_> {
         Some((member.map(Named::Machine), Entry::Id(id)))
     }
 
+    /// What an entry that cannot be a name means, if it is written as in a target or in capitals.
+    fn meant_by(&self, text: &str) -> Option<String> {
+        let lower = text.to_lowercase();
+        let name = lower.trim_start_matches('@');
+        let name = name.split_once('.').map_or(name, |(name, _)| name);
+        let words: Vec<&str> = name.split_whitespace().collect();
+        let is_known = |word: &&str| self.names.contains_key(*word);
+        (!words.is_empty() && words.iter().all(is_known)).then(|| words.join(", "))
+    }
+
     fn unknown_name(&mut self, entry: &Spanned<&str>) {
         let text = entry.value;
         if self.report.is_full() {
             return;
         }
         if let Err(problem) = MachineName::parse(text) {
-            let help = "a list contains machines, groups, id52s and `*`, separated by commas";
-            self.report.error(
-                entry.span.clone(),
-                problem.to_string(),
-                Some(help.to_owned()),
+            let meant = self.meant_by(text);
+            let help = meant.map_or_else(
+                || {
+                    "a list contains machines, groups, id52s and `*`, separated by commas"
+                        .to_owned()
+                },
+                |meant| format!("write `{meant}`"),
             );
+            self.report
+                .error(entry.span.clone(), problem.to_string(), Some(help));
             return;
         }
         let shape = (45..60).contains(&text.len()) && !text.contains('-');

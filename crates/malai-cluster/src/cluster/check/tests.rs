@@ -311,7 +311,7 @@ colour = 4
                 |
              14 | colour = 4
                 | ^^^^^^
-                = help: remove one of the two, or give it another name"#]],
+                = help: remove one of the two"#]],
     );
 }
 
@@ -504,6 +504,48 @@ fn one_small_problem_each() {
         "[group.a]\nmembers = \"\"\"\nb,\nc\"\"\"\n",
         expect!["2:11+3 there is no machine or group `b` [did you mean `a`?]"],
     );
+}
+
+#[test]
+fn names_written_as_elsewhere_are_answered_by_what_is_meant() {
+    let machines = format!(
+        "[machine.web01]\nid52 = \"{WEB01}\"\n[group.admins]\nmembers = \"\"\n[group.a]\nmembers = "
+    );
+    for (list, help) in [
+        ("Web01", "write `web01`"),
+        ("@admins", "write `admins`"),
+        ("web01.company", "write `web01`"),
+        ("web01 admins", "write `web01, admins`"),
+        (
+            "web*",
+            "a list contains machines, groups, id52s and `*`, separated by commas",
+        ),
+    ] {
+        let checked = check("f", &format!("{machines}\"{list}\"\n"));
+        let problem = checked.diagnostics.iter().find(|d| d.line == 6).unwrap();
+        assert_eq!(problem.help.as_deref(), Some(help), "{list}");
+    }
+}
+
+#[test]
+fn one_mistake_of_syntax_is_one_error() {
+    let start = format!("[cluster_manager]\nid52 = \"{MANAGER}\"\n");
+    for (text, line) in [
+        // The parser makes up a value for the first key.
+        ("[machine.web01]\nid52= = \"x\"\n".to_owned(), 4),
+        (
+            format!("[machine.web01]\nid52 = \"{WEB01}\"\n[machine.web01]\nid52 = \"{LAPTOP}\"\n"),
+            5,
+        ),
+    ] {
+        let checked = check("f", &format!("{start}{text}"));
+        let lines = checked.diagnostics.iter().map(|problem| problem.line);
+        assert!(
+            lines.clone().count() > 0 && lines.clone().all(|at| at == line),
+            "{text}: {:?}",
+            checked.diagnostics
+        );
+    }
 }
 
 /// The first problem, in one line.

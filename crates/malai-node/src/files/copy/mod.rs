@@ -16,6 +16,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use malai_cluster::without_error_numbers;
 use malai_wire::FrameError;
 use malai_wire::copy::{Get, Kind, Opened, Opening, Options, Put, VERSION};
 
@@ -262,9 +263,10 @@ pub fn local_sources(sources: Vec<PathBuf>) -> Sources {
 
 /// The reason of an error of the system, without its number.
 fn reason(error: impl Into<io::Error>) -> String {
-    let text = error.into().to_string();
-    match text.split_once(" (os error") {
-        Some((reason, _)) => reason.to_lowercase(),
+    let error = error.into();
+    let text = without_error_numbers(&error.to_string());
+    match error.raw_os_error() {
+        Some(_) => text.to_lowercase(),
         None => text,
     }
 }

@@ -103,6 +103,28 @@ impl ClusterReport {
         self.files.as_ref()?.configuration()
     }
 
+    /// The configuration that commands use: the revision published or received last; on a manager that has published nothing,
+    /// its file.
+    pub fn in_force(&self) -> Option<&Cluster> {
+        let files = self.files.as_ref()?;
+        let revision = files.snapshot.as_ref();
+        revision
+            .map(|revision| &**revision.cluster())
+            .or_else(|| files.configuration())
+    }
+
+    /// The number of machines: those of the file if it is valid, else those of the configuration in force, else the sections
+    /// that can be counted in the file.
+    pub fn count_machines(&self) -> Option<usize> {
+        let known = self.cluster().or_else(|| self.in_force());
+        known.map_or(self.machines, |cluster| Some(cluster.machines().count()))
+    }
+
+    /// Whether the folder belongs to a cluster that another folder of the home is served for.
+    pub(crate) fn is_double(&self) -> bool {
+        self.files.as_ref().is_some_and(|files| files.is_double)
+    }
+
     /// Everything that has to be fixed.
     pub fn errors(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter().filter(|problem| problem.is_error())

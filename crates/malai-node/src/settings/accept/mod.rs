@@ -51,6 +51,12 @@ impl Reader<'_> {
             file: (self.file.to_owned(), self.source.to_owned()),
         };
         for (key, value) in self.table(value, "accept.<alias>").into_iter().flatten() {
+            if KNOWN.contains(&key.get_ref().as_ref()) && value.get_ref().as_table().is_none() {
+                let message = format!("{} is a setting for one cluster", key.get_ref());
+                let help = "write it below a line [accept.<alias>]";
+                self.problem(key.span(), message, Some(help.to_owned()));
+                continue;
+            }
             let alias = ClusterAlias::parse(key.get_ref())
                 .map_err(|error| {
                     let help = "use the name of the cluster's folder here";

@@ -6,6 +6,7 @@ use malai_wire::status::ClusterFacts;
 
 use super::change::groups;
 use super::{alias, machine, publish, usage};
+use crate::commands::reload::no_answer;
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
@@ -88,7 +89,7 @@ fn served(home: &Home, alias: &ClusterAlias) -> anyhow::Result<ClusterFacts> {
             "no daemon is running here, and only the daemon knows which machines have asked to join. Start it (malai daemon) and approve again, or add the machine directly: malai cluster add {alias} <name> <id52>"
         );
     }
-    let status = control::facts(home).map_err(anyhow::Error::msg)?;
+    let status = control::facts(home).map_err(no_answer)?;
     let mut clusters = status.clusters.into_iter();
     clusters
         .find(|cluster| cluster.alias == alias.as_str())

@@ -1,7 +1,7 @@
 //! `malai cluster add`, `set`, `rename` and `remove`: edits of cluster.toml that a running daemon then publishes.
 
 use malai_cluster::{GroupName, ListChange, MachineChange, MachineId, UserChange, UserName};
-use malai_node::{Home, aside, control, display_path, edit};
+use malai_node::{Home, Names, aside, control, display_path, edit};
 use malai_wire::control::{Reply, Request, Rescan};
 
 use super::{alias, entries, machine, publish, show_changes, usage};
@@ -151,6 +151,12 @@ pub(super) fn rename_alias(
             return usage("rename the cluster", &error, printer);
         }
     };
+    // A machine of this name is probably meant, with its new name forgotten.
+    if Names::of(home).has(&format!("{new}.{old}")) {
+        anyhow::bail!(
+            "{new} is a machine of {old}: malai cluster rename {old} {new} <new name> renames it; nothing was changed, and a cluster cannot be called like one of its machines"
+        );
+    }
     match aside::rename_alias(home, &old, &new) {
         Ok(()) => {}
         Err(error @ aside::AsideError::Unknown { .. }) => anyhow::bail!(

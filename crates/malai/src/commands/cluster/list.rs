@@ -30,7 +30,7 @@ pub(super) fn run(home: &Home, json: bool, printer: &Printer) -> anyhow::Result<
             id: report.id.map(|id| id.to_string()),
             own_id: report.own_id.map(|id| id.to_string()),
             name: report.cluster().map(|cluster| cluster.name().to_owned()),
-            machines: report.machines,
+            machines: report.count_machines(),
             condition: report.condition,
             alias: report.alias,
         })

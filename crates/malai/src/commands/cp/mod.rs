@@ -13,9 +13,9 @@ use malai_node::Home;
 use malai_node::copy::{self, CopyError, Destination, Sources};
 use malai_wire::copy::{Options, name_of};
 
+use crate::cli::CpArgs;
 use crate::cli::cp::Location;
-use crate::cli::{CpArgs, TargetOptions};
-use crate::commands::exec;
+use crate::commands::targets;
 use crate::exec::request;
 use crate::fanout::PARALLEL;
 use crate::fanout::route::Backend;
@@ -246,15 +246,17 @@ fn machines(
     printer: &Printer,
 ) -> anyhow::Result<Vec<(String, Option<String>)>> {
     let (user, rest) = request::user_of(target);
-    if exec::is_plain(home, rest, &TargetOptions::default())? {
-        return Ok(vec![(target.to_owned(), None)]);
+    let user = user.map(|user| format!("{user}@")).unwrap_or_default();
+    let targets = targets::parse(home, rest)?;
+    if let Some(one) = targets.plain() {
+        return Ok(vec![(format!("{user}{one}"), None)]);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
     let resolved = runtime.block_on(async {
-        let (backend, resolved) = Backend::open(home, rest).await?;
+        let (backend, resolved) = Backend::open(home, &targets).await?;
         backend.close(true).await;
         anyhow::Ok(resolved)
     })?;
@@ -262,7 +264,6 @@ fn machines(
         printer.say(note);
     }
     let named = resolved.machines.into_iter().map(|named| {
-        let user = user.map(|user| format!("{user}@")).unwrap_or_default();
         let target = format!("{user}{}.{}", named.machine, named.cluster);
         (target, Some(named.machine))
     });

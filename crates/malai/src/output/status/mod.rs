@@ -1,12 +1,15 @@
 //! The screen of `malai status`. Its first lines are exactly the tutorial's, because scripts grep for them.
 
+use std::cmp::Ordering;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use malai_cluster::escape;
 use malai_node::{Condition, DaemonState, Facts, LocalCluster, Role};
-use malai_wire::status::{ClusterFacts, MachineFacts, MachineState, MembershipState, NetworkPath};
+use malai_wire::status::{
+    ClusterFacts, MachineFacts, MachineState, MembershipState, NetworkPath, Notice, NoticeKind,
+};
 
 use crate::output::duration;
 use crate::output::text::problems;
@@ -204,7 +207,10 @@ fn local_lines(out: &mut String, cluster: &LocalCluster, served: Option<&Cluster
     if cluster.condition == Condition::Waiting && membership != Some(MembershipState::NotAManager) {
         item("⏳ Waiting for the first configuration: the manager has to add this machine");
     }
-    if cluster.errors + cluster.warnings > 0 {
+    let is_explained = served.is_some_and(|served| served.notices.iter().any(is_of_files));
+    if cluster.errors > 0 && is_explained {
+        // The daemon's notice about the files is shown instead.
+    } else if cluster.errors + cluster.warnings > 0 {
         let symbol = if cluster.errors > 0 { "❌" } else { "⚠️ " };
         let count = problems(cluster.errors, cluster.warnings);
         // A folder without a role may have a name that cannot be typed.
@@ -244,7 +250,7 @@ fn served_lines(out: &mut String, cluster: &LocalCluster, served: &ClusterFacts)
     for (machine, name) in served.machines.iter().zip(names) {
         let facts = machine_facts(machine, served.revision);
         let symbol = match machine.state {
-            MachineState::NotAnswering | MachineState::Unreachable => "⚠️ ",
+            MachineState::NotAnswering => "⚠️ ",
             MachineState::Answering | MachineState::Idle => "🖥️ ",
         };
         item(&format!(
@@ -259,13 +265,21 @@ fn served_lines(out: &mut String, cluster: &LocalCluster, served: &ClusterFacts)
             escape(&waiting.address)
         ));
     }
-    if let (MembershipState::Waiting, Some(notice)) = (served.membership, &served.membership_notice)
-    {
-        item(&format!("⚠️  {}", escape(notice)));
-    }
     for notice in &served.notices {
-        item(&format!("⚠️  {}", escape(&notice.text)));
+        let symbol = match cluster.errors > 0 && is_of_files(notice) {
+            true => "❌",
+            false => "⚠️ ",
+        };
+        item(&format!("{symbol} {}", escape(&notice.text)));
     }
+}
+
+/// Whether the notice is about errors in the cluster's files, which the check of the files also finds.
+fn is_of_files(notice: &Notice) -> bool {
+    matches!(
+        notice.kind,
+        NoticeKind::Configuration | NoticeKind::NewerRevision
+    )
 }
 
 /// A machine's name; a manager may have none.
@@ -279,9 +293,12 @@ fn name(machine: &MachineFacts) -> String {
 fn machine_facts(machine: &MachineFacts, current: Option<u64>) -> String {
     let mut facts = match machine.revision {
         Some(0) => "no configuration".to_owned(),
-        Some(revision) if Some(revision) == current => format!("revision {revision} (current)"),
-        Some(revision) if Some(revision) < current => format!("revision {revision} (behind)"),
-        Some(revision) => format!("revision {revision} (ahead)"),
+        Some(revision) => match current.map(|current| revision.cmp(&current)) {
+            Some(Ordering::Equal) => format!("revision {revision} (current)"),
+            Some(Ordering::Less) => format!("revision {revision} (behind)"),
+            Some(Ordering::Greater) => format!("revision {revision} (ahead)"),
+            None => format!("revision {revision}"),
+        },
         None => "revision unknown".to_owned(),
     };
     match machine.heard_seconds_ago {
@@ -291,7 +308,6 @@ fn machine_facts(machine: &MachineFacts, current: Option<u64>) -> String {
     match machine.state {
         MachineState::Answering | MachineState::Idle => {}
         MachineState::NotAnswering => facts.push_str(" · not answering"),
-        MachineState::Unreachable => facts.push_str(" · unreachable"),
     }
     if let (Some(seconds), Some(why)) = (machine.failed_seconds_ago, &machine.failure) {
         _ = write!(facts, " (tried {} ago: {})", span(seconds), escape(why));

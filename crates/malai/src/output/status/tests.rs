@@ -138,7 +138,7 @@ fn a_manager_and_its_machines() {
                 ..machine(Some("db"), STRANGER)
             },
             MachineFacts {
-                state: MachineState::Unreachable,
+                state: MachineState::NotAnswering,
                 ..machine(None, MANAGER)
             },
         ],
@@ -189,7 +189,7 @@ fn a_manager_and_its_machines() {
                   🔖 Revision: 1732000000
                   🖥️  web01     e87aeds2…  revision 1732000000 (current) · heard 3s ago · direct 0.4 ms
                   ⚠️  db        mlk9ubnv…  revision 1731000000 (behind) · heard 2h 1m ago · not answering · relayed 81 ms
-                  ⚠️  (manager) i66fo538…  revision unknown · never heard from · unreachable
+                  ⚠️  (manager) i66fo538…  revision unknown · never heard from · not answering
                   ⏳ mlk9ubnvu8r1sk06j4tjb98njra0od5d2dglpm8gubbvg4glthng asks to join, from 192.0.2.7:28772 (compare with what machine init printed)
                   ⚠️  web\x1b[2J shows a newer revision
 
@@ -371,6 +371,37 @@ fn no_daemon_and_everything_that_can_be_wrong() {
                   ❌ 1 error: malai rescan --check
         "#]],
     );
+}
+
+#[test]
+fn a_machine_that_waits_is_told_so_once() {
+    let waiting = LocalCluster {
+        condition: Condition::Waiting,
+        ..joined()
+    };
+    let mut facts = facts(DaemonState::NotResponsive, vec![waiting]);
+    facts.answered(Ok(DaemonFacts {
+        clusters: vec![ClusterFacts {
+            alias: "production".to_owned(),
+            membership: MembershipState::Waiting,
+            membership_notice: Some("no configuration yet".to_owned()),
+            machines: vec![MachineFacts {
+                revision: Some(7),
+                heard_seconds_ago: Some(0),
+                ..machine(None, MANAGER)
+            }],
+            ..ClusterFacts::default()
+        }],
+        ..DaemonFacts::default()
+    }));
+    let screen = render(&facts);
+    let shown: Vec<&str> = screen
+        .lines()
+        .filter(|line| line.contains("onfiguration") && line.starts_with(INDENT))
+        .collect();
+    let told = "      ⏳ Waiting for the first configuration: the manager has to add this machine";
+    assert_eq!(shown, [told], "{screen}");
+    assert!(screen.contains("revision 7 · heard 0s ago\n"), "{screen}");
 }
 
 #[test]
