@@ -51,7 +51,7 @@ pub enum AsideError {
     },
     /// The new alias is taken.
     #[error(
-        "the alias {alias} is taken: {} exists; nothing was changed",
+        "the alias `{alias}` is taken: {} exists; nothing was changed",
         display_path(path)
     )]
     Taken {

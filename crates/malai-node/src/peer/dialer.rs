@@ -34,13 +34,13 @@ const VERIFIED_FACTOR: u32 = 10;
 
 /// A machine could not be reached. Nothing was run.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error(
-    "cannot reach {machine}: {what}\n  tried: {tried}\n  check on that machine: does its daemon run (`malai status`), and is `reach` in its malai.toml the same?"
-)]
+#[error("cannot reach {machine}: {what}\n  tried: {tried}; the reach here is `{reach}`\n  {hint}")]
 pub struct ReachError {
     machine: String,
     what: String,
     tried: String,
+    reach: Reach,
+    hint: &'static str,
 }
 
 impl ReachError {
@@ -158,15 +158,27 @@ impl Dialer {
             .as_ref()
             .and_then(|cluster| cluster.machine(peer))
             .map(|machine| machine.name().to_string());
-        let beyond = match self.reach() {
-            Reach::Loopback => "",
-            Reach::Lan => "; the local network (mDNS)",
-            Reach::Public => "; the local network (mDNS); iroh's public discovery and relays",
+        let reach = self.reach();
+        let (beyond, hint) = match reach {
+            Reach::Loopback => (
+                "",
+                "if it is another computer, set reach to \"lan\" or \"public\" in [network] of malai.toml on both; otherwise start its daemon: malai daemon",
+            ),
+            Reach::Lan => (
+                "; the local network (mDNS)",
+                "check there that its daemon runs (malai status); if it is in another network, set reach to \"public\" in [network] of malai.toml on both",
+            ),
+            Reach::Public => (
+                "; the local network (mDNS); iroh's public discovery and relays",
+                "check there that its daemon runs, with the reach `public` as well: malai status",
+            ),
         };
         ReachError {
             machine: name.unwrap_or_else(|| peer.to_string()),
             what,
-            tried: format!("{tried}{beyond}; reach is `{}`", self.reach()),
+            tried: format!("{tried}{beyond}"),
+            reach,
+            hint,
         }
     }
 

@@ -263,7 +263,7 @@ fn machines_and_clusters_get_other_names() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: the alias work is taken: [HOME]/clusters/work exists; nothing was changed
+        malai: the alias `work` is taken: [HOME]/clusters/work exists; nothing was changed
     "#]]
     .assert_eq(&world.picture(&["cluster", "rename", "corp", "work"]));
     expect![[r#"
@@ -381,7 +381,7 @@ fn a_cluster_ends_only_on_purpose_and_its_key_is_kept() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: nothing was changed: this has to be confirmed, and there is no terminal to ask on. This computer is the manager of company: without its key the cluster's configuration can no longer be changed, and its machines keep the last one. Its folder, with the key, is kept in $MALAI_HOME/removed. To confirm: malai cluster delete company --yes
+        malai: nothing was changed: this has to be confirmed, and there is no terminal to ask on. Without the key of `company`, which this computer holds as its manager, the cluster's configuration can no longer be changed; its machines keep the last one. Its folder, with the key, will be kept in $MALAI_HOME/removed. To confirm: malai cluster delete company --yes
     "#]].assert_eq(&world.picture(&["cluster", "delete", "company"]));
     expect![[r#"
         exit code: 1
@@ -397,7 +397,7 @@ fn a_cluster_ends_only_on_purpose_and_its_key_is_kept() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: nothing was changed: this has to be confirmed, and there is no terminal to ask on. This computer leaves work: members can no longer run commands on it, nor can it run any on them; joining again requires a new key. Its key is DESTROYED: only a copy of your own can bring it back. To confirm: malai cluster leave work --yes
+        malai: nothing was changed: this has to be confirmed, and there is no terminal to ask on. After this computer has left `work`, members can no longer run commands on it, nor can it run any on them; joining again requires a new key. Its key will be DESTROYED: only a copy of your own can bring it back. To confirm: malai cluster leave work --destroy-key --yes
     "#]].assert_eq(&world.picture(&["cluster", "leave", "work", "--destroy-key"]));
     assert_eq!(
         fs::read(world.cluster_file("company/cluster.private-key")).unwrap(),

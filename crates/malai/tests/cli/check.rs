@@ -96,7 +96,8 @@ fn every_problem_is_shown_where_it_stands() {
         ❌ malai.toml: 1 error
         ❌ company: 1 machine, 2 errors
         ⏳ work: waiting for its first configuration, no problems
-    "#]].assert_eq(&world.picture(&["rescan", "--check"]));
+    "#]]
+    .assert_eq(&world.picture(&["rescan", "--check"]));
 }
 
 #[test]

@@ -159,12 +159,12 @@ fn an_alias_that_is_taken_and_a_cluster_that_is_joined_are_refused() {
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: the alias company is taken: [HOME]/clusters/company already exists; nothing was changed, choose another alias
+        malai: the alias `company` is taken: [HOME]/clusters/company already exists; nothing was changed, choose another alias
     "#]].assert_eq(&world.picture(&["cluster", "init", "company"]));
     expect![[r#"
         exit code: 1
         ----- stderr -----
-        malai: this computer is already in the cluster i66fo538…, as a machine, under the alias work; nothing was changed, use that alias (a second membership needs its own home: set MALAI_HOME)
+        malai: this computer is already in the cluster i66fo538…, as a machine, under the alias `work`; nothing was changed, use that alias (to join it a second time, set MALAI_HOME to another folder)
     "#]].assert_eq(&world.picture(&["machine", "init", ID, "again"]));
     assert_eq!(
         fs::read(world.cluster_file("company/cluster.private-key")).unwrap(),

@@ -219,8 +219,8 @@ fn a_target_that_cannot_be_reached_or_is_not_there() {
         exit code: 255
         ----- stderr -----
         malai: cannot reach web01: nothing answers with its key at any known address
-          tried: this computer (ports 30044, 20178, 22362, 31601); reach is `loopback`
-          check on that machine: does its daemon run (`malai status`), and is `reach` in its malai.toml the same?
+          tried: this computer (ports 30044, 20178, 22362, 31601); the reach here is `loopback`
+          if it is another computer, set reach to "lan" or "public" in [network] of malai.toml on both; otherwise start its daemon: malai daemon
     "#]]
     .assert_eq(&world.picture(&["web01.company", "echo", "test"]));
     let daemon = Running::start(&world);
@@ -228,8 +228,8 @@ fn a_target_that_cannot_be_reached_or_is_not_there() {
         exit code: 255
         ----- stderr -----
         malai: cannot reach web01: nothing answers with its key at any known address
-          tried: this computer (ports 30044, 20178, 22362, 31601); reach is `loopback`
-          check on that machine: does its daemon run (`malai status`), and is `reach` in its malai.toml the same?
+          tried: this computer (ports 30044, 20178, 22362, 31601); the reach here is `loopback`
+          if it is another computer, set reach to "lan" or "public" in [network] of malai.toml on both; otherwise start its daemon: malai daemon
     "#]]
     .assert_eq(&daemon.picture(&["web01.company", "echo", "test"]));
     expect![[r#"

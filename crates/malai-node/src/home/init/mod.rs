@@ -21,7 +21,7 @@ const STAGING_PREFIX: &str = ".malai-init-";
 pub enum InitError {
     /// The alias is taken.
     #[error(
-        "the alias {alias} is taken: {} already exists; nothing was changed, choose another alias",
+        "the alias `{alias}` is taken: {} already exists; nothing was changed, choose another alias",
         display_path(path)
     )]
     AliasTaken {
@@ -32,7 +32,7 @@ pub enum InitError {
     },
     /// This home is already in that cluster.
     #[error(
-        "this computer is already in the cluster {}, as {}, under the alias {existing}; nothing was changed, use that alias (a second membership needs its own home: set MALAI_HOME)",
+        "this computer is already in the cluster {}, as {}, under the alias `{existing}`; nothing was changed, use that alias (to join it a second time, set MALAI_HOME to another folder)",
         cluster.short(),
         match role { Role::Manager => "its manager", Role::Machine => "a machine" }
     )]

@@ -89,14 +89,14 @@ fn refusals_change_nothing() {
     assert!(
         error
             .to_string()
-            .contains("as a machine, under the alias work"),
+            .contains("as a machine, under the alias `work`"),
         "{error}"
     );
     let error = init_machine(&home, &alias("again"), &own, &[]).unwrap_err();
     assert!(
         error
             .to_string()
-            .contains("as its manager, under the alias company"),
+            .contains("as its manager, under the alias `company`"),
         "{error}"
     );
     let bad = ["a\nb".to_owned()];

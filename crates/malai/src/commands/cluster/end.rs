@@ -22,7 +22,7 @@ pub(super) fn delete(
     };
     aside::find(home, &alias, Role::Manager)?;
     let consequence = format!(
-        "This computer is the manager of {alias}: without its key the cluster's configuration can no longer be changed, and its machines keep the last one"
+        "Without the key of `{alias}`, which this computer holds as its manager, the cluster's configuration can no longer be changed; its machines keep the last one"
     );
     if let Some(exit) = not_confirmed("delete", &alias, &consequence, args, printer) {
         return Ok(exit);
@@ -47,7 +47,7 @@ pub(super) fn leave(
     };
     aside::find(home, &alias, Role::Machine)?;
     let consequence = format!(
-        "This computer leaves {alias}: members can no longer run commands on it, nor can it run any on them; joining again requires a new key"
+        "After this computer has left `{alias}`, members can no longer run commands on it, nor can it run any on them; joining again requires a new key"
     );
     if let Some(exit) = not_confirmed("leave", &alias, &consequence, args, printer) {
         return Ok(exit);
@@ -69,8 +69,8 @@ fn not_confirmed(
         return None;
     }
     let key = match args.destroy_key {
-        true => "Its key is DESTROYED: only a copy of your own can bring it back",
-        false => "Its folder, with the key, is kept in $MALAI_HOME/removed",
+        true => "Its key will be DESTROYED: only a copy of your own can bring it back",
+        false => "Its folder, with the key, will be kept in $MALAI_HOME/removed",
     };
     let question = format!("{consequence}. {key}. Type the cluster's name to continue:");
     match ask(&question) {
@@ -80,8 +80,12 @@ fn not_confirmed(
             Some(Exit::FAILED)
         }
         Asked::NoTerminal => {
+            let destroy = match args.destroy_key {
+                true => " --destroy-key",
+                false => "",
+            };
             printer.say(&format!(
-                "nothing was changed: this has to be confirmed, and there is no terminal to ask on. {consequence}. {key}. To confirm: malai cluster {verb} {alias} --yes"
+                "nothing was changed: this has to be confirmed, and there is no terminal to ask on. {consequence}. {key}. To confirm: malai cluster {verb} {alias}{destroy} --yes"
             ));
             Some(Exit::FAILED)
         }
