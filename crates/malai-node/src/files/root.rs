@@ -160,8 +160,17 @@ fn inside(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+
+    struct StopOnDrop<'a>(&'a AtomicBool);
+
+    impl Drop for StopOnDrop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
 
     #[test]
     fn nothing_leads_out_of_a_folder() {
@@ -202,7 +211,6 @@ mod tests {
     /// A name rapidly switches between a folder and a link that leads out, while files are opened through it.
     #[test]
     fn names_that_change_meanwhile_lead_nowhere_else() {
-        use std::sync::atomic::{AtomicBool, Ordering};
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("folder");
         for (path, text) in [("folder/real/file", "within"), ("outside/file", "secret")] {
@@ -227,6 +235,8 @@ mod tests {
                     }
                 }
             });
+            // A failure too ends the thread above, which the scope waits for.
+            let _stop = StopOnDrop(&stop);
             let mut opened = 0;
             for _ in 0..50_000 {
                 let path = Path::new("name/file");
@@ -240,7 +250,6 @@ mod tests {
                     let _ = openat(place.folder(), &place.name, flags, Mode::RUSR | Mode::WUSR);
                 }
             }
-            stop.store(true, Ordering::Relaxed);
             assert!(opened > 0);
         });
         assert!(!outer.path().join("outside/made").exists());

@@ -7,6 +7,7 @@ use clap::ArgAction;
 
 use crate::cli::number;
 use crate::output::duration;
+use crate::terminal::tilde::EscapeChar;
 
 /// How a command on targets is run. Everything after the target belongs to the command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
@@ -36,6 +37,12 @@ pub struct TargetOptions {
     /// A line for the shell of this side, once the session has started: ssh's `LocalCommand`.
     #[arg(skip)]
     pub local_command: Option<OsString>,
+    /// What starts an escape on a terminal: ssh's `-e`.
+    #[arg(skip)]
+    pub escape: EscapeChar,
+    /// Whether this process goes to the background once the session has started: ssh's `-f`.
+    #[arg(skip)]
+    pub in_background: bool,
 }
 
 /// `-t` and `-T`, and how often they were given.

@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod exec;
 pub mod exec_many;
 pub mod follow;
+mod hold;
 pub mod id;
 pub mod list;
 pub mod logs;

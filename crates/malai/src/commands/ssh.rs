@@ -13,7 +13,8 @@ use malai_wire::peer::exec::Action;
 use crate::cli::ssh::{self, Instead, SshInvocation};
 use crate::cli::{TargetOptions, TtyMode};
 use crate::commands::exec::{self, Wanted};
-use crate::exec::request;
+use crate::commands::hold;
+use crate::exec::{background, request};
 use crate::output::Printer;
 use crate::output::exit::Exit;
 
@@ -30,6 +31,10 @@ pub fn run(
     {
         return Err(hand_on(arguments));
     }
+    let (in_background, arguments) = match arguments {
+        [flag, rest @ ..] if !is_shim && flag == background::FLAG => (true, rest),
+        arguments => (false, arguments),
+    };
     match arguments {
         [flag, folder] if !is_shim && flag == "--shim" => return shim(Path::new(folder), printer),
         [flag] if !is_shim && (flag == "--help" || flag == "-h") => {
@@ -74,11 +79,21 @@ pub fn run(
             );
             Ok(Exit::OK)
         }
-        None => session(home, &invocation, printer),
+        None if invocation.background && !in_background => background::start(arguments),
+        None if invocation.quiet => {
+            let ended = session(home, &invocation, in_background, &Printer::quiet());
+            Ok(ended.unwrap_or(Exit::MALAI))
+        }
+        None => session(home, &invocation, in_background, printer),
     }
 }
 
-fn session(home: &Home, invocation: &SshInvocation, printer: &Printer) -> anyhow::Result<Exit> {
+fn session(
+    home: &Home,
+    invocation: &SshInvocation,
+    in_background: bool,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
     if invocation.verbose && !invocation.ignored.is_empty() {
         for ignored in &invocation.ignored {
             printer.say(&format!(
@@ -113,8 +128,16 @@ fn session(home: &Home, invocation: &SshInvocation, printer: &Printer) -> anyhow
             .local_command
             .as_ref()
             .map(|line| OsStr::from_bytes(line).to_owned()),
+        escape: invocation.escape,
+        in_background,
         ..TargetOptions::default()
     };
+    if invocation.no_command {
+        if invocation.verbose {
+            printer.say("nothing is forwarded: this only keeps the connection");
+        }
+        return hold::run(home, host, &on, printer);
+    }
     let wanted = Wanted {
         action,
         user: invocation.user.clone(),

@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{interrupted_twice, run_local_command, timed_out};
+use super::{interrupted_twice, session_started, timed_out};
 
 use crate::cli::TargetOptions;
 use crate::exec::interactive::{Interactive, SessionBackend};
@@ -28,6 +28,7 @@ use crate::signals::ignored::Ignored;
 use crate::signals::started::Started;
 use crate::terminal::input;
 use crate::terminal::output::Output;
+use crate::terminal::tilde::EscapeChar;
 
 /// How long a command on this computer may take to end when the user does not want to wait.
 const LEAVE: Duration = Duration::from_millis(250);
@@ -64,7 +65,8 @@ pub fn run(
         let left = CancellationToken::new();
         let caller = match terminal {
             Some(terminal) if crate::terminal::is_here() && !on.no_input => {
-                on_terminal(target, request, terminal, &gone).map(|(caller, on)| (caller, Some(on)))
+                on_terminal(target, request, terminal, on.escape, &gone)
+                    .map(|(caller, on)| (caller, Some(on)))
             }
             terminal => {
                 let caller = caller(request, terminal, on, &started, &left);
@@ -87,7 +89,7 @@ pub fn run(
                 gone.clone(),
                 || {
                     started.set();
-                    run_local_command(on);
+                    session_started(on);
                     // A terminal that cannot be made raw has hung up: there is no user.
                     if session
                         .as_ref()
@@ -176,6 +178,7 @@ fn on_terminal(
     target: &str,
     request: ExecRequest,
     terminal: Terminal,
+    escape: EscapeChar,
     gone: &CancellationToken,
 ) -> io::Result<(Caller, Interactive)> {
     let (events, nudge_receiver) = mpsc::channel(16);
@@ -188,7 +191,7 @@ fn on_terminal(
         gone: gone.clone(),
     };
     let (output, end) = Output::to_terminal()?.unzip();
-    let session = Interactive::begin(target, own, output)?;
+    let session = Interactive::begin(target, own, output, escape)?;
     let stdout = match end {
         Some(end) => end,
         None => io::stdout().as_fd().try_clone_to_owned()?,

@@ -16,7 +16,7 @@ use signal_hook::iterator::Signals;
 use crate::signals;
 use crate::signals::started::Started;
 use crate::terminal::output::Output;
-use crate::terminal::tilde::{Escapes, HELP, Input};
+use crate::terminal::tilde::{EscapeChar, Escapes, Input};
 use crate::terminal::{self, Raw, input};
 
 /// How long the end of a session may take after the user has left: what runs on this computer has its grace period.
@@ -42,6 +42,7 @@ struct Inner {
     other: Box<dyn SessionBackend>,
     /// Its output, if standard output is a terminal.
     output: Option<Arc<Output>>,
+    escape: EscapeChar,
     started: Started,
     state: Mutex<State>,
 }
@@ -63,12 +64,14 @@ impl Interactive {
         target: &str,
         other: impl SessionBackend,
         output: Option<Arc<Output>>,
+        escape: EscapeChar,
     ) -> io::Result<Self> {
         let mut signals = Signals::new(signals::caught().chain([SIGWINCH]))?;
         let inner = Arc::new(Inner {
             target: target.to_owned(),
             other: Box::new(other),
             output,
+            escape,
             started: Started::default(),
             state: Mutex::default(),
         });
@@ -164,7 +167,7 @@ impl Inner {
 
     /// Reads what is typed, up to its end.
     fn invocation(&self) {
-        let mut escapes = Escapes::default();
+        let mut escapes = Escapes::new(self.escape);
         let mut buffer = [0; 4096];
         loop {
             let is_over = || self.state().left.is_some();
@@ -185,15 +188,16 @@ impl Inner {
                         }
                     }
                     Input::Suspend => {
-                        show("~^Z");
+                        show(&format!("{}^Z", self.escape));
                         self.suspend();
                     }
-                    Input::Help => show(HELP),
+                    Input::Help => show(&self.escape.help()),
                     Input::End => {
-                        show("~.");
+                        show(&format!("{}.", self.escape));
                         return self.leave(CommandResult::failed(format!(
-                            "the session on {} was ended (~.)",
-                            malai_cluster::escape(&self.target)
+                            "the session on {} was ended ({}.)",
+                            malai_cluster::escape(&self.target),
+                            self.escape
                         )));
                     }
                 }

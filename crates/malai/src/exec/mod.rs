@@ -1,5 +1,6 @@
 //! The two routes of a command: through the daemon, or direct. Both end in `malai_node::dispatch`.
 
+pub mod background;
 pub mod direct;
 pub mod interactive;
 pub mod reaper;
@@ -36,9 +37,17 @@ fn timed_out(target: &str, on: &TargetOptions) -> String {
     )
 }
 
+/// What this side does once a session has started.
+fn session_started(on: &TargetOptions) {
+    run_local_command(on);
+    if on.in_background {
+        background::started(true);
+    }
+}
+
 /// Runs what this side is to run once a session has started, and waits for it, as ssh does with its `LocalCommand`. Its
 /// exit code has no meaning.
-fn run_local_command(on: &TargetOptions) {
+pub fn run_local_command(on: &TargetOptions) {
     let Some(line) = &on.local_command else {
         return;
     };
@@ -47,6 +56,7 @@ fn run_local_command(on: &TargetOptions) {
     let ended = std::process::Command::new(&shell)
         .arg("-c")
         .arg(line)
+        .stdin(background::input(on.in_background))
         .status();
     if let Err(error) = ended {
         tracing::warn!(

@@ -19,7 +19,7 @@ use signal_hook::consts::{SIGCONT, SIGINT, SIGTSTP};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
-use super::{interrupted_twice, run_local_command, timed_out};
+use super::{interrupted_twice, session_started, timed_out};
 
 use crate::cli::TargetOptions;
 use crate::exec::interactive::{Interactive, SessionBackend};
@@ -93,7 +93,7 @@ fn run_on_terminal(
             voice: Mutex::new(voice),
             line: again()?,
         };
-        Interactive::begin(&target, daemon, output)
+        Interactive::begin(&target, daemon, output, on.escape)
     });
     let session = session.map_err(|error| control.unusable(error))?;
     session.hold();
@@ -102,7 +102,7 @@ fn run_on_terminal(
         match (answer, session.left()) {
             (_, Some(left)) => return Ok(session.ends(left)),
             (Ok(Reply::Started), None) => {
-                run_local_command(on);
+                session_started(on);
                 session.started().map_err(|error| control.unusable(error))?
             }
             (Ok(Reply::Exited(exited)), None) => {
@@ -158,7 +158,7 @@ fn run_plain(
             match control.answer() {
                 Ok(Reply::Started) => {
                     started = true;
-                    run_local_command(on);
+                    session_started(on);
                     for number in early.take().into_iter().flat_map(|early| early.numbers) {
                         interrupts += usize::from(number == SIGINT);
                         pass(number, &voice);

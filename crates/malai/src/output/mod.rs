@@ -30,9 +30,19 @@ const NAME: &str = "malai: ";
 #[derive(Debug, Default)]
 pub struct Printer {
     failed: RefCell<Option<io::Error>>,
+    /// Whether messages are dropped.
+    quiet: bool,
 }
 
 impl Printer {
+    /// A printer without messages, for `ssh -q`.
+    pub fn quiet() -> Self {
+        Self {
+            quiet: true,
+            ..Self::default()
+        }
+    }
+
     /// Writes to standard output, without the numbers of system errors.
     pub fn out(&self, text: &str) {
         self.verbatim(&without_error_numbers(text));
@@ -60,6 +70,9 @@ impl Printer {
 
     /// Writes a message to standard error, with malai's name before it and a newline after it.
     pub fn say(&self, message: &str) {
+        if self.quiet {
+            return;
+        }
         let message = without_error_numbers(message);
         // If this fails, there is no other place to report it.
         let _ = io::stderr().write_all(format!("{NAME}{message}\n").as_bytes());

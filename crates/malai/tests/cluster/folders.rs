@@ -155,6 +155,8 @@ fn no_name_that_is_swapped_leads_out_of_a_folder() {
                 }
             }
         });
+        // A failure too ends the thread above, which the scope waits for.
+        let _stop = StopOnDrop(&stop);
         let mut copies = 0;
         while Instant::now() < until {
             let said = cp(&cluster, &["drop.company:name/secret", "-"]);
@@ -184,13 +186,20 @@ fn no_name_that_is_swapped_leads_out_of_a_folder() {
             }
             copies += 4;
         }
-        stop.store(true, Ordering::Relaxed);
         assert!(copies > 0);
         eprintln!("{copies} copies, {} swaps", swaps.load(Ordering::Relaxed));
     });
     let outside: Vec<_> = fs::read_dir(top.join("outside")).unwrap().collect();
     assert_eq!(outside.len(), 1, "{outside:?}");
     assert_eq!(fs::read(top.join("outside/secret")).unwrap(), b"secret\n");
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// For the sftp server: thousands of questions about a file behind the name, and of folders and links to make there.

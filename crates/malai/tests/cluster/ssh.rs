@@ -3,7 +3,10 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 
-use crate::harness::{Cluster, finish, until};
+use rustix::process::Signal;
+
+use crate::harness::{Cluster, finish, lives, processes_of, signal, until};
+use crate::terminal::Terminal;
 
 /// A cluster with these lines in the section of web01.
 fn with_rules(rules: &str) -> Cluster {
@@ -327,5 +330,79 @@ fn a_local_command_runs_here_once_where_it_is_permitted() {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         assert_eq!(text, format!("{target}\n"), "{}", route.name);
         std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_command_goes_to_the_background_once_it_has_started() {
+    let cluster = Cluster::with_routes();
+    for (number, route) in cluster.routes().iter().enumerate() {
+        let (fifo, out) = (
+            cluster.folder().join(format!("fifo{number}")),
+            cluster.folder().join(format!("out{number}")),
+        );
+        let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+        assert!(made.success());
+        // The command outlives the first process: it waits for the FIFO. Its output is a file, since the reader of a pipe
+        // would wait for the command, as with ssh.
+        let line = format!("cat {} && echo done", fifo.display());
+        let mut command = route.home.command(&["ssh", "-f", route.target, &line]);
+        let status = command
+            .stdin(Stdio::null())
+            .stdout(std::fs::File::create(&out).unwrap())
+            .status()
+            .unwrap();
+        assert!(status.success(), "{}", route.name);
+        assert_eq!(std::fs::read(&out).unwrap(), b"", "{}", route.name);
+        std::fs::write(&fifo, "later\n").unwrap();
+        until("the output", || {
+            std::fs::read(&out).is_ok_and(|text| text.ends_with(b"later\ndone\n"))
+        });
+    }
+    let manager = &cluster.manager;
+    let said = manager.run(&["ssh", "-f", "nothing.company", "true"]);
+    said.refused("unknown machine `nothing` in cluster `company`");
+    let said = manager.run(&["ssh", "-f", "web01.company"]);
+    said.refused("-f: there is no command to run in the background");
+}
+
+#[test]
+fn a_connection_without_a_command_is_kept_and_holds_no_pipe() {
+    let cluster = Cluster::running(&["web01"]);
+    let manager = &cluster.manager;
+    let before = processes_of(&manager.path);
+    // This reads the outputs to their end, so the process in the background has closed them.
+    let said = manager.run(&["ssh", "-fN", "web01.company"]);
+    assert_eq!(said.clean(), "");
+    let mut kept = processes_of(&manager.path);
+    kept.retain(|pid| !before.contains(pid));
+    let [pid] = kept[..] else {
+        panic!("{kept:?}");
+    };
+    let session = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    assert_eq!(session.split(' ').nth(5), Some(&pid.to_string()[..]));
+    signal(pid, Signal::TERM);
+    until("its end", || !lives(pid));
+    let said = manager.run(&["ssh", "-N", "nothing.company"]);
+    said.refused("unknown machine `nothing` in cluster `company`");
+    let said = manager.run(&["ssh", "-q", "nothing.company", "true"]);
+    assert_eq!((said.code, &said.stderr[..]), (255, ""));
+}
+
+#[test]
+fn the_escape_character_of_a_terminal_is_chosen() {
+    let cluster = Cluster::with_routes();
+    for route in cluster.routes() {
+        let words = ["ssh", "-e%", "-tt", route.target, "cat"];
+        let mut terminal = Terminal::start(&route.home.command(&words));
+        terminal.types("one\r");
+        terminal.see("one");
+        terminal.types("~.\r");
+        terminal.see("~.");
+        terminal.types("%?");
+        terminal.see("%^Z  suspend");
+        terminal.types("%.");
+        terminal.see("was ended (%.)");
+        assert_eq!(terminal.code(), 255, "{}", route.name);
     }
 }

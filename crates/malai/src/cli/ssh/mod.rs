@@ -10,6 +10,7 @@ use malai_cluster::{escape, nearest};
 use options::{KEYWORDS, LETTERS, Letter, Meaning, Setting, asks_for_nothing};
 
 use super::TtyMode;
+use crate::terminal::tilde::EscapeChar;
 
 /// The meaning of an ssh command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +27,14 @@ pub struct SshInvocation {
     pub tty: TtyMode,
     /// Whether standard input is not read: `-n`, `-f`.
     pub no_input: bool,
+    /// Whether it goes to the background once the session has started: `-f`.
+    pub background: bool,
+    /// Whether there is only a connection and no session: `-N`.
+    pub no_command: bool,
+    /// What starts an escape on a terminal: `-e`.
+    pub escape: EscapeChar,
+    /// Whether malai's own messages are dropped: `-q`.
+    pub quiet: bool,
     /// Whether malai says which options it ignored: `-v`.
     pub verbose: bool,
     /// What to do instead of a session.
@@ -183,6 +192,7 @@ struct Parser {
     remote_command: Option<Vec<u8>>,
     local_command: Option<Vec<u8>>,
     permit_local_command: Option<bool>,
+    escape: Option<EscapeChar>,
     tty: u8,
     no_tty: bool,
 }
@@ -274,12 +284,24 @@ impl Parser {
             },
             Setting::Subsystem => found.subsystem = true,
             Setting::SessionType => match text {
+                "none" => found.no_command = true,
                 "subsystem" => found.subsystem = true,
                 "default" => {}
-                _ => return Err(wrong(name, text, "subsystem or default")),
+                _ => return Err(wrong(name, text, "none, subsystem or default")),
             },
             Setting::StdinNull if name == "-n" => found.no_input = true,
             Setting::StdinNull => found.no_input |= yes()?,
+            Setting::Background if name == "-f" => found.background = true,
+            Setting::Background => found.background |= yes()?,
+            Setting::NoCommand => found.no_command = true,
+            Setting::EscapeChar => {
+                let escape = EscapeChar::parse(value.as_bytes());
+                let wanted = "a character, ^ and a letter, or none";
+                let escape = escape.ok_or_else(|| wrong(name, text, wanted))?;
+                // As in ssh, the first value applies.
+                self.escape.get_or_insert(escape);
+            }
+            Setting::Quiet => found.quiet = true,
             Setting::Verbose => found.verbose = true,
             Setting::Version => found.instead = Some(Instead::Version),
             Setting::PrintConfig => found.instead = Some(Instead::PrintConfig),
@@ -328,6 +350,7 @@ impl Parser {
             Setting::LogLevel => {
                 let level = text.to_ascii_uppercase();
                 found.verbose |= level == "VERBOSE" || level.starts_with("DEBUG");
+                found.quiet |= level == "QUIET";
             }
         }
         Ok(())
@@ -363,6 +386,14 @@ impl Parser {
             (true, remote_command) => remote_command,
             (false, None) => Some(joined),
         };
+        self.found.escape = self.escape.unwrap_or_default();
+        self.found.no_input |= self.found.background;
+        let has_nothing = self.found.line.is_none() && !self.found.no_command;
+        if self.found.background && has_nothing && self.found.instead.is_none() {
+            return Err(SshError(
+                "-f: there is no command to run in the background".to_owned(),
+            ));
+        }
         if let (Some(true), Some(command)) = (self.permit_local_command, self.local_command)
             && command != b"none"
         {

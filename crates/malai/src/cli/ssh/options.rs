@@ -28,6 +28,14 @@ pub enum Setting {
     SessionType,
     /// `-n`, `StdinNull`.
     StdinNull,
+    /// `-f`, `ForkAfterAuthentication`.
+    Background,
+    /// `-N`.
+    NoCommand,
+    /// `-e`, `EscapeChar`.
+    EscapeChar,
+    /// `-q`.
+    Quiet,
     /// `-v`.
     Verbose,
     /// `-V`.
@@ -82,9 +90,6 @@ const AUTH: &str = "the configuration decides who may do what";
 const FILES: &str = "malai reads no ssh_config";
 const ALIVE: &str = "connections in use are watched";
 const AGENT: &str = "no agent is forwarded, and none is needed to reach a machine";
-const ESCAPE: &str = "the escape character is always ~, only on a terminal";
-const BACKGROUND: &str = "malai cannot go to the background yet; use a trailing &";
-const NOTHING: &str = "malai does not forward ports yet, so there is nothing to keep open";
 const FORWARDS: &str = "malai does not forward ports yet";
 
 const fn flag(letter: char, meaning: Meaning) -> Letter {
@@ -115,7 +120,13 @@ pub const LETTERS: &[Letter] = &[
     flag('A', Ignored(AGENT)),
     flag('a', Ignored(AGENT)),
     flag('C', Ignored("nothing is compressed")),
-    flag('f', Refused(BACKGROUND)),
+    flag(
+        'f',
+        Obeyed(
+            Setting::Background,
+            "go to the background once the command has started; implies -n",
+        ),
+    ),
     flag(
         'G',
         Obeyed(
@@ -130,12 +141,15 @@ pub const LETTERS: &[Letter] = &[
     ),
     flag('k', Ignored("there is no GSSAPI here")),
     flag('M', Ignored(MASTER)),
-    flag('N', Refused(NOTHING)),
+    flag(
+        'N',
+        Obeyed(Setting::NoCommand, "no command: only keep the connection"),
+    ),
     flag(
         'n',
         Obeyed(Setting::StdinNull, "standard input is /dev/null"),
     ),
-    flag('q', Ignored("malai says what went wrong, and nothing else")),
+    flag('q', Obeyed(Setting::Quiet, "no messages of malai's")),
     flag(
         's',
         Obeyed(Setting::Subsystem, "the command is the name of a subsystem"),
@@ -172,7 +186,13 @@ pub const LETTERS: &[Letter] = &[
     value('c', Ignored(CRYPTO)),
     value('D', Refused(FORWARDS)),
     value('E', Ignored("malai's own messages go to standard error")),
-    value('e', Ignored(ESCAPE)),
+    value(
+        'e',
+        Obeyed(
+            Setting::EscapeChar,
+            "what starts an escape on a terminal: a character, ^ and a letter, or none",
+        ),
+    ),
     value('F', Ignored(FILES)),
     value('I', Ignored(KEYS)),
     value('i', Ignored(KEYS)),
@@ -242,10 +262,13 @@ pub const KEYWORDS: &[Keyword] = &[
         Ignored("there is no command line in an escape"),
     ),
     key("EnableSSHKeysign", Ignored(KEYS)),
-    key("EscapeChar", Ignored(ESCAPE)),
+    key("EscapeChar", Obeyed(Setting::EscapeChar, "as -e")),
     key("ExitOnForwardFailure", Ignored("nothing is forwarded")),
     key("FingerprintHash", Ignored(KEYS)),
-    key("ForkAfterAuthentication", Refused(BACKGROUND)),
+    key(
+        "ForkAfterAuthentication",
+        Obeyed(Setting::Background, "as -f"),
+    ),
     key("ForwardAgent", Ignored(AGENT)),
     key(
         "ForwardX11",
@@ -299,7 +322,7 @@ pub const KEYWORDS: &[Keyword] = &[
     key("LocalForward", Refused(FORWARDS)),
     key(
         "LogLevel",
-        Obeyed(Setting::LogLevel, "VERBOSE and DEBUG as -v"),
+        Obeyed(Setting::LogLevel, "QUIET as -q, VERBOSE and DEBUG as -v"),
     ),
     key("LogVerbose", Ignored("RUST_LOG says what is logged")),
     key("MACs", Ignored(CRYPTO)),
@@ -356,7 +379,7 @@ pub const KEYWORDS: &[Keyword] = &[
     key("ServerAliveInterval", Ignored(ALIVE)),
     key(
         "SessionType",
-        Obeyed(Setting::SessionType, "subsystem or default"),
+        Obeyed(Setting::SessionType, "none, subsystem or default"),
     ),
     key(
         "SetEnv",

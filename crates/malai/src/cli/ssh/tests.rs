@@ -26,10 +26,20 @@ fn shown(arguments: &[&str]) -> String {
         (found.subsystem, "subsystem"),
         (found.no_input, "no input"),
         (found.verbose, "verbose"),
+        (found.quiet, "quiet"),
+        (found.background, "background"),
+        (found.no_command, "no command"),
     ] {
         if set {
             say(name.to_owned());
         }
+    }
+    if found.escape != EscapeChar::default() {
+        let none = found.escape.0.is_none().then(|| "none".to_owned());
+        say(format!(
+            "escape={}",
+            none.unwrap_or(found.escape.to_string())
+        ));
     }
     if let Some(instead) = found.instead {
         say(format!("{instead:?}"));
@@ -273,7 +283,7 @@ fn what_the_tools_pass() {
                 "none",
                 "web01.c",
             ],
-            "web01.c user=web",
+            "web01.c user=web escape=none",
         ),
         (
             "TRAMP, sshx",
@@ -286,7 +296,7 @@ fn what_the_tools_pass() {
                 "RemoteCommand=\"/bin/sh -l\"",
                 "web01.c",
             ],
-            r#"web01.c tty=Force line="/bin/sh -l""#,
+            r#"web01.c tty=Force escape=none line="/bin/sh -l""#,
         ),
         (
             "borg",
@@ -301,7 +311,7 @@ fn what_the_tools_pass() {
         (
             "unison, options behind the host",
             &["web01.c", "-e", "none", "unison", "-server"],
-            r#"web01.c line="unison -server""#,
+            r#"web01.c escape=none line="unison -server""#,
         ),
         (
             "nix",
@@ -351,11 +361,35 @@ fn ssh_as_people_type_it() {
         (&["a@b@web01.c"], "web01.c user=a@b"),
         (
             &["-qn", "web01.c", "a", "b  c"],
-            r#"web01.c no input line="a b  c""#,
+            r#"web01.c no input quiet line="a b  c""#,
         ),
         (
             &["-f", "web01.c", "x"],
-            "error: -f: malai cannot go to the background yet; use a trailing &",
+            r#"web01.c no input background line="x""#,
+        ),
+        (
+            &["-oForkAfterAuthentication=yes", "-N", "web01.c", "x"],
+            r#"web01.c no input background no command line="x""#,
+        ),
+        (
+            &[
+                "-oForkAfterAuthentication=no",
+                "-oSessionType=none",
+                "web01.c",
+            ],
+            "web01.c no command",
+        ),
+        (
+            &["-f", "web01.c"],
+            "error: -f: there is no command to run in the background",
+        ),
+        (
+            &["-enone", "-oEscapeChar=%", "web01.c"],
+            "web01.c escape=none",
+        ),
+        (
+            &["-eab", "web01.c"],
+            "error: option -e: \"ab\" is not a character, ^ and a letter, or none",
         ),
         (&["-T", "-t", "web01.c"], "web01.c tty=Never"),
         (&["-oRequestTTY=force", "web01.c"], "web01.c tty=Force"),
@@ -367,10 +401,10 @@ fn ssh_as_people_type_it() {
             &["-o", "SetEnv=A=b D=e", "web01.c"],
             "web01.c set A=b set D=e",
         ),
-        (&["-e^A", "web01.c"], r"web01.c"),
+        (&["-e^A", "web01.c"], r"web01.c escape=^A"),
         (
             &["-oLogLevel=QUIET", "-ovisualhostkey=no", "web01.c"],
-            "web01.c",
+            "web01.c quiet",
         ),
         (&["-oForwardX11=no", "-oTunnel=no", "web01.c"], "web01.c"),
         (
