@@ -1,6 +1,6 @@
 """The parts of the measurement, in the order of the page."""
 
-from . import growth, latency, throughput
+from . import copies, growth, latency, throughput
 from .keys import keystrokes
 from .many import many
 from .small import small
@@ -78,8 +78,14 @@ def three(report, rounds, world_of, _examples):
     )
 
 
+def copies_(report, rounds, world_of, _examples):
+    """Files."""
+    copies.copies(report, rounds, ready, world_of)
+
+
 PARTS = {
     "three": three,
+    "copies": copies_,
     "keys": keystrokes,
     "many": many,
     "memory": growth.memory,

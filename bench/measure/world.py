@@ -150,7 +150,7 @@ class World:
             f"Port {PORT}\nListenAddress 127.0.0.1\nHostKey {self.folder}/host\nPidFile none\n"
             f"AuthorizedKeysFile {self.folder}/authorized\nStrictModes no\nPasswordAuthentication no\n"
             "KbdInteractiveAuthentication no\nUsePAM no\nPermitRootLogin prohibit-password\nPrintMotd no\n"
-            "UseDNS no\nMaxStartups 1000\nMaxSessions 1000\nLogLevel ERROR\n"
+            "UseDNS no\nMaxStartups 1000\nMaxSessions 1000\nLogLevel ERROR\nSubsystem sftp internal-sftp\n"
         )
         (self.folder / "ssh_config").write_text(
             f"Host *\n HostName 127.0.0.1\n Port {PORT}\n User {pwd.getpwuid(os.getuid()).pw_name}\n"
