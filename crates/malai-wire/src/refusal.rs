@@ -32,11 +32,6 @@ impl Refusal {
         }
     }
 
-    /// Whether the administrator of the machine ended a session that had been allowed.
-    pub fn is_end(&self) -> bool {
-        self.known_code() == Some(RefusalCode::Ended)
-    }
-
     /// The code, if this version knows it.
     pub fn known_code(&self) -> Option<RefusalCode> {
         RefusalCode::ALL

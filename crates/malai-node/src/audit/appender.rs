@@ -67,7 +67,7 @@ impl Appender {
             size = self.open_sized()?;
         }
         let Some(mut file) = self.file.as_ref() else {
-            return Err(io::Error::from(io::ErrorKind::NotFound).into());
+            return Err(io::Error::from(rustix::io::Errno::NOENT).into());
         };
         let mut last = [b'\n'];
         if size > 0 {

@@ -44,12 +44,20 @@ pub(crate) enum ExecError {
     /// The machine could not be reached; nothing was run.
     #[error(transparent)]
     Reach(#[from] ReachError),
-    /// The machine refused, or failed to do what it had allowed.
-    #[error("{machine}{}: {}", if .refusal.is_end() { "" } else { " refused" }, malai_cluster::escape(&.refusal.message))]
+    /// The machine refused; nothing was run.
+    #[error("{machine} refused: {}", malai_cluster::escape(&.refusal.message))]
     Refused {
         /// The machine.
         machine: String,
         /// The refusal.
+        refusal: Refusal,
+    },
+    /// The machine had accepted the command, and has ended it or failed.
+    #[error("{machine}: {}", malai_cluster::escape(&.refusal.message))]
+    Stopped {
+        /// The machine.
+        machine: String,
+        /// Why.
         refusal: Refusal,
     },
     /// It is not known whether it ran, or how far. It was not run a second time.
@@ -107,11 +115,10 @@ impl ExecError {
         let (kind, text) = match self {
             ExecError::Reach(error) => (ReasonKind::Unreachable, error.what().to_owned()),
             ExecError::Refused { refusal, .. } => {
-                let kind = match refusal.is_end() {
-                    true => ReasonKind::Other,
-                    false => ReasonKind::Refused,
-                };
-                (kind, malai_cluster::escape(&refusal.message))
+                (ReasonKind::Refused, malai_cluster::escape(&refusal.message))
+            }
+            ExecError::Stopped { refusal, .. } => {
+                (ReasonKind::Other, malai_cluster::escape(&refusal.message))
             }
             ExecError::Lost { why, .. } => (
                 ReasonKind::Other,

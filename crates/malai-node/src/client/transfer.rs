@@ -113,7 +113,7 @@ impl Session {
                 // The machine ends the command when its control stream breaks.
                 let _ = control.reset(0u32.into());
                 Err(match broken {
-                    Broken::Refused(refusal) => ExecError::Refused {
+                    Broken::Refused(refusal) => ExecError::Stopped {
                         machine: name.to_owned(),
                         refusal,
                     },

@@ -149,6 +149,16 @@ impl Daemon {
             }
             (_, false) => PublishMode::Current,
         };
+        let is_machine = |service: &Arc<Service>| {
+            let cluster_state = &service.cluster_state;
+            Some(cluster_state.alias().as_str()) == only && cluster_state.role == Role::Machine
+        };
+        if publish_older && self.services().iter().any(is_machine) {
+            return Err(
+                "this computer is a machine of the cluster, and only its manager publishes"
+                    .to_owned(),
+            );
+        }
         let _one_at_a_time = self.rescanning.lock().await;
         let applied = self.rescan_all(only, mode).await?;
         for applied in &applied {

@@ -105,7 +105,7 @@ pub(super) fn spawn(
 ) -> io::Result<Spawned> {
     let mut program = match argv.first() {
         Some(program) => OsString::from_vec(program.clone()),
-        None => return Err(io::ErrorKind::InvalidInput.into()),
+        None => return Err(rustix::io::Errno::INVAL.into()),
     };
     // Given the path of the program, the standard library starts it with vfork. Otherwise it forks, which copies this process's
     // page tables. Another user may find another file under the same path.

@@ -114,6 +114,12 @@ async fn opened(
         let reservation = limiter.reserve(peer, header.length, deadline).await?;
         let body = timeout_at(deadline, framing::body(recv, header)).await;
         match body.map_err(|_| too_late())?.map_err(unreadable)? {
+            // The frame has room for more than the arguments.
+            Some(FromClient::Open(open))
+                if open.request.action.argument_bytes() > limits.argument_bytes as usize =>
+            {
+                return Err(limiter.refused("argument_bytes", limits.argument_bytes));
+            }
             Some(FromClient::Open(open)) => return Ok((open, reservation)),
             Some(FromClient::Signal(_) | FromClient::Resize(_)) => {
                 let why = "protocol error: the stream starts with a signal or a size instead of a command";

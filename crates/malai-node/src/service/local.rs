@@ -21,6 +21,10 @@ pub(crate) async fn run(
     gone: CancellationToken,
     started: impl FnOnce(),
 ) -> (Result<Exit, ExecError>, Option<PendingCleanup>) {
+    let stopped = |refusal: Refusal| ExecError::Stopped {
+        machine: name.to_owned(),
+        refusal,
+    };
     let refused = |refusal: Refusal| ExecError::Refused {
         machine: name.to_owned(),
         refusal,
@@ -65,9 +69,9 @@ pub(crate) async fn run(
             machine: name.to_owned(),
             why: "ended: the local daemon is stopping".into(),
         }),
-        Outcome::Ended(reason, cleanup) => return (Err(refused(reason)), Some(cleanup)),
+        Outcome::Ended(reason, cleanup) => return (Err(stopped(reason)), Some(cleanup)),
         Outcome::Unwritable(why) => Err(ExecError::Output(why)),
-        Outcome::Failed(why) => Err(refused(Refusal::new(RefusalCode::Failed, why))),
+        Outcome::Failed(why) => Err(stopped(Refusal::new(RefusalCode::Failed, why))),
     };
     (ended, None)
 }

@@ -132,12 +132,16 @@ fn requests_and_arguments() {
     run(async {
         let (cluster, target, rogue) =
             cluster_with("requests_per_peer = 8\nargument_bytes = 2000\n").await;
-        let long = "x".repeat(100_000);
-        let refused = cluster
-            .manager()
-            .run("web01.company", &["true", &long])
-            .await;
-        refused.refused("argument_bytes = 2000");
+        // Each argument has a byte or two for its length: "true" and the second one have 7 more than its letters.
+        for (letters, fits) in [(1993, true), (1994, false), (100_000, false)] {
+            let long = "x".repeat(letters);
+            let manager = cluster.manager();
+            let answer = manager.run("web01.company", &["true", &long]).await;
+            match fits {
+                true => _ = answer.clean(),
+                false => answer.refused("argument_bytes = 2000"),
+            }
+        }
         // Two connections of a member share its slots.
         let (peer, other) = (member(&rogue, &target).await, member(&rogue, &target).await);
         let mut held = Vec::new();

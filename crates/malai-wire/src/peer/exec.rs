@@ -79,6 +79,20 @@ impl Action {
         }
     }
 
+    /// The size of the argument list, or of the line, as encoded: each part with the bytes of its length.
+    pub fn argument_bytes(&self) -> usize {
+        // Seven bits of a length in each byte.
+        let with_length = |bytes: &Vec<u8>| {
+            let bits = usize::BITS - bytes.len().leading_zeros();
+            bytes.len() + bits.div_ceil(7).max(1) as usize
+        };
+        match self {
+            Action::Exec(argv) => argv.iter().map(with_length).sum(),
+            Action::Line(line) => with_length(line),
+            Action::Shell | Action::Subsystem(_) | Action::Folder { .. } => 0,
+        }
+    }
+
     /// The argument list; empty unless the action is a command.
     pub fn argv(&self) -> &[Vec<u8>] {
         match self {

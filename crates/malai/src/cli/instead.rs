@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use malai_cluster::{Target, escape};
+use malai_cluster::{Target, escape, nearest};
 use malai_node::Names;
 
 /// Verbs of other programs, and other names for malai's own. The longest match wins.
@@ -305,15 +305,16 @@ fn without_cluster(word: &str, names: &Names) -> Option<String> {
         return Some(format!("{shown} lacks its cluster; did you mean {meant}?"));
     }
     let alias = name.trim_start_matches('@');
-    names
-        .clusters
-        .iter()
-        .any(|cluster| cluster.alias == alias)
-        .then(|| {
-            format!(
-                "{shown} is not a target: {alias} is a cluster, and '*.{alias}' is all its machines"
-            )
-        })
+    if names.clusters.iter().any(|cluster| cluster.alias == alias) {
+        return Some(format!(
+            "{shown} is not a target: {alias} is a cluster, and '*.{alias}' is all its machines"
+        ));
+    }
+    if word.contains('.') {
+        return None;
+    }
+    let near = nearest(word, names.aliases.iter().map(String::as_str))?;
+    Some(format!("{shown} is not a target; did you mean {near}?"))
 }
 
 /// A suggestion for a text that is not a target.
@@ -491,7 +492,7 @@ mod tests {
                 groups: vec!["web".into()],
                 ..ClusterNames::default()
             }],
-            aliases: Vec::new(),
+            aliases: vec!["shop".into()],
         };
         for (text, said) in [
             (
@@ -542,6 +543,7 @@ mod tests {
             ("!db", "did you mean db.company?"),
             ("@company", "'*.company' is all its machines"),
             ("company", "'*.company' is all its machines"),
+            ("shpo", "did you mean shop?"),
             ("web01.company,Db.company", "did you mean db.company?"),
         ] {
             let hint = targets(text, &names).unwrap_or_default();

@@ -173,6 +173,11 @@ pub fn parse() -> Result<Invocation, clap::Error> {
             on: TargetOptions::default(),
             command: Command::Target(std::iter::once(first).chain(words).collect()),
         }),
+        // clap's `help` has no help of its own.
+        Some(first) if first == "help" => {
+            let words = words.filter(|word| word != "--help" && word != "-h");
+            read(own_name.into_iter().chain([first]).chain(words))
+        }
         first => read(own_name.into_iter().chain(first).chain(words)),
     }
 }

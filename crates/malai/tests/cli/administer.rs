@@ -307,6 +307,14 @@ fn an_edit_counts_only_when_it_is_sound_and_shows_what_it_changes() {
     );
     let failed = edit(&world, "exit 3");
     assert_eq!(failed.status.code(), Some(1));
+    let removed = edit(&world, "rm \"$1\"");
+    assert_eq!(removed.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&removed.stderr).into_owned();
+    assert!(
+        said.contains("has removed the text; nothing was changed"),
+        "{said}"
+    );
+    assert_eq!(config(&world), before);
     let good = edit(
         &world,
         "sed -i 's/^allow_from = \"\\*\"/allow_from = \"db\"/' \"$1\"",

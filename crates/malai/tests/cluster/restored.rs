@@ -89,6 +89,15 @@ fn restored(edited_before_the_start: bool) {
     );
     // The administrator confirms it: that file is in force from now on.
     manager.succeed(&["rescan", ALIAS, "--publish-older"]);
+    let machine = cluster
+        .machine("web01")
+        .run(&["rescan", ALIAS, "--publish-older"]);
+    assert_eq!(machine.code, 1, "{}", machine.shown());
+    assert!(
+        machine.stderr.contains("only its manager publishes"),
+        "{}",
+        machine.shown()
+    );
     cluster.rescan_everywhere();
     assert!(manager.revision() > newest);
     for name in ["web01", "laptop"] {

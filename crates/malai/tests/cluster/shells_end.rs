@@ -59,7 +59,7 @@ fn a_session_that_the_configuration_ends_restores_the_terminal() {
         text.replace(allowed, &format!("{allowed}allow_shell = []\n"))
     });
     cluster.manager.succeed(&["rescan", ALIAS]);
-    terminal.see("malai: web01.company refused: ended because the configuration has changed");
+    terminal.see("malai: web01.company: ended because the configuration has changed");
     assert_eq!(terminal.code(), 255);
     assert_eq!(terminal.modes(), before);
     all_ended("a changed configuration", &ids);

@@ -293,7 +293,7 @@ impl<W: Write> Receiver<'_, W> {
     /// The folder that an entry is in, and its name there.
     fn folder_and_name(&mut self, source: u32, below: &[u8]) -> io::Result<NameInFolder> {
         let Some((top, path)) = self.destination.path(source, below) else {
-            return Err(io::ErrorKind::InvalidInput.into());
+            return Err(rustix::io::Errno::INVAL.into());
         };
         let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
             Some(at) => (&path[..at], &path[at + 1..]),

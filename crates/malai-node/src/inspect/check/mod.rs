@@ -193,6 +193,8 @@ pub(crate) fn verify_home_serving(
             && let Some(chosen) = chosen(&folders[&id], served)
             && chosen.alias != dir.alias
         {
+            // What else is wrong with its files has no effect.
+            files.problems.clear();
             files.breaks(format_args!(
                 "{} and {} are the same cluster, and a home can be in a cluster only once; {0} is not served: move it out of clusters/",
                 dir.alias, chosen.alias

@@ -158,5 +158,11 @@ fn open(editor: &OsString, file: &Path) -> anyhow::Result<()> {
             display_path(file)
         );
     }
+    if !file.exists() {
+        anyhow::bail!(
+            "the editor {} has removed the text; nothing was changed",
+            malai_cluster::escape(&editor.to_string_lossy())
+        );
+    }
     Ok(())
 }

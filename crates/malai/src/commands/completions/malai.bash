@@ -29,8 +29,11 @@ _malai() {
         compopt -o default 2>/dev/null
     elif [[ $code == 1 ]]; then
         while IFS= read -r text; do files+=("$text"); done < <(compgen -f -- "$cur")
-        COMPREPLY+=("${files[@]}")
-        compopt -o filenames 2>/dev/null
+        # Told that these are file names, bash would write a backslash before a colon.
+        if ((${#files[@]})); then
+            COMPREPLY+=("${files[@]}")
+            compopt -o filenames 2>/dev/null
+        fi
     fi
 }
 complete -F _malai malai

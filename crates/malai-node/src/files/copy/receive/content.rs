@@ -71,7 +71,7 @@ impl<W: Write> Receiver<'_, W> {
         self.observer.changing().map_err(io::Error::other)?;
         let (folder, name) = self.folder_and_name(offer.source, &offer.path)?;
         let Some((mut part, stat)) = Part::open(&folder, &name, true)? else {
-            return Err(io::ErrorKind::NotFound.into());
+            return Err(rustix::io::Errno::NOENT.into());
         };
         if let (Have::Part(_, stamp, _), true) = (have, length > 0)
             && *stamp != Part::stamp(&stat)
