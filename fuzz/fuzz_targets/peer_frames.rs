@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use malai_wire::frame::{self, HEAD, Tagged};
+use malai_wire::peer::connect;
 use malai_wire::peer::exec::{FromClient, FromServer};
 use malai_wire::peer::hello::Greeting;
 use malai_wire::peer::sync::{Compare, Fetch, Fetched};
@@ -25,6 +26,8 @@ fuzz_target!(|bytes: &[u8]| {
     read::<Greeting>(bytes, frame::SMALL);
     read::<FromClient>(bytes, frame::OPEN);
     read::<FromServer>(bytes, frame::SMALL);
+    read::<connect::FromClient>(bytes, frame::SMALL);
+    read::<connect::FromServer>(bytes, frame::SMALL);
     read::<Compare>(bytes, frame::SMALL);
     read::<Fetch>(bytes, frame::SMALL);
     read::<Fetched>(bytes, frame::CONTENT);

@@ -33,6 +33,7 @@ pub const VERBS: &[&str] = &[
     "sftp-server",
     "cp",
     "cp-server",
+    "forward",
     "ping",
     "help",
     "list",
@@ -41,7 +42,6 @@ pub const VERBS: &[&str] = &[
     "version",
     // Reserved for planned features.
     "browse",
-    "forward",
     "join",
     "relay",
     "whois",

@@ -1,7 +1,7 @@
 //! A service: what listens on one machine, and is reached by its name from others.
 
+use core::net::{IpAddr, Ipv6Addr};
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
 
 use crate::allow::AllowList;
 use crate::name::{MachineName, ServiceName};

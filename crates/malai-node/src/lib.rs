@@ -12,7 +12,7 @@
 //! | 5 | `node` | what a process has once: sessions, limits, the reaper |
 //! | 6 | `cluster` | one cluster's state, and who may do what in it |
 //! | 7 | `peer` | connections to members |
-//! | 8 | `exec`, `sync` | a child process and its bytes; revisions that arrive and leave |
+//! | 8 | `exec`, `files`, `forward`, `sync` | a child process and its bytes; files; connections to services; revisions that arrive and leave |
 //! | 9 | `server`, `client` | serves members; sends requests to them |
 //! | 10 | `service` | one cluster at work |
 //! | 11 | `daemon`, `doctor` | all clusters at work; finds problems |
@@ -38,6 +38,7 @@ mod peer;
 
 mod exec;
 mod files;
+pub mod forward;
 mod sync;
 
 mod client;
@@ -82,6 +83,7 @@ pub use os::process_group::own_group;
 pub use os::rotated_log::RotatedReader;
 pub use os::user::keep_capabilities;
 pub use service::dispatch::{self, CommandResult, EXIT_MALAI_FAILURE, EXIT_READER_GONE};
+pub use service::forward::{ForwardBoard, ForwardRoute};
 pub use service::standalone::{Standalone, StandaloneError};
 #[doc(hidden)]
 pub use service::testing;

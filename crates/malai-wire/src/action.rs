@@ -3,7 +3,17 @@
 use serde::{Deserialize, Serialize};
 
 use crate::argument::Argument;
+use crate::peer::connect::Destination;
 use crate::peer::exec::Action;
+
+/// What a session was asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// To run something.
+    Run(Action),
+    /// To connect to something.
+    Connect(Destination),
+}
 
 /// An action. The key `action` names its kind; readers turn a kind that they do not know into
 /// [`RecordedAction::Other`].
@@ -33,12 +43,27 @@ pub enum RecordedAction {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         folder: Option<String>,
     },
+    /// A connection.
+    Connect {
+        /// The name of the service.
+        to: String,
+    },
     /// A kind that only a newer malai knows.
     #[serde(other)]
     Other,
 }
 
 impl RecordedAction {
+    /// What was asked, as recorded. Without `arguments`, only the name of a command.
+    pub fn of(asked: &Asked, arguments: bool) -> Self {
+        match asked {
+            Asked::Run(action) => Self::new(action, arguments),
+            Asked::Connect(destination) => Self::Connect {
+                to: destination.shown(),
+            },
+        }
+    }
+
     /// The action as recorded. Without `arguments`, only the name of the command.
     pub fn new(action: &Action, arguments: bool) -> Self {
         match action {
@@ -85,7 +110,11 @@ impl RecordedAction {
     pub fn argv(&self) -> &[Argument] {
         match self {
             Self::Exec { argv, .. } => argv,
-            Self::Shell | Self::Line { .. } | Self::Subsystem { .. } | Self::Other => &[],
+            Self::Shell
+            | Self::Line { .. }
+            | Self::Subsystem { .. }
+            | Self::Connect { .. }
+            | Self::Other => &[],
         }
     }
 
@@ -114,6 +143,7 @@ impl RecordedAction {
                     }
                 }
             }
+            Self::Connect { to } => format!("(a connection to {})", malai_cluster::escape(to)),
             Self::Other => "(an action that only a newer malai knows)".to_owned(),
         }
     }

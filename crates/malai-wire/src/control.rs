@@ -77,6 +77,27 @@ pub struct Ping {
     pub timeout_ms: u32,
 }
 
+/// Passes connections on to a service. One descriptor is sent with the request: a listening socket, or a socket that
+/// is connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// The service as typed, `<service>.<cluster>`.
+    pub target: String,
+    /// Whether the descriptor is a listening socket; otherwise it is the one connection.
+    pub listens: bool,
+}
+
+/// What has become of the connections that are being passed on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forwarded {
+    /// How many are open now.
+    pub open: u32,
+    /// How many there were, including these.
+    pub total: u64,
+    /// What went wrong with one of them, as text.
+    pub problem: Option<String>,
+}
+
 /// The maximum number of pings in one request.
 pub const MOST_PINGS: u16 = 1000;
 
@@ -103,6 +124,9 @@ pub enum Request {
     EndSession(u64),
     /// Pings a machine. Answered by [`Reply::Pinged`].
     Ping(Ping),
+    /// Passes connections on to a service, until the command line has gone. Answered by [`Reply::Forwarded`] once the
+    /// target is known, and again at each change; for a single connection by [`Reply::Exited`] at its end.
+    Forward(Forward),
 }
 
 crate::tagged!(Request {
@@ -114,6 +138,7 @@ crate::tagged!(Request {
     6 => Sessions,
     7 => EndSession(u64),
     8 => Ping(Ping),
+    9 => Forward(Forward),
 });
 
 /// A message of the command line while its command runs.
@@ -173,6 +198,8 @@ pub enum Reply {
     Sessions(String),
     /// The result of the pings, as JSON of [`crate::ping::Pinged`].
     Pinged(String),
+    /// The state of the connections that are being passed on.
+    Forwarded(Forwarded),
 }
 
 /// The machines that a list of targets resolves to.
@@ -259,4 +286,5 @@ crate::tagged!(Reply {
     8 => Resolved(Resolved),
     9 => Sessions(String),
     10 => Pinged(String),
+    11 => Forwarded(Forwarded),
 });

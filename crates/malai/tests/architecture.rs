@@ -31,7 +31,7 @@ const NODE_FLOORS: [&[&str]; 11] = [
     &["node"],
     &["cluster"],
     &["peer"],
-    &["exec", "files", "sync"],
+    &["exec", "files", "forward", "sync"],
     &["server", "client"],
     &["service"],
     &["daemon", "doctor"],

@@ -19,9 +19,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use malai_cluster::{ClusterAlias, ClusterId, Grant, MachineId};
-use malai_wire::action::RecordedAction;
+use malai_wire::action::{Asked, RecordedAction};
 use malai_wire::audit::{Decision, Event, Lost, Record, Request, Strangers};
-use malai_wire::peer::exec::Action;
 use malai_wire::peer::hello::InstanceId;
 use malai_wire::time::Timestamp;
 use malai_wire::{Refusal, RefusalCode};
@@ -181,12 +180,7 @@ impl Audit {
     }
 
     /// A request as recorded: who asks for what, from where.
-    pub(crate) fn request(
-        &self,
-        requester: Requester<'_>,
-        from: Origin,
-        action: &Action,
-    ) -> Request {
+    pub(crate) fn request(&self, requester: Requester<'_>, from: Origin, asked: &Asked) -> Request {
         Request {
             cluster: requester.alias.to_string(),
             cluster_id: requester.cluster,
@@ -194,7 +188,7 @@ impl Audit {
             peer: requester.peer,
             machine: requester.machine,
             from: from.to_string(),
-            action: RecordedAction::new(action, self.settings().arguments),
+            action: RecordedAction::of(asked, self.settings().arguments),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Runs a command on another machine: opens it, feeds it, reads its output to the last byte; runs it once or not at all.
 
+pub(crate) mod connect;
 mod open;
 mod transfer;
 
@@ -7,6 +8,7 @@ use std::sync::{Arc, Weak};
 
 use malai_cluster::MachineId;
 use malai_wire::Refusal;
+use malai_wire::action::Asked;
 use malai_wire::control::{Reason, ReasonKind};
 use malai_wire::peer::exec::{ExecRequest, Exit, Terminal};
 use tokio::sync::mpsc;
@@ -160,7 +162,7 @@ pub(crate) async fn run(
         live: Live::new(
             sessions.next_id(),
             cluster_state.alias().clone(),
-            caller.request.action.clone(),
+            Asked::Run(caller.request.action.clone()),
             Some(connection),
             counts.clone(),
         ),

@@ -6,8 +6,10 @@
 use std::sync::{Arc, Weak};
 
 use malai_cluster::{
-    Cluster, Decision, Grant, MachineId, Request, Run, Snapshot, UserName, decide,
+    Cluster, Decision, Grant, MachineId, Request, Rule, Run, Snapshot, Upstream, UserName, decide,
 };
+use malai_wire::action::Asked;
+use malai_wire::peer::connect::Destination;
 use malai_wire::peer::exec::{Action, ExecRequest};
 use malai_wire::{Refusal, RefusalCode, audit};
 
@@ -58,6 +60,23 @@ pub(crate) struct Command {
     pub request: audit::Request,
 }
 
+/// A connection to a service of this machine that may be opened.
+#[derive(Debug)]
+pub(crate) struct Connect {
+    /// Who asked: the key that the handshake proved, or this machine itself.
+    pub from: MachineId,
+    /// What was asked for.
+    pub destination: Destination,
+    /// Where it leads.
+    pub upstream: Upstream,
+    /// The rule that allows it.
+    pub rule: Rule,
+    /// The session number.
+    pub session: u64,
+    /// The request, as recorded.
+    pub request: audit::Request,
+}
+
 /// Whether a peer may stay connected: it is the manager or a member under the configuration in force.
 ///
 /// # Errors
@@ -84,7 +103,71 @@ pub(crate) fn exec(
     origin: Origin,
     asked: &ExecRequest,
 ) -> Result<Granted<Command>, Refusal> {
-    let action = &asked.action;
+    let recorded = Asked::Run(asked.action.clone());
+    let user = asked.user.as_deref();
+    let judged = judge(cluster_state, from, origin, recorded, || {
+        decide_exec(cluster_state, from, &asked.action, user)
+    })?;
+    Ok(Granted(Command {
+        from,
+        asked: asked.action.clone(),
+        user: asked.user.clone(),
+        env: accepted_env(&judged.cluster, &cluster_state.local_id, asked),
+        one_output: asked.one_output,
+        grant: judged.grant,
+        run_as: judged.run_as,
+        cluster: judged.cluster,
+        session: judged.session,
+        request: judged.request,
+    }))
+}
+
+/// Decides whether a connection to a service of this machine may be opened, and records the decision.
+///
+/// # Errors
+///
+/// The refusal, including its rule.
+pub(crate) fn connect(
+    cluster_state: &ClusterState,
+    from: MachineId,
+    origin: Origin,
+    destination: &Destination,
+) -> Result<Granted<Connect>, Refusal> {
+    let recorded = Asked::Connect(destination.clone());
+    let judged = judge(cluster_state, from, origin, recorded, || {
+        decide_connect(cluster_state, from, destination)
+    })?;
+    let Run::Connect(upstream) = judged.grant.run else {
+        let why = "this is no connection to a service";
+        return Err(Refusal::new(RefusalCode::NotAllowed, why));
+    };
+    Ok(Granted(Connect {
+        from,
+        destination: destination.clone(),
+        upstream,
+        rule: judged.grant.rule,
+        session: judged.session,
+        request: judged.request,
+    }))
+}
+
+/// A request that is allowed, and recorded.
+struct Judged {
+    grant: Grant,
+    run_as: RunAs,
+    cluster: Arc<Cluster>,
+    session: u64,
+    request: audit::Request,
+}
+
+/// Decides a request, records the decision, and numbers the session.
+fn judge(
+    cluster_state: &ClusterState,
+    from: MachineId,
+    origin: Origin,
+    asked: Asked,
+    decide: impl Fn() -> Result<(Grant, RunAs), Refusal>,
+) -> Result<Judged, Refusal> {
     if !cluster_state.node.serves && from != cluster_state.local_id {
         return Err(Refusal::new(
             RefusalCode::NotServing,
@@ -96,9 +179,8 @@ pub(crate) fn exec(
             cluster_state
                 .node
                 .audit
-                .request(cluster_state.requester(from), origin, action);
-        let judged = ensure_not_stopping(cluster_state)
-            .and_then(|()| decide_exec(cluster_state, from, action, asked.user.as_deref()));
+                .request(cluster_state.requester(from), origin, &asked);
+        let judged = ensure_not_stopping(cluster_state).and_then(|()| decide());
         // The recorded revision is the one that the decision is based on.
         if request.revision == cluster_state.header().map(|header| header.revision) {
             break (judged, request);
@@ -111,7 +193,7 @@ pub(crate) fn exec(
     // A refusal stays one, whether or not it could be recorded.
     let recorded = cluster_state.node.audit.decided(&request, decided);
     let judged = judged.and_then(|allowed| recorded.map(|()| allowed));
-    let (cluster, shown) = (cluster_state.alias(), shown(cluster_state, action));
+    let (cluster, shown) = (cluster_state.alias(), shown(cluster_state, &asked));
     let machine = cluster_state.name_of(&from);
     match &judged {
         Ok((grant, _)) => {
@@ -123,18 +205,13 @@ pub(crate) fn exec(
     }
     let cluster = in_force(cluster_state)?;
     let (grant, run_as) = judged?;
-    Ok(Granted(Command {
-        from,
-        asked: action.clone(),
-        user: asked.user.clone(),
-        env: accepted_env(&cluster, &cluster_state.local_id, asked),
-        one_output: asked.one_output,
+    Ok(Judged {
         grant,
         run_as,
         cluster,
         session,
         request,
-    }))
+    })
 }
 
 /// Adds a command that is about to run to the sessions, and decides once more: a configuration that arrived between its
@@ -145,14 +222,38 @@ pub(crate) fn begin(
     connection: Option<Weak<dyn PathInfo>>,
     counts: Arc<Counts>,
 ) -> SessionGuard<Session> {
-    let (alias, asked) = (cluster_state.alias().clone(), command.asked.clone());
+    let asked = Asked::Run(command.asked.clone());
+    let alias = cluster_state.alias().clone();
     let guard = cluster_state.node.sessions.begin(Session {
         live: Live::new(command.session, alias, asked, connection, counts),
         from: command.from,
         user: command.user.clone(),
         run_as: command.run_as.clone(),
+        upstream: None,
         rule: command.grant.rule.clone(),
         folder: command.grant.run.folder().cloned(),
+    });
+    reauthorize(cluster_state, guard.session());
+    guard
+}
+
+/// The same for a connection that is about to be opened.
+pub(crate) fn begin_connection(
+    cluster_state: &ClusterState,
+    connect: &Connect,
+    connection: Option<Weak<dyn PathInfo>>,
+    counts: Arc<Counts>,
+) -> SessionGuard<Session> {
+    let asked = Asked::Connect(connect.destination.clone());
+    let alias = cluster_state.alias().clone();
+    let guard = cluster_state.node.sessions.begin(Session {
+        live: Live::new(connect.session, alias, asked, connection, counts),
+        from: connect.from,
+        user: None,
+        run_as: RunAs::own(),
+        upstream: Some(connect.upstream.clone()),
+        rule: connect.rule.clone(),
+        folder: None,
     });
     reauthorize(cluster_state, guard.session());
     guard
@@ -166,26 +267,34 @@ pub(crate) fn reauthorize_all(cluster_state: &ClusterState) {
     }
 }
 
-/// Authorizes a live session again. A session that would not get the same answer (allowed, as the same user) is ended,
-/// with the reason.
+/// Authorizes a live session again. A session that would not get the same answer (allowed, as the same user, to the same
+/// address) is ended, with the reason.
 fn reauthorize(cluster_state: &ClusterState, session: &Session) {
     let live = &session.live;
-    let reason = match decide_exec(
-        cluster_state,
-        session.from,
-        &live.asked,
-        session.user.as_deref(),
-    ) {
+    let decided = match &live.asked {
+        Asked::Run(action) => {
+            decide_exec(cluster_state, session.from, action, session.user.as_deref())
+        }
+        Asked::Connect(destination) => decide_connect(cluster_state, session.from, destination),
+    };
+    let reason = match decided {
         Ok((grant, _)) if grant.run.folder() != session.folder.as_ref() => {
             "the folder is another one now".to_owned()
         }
-        Ok((_, run_as)) if run_as.uid == session.run_as.uid => return,
-        Ok((_, run_as)) => match &run_as.name {
-            Some(name) => format!(
-                "it would run as user `{}` now",
-                malai_cluster::escape(&name.to_string_lossy())
-            ),
-            None => "it would run as another user now".to_owned(),
+        Ok((grant, run_as)) => match (&session.upstream, &grant.run) {
+            (Some(before), Run::Connect(now)) if before == now => return,
+            (Some(_), now) => match now {
+                Run::Connect(now) => format!("the service is at {now} now"),
+                _ => "it is no service now".to_owned(),
+            },
+            (None, _) if run_as.uid == session.run_as.uid => return,
+            (None, _) => match &run_as.name {
+                Some(name) => format!(
+                    "it would run as user `{}` now",
+                    malai_cluster::escape(&name.to_string_lossy())
+                ),
+                None => "it would run as another user now".to_owned(),
+            },
         },
         Err(refusal) => refusal.message,
     };
@@ -253,6 +362,31 @@ pub(crate) fn decide_exec(
             }
             Ok((grant, run_as))
         }
+        Decision::Refuse(refusal) => {
+            Err(Refusal::new(RefusalCode::NotAllowed, refusal.to_string()))
+        }
+    }
+}
+
+/// The decision about a connection alone, as [`decide_exec`]. The daemon itself connects.
+///
+/// # Errors
+///
+/// The refusal, including its rule.
+fn decide_connect(
+    cluster_state: &ClusterState,
+    from: MachineId,
+    destination: &Destination,
+) -> Result<(Grant, RunAs), Refusal> {
+    let cluster = in_force(cluster_state)?;
+    let request = Request {
+        from,
+        to: cluster_state.local_id,
+        action: destination.asked(),
+        user: None,
+    };
+    match decide(&cluster, &request, cluster_state.accept().as_deref()) {
+        Decision::Allow(grant) => Ok((grant, RunAs::own())),
         Decision::Refuse(refusal) => {
             Err(Refusal::new(RefusalCode::NotAllowed, refusal.to_string()))
         }
@@ -333,8 +467,12 @@ pub(crate) fn compare(
 
 /// An argument list for the log: escaped and bounded; only its first word if the owner keeps arguments out of the
 /// record.
-pub(crate) fn shown(cluster_state: &ClusterState, action: &Action) -> String {
+pub(crate) fn shown(cluster_state: &ClusterState, asked: &Asked) -> String {
     const MOST: usize = 200;
+    let action = match asked {
+        Asked::Run(action) => action,
+        Asked::Connect(destination) => return format!("service {}", destination.shown()),
+    };
     let argv = match action {
         Action::Exec(argv) => argv,
         Action::Shell => return "a shell".to_owned(),

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Caller;
 use crate::control::{ShortPath, take_message};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, forward};
 use crate::exec::io::{PauseGate, Sink, Source};
 use crate::exec::stdio::ControlEvent;
 use crate::home::Home;
@@ -255,6 +255,16 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, slot: Slot<()>) {
                 let answer = answer.map_or_else(Reply::Failed, Reply::Pinged);
                 reply(&mut stream, &answer).await
             }
+            Request::Forward(forward) => match daemon.session() {
+                Some(gone) => {
+                    drop(slot);
+                    let descriptor = received.descriptors.pop();
+                    let session = forward::run(stream, daemon.clone(), forward, descriptor, gone);
+                    let _ = daemon.sessions().spawn(Box::pin(session)).await;
+                    Ok(())
+                }
+                None => reply(&mut stream, &Reply::Failed("the daemon is stopping".into())).await,
+            },
             Request::Exec(exec) => match daemon.session() {
                 Some(gone) => {
                     let counted = match daemon.limiter().local_session() {

@@ -1,5 +1,6 @@
 //! The daemon: one process for all clusters of a home, from taking the lock to releasing it.
 
+mod forward;
 pub(crate) mod listener;
 pub(crate) mod reload;
 pub(crate) mod sessions;

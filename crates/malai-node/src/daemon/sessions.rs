@@ -93,7 +93,7 @@ fn facts(live: &Live) -> SessionFacts {
     SessionFacts {
         id: live.id,
         cluster: live.alias.to_string(),
-        action: RecordedAction::new(&live.asked, true),
+        action: RecordedAction::of(&live.asked, true),
         since: Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)),
         seconds: live.since.elapsed().unwrap_or_default().as_secs(),
         path,

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
-use malai_cluster::{ClusterAlias, MachineId, Rule, ServedFolder};
-use malai_wire::peer::exec::Action;
+use malai_cluster::{ClusterAlias, MachineId, Rule, ServedFolder, Upstream};
+use malai_wire::action::Asked;
 use malai_wire::{Refusal, RefusalCode};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -40,8 +40,8 @@ pub(crate) struct Live {
     pub id: u64,
     /// The cluster that it belongs to.
     pub alias: ClusterAlias,
-    /// The requested action.
-    pub asked: Action,
+    /// What was asked for.
+    pub asked: Asked,
     /// When it started.
     pub since: SystemTime,
     /// The connection that it uses; `None` if command line and command are on this computer.
@@ -51,7 +51,7 @@ pub(crate) struct Live {
     ended: watch::Sender<Option<Refusal>>,
 }
 
-/// A command that runs on this machine.
+/// A command that runs on this machine, or a connection to one of its services.
 #[derive(Debug)]
 pub(crate) struct Session {
     /// The common part.
@@ -60,8 +60,10 @@ pub(crate) struct Session {
     pub from: MachineId,
     /// The user that the caller asked for.
     pub user: Option<String>,
-    /// The user it runs as.
+    /// The user it runs as; the daemon's own for a connection.
     pub run_as: RunAs,
+    /// Where a connection leads.
+    pub upstream: Option<Upstream>,
     /// The rule that allowed it.
     pub rule: Rule,
     /// The folder whose files it serves, if it is for one.
@@ -82,7 +84,7 @@ impl Live {
     pub(crate) fn new(
         id: u64,
         alias: ClusterAlias,
-        asked: Action,
+        asked: Asked,
         connection: Option<Weak<dyn PathInfo>>,
         counts: Arc<Counts>,
     ) -> Self {

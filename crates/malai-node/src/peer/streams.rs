@@ -26,6 +26,16 @@ impl RawStream {
         Self { stream, windows }
     }
 
+    /// The stream, for frames that come before the raw bytes.
+    pub(crate) fn frames(&mut self) -> &mut RecvStream {
+        &mut self.stream
+    }
+
+    /// Tells the peer, with a code, that nothing more is wanted.
+    pub(crate) fn stop(mut self, code: u32) {
+        let _ = self.stream.stop(code.into());
+    }
+
     /// Appends what has arrived, as far as the buffer has room; appends nothing at the end of the stream.
     ///
     /// # Errors

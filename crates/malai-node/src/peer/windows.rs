@@ -16,6 +16,13 @@ const STEP: u64 = 64 * 1024;
 /// What the input of a terminal may have on its way: it is typed, or pasted.
 const TERMINAL_WINDOW: u64 = 64 * 1024;
 
+/// How many bytes of windows are shared out before a connection to a service gets only [`CONNECTION_WINDOW`] more. Until
+/// then each has a stream's whole window, so that one whose reader has stopped does not hold up the others.
+const AMPLE: u64 = 32 * STREAM_WINDOW as u64;
+
+/// What each connection to a service may have on its way beyond [`AMPLE`].
+const CONNECTION_WINDOW: u64 = 64 * 1024;
+
 /// What a session of the peer's reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Input {
@@ -25,15 +32,18 @@ pub(crate) enum Input {
     Terminal,
     /// Anything.
     Stream,
+    /// Anything, for one of many connections to services.
+    Connection,
 }
 
 impl Input {
-    /// What it may have on its way, in bytes.
-    fn window(self) -> u64 {
+    /// What it may have on its way beside the others, in bytes.
+    fn window(self, others: u64) -> u64 {
         match self {
             Self::None => 0,
             Self::Terminal => TERMINAL_WINDOW,
-            Self::Stream => STREAM_WINDOW.into(),
+            Self::Connection if others >= AMPLE => CONNECTION_WINDOW,
+            Self::Stream | Self::Connection => STREAM_WINDOW.into(),
         }
     }
 }
@@ -93,6 +103,13 @@ impl Windows {
         self.share(&mut state, 2 * u64::from(STREAM_WINDOW), 0)
     }
 
+    /// The share of a connection to a service of the peer.
+    pub(crate) fn outbound_connection(self: &Arc<Self>) -> WindowShare {
+        let mut state = self.state.lock();
+        let bytes = Input::Connection.window(state.outbound);
+        self.share(&mut state, bytes, 0)
+    }
+
     /// The share of a session of the peer's: its input's, if it has one. The connection's first one also reserves what
     /// its output may have on its way.
     ///
@@ -104,7 +121,7 @@ impl Windows {
         if state.sending.is_none() {
             state.sending = Some(self.limiter.send_buffer(self.peer, SEND_WINDOW)?);
         }
-        let bytes = input.window();
+        let bytes = input.window(state.inbound);
         let missing = (state.inbound + bytes).saturating_sub(state.reserved_bytes());
         if missing > 0 {
             self.limiter

@@ -72,7 +72,7 @@ async fn admit_and_serve(connection: &Arc<PeerConnection>, tasks: &mut JoinSet<(
             return refusal;
         }
     }
-    connection.admit(limits.requests_per_peer);
+    connection.admit(limits.requests_per_peer + limits.forwards_per_peer);
     cluster_state.record_peer_revision(
         connection.peer,
         Some(hello.instance),
@@ -144,20 +144,13 @@ async fn serve_requests(connection: &Arc<PeerConnection>, tasks: &mut JoinSet<()
                 };
                 // Meanwhile the peer's further requests wait in its own window.
                 connection.cluster_state.node.limiter.request_turn(connection.peer).await;
-                let slot = match connection.cluster_state.node.limiter.request(connection.peer) {
-                    Ok(slot) => slot,
-                    Err(refusal) => {
-                        tasks.spawn(server::refuse_busy(connection.clone(), request, refusal));
-                        continue;
-                    }
-                };
                 let occupied = connection.mark_in_use();
                 connection.heard_now();
                 // Boxed, because a session's state is large, and a task is copied when it is created and when it ends.
                 let serving = Box::pin(server::serve(connection.clone(), request));
                 tasks.spawn(async move {
                     serving.await;
-                    drop((slot, occupied));
+                    drop(occupied);
                 });
             }
             Some(ended) = tasks.join_next() => {

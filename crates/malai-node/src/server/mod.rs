@@ -1,5 +1,6 @@
 //! Serves members: one request per stream, each authorized.
 
+pub(crate) mod connect;
 pub(crate) mod connection;
 pub(crate) mod exec;
 pub(crate) mod stranger;
@@ -30,6 +31,15 @@ pub(crate) async fn serve(connection: Arc<PeerConnection>, mut request: Incoming
     if kind != Some(RequestKind::Ping) {
         connection.activity().used_by_peer();
     }
+    // Connections to services have a limit of their own.
+    if kind == Some(RequestKind::Connect) {
+        return connect::serve(&connection, request).await;
+    }
+    let limiter = &connection.cluster_state.node.limiter;
+    let _slot = match limiter.request(connection.peer) {
+        Ok(slot) => slot,
+        Err(refusal) => return refuse_busy(&connection, request, refusal).await,
+    };
     if kind == Some(RequestKind::Exec) {
         return exec::serve(&connection, request).await;
     }
@@ -47,7 +57,7 @@ pub(crate) async fn serve(connection: Arc<PeerConnection>, mut request: Incoming
             let _ = send.write_all(&[0]).await;
             connection.finish(&mut send);
         }
-        Some(RequestKind::Exec) | None => {
+        Some(RequestKind::Exec | RequestKind::Connect) | None => {
             let _ = recv.stop(0u32.into());
             let _ = send.reset(0u32.into());
         }
@@ -55,11 +65,7 @@ pub(crate) async fn serve(connection: Arc<PeerConnection>, mut request: Incoming
 }
 
 /// Answers a request over the limit, of any kind: a refusal is encoded in the same way in all of them.
-pub(crate) async fn refuse_busy(
-    connection: Arc<PeerConnection>,
-    request: IncomingRequest,
-    refusal: Refusal,
-) {
+async fn refuse_busy(connection: &PeerConnection, request: IncomingRequest, refusal: Refusal) {
     let IncomingRequest {
         mut send, mut recv, ..
     } = request;

@@ -8,6 +8,7 @@ use malai_cluster::{
     Cluster, ClusterRef, Folder, MachineId, MachineRef, Resolved, Target, Targets, escape,
     unknown_cluster,
 };
+use malai_wire::action::Asked;
 use malai_wire::peer::exec::Action;
 use malai_wire::status::MembershipState;
 use tokio_util::sync::CancellationToken;
@@ -56,7 +57,10 @@ pub async fn execute(
     let name = target.to_string();
     let (cluster, begun) = (service.cluster_state.alias(), Instant::now());
     if tracing::enabled!(tracing::Level::DEBUG) {
-        let shown = authorize::shown(&service.cluster_state, &caller.request.action);
+        let shown = authorize::shown(
+            &service.cluster_state,
+            &Asked::Run(caller.request.action.clone()),
+        );
         tracing::debug!(%cluster, target = name, "running a command: {shown}");
     }
     let mut cleanup = None;
@@ -124,7 +128,7 @@ pub fn resolve(services: &[Arc<Service>], targets: &Targets) -> Result<Resolved,
     targets.resolve(find).map_err(|error| error.to_string())
 }
 
-fn find_service<'a>(
+pub(super) fn find_service<'a>(
     services: &'a [Arc<Service>],
     cluster: &ClusterRef,
     machine: Option<&MachineRef>,
@@ -149,7 +153,7 @@ fn find_service<'a>(
 }
 
 /// The names in a cluster.
-fn names(service: &Arc<Service>) -> Result<Arc<Cluster>, String> {
+pub(super) fn names(service: &Arc<Service>) -> Result<Arc<Cluster>, String> {
     let cluster_state = &service.cluster_state;
     cluster_state.config.names().ok_or_else(|| {
         let (alias, local_id) = (cluster_state.alias(), cluster_state.local_id);

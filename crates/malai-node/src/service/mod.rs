@@ -5,6 +5,7 @@ mod background;
 pub mod dispatch;
 pub(crate) mod distribute;
 pub(crate) mod duplicate_identity;
+pub(crate) mod forward;
 pub(crate) mod local;
 pub mod ping;
 pub(crate) mod standalone;

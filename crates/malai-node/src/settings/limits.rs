@@ -75,13 +75,19 @@ limits! {
     connections_per_peer: "connections" = 64, 2 => 65_536;
         "The same, per member. A command without a daemon has its own connection."
     requests_per_peer: "streams" = 256, 8 => 16_384;
-        "Requests (commands, comparisons, liveness pings) that one member may have open here, over all its connections. Further requests are refused."
+        "Requests (commands, comparisons, liveness pings, but not connections to services) that one member may have open here, over all its connections. Further requests are refused."
     sessions: "commands" = 512, 1 => 65_536;
         "Commands of other machines that run here, over all clusters. Further ones are refused."
     sessions_per_peer: "commands" = 128, 1 => 65_536;
         "The same, per member."
     local_sessions: "commands" = 2_048, 1 => 65_536;
         "Commands that this computer's own command lines run through the daemon. Further ones are refused. `malai --parallel` starts up to 512 at once."
+    forwards: "connections" = 4_096, 1 => 65_536;
+        "Connections of other machines to services of this one, over all clusters. Further ones are refused."
+    forwards_per_peer: "connections" = 1_024, 1 => 16_384;
+        "The same, per member."
+    local_forwards: "connections" = 4_096, 1 => 65_536;
+        "Connections that `malai forward` of this computer passes on through the daemon. Further ones are closed."
     control_connections: "connections" = 1_024, 4 => 65_536;
         "Command lines connected to the control socket without a running command. At the limit, one that has been silent for a second is closed with an error; if there is none, a new one waits for at most a second and is then refused."
     argument_bytes: "bytes" = 6_291_456, 1_024 => 6_291_456;
@@ -91,7 +97,7 @@ limits! {
     inflight_request_bytes_per_peer: "bytes" = 8_388_608, 6_307_840 => 1_073_741_824;
         "The same, per member."
     receive_bytes: "bytes" = 536_870_912, 4_194_304 => 4_294_967_295;
-        "Input in flight to commands of other machines, sent but not yet read by them: 2 MiB per command, 64 KiB per terminal. Further commands with an input are refused."
+        "Input in flight to commands and services of other machines, sent but not yet read by them: 2 MiB per command, 64 KiB per terminal, 2 MiB per connection to a service (64 KiB once 64 MiB are in use on its connection). Further commands with an input and further connections are refused."
     receive_bytes_per_peer: "bytes" = 268_435_456, 2_097_152 => 4_294_967_295;
         "The same, per member, over all its connections: 128 commands with an input, or 4000 terminals. Credit that a connection was granted for commands that have ended counts until it is used."
     send_bytes: "bytes" = 268_435_456, 2_097_152 => 4_294_967_295;

@@ -3,6 +3,7 @@
 mod accept;
 mod audit;
 mod commands;
+mod connect;
 mod distribution;
 mod duplicates;
 mod limits;

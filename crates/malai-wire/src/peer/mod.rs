@@ -1,5 +1,6 @@
 //! Messages between two peers: one file for each kind of stream.
 
+pub mod connect;
 pub mod exec;
 pub mod hello;
 pub mod probe;
@@ -17,14 +18,22 @@ pub enum RequestKind {
     Compare = 3,
     /// Ping: one byte back for each byte.
     Ping = 4,
+    /// A connection to a service; its raw bytes follow on the same stream ([`connect`]).
+    Connect = 5,
 }
 
 impl RequestKind {
     /// The kind with this first byte.
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Exec, Self::Fetch, Self::Compare, Self::Ping]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        [
+            Self::Exec,
+            Self::Fetch,
+            Self::Compare,
+            Self::Ping,
+            Self::Connect,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
     }
 }
 

@@ -3,6 +3,7 @@
 use malai_wire::FrameError;
 use malai_wire::control::{self, ClientMessage, Reply, Request};
 use malai_wire::frame::{CONTENT, HEAD, OPEN, SKIPPABLE, SMALL, Tagged, parse_head};
+use malai_wire::peer::connect;
 use malai_wire::peer::exec::{Action, FromClient, FromServer, Open, Term};
 use malai_wire::peer::hello::Greeting;
 use malai_wire::peer::sync::{Compare, Fetch, Fetched};
@@ -101,9 +102,11 @@ fn only_marked_tags_are_skipped() {
     tags::<Compare>(2);
     tags::<Fetch>(1);
     tags::<Fetched>(2);
-    tags::<Request>(8);
+    tags::<Request>(9);
     tags::<ClientMessage>(5);
-    tags::<Reply>(10);
+    tags::<Reply>(11);
+    tags::<connect::FromClient>(1);
+    tags::<connect::FromServer>(2);
 }
 
 #[test]

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use expect_test::{Expect, expect};
 use malai_cluster::signed_bytes;
 use malai_wire::control::{
-    self, ClientMessage, Exec, Exited, Named, Ping, Reason, ReasonKind, Reply, Request, Rescan,
-    RescanReport, Resolved, Stdin,
+    self, ClientMessage, Exec, Exited, Forward, Forwarded, Named, Ping, Reason, ReasonKind, Reply,
+    Request, Rescan, RescanReport, Resolved, Stdin,
 };
 use malai_wire::frame::{HEAD, Tagged};
+use malai_wire::peer::connect::{self, Destination};
 use malai_wire::peer::exec::{
     Action, ExecRequest, Exit, FromClient, FromServer, Open, Signal, Size, Status, Term, Terminal,
 };
@@ -103,6 +104,7 @@ fn names_and_beginnings() {
         RequestKind::Fetch,
         RequestKind::Compare,
         RequestKind::Ping,
+        RequestKind::Connect,
     ] {
         assert_eq!(RequestKind::from_byte(kind as u8), Some(kind));
         let _ = writeln!(lines, "{:<18} {:02x}", format!("{kind:?}"), kind as u8);
@@ -123,19 +125,20 @@ fn names_and_beginnings() {
     check_lines(
         &lines,
         &expect![[r#"
-        ALPN malai/1
-        ALPN malai-probe/1
-        Exec               01
-        Fetch              02
-        Compare            03
-        Ping               04
-        Hello              10
-        Stdin              11
-        Stdout             12
-        Stderr             13
-        Stdout of 4        120000000000000004
-        preamble           6d616c61692f0001
-    "#]],
+            ALPN malai/1
+            ALPN malai-probe/1
+            Exec               01
+            Fetch              02
+            Compare            03
+            Ping               04
+            Connect            05
+            Hello              10
+            Stdin              11
+            Stdout             12
+            Stderr             13
+            Stdout of 4        120000000000000004
+            preamble           6d616c61692f0001
+        "#]],
     );
 }
 
@@ -314,6 +317,10 @@ fn the_control_socket() {
             publish_older: true,
         })
     };
+    let forward = Request::Forward(Forward {
+        target: "db.demo".to_owned(),
+        listens: true,
+    });
     let ping = Request::Ping(Ping {
         target: "web01.demo".to_owned(),
         count: 3,
@@ -333,6 +340,7 @@ fn the_control_socket() {
             ("ask Exec, shell", shell),
             ("ask Resolve", Request::Resolve("@web.demo".to_owned())),
             ("ask Ping", ping),
+            ("ask Forward", forward),
         ],
         &expect![[r#"
             ask Status         00000001 01
@@ -347,6 +355,7 @@ fn the_control_socket() {
             ask Exec, shell    0000001d 04 0a77656230312e64656d6f01000000010105787465726d501800ac02
             ask Resolve        0000000b 05 09407765622e64656d6f
             ask Ping           0000000f 08 0a77656230312e64656d6f038827
+            ask Forward        0000000a 09 0764622e64656d6f01
         "#]],
     );
     check(
@@ -379,6 +388,11 @@ fn the_control_socket() {
         lines: vec!["ok".to_owned()],
         ok: true,
     };
+    let forwarded = Reply::Forwarded(Forwarded {
+        open: 1,
+        total: 300,
+        problem: Some("no".to_owned()),
+    });
     let exited = |reason: Option<ReasonKind>| {
         Reply::Exited(Exited {
             code: 255,
@@ -402,6 +416,7 @@ fn the_control_socket() {
             ("answer Resolved", Reply::Resolved(resolved)),
             ("answer Sessions", Reply::Sessions("{}".to_owned())),
             ("answer Pinged", Reply::Pinged("{}".to_owned())),
+            ("answer Forwarded", forwarded),
         ],
         &expect![[r#"
             answer Status      00000004 01 027b7d
@@ -415,6 +430,7 @@ fn the_control_socket() {
             answer Resolved    00000011 08 010577656230310464656d6f01026e6f
             answer Sessions    00000004 09 027b7d
             answer Pinged      00000004 0a 027b7d
+            answer Forwarded   00000008 0b 01ac0201026e6f
         "#]],
     );
 }
@@ -452,5 +468,26 @@ fn what_a_manager_signs_and_a_machine_keeps() {
         allow_from = ["*"]
         id52 = "e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80"
     "##]],
+    );
+}
+
+#[test]
+fn a_connection_to_a_service() {
+    let open = Destination::Service("db".to_owned());
+    check(
+        &[("Connect", connect::FromClient::Open(open))],
+        &expect![[r#"
+            Connect            00000005 01 00026462
+        "#]],
+    );
+    check(
+        &[
+            ("Connect accepted", connect::FromServer::Accepted),
+            ("Connect refused", connect::FromServer::Refused(refusal())),
+        ],
+        &expect![[r#"
+            Connect accepted   00000001 01
+            Connect refused    00000005 02 02026e6f
+        "#]],
     );
 }

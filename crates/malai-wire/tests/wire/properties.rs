@@ -2,10 +2,11 @@
 
 use malai_cluster::{ClusterId, Header, MachineId, SecretSeed};
 use malai_wire::control::{
-    self, ClientMessage, Exec, Exited, Named, Ping, Reason, ReasonKind, Reply, Request, Rescan,
-    RescanReport, Resolved, Stdin,
+    self, ClientMessage, Exec, Exited, Forward, Forwarded, Named, Ping, Reason, ReasonKind, Reply,
+    Request, Rescan, RescanReport, Resolved, Stdin,
 };
 use malai_wire::frame::{CONTENT, HEAD, Tagged, parse_head};
+use malai_wire::peer::connect::{self, Destination};
 use malai_wire::peer::exec::{
     Action, ExecRequest, Exit, FromClient, FromServer, Open, Signal, Size, Status, Term, Terminal,
 };
@@ -140,6 +141,17 @@ fn from_server() -> impl Strategy<Value = FromServer> {
     ]
 }
 
+fn connect_open() -> impl Strategy<Value = connect::FromClient> {
+    any::<String>().prop_map(|name| connect::FromClient::Open(Destination::Service(name)))
+}
+
+fn connect_answer() -> impl Strategy<Value = connect::FromServer> {
+    prop_oneof![
+        Just(connect::FromServer::Accepted),
+        refusal().prop_map(connect::FromServer::Refused),
+    ]
+}
+
 fn compare() -> impl Strategy<Value = Compare> {
     prop_oneof![
         prop::option::of(header()).prop_map(Compare::Header),
@@ -163,6 +175,8 @@ fn request() -> impl Strategy<Value = Request> {
         any::<String>().prop_map(Request::Resolve),
         Just(Request::Sessions),
         any::<u64>().prop_map(Request::EndSession),
+        any::<(String, bool)>()
+            .prop_map(|(target, listens)| Request::Forward(Forward { target, listens })),
         any::<(String, u16, u32)>().prop_map(|(target, count, timeout_ms)| Request::Ping(Ping {
             target,
             count,
@@ -207,6 +221,13 @@ fn reply() -> impl Strategy<Value = Reply> {
         any::<String>().prop_map(Reply::Status),
         any::<String>().prop_map(Reply::Sessions),
         any::<String>().prop_map(Reply::Pinged),
+        any::<(u32, u64, Option<String>)>().prop_map(|(open, total, problem)| Reply::Forwarded(
+            Forwarded {
+                open,
+                total,
+                problem
+            }
+        )),
         vec(report, 0..3).prop_map(Reply::Rescanned),
         Just(Reply::Done),
         (
@@ -262,6 +283,8 @@ fn read_as_anything(frame: &[u8]) {
     as_one::<Greeting>(frame);
     as_one::<FromClient>(frame);
     as_one::<FromServer>(frame);
+    as_one::<connect::FromClient>(frame);
+    as_one::<connect::FromServer>(frame);
     as_one::<Compare>(frame);
     as_one::<Fetch>(frame);
     as_one::<Fetched>(frame);
@@ -279,6 +302,8 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
         greeting().prop_map(|message| message.to_frame()),
         from_client().prop_map(|message| message.to_frame()),
         from_server().prop_map(|message| message.to_frame()),
+        connect_open().prop_map(|message| message.to_frame()),
+        connect_answer().prop_map(|message| message.to_frame()),
         compare().prop_map(|message| message.to_frame()),
         any::<u64>().prop_map(|revision| Fetch::Revision(revision).to_frame()),
         fetched().prop_map(|message| message.to_frame()),
@@ -293,10 +318,13 @@ proptest! {
     fn what_peers_say_comes_back(
         greeting in greeting(), client in from_client(), server in from_server(),
         compare in compare(), revision: u64, fetched in fetched(),
+        open in connect_open(), answer in connect_answer(),
     ) {
         comes_back(greeting);
         comes_back(client);
         comes_back(server);
+        comes_back(open);
+        comes_back(answer);
         comes_back(compare);
         comes_back(Fetch::Revision(revision));
         comes_back(fetched);

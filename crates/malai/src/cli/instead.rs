@@ -66,7 +66,6 @@ const VERBS: &[(&str, &str)] = &[
         "init",
         "malai cluster init <alias>, or malai machine init <manager-id52> <alias>",
     ),
-    ("forward", "not available in this version"),
     ("get", "malai <machine>.<cluster> cat <file>"),
     (
         "invite",

@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod complete;
 pub mod cp;
+pub mod forward;
 pub mod help;
 pub mod instead;
 mod number;
@@ -21,6 +22,7 @@ use crate::output::exit::Exit;
 
 pub use cluster::{ClusterCommand, EndArgs, NewMachineArgs, SetArgs, Unset};
 pub use cp::CpArgs;
+pub use forward::ForwardArgs;
 pub use target_options::{TargetOptions, TtyMode};
 pub use verbs::{
     AuditArgs, CompletionsArgs, DaemonArgs, DemoArgs, DoctorArgs, ExecArgs, ExecCommand, IdArgs,
@@ -84,6 +86,9 @@ pub enum Command {
     /// Copy files and folders to machines, from machines, or from one to another
     #[command(before_help = cp::EXAMPLES)]
     Cp(CpArgs),
+    /// Pass connections on to a service of another machine
+    #[command(before_help = forward::EXAMPLES)]
+    Forward(ForwardArgs),
     /// Open a shell on a target: the same as `malai <target>`
     Shell(ShellArgs),
     /// Explain whether a member may do something, and which rule says so
@@ -123,7 +128,8 @@ impl Command {
             | Command::Exec(_)
             | Command::Shell(_)
             | Command::Ssh(_)
-            | Command::Cp(_) => Exit::MALAI,
+            | Command::Cp(_)
+            | Command::Forward(_) => Exit::MALAI,
             // An unanswered question is neither "allowed" nor "refused".
             Command::Why(_) => Exit::USAGE,
             _ => Exit::FAILED,

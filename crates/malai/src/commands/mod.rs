@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod exec;
 pub mod exec_many;
 pub mod follow;
+pub mod forward;
 mod hold;
 pub mod id;
 pub mod list;
@@ -103,6 +104,7 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
         Command::Ssh(args) => ssh::run(home, &args.arguments, args.is_shim, printer),
         Command::SftpServer(args) => sftp_server::run(args),
         Command::Cp(args) => cp::run(home, &args, printer),
+        Command::Forward(args) => forward::run(home, &args, printer),
         Command::CpServer(args) => cp_server::run(args),
         Command::Shell(args) => shell::run(home, &args, printer),
         Command::Target(_) => unreachable!("a target is no verb"),

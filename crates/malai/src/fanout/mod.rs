@@ -3,6 +3,7 @@
 pub mod job;
 pub mod json;
 pub mod lines;
+pub mod live;
 pub mod progress;
 pub mod route;
 pub mod stdin;

@@ -10,7 +10,7 @@ use crate::output::duration;
 
 /// Erases the lines: the cursor stays where they start, so that anything the terminal echoes (`^C`) is inside them and is
 /// erased too.
-const ERASE: &str = "\r\x1b[J";
+pub(super) const ERASE: &str = "\r\x1b[J";
 
 /// How often it is redrawn.
 pub const EVERY: Duration = Duration::from_millis(100);
@@ -123,7 +123,7 @@ impl Progress {
 
 /// Whether a person sees it: standard error is a terminal, and standard output has no reader that may write to that terminal
 /// itself.
-fn watched() -> bool {
+pub(super) fn watched() -> bool {
     let plain = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
     let piped = rustix::fs::fstat(io::stdout()).is_ok_and(|stat| {
         matches!(

@@ -9,6 +9,7 @@ mod distribution;
 mod exact;
 mod examined;
 mod folders;
+mod forward;
 #[path = "../common/harness.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod harness;

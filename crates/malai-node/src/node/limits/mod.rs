@@ -53,6 +53,10 @@ pub struct Limiter {
     pub(crate) sessions: Arc<KeyedCounter<MachineId>>,
     /// Commands of this computer's own command lines.
     pub(crate) local_sessions: Arc<KeyedCounter<()>>,
+    /// Connections of other machines to services here.
+    pub(crate) forwards: Arc<KeyedCounter<MachineId>>,
+    /// Connections of this computer's own command lines to services.
+    local_forwards: Arc<KeyedCounter<()>>,
     requests: Arc<KeyedCounter<MachineId>>,
     /// Bytes that may be on their way here for members' commands.
     receive: Arc<KeyedCounter<MachineId>>,
@@ -80,6 +84,8 @@ impl Limiter {
             control: Arc::default(),
             sessions: Arc::default(),
             local_sessions: Arc::default(),
+            forwards: Arc::default(),
+            local_forwards: Arc::default(),
             requests: Arc::default(),
             receive: Arc::default(),
             send: Arc::default(),
@@ -233,6 +239,34 @@ impl Limiter {
                 Full::All => self.refused("sessions", most),
                 Full::PerKey => self.refused("sessions_per_peer", per_peer),
             })
+    }
+
+    /// Counts a connection of another machine to a service here.
+    ///
+    /// # Errors
+    ///
+    /// The limit is reached.
+    pub(crate) fn forward(&self, peer: MachineId) -> Result<CountGuard<MachineId>, Refusal> {
+        let limits = self.limits();
+        let (most, per_peer) = (limits.forwards, limits.forwards_per_peer);
+        self.forwards
+            .enter(peer, 1, most as usize, per_peer as usize)
+            .map_err(|full| match full {
+                Full::All => self.refused("forwards", most),
+                Full::PerKey => self.refused("forwards_per_peer", per_peer),
+            })
+    }
+
+    /// Counts a connection of this computer's own command lines to a service.
+    ///
+    /// # Errors
+    ///
+    /// The limit is reached.
+    pub(crate) fn local_forward(&self) -> Result<CountGuard<()>, Refusal> {
+        let most = self.limits().local_forwards;
+        self.local_forwards
+            .enter((), 1, most as usize, usize::MAX)
+            .map_err(|_| self.refused("local_forwards", most))
     }
 
     /// Waits until a member may begin its next request.

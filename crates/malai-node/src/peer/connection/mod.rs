@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use iroh::endpoint::{Connection, ConnectionState, Path};
+use iroh::endpoint::{Connection, ConnectionState, Path, RecvStream};
 use iroh::{Endpoint, TransportAddr};
 use malai_cluster::MachineId;
 use malai_wire::Refusal;
@@ -22,7 +22,7 @@ use crate::net::framing::StreamError;
 use crate::node::sessions::PathInfo;
 use crate::peer::activity::{Activity, InUse, Occupied, Serving};
 use crate::peer::phase::{Phase, RemoteHello};
-use crate::peer::streams::StreamRouter;
+use crate::peer::streams::{RawStream, StreamRouter};
 use crate::peer::windows::{Input, WindowShare, Windows};
 
 pub(crate) use io::{IncomingRequest, read_hello, send_hello};
@@ -136,7 +136,7 @@ impl PeerConnection {
         self.phase.send_if_modified(Phase::reject);
     }
 
-    /// The peer is a member and may have this many requests open.
+    /// The peer is a member and may have this many requests open, those for connections included.
     pub(crate) fn admit(&self, requests: u32) {
         self.phase.send_if_modified(Phase::admit);
         self.connection
@@ -201,6 +201,17 @@ impl PeerConnection {
     /// Marks that a session of this side uses the connection, and lets the peer send what that session needs.
     pub fn in_use(&self) -> InUse {
         self.activity.session(Some(self.windows.outbound()))
+    }
+
+    /// The same for a connection to a service of the peer.
+    pub(crate) fn in_use_for_connection(&self) -> InUse {
+        self.activity
+            .session(Some(self.windows.outbound_connection()))
+    }
+
+    /// The rest of a request's stream as raw bytes.
+    pub(crate) fn raw(&self, recv: RecvStream) -> RawStream {
+        RawStream::new(recv, self.windows.clone())
     }
 
     /// Marks that a session of the peer uses the connection, and lets it send its input.
