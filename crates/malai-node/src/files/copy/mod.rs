@@ -4,6 +4,7 @@
 mod attributes;
 mod between;
 mod destination;
+mod length;
 mod link;
 mod part;
 mod receive;

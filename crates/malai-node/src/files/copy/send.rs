@@ -74,7 +74,8 @@ struct Sender<'a, W: Write> {
 struct Offered {
     source: u32,
     path: Vec<u8>,
-    size: u64,
+    /// None if only reading it to its end tells.
+    size: Option<u64>,
 }
 
 /// How sending one file ended early.
@@ -155,7 +156,7 @@ impl<W: Write> Sender<'_, W> {
         let offered = Offered {
             source,
             path: path.clone(),
-            size: size.unwrap_or(0),
+            size,
         };
         self.offered.insert(id, offered);
         let (mode, modified, accessed) = (metadata.mode, metadata.modified, metadata.accessed);
@@ -193,7 +194,7 @@ impl<W: Write> Sender<'_, W> {
                     Outcome::Stored => self.observer.stored(source, &path, false),
                     Outcome::Unchanged => self.observer.stored(source, &path, true),
                     Outcome::LeftOut => {
-                        self.observer.skipped(size);
+                        self.observer.skipped(size.unwrap_or(0));
                         self.observer.stored(source, &path, true);
                     }
                     Outcome::Failed(why) => self.observer.problem(source, &path, &why),
@@ -231,19 +232,21 @@ impl<W: Write> Sender<'_, W> {
         };
         let (source, path, most) = (offered.source, offered.path.clone(), offered.size);
         self.observer.changing().map_err(Stopped::Unreadable)?;
-        let mut opened = self.walk.open(source, &path)?;
-        if let Opened::File { size, .. } = &mut opened {
-            // What it has grown by since then was not offered.
-            *size = most.min(*size);
-        }
+        let opened = self.walk.open(source, &path)?;
         self.observer.reading(source, &path);
         let before = self.sent;
-        let result = self.send_opened(want, opened);
+        let result = self.send_opened(want, opened, most);
         self.observer.closed(self.sent - before, 0);
         result
     }
 
-    fn send_opened(&mut self, want: Want, opened: Opened) -> Result<[u8; 32], Stopped> {
+    /// Sends an open file: no more than was offered, if a length was, although it may have grown since then.
+    fn send_opened(
+        &mut self,
+        want: Want,
+        opened: Opened,
+        most: Option<u64>,
+    ) -> Result<[u8; 32], Stopped> {
         let mut hasher = blake3::Hasher::new();
         let id = want.id;
         match opened {
@@ -252,11 +255,20 @@ impl<W: Write> Sender<'_, W> {
                     .send(&FromSender::Begin(Begin { id, offset: 0 }))?;
                 self.send_bytes(id, stream, &mut hasher)?;
             }
+            // Only reading it to its end tells how long it is.
+            Opened::File {
+                file, size: None, ..
+            } => {
+                self.output
+                    .send(&FromSender::Begin(Begin { id, offset: 0 }))?;
+                self.send_bytes(id, file.take(most.unwrap_or(u64::MAX)), &mut hasher)?;
+            }
             Opened::File {
                 mut file,
-                size,
+                size: Some(size),
                 has_holes,
             } => {
+                let size = most.unwrap_or(size).min(size);
                 let mut offset = 0;
                 if let Some(base) = want.base
                     && base.length > 0

@@ -10,12 +10,13 @@ use std::rc::Rc;
 
 use malai_wire::copy::{Kind, Options, name_of};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, readlinkat, statat,
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, openat, readlinkat,
+    statat,
 };
 use rustix::io::Errno;
 
 use super::attributes::{self, Metadata};
-use super::reason;
+use super::{length, reason};
 use crate::files::root::Root;
 
 /// What a machine or this computer is asked for, by path, or one stream.
@@ -79,6 +80,8 @@ struct Level {
 /// An entry of a folder as it was found.
 struct Listed {
     stat: Stat,
+    /// The length of a file's content, if its status tells.
+    length: Option<u64>,
     /// Where a link leads.
     link: Vec<u8>,
     attributes: Vec<(Vec<u8>, Vec<u8>)>,
@@ -153,6 +156,7 @@ impl Walk {
             _ => Vec::new(),
         };
         Ok(Listed {
+            length: length::of(&stat, || fstatfs(&fd)),
             stat,
             link,
             attributes: match self.options.archive {
@@ -171,6 +175,7 @@ impl Walk {
     ) -> Result<(Kind, Metadata), String> {
         let Listed {
             stat,
+            length,
             link,
             attributes,
         } = listed;
@@ -193,11 +198,11 @@ impl Walk {
                     }
                     std::collections::hash_map::Entry::Vacant(free) => {
                         free.insert((source, path.to_vec()));
-                        Kind::File(Some(stat.st_size as u64))
+                        Kind::File(length)
                     }
                 }
             }
-            FileType::RegularFile => Kind::File(Some(stat.st_size as u64)),
+            FileType::RegularFile => Kind::File(length),
             FileType::Symlink => Kind::Symlink(link),
             FileType::Fifo if options.archive => Kind::Fifo,
             FileType::Fifo => return Err("it is a FIFO; -a copies FIFOs".to_owned()),
@@ -244,6 +249,10 @@ impl Walk {
             _ => Vec::new(),
         };
         Ok(Listed {
+            length: length::of(&stat, || {
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                fstatfs(openat(folder, name, flags, Mode::empty())?)
+            }),
             stat,
             link,
             attributes: match self.options.archive {
@@ -293,10 +302,10 @@ impl Walk {
         let stat = fstat(&fd)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(Opened::File {
-                file: fd.into(),
-                size: stat.st_size as u64,
+                size: length::of(&stat, || fstatfs(&fd)),
                 // Fewer blocks than bytes: there are holes.
                 has_holes: (stat.st_blocks as u64).saturating_mul(512) < stat.st_size as u64,
+                file: fd.into(),
             }),
             _ => Err(io::Error::other("it is no longer a file")),
         }
@@ -307,7 +316,8 @@ impl Walk {
 pub(super) enum Opened {
     File {
         file: File,
-        size: u64,
+        /// The length of its content, if its status tells.
+        size: Option<u64>,
         has_holes: bool,
     },
     Stream(Box<dyn Read>),

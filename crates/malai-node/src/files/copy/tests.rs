@@ -531,3 +531,23 @@ fn a_file_that_grows_arrives_as_it_was_offered_and_one_that_shrinks_as_it_is() {
         assert_eq!(fs::read(&to).unwrap().len(), expected);
     }
 }
+
+#[test]
+fn a_file_whose_size_is_not_its_content_arrives_whole() {
+    let top = tempfile::tempdir().unwrap();
+    let to = top.path().join("to");
+    // The first says that it has 0 bytes, the second a page.
+    for from in ["/proc/version", "/sys/kernel/cpu_byteorder"].map(Path::new) {
+        let content = fs::read(from).unwrap();
+        assert_ne!(content.len() as u64, fs::metadata(from).unwrap().len());
+        for options in [FILE, ALL] {
+            for copy in [put, get] {
+                let (heard, result) = copy(&[from], &to, options);
+                result.unwrap();
+                assert_eq!(heard.problems, [""; 0], "{}", from.display());
+                assert_eq!(fs::read(&to).unwrap(), content, "{}", from.display());
+                fs::write(&to, "old").unwrap();
+            }
+        }
+    }
+}
