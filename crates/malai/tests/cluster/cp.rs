@@ -169,3 +169,59 @@ fn several_machines_and_from_one_to_another() {
     let written = format!("{} · 1000000 bytes", there.join("from/sub/big").display());
     assert!(record.contains(&written), "{record}");
 }
+
+#[test]
+fn what_cannot_be_written_is_named_where_it_cannot() {
+    let cluster = Cluster::running(&["web01", "db01"]);
+    let top = cluster.folder().join("unwritten");
+    let (from, here, there) = (top.join("from"), top.join("here"), top.join("there"));
+    for folder in [&from.join("sub"), &here, &there.join("from/a")] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    fs::write(from.join("a"), "hello\n").unwrap();
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n / 1000) as u8).collect();
+    fs::write(from.join("sub/big"), &bytes).unwrap();
+    let db01 = format!("db01.company:{}", there.display());
+    let expected = format!("malai: {db01}/from/a: a folder is there\n");
+    for source in [from.to_str().unwrap(), &on_web01(&from)] {
+        let said = cluster.manager.run(&["cp", "-r", source, &db01]);
+        assert_eq!(
+            (said.code, &said.stderr),
+            (1, &expected),
+            "{}",
+            said.shown()
+        );
+    }
+    // A local disk with no more room: a limit on the sizes of files acts alike.
+    let words = ["cp", "-r", &on_web01(&from), here.to_str().unwrap()];
+    let command = cluster.manager.command(&words);
+    let mut limited = Command::new("bash");
+    limited
+        .args(["-c", "trap '' XFSZ; ulimit -f 1000; exec \"$@\"", "-"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear()
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+    let said = limited.output().unwrap();
+    let text = String::from_utf8(said.stderr).unwrap();
+    let big = here.join("from/sub/big");
+    let expected = format!(
+        "malai: {}: cannot write it: file too large; what arrived is kept in big.malai-part, and the same command continues from there\n",
+        big.display()
+    );
+    assert_eq!((said.status.code(), text), (Some(1), expected));
+    assert!(!big.exists());
+    let part = fs::metadata(here.join("from/sub/big.malai-part")).unwrap();
+    assert_eq!(part.len(), 1_024_000);
+    let said = cluster
+        .manager
+        .run(&[&words[..1], &["--json"], &words[1..]].concat());
+    let last = said.clean().lines().last().unwrap().to_owned();
+    let last: serde_json::Value = serde_json::from_str(&last).unwrap();
+    assert_eq!(last["bytes"], 3_000_000 - 1_024_000, "{last}");
+    assert_eq!(fs::read(&big).unwrap(), bytes);
+}

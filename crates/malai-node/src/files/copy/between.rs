@@ -100,7 +100,8 @@ where
     }
 }
 
-type Offered = HashMap<u64, (u32, Vec<u8>, u64)>;
+/// What is not settled: source, path and size, and whether the sender could not read it.
+type Offered = HashMap<u64, (u32, Vec<u8>, u64, bool)>;
 
 fn observe(message: &FromSender, offered: &mut Offered, observer: &mut dyn Observer) {
     match message {
@@ -110,7 +111,7 @@ fn observe(message: &FromSender, offered: &mut Offered, observer: &mut dyn Obser
                 _ => 0,
             };
             observer.offered(offer.source, &offer.path, size);
-            offered.insert(offer.id, (offer.source, offer.path.clone(), size));
+            offered.insert(offer.id, (offer.source, offer.path.clone(), size, false));
         }
         FromSender::Begin(begin) => observer.skipped(begin.offset),
         FromSender::Hole(length) => observer.skipped(*length),
@@ -118,14 +119,22 @@ fn observe(message: &FromSender, offered: &mut Offered, observer: &mut dyn Obser
             observer.problem(problem.source, &problem.path, &problem.why);
         }
         FromSender::Offered => observer.all_offered(),
-        FromSender::End(_) | FromSender::Withdrawn(_) => {}
+        FromSender::Withdrawn(withdrawn) => {
+            if let Some((.., is_withdrawn)) = offered.get_mut(&withdrawn.id) {
+                *is_withdrawn = true;
+            }
+        }
+        FromSender::End(_) => {}
     }
 }
 
 fn hear(message: FromReceiver, offered: &mut Offered, observer: &mut dyn Observer) {
     match message {
         FromReceiver::Settled(settled) => {
-            let Some((source, path, size)) = offered.remove(&settled.id) else {
+            let Some((source, path, size, is_withdrawn)) = offered.remove(&settled.id) else {
+                if let Outcome::Failed(what) = settled.outcome {
+                    observer.not_written(&what);
+                }
                 return;
             };
             match settled.outcome {
@@ -135,7 +144,8 @@ fn hear(message: FromReceiver, offered: &mut Offered, observer: &mut dyn Observe
                     observer.skipped(size);
                     observer.stored(source, &path, true);
                 }
-                Outcome::Failed(why) => observer.problem(source, &path, &why),
+                Outcome::Failed(why) if is_withdrawn => observer.problem(source, &path, &why),
+                Outcome::Failed(what) => observer.not_written(&what),
             }
         }
         FromReceiver::Verified(bytes) => observer.verified(bytes),

@@ -20,6 +20,8 @@ pub struct Destination {
     pub(super) place: Place,
     /// The name of each source; an empty one stands for the content of a folder.
     pub(super) names: Vec<Vec<u8>>,
+    /// The path of each source here, for people.
+    pub(super) shown: Vec<Vec<u8>>,
     /// Whether files may get owners, bits and attributes with which they run as somebody else.
     pub(super) elevates: bool,
 }
@@ -47,6 +49,7 @@ impl Destination {
         Self {
             place: Place::Stream(stream),
             names: vec![Vec::new()],
+            shown: vec![b"standard output".to_vec()],
             elevates: true,
         }
     }
@@ -92,6 +95,7 @@ impl Destination {
                 let fd = found.map_err(reason)?.0;
                 return Ok(Self {
                     place: Place::Into(Rc::new(fd)),
+                    shown: names.iter().map(|name| below(target, name)).collect(),
                     names,
                     elevates: root.may_elevate(),
                 });
@@ -138,20 +142,17 @@ impl Destination {
         })?;
         Ok(Self {
             place: Place::As(Rc::new(folder), name.as_bytes().to_vec()),
+            shown: vec![target.to_vec()],
             names,
             elevates: root.may_elevate(),
         })
     }
 
-    /// The path of each source at its target, for people.
-    pub(super) fn tops(&self, target: &[u8]) -> Vec<Vec<u8>> {
-        let top = |name: &Vec<u8>| match &self.place {
-            Place::Into(_) if !name.is_empty() => {
-                [target.strip_suffix(b"/").unwrap_or(target), b"/", name].concat()
-            }
-            _ => target.to_vec(),
-        };
-        self.names.iter().map(top).collect()
+    /// The path of an entry of a source here, for people.
+    pub(super) fn shown(&self, source: u32, path: &[u8]) -> String {
+        let top = self.shown.get(source as usize);
+        let path = below(top.map_or(&b""[..], |top| top), path);
+        String::from_utf8_lossy(&path).into_owned()
     }
 
     /// The folder that all begins in, and the path from there, of an entry of a source. None in a stream.
@@ -166,6 +167,16 @@ impl Destination {
         }
         path.extend(below);
         Some((folder.clone(), path))
+    }
+}
+
+/// The path of something in a folder, for people. One that begins where paths begin has its name alone.
+pub(super) fn below(folder: &[u8], path: &[u8]) -> Vec<u8> {
+    match folder {
+        _ if path.is_empty() => folder.to_vec(),
+        b"" | b"." => path.to_vec(),
+        _ if folder.ends_with(b"/") => [folder, path].concat(),
+        _ => [folder, b"/", path].concat(),
     }
 }
 

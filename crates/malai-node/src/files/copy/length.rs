@@ -20,7 +20,7 @@ pub(super) fn of(stat: &Stat, system: impl FnOnce() -> Result<StatFs, Errno>) ->
     if is_file
         && stat.st_blocks == 0
         && let Ok(system) = system()
-        && is_generated(system.f_blocks as u64, system.f_type as u64)
+        && is_generated(system.f_blocks, system.f_type as u64)
     {
         return None;
     }

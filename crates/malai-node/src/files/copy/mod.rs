@@ -80,8 +80,10 @@ pub trait Observer {
     fn verified(&mut self, _bytes: u64) {}
     /// The entry is in place; `unchanged` if it already was.
     fn stored(&mut self, _source: u32, _path: &[u8], _unchanged: bool) {}
-    /// It was not copied, and why.
+    /// It could not be read at the source, and why.
     fn problem(&mut self, _source: u32, _path: &[u8], _why: &str) {}
+    /// Something could not be written at the destination: its path there, and why.
+    fn not_written(&mut self, _what: &str) {}
 }
 
 /// Hears nothing.
@@ -152,7 +154,7 @@ fn serve_reporting(
             match Destination::find(root, &target, &names, options) {
                 Ok(destination) => {
                     output.send(&Opened::Ready)?;
-                    let mut recorder = Recorder::new(reports, destination.tops(&target));
+                    let mut recorder = Recorder::new(reports, destination.shown.clone());
                     receive::receive(input, output, destination, options, &mut recorder)
                 }
                 Err(why) => refuse(&mut output, why),

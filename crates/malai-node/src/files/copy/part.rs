@@ -120,6 +120,22 @@ impl Part {
         finish(&self.folder, &self.part_name, &self.name, keep)
     }
 
+    /// What a message adds about it, if the file could not be written to its end. An empty one is removed.
+    pub(super) fn kept(&self) -> String {
+        if self
+            .file
+            .metadata()
+            .is_ok_and(|metadata| metadata.len() == 0)
+        {
+            self.remove();
+            return String::new();
+        }
+        format!(
+            "; what arrived is kept in {}, and the same command continues from there",
+            String::from_utf8_lossy(&self.part_name)
+        )
+    }
+
     /// Removes it.
     pub(super) fn remove(&self) {
         // What cannot be removed is verified the next time.

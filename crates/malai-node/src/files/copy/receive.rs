@@ -167,7 +167,9 @@ impl<W: Write> Receiver<'_, W> {
                             ));
                         };
                         if !is_settled {
-                            self.settle(&offer, Outcome::Failed(withdrawn.why))?;
+                            let why = withdrawn.why;
+                            self.observer.problem(offer.source, &offer.path, &why);
+                            self.say_settled(&offer, Outcome::Failed(why))?;
                         }
                     }
                     FromSender::Offered => {
@@ -244,10 +246,10 @@ impl<W: Write> Receiver<'_, W> {
         self.settle(offer, Outcome::LeftOut)
     }
 
-    /// Says what became of an entry.
-    fn settle(&mut self, offer: &Offer, outcome: Outcome) -> Result<(), CopyError> {
+    /// Says what became of an entry here. What could not be written is named by its path here.
+    fn settle(&mut self, offer: &Offer, mut outcome: Outcome) -> Result<(), CopyError> {
         let (source, path) = (offer.source, &offer.path[..]);
-        match &outcome {
+        match &mut outcome {
             Outcome::Stored => self.observer.stored(source, path, false),
             Outcome::Unchanged => self.observer.stored(source, path, true),
             Outcome::LeftOut => {
@@ -256,8 +258,15 @@ impl<W: Write> Receiver<'_, W> {
                 }
                 self.observer.stored(source, path, true);
             }
-            Outcome::Failed(why) => self.observer.problem(source, path, why),
+            Outcome::Failed(why) => {
+                *why = format!("{}: {why}", self.destination.shown(source, path));
+                self.observer.not_written(why);
+            }
         }
+        self.say_settled(offer, outcome)
+    }
+
+    fn say_settled(&mut self, offer: &Offer, outcome: Outcome) -> Result<(), CopyError> {
         let id = offer.id;
         self.output
             .send(&FromReceiver::Settled(Settled { id, outcome }))
@@ -323,7 +332,7 @@ impl<W: Write> Receiver<'_, W> {
         let durable = make_durable(&parts).map_err(reason);
         for (part, offer) in batch {
             let outcome = match &durable {
-                Err(why) => Outcome::Failed(format!("cannot write it: {why}")),
+                Err(why) => Outcome::Failed(format!("cannot write it: {why}{}", part.kept())),
                 Ok(()) => match part.finish(self.options.no_clobber) {
                     Ok(true) => Outcome::Stored,
                     Ok(false) => Outcome::LeftOut,
@@ -350,11 +359,7 @@ impl<W: Write> Receiver<'_, W> {
         for (offer, before) in std::mem::take(&mut self.folders).into_iter().rev() {
             if let Err(error) = self.finish_folder(&offer, before.as_ref()) {
                 let why = format!("cannot give it its modes and times: {}", reason(error));
-                self.observer.problem(offer.source, &offer.path, &why);
-                let id = offer.id;
-                let outcome = Outcome::Failed(why);
-                self.output
-                    .send(&FromReceiver::Settled(Settled { id, outcome }))?;
+                self.settle(&offer, Outcome::Failed(why))?;
             }
         }
         self.output.send(&FromReceiver::Finished)?;
@@ -390,7 +395,7 @@ impl From<CopyError> for Failure {
 fn path_reason(error: io::Error) -> String {
     match error.raw_os_error() {
         Some(number) if number == Errno::LOOP.raw_os_error() => {
-            "its destination path contains a symbolic link".to_owned()
+            "its path contains a symbolic link".to_owned()
         }
         Some(number) if number == Errno::XDEV.raw_os_error() => {
             "its path leads out of the folder".to_owned()

@@ -3,7 +3,7 @@
 use malai_wire::copy::Kind;
 use malai_wire::file_report::FileReport;
 
-use super::Observer;
+use super::{Observer, destination};
 use crate::files::reports::Reports;
 
 /// Reports what is read and written.
@@ -25,12 +25,8 @@ impl Recorder {
     }
 
     fn path(&self, source: u32, below: &[u8]) -> Vec<u8> {
-        let mut path = self.tops.get(source as usize).cloned().unwrap_or_default();
-        if !below.is_empty() && !path.is_empty() && !path.ends_with(b"/") {
-            path.push(b'/');
-        }
-        path.extend(below);
-        path
+        let top = self.tops.get(source as usize);
+        destination::below(top.map_or(&b""[..], |top| top), below)
     }
 
     fn open(&self, source: u32, path: &[u8], write: bool, created: bool) {

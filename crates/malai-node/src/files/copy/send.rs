@@ -76,6 +76,8 @@ struct Offered {
     path: Vec<u8>,
     /// None if only reading it to its end tells.
     size: Option<u64>,
+    /// Whether it could not be read, as the other side was told.
+    is_withdrawn: bool,
 }
 
 /// How sending one file ended early.
@@ -157,6 +159,7 @@ impl<W: Write> Sender<'_, W> {
             source,
             path: path.clone(),
             size,
+            is_withdrawn: false,
         };
         self.offered.insert(id, offered);
         let (mode, modified, accessed) = (metadata.mode, metadata.modified, metadata.accessed);
@@ -185,11 +188,21 @@ impl<W: Write> Sender<'_, W> {
             }
             FromReceiver::Settled(settled) => {
                 let Some(offered) = self.offered.remove(&settled.id) else {
+                    // A folder is there at once, and gets its modes and times at the end.
+                    if let Outcome::Failed(what) = settled.outcome {
+                        self.observer.not_written(&what);
+                        return Ok(());
+                    }
                     return Err(CopyError::Protocol(
                         "an entry not offered was settled".into(),
                     ));
                 };
-                let Offered { source, path, size } = offered;
+                let Offered {
+                    source,
+                    path,
+                    size,
+                    is_withdrawn,
+                } = offered;
                 match settled.outcome {
                     Outcome::Stored => self.observer.stored(source, &path, false),
                     Outcome::Unchanged => self.observer.stored(source, &path, true),
@@ -197,7 +210,10 @@ impl<W: Write> Sender<'_, W> {
                         self.observer.skipped(size.unwrap_or(0));
                         self.observer.stored(source, &path, true);
                     }
-                    Outcome::Failed(why) => self.observer.problem(source, &path, &why),
+                    Outcome::Failed(why) if is_withdrawn => {
+                        self.observer.problem(source, &path, &why);
+                    }
+                    Outcome::Failed(what) => self.observer.not_written(&what),
                 }
             }
             FromReceiver::Verified(bytes) => self.observer.verified(bytes),
@@ -220,9 +236,13 @@ impl<W: Write> Sender<'_, W> {
                 self.output
                     .send(&FromSender::Withdrawn(Withdrawn { id, why }))
             }
-            Err(Stopped::Unreadable(why)) => self
-                .output
-                .send(&FromSender::Withdrawn(Withdrawn { id, why })),
+            Err(Stopped::Unreadable(why)) => {
+                if let Some(offered) = self.offered.get_mut(&id) {
+                    offered.is_withdrawn = true;
+                }
+                self.output
+                    .send(&FromSender::Withdrawn(Withdrawn { id, why }))
+            }
         }
     }
 

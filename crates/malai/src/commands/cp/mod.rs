@@ -211,7 +211,7 @@ fn one(copy: &Copy<'_>, options: Options, progress: &Progress) -> anyhow::Result
             Ok(end(result, has_failed, &from.shown()[0], progress))
         }
         Copy::Between(from, to) => {
-            let mut report = progress.report(to.one_of.as_deref(), &from.shown());
+            let mut report = progress.report(Some(to), &from.shown());
             let (mut source, mut destination) =
                 (Session::open(&from.target)?, Session::open(&to.target)?);
             let streams = (source.streams()?, destination.streams()?);
@@ -231,7 +231,7 @@ fn put(
     options: Options,
     progress: &Progress,
 ) -> anyhow::Result<u8> {
-    let mut report = progress.report(to.one_of.as_deref(), shown);
+    let mut report = progress.report(Some(to), shown);
     let mut session = Session::open(&to.target)?;
     let (input, output) = session.streams()?;
     let result = copy::put(input, output, sources, &to.paths[0], options, &mut report);

@@ -12,6 +12,7 @@ use malai_node::copy::Observer;
 use parking_lot::Mutex;
 use serde_json::json;
 
+use super::There;
 use crate::cli::cp::Location;
 use crate::output::{Printer, duration};
 
@@ -116,8 +117,9 @@ impl Progress {
         }
     }
 
-    /// The observer of one copy.
-    pub(super) fn report(&self, machine: Option<&str>, sources: &[Location]) -> Report {
+    /// The observer of one copy, to a target or to here.
+    pub(super) fn report(&self, to: Option<&There>, sources: &[Location]) -> Report {
+        let machine = to.and_then(|to| to.one_of.as_deref());
         Report {
             state: self.state.clone(),
             style: self.style,
@@ -125,6 +127,7 @@ impl Progress {
                 .map(|machine| format!("{machine}: "))
                 .unwrap_or_default(),
             sources: sources.iter().map(Location::shown).collect(),
+            destination: to.map(|to| format!("{}:", to.target)).unwrap_or_default(),
         }
     }
 
@@ -264,6 +267,8 @@ pub(super) struct Report {
     style: Style,
     prefix: String,
     sources: Vec<Vec<u8>>,
+    /// `<target>:`, if the destination is a machine.
+    destination: String,
 }
 
 impl Report {
@@ -327,6 +332,12 @@ impl Observer for Report {
             self.shown(source, path),
             escape(why)
         );
+        say(&self.state, self.style, &message);
+    }
+
+    fn not_written(&mut self, what: &str) {
+        self.state.lock().failed += 1;
+        let message = escape(&format!("{}{what}", self.destination));
         say(&self.state, self.style, &message);
     }
 }

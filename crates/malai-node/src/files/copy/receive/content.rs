@@ -143,12 +143,18 @@ impl<W: Write> Receiver<'_, W> {
         let Some(current) = &mut self.current else {
             return Ok(());
         };
-        current.sink = Sink::Discard;
+        let kept = match std::mem::replace(&mut current.sink, Sink::Discard) {
+            Sink::Part(part) if matches!(current.offer.kind, Kind::File(Some(_))) => part.kept(),
+            // Without its length, it is not resumed.
+            Sink::Part(part) => {
+                part.remove();
+                String::new()
+            }
+            _ => String::new(),
+        };
         let offer = current.offer.clone();
-        self.settle(
-            &offer,
-            Outcome::Failed(format!("cannot write it: {}", reason(error))),
-        )?;
+        let why = format!("cannot write it: {}{kept}", reason(error));
+        self.settle(&offer, Outcome::Failed(why))?;
         self.output.flush()
     }
 
@@ -202,7 +208,11 @@ impl<W: Write> Receiver<'_, W> {
                     attributes::apply(&part.file, &offer, self.keeps(), before.as_ref())
                 });
                 if let Err(error) = applied {
-                    let why = format!("cannot give it its modes and times: {}", reason(error));
+                    let why = format!(
+                        "cannot give it its modes and times: {}{}",
+                        reason(error),
+                        part.kept()
+                    );
                     return self.settle(&offer, Outcome::Failed(why));
                 }
                 self.batch.push((part, offer));
