@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat, flock, fstat, openat,
-    renameat, renameat_with, statat, syncfs, unlinkat,
+    Advice, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat, fadvise, flock,
+    fstat, openat, renameat, renameat_with, statat, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -158,17 +159,48 @@ pub(super) fn finish(folder: &OwnedFd, part: &[u8], name: &[u8], keep: bool) -> 
     Ok(done?)
 }
 
-/// Makes files durable, before they get their names: each by itself, or their file systems where they are many.
-pub(super) fn make_durable(parts: &[&Part]) -> io::Result<()> {
-    if parts.len() <= 4 {
-        return parts.iter().try_for_each(|part| part.file.sync_all());
-    }
-    let mut done = Vec::new();
-    for part in parts {
-        if !done.contains(&part.device) {
-            syncfs(&part.file)?;
-            done.push(part.device);
+/// What has to be written to the disk before a batch of files gets its names: each file, or their file systems if there are
+/// many.
+pub(super) struct Unsynced {
+    files: Vec<File>,
+    are_many: bool,
+}
+
+impl Unsynced {
+    /// That of these files.
+    ///
+    /// # Errors
+    ///
+    /// There are too many open files.
+    pub(super) fn of<'p>(parts: impl ExactSizeIterator<Item = &'p Part>) -> io::Result<Self> {
+        let are_many = parts.len() > 4;
+        let (mut files, mut devices) = (Vec::new(), Vec::new());
+        for part in parts {
+            if !are_many || !devices.contains(&part.device) {
+                devices.push(part.device);
+                files.push(part.file.try_clone()?);
+            }
         }
+        Ok(Self { files, are_many })
     }
-    Ok(())
+
+    /// Writes it, and waits until that is done.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(super) fn sync(self) -> io::Result<()> {
+        self.files.iter().try_for_each(|file| match self.are_many {
+            true => Ok(syncfs(file)?),
+            false => file.sync_all(),
+        })
+    }
+}
+
+/// Starts to write this range of a file to the disk, so that less is left for the sync at its end. The system may do
+/// nothing.
+pub(super) fn begin_to_write(file: &File, offset: u64, length: u64) {
+    if let Some(length) = NonZeroU64::new(length) {
+        let _ = fadvise(file, offset, Some(length), Advice::DontNeed);
+    }
 }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::thread::JoinHandle;
 
 use malai_wire::copy::{
     Base, FromReceiver, FromSender, Kind, Offer, Options, Outcome, Settled, WINDOW, Want, names_of,
@@ -19,7 +20,7 @@ use rustix::io::Errno;
 use super::attributes::Keep;
 use super::destination::{Destination, Place, open_resolved};
 use super::link::{Frame, FrameReader, FrameWriter};
-use super::part::{Part, Stamp, make_durable};
+use super::part::{Part, Stamp, Unsynced};
 use super::{CopyError, Observer, reason};
 
 /// The most files that wait to be synced to disk together.
@@ -30,6 +31,9 @@ const BATCH_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A file from this size on is made durable by itself.
 const BIG: u64 = 4 * 1024 * 1024;
+
+/// How much of a file is received before the system is told to write it to the disk.
+const WRITEBACK: u64 = 8 * 1024 * 1024;
 
 /// Receives everything that is offered.
 pub(super) fn receive(
@@ -50,6 +54,7 @@ pub(super) fn receive(
         current: None,
         batch: Vec::new(),
         batch_bytes: 0,
+        syncing: None,
         folders: Vec::new(),
         links: Vec::new(),
         parent: None,
@@ -70,6 +75,8 @@ struct Receiver<'a, W: Write> {
     /// Files that are whole and not durable yet.
     batch: Vec<(Part, Offer)>,
     batch_bytes: u64,
+    /// The batch before, which is being made durable while this one is received.
+    syncing: Option<Syncing>,
     /// Folders whose modes and times are set at the end, with their previous state if they existed.
     folders: Vec<(Offer, Option<Stat>)>,
     /// Hard links, which need their first name to exist.
@@ -77,6 +84,12 @@ struct Receiver<'a, W: Write> {
     /// The folder of the last entry, which is often that of the next.
     parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
     observer: &'a mut dyn Observer,
+}
+
+/// Whole files that get their names once they are durable.
+struct Syncing {
+    batch: Vec<(Part, Offer)>,
+    done: JoinHandle<io::Result<()>>,
 }
 
 struct Waiting {
@@ -103,6 +116,8 @@ struct Current {
     length: u64,
     /// How much of it was written now.
     written: u64,
+    /// How far the system was told to write it to the disk.
+    written_back: u64,
     is_open: bool,
 }
 
@@ -124,6 +139,13 @@ impl<W: Write> Receiver<'_, W> {
         loop {
             if all_offered && self.waiting.is_empty() && self.current.is_none() {
                 return self.end();
+            }
+            if self
+                .syncing
+                .as_ref()
+                .is_some_and(|one| one.done.is_finished())
+            {
+                self.name_synced()?;
             }
             if input.may_wait() {
                 self.output.flush()?;
@@ -324,12 +346,38 @@ impl<W: Write> Receiver<'_, W> {
         Ok((folder, name.to_vec()))
     }
 
-    /// Makes whole files durable, and gives them their names.
+    /// Begins to make whole files durable. Those of the batch before get their names first.
     fn store(&mut self) -> Result<(), CopyError> {
+        self.name_synced()?;
         let batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        let parts: Vec<&Part> = batch.iter().map(|(part, _)| part).collect();
-        let durable = make_durable(&parts).map_err(reason);
+        let unsynced = Unsynced::of(batch.iter().map(|(part, _)| part));
+        let builder = std::thread::Builder::new();
+        match unsynced.and_then(|unsynced| builder.spawn(move || unsynced.sync())) {
+            Ok(done) => {
+                self.syncing = Some(Syncing { batch, done });
+                Ok(())
+            }
+            Err(error) => self.name(batch, Err(error)),
+        }
+    }
+
+    /// Waits for the files that are being made durable, and gives them their names.
+    fn name_synced(&mut self) -> Result<(), CopyError> {
+        let Some(Syncing { batch, done }) = self.syncing.take() else {
+            return Ok(());
+        };
+        let failed = |_| Err(io::Error::other("the sync failed"));
+        self.name(batch, done.join().unwrap_or_else(failed))
+    }
+
+    /// Gives files their names, if they are durable.
+    fn name(
+        &mut self,
+        batch: Vec<(Part, Offer)>,
+        durable: io::Result<()>,
+    ) -> Result<(), CopyError> {
+        let durable = durable.map_err(reason);
         for (part, offer) in batch {
             let outcome = match &durable {
                 Err(why) => Outcome::Failed(format!("cannot write it: {why}{}", part.kept())),
@@ -347,6 +395,7 @@ impl<W: Write> Receiver<'_, W> {
     /// All files have arrived: what needs them comes now.
     fn end(&mut self) -> Result<(), CopyError> {
         self.store()?;
+        self.name_synced()?;
         for offer in std::mem::take(&mut self.links) {
             let outcome = match self.link(&offer) {
                 Ok(true) => Outcome::Stored,

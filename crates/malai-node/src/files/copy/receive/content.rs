@@ -5,9 +5,11 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use malai_wire::copy::{Begin, Kind, Offer, Outcome};
 use rustix::fs::FileType;
 
-use super::{BATCH, BATCH_BYTES, BIG, Current, Have, Receiver, Sink, Waiting, path_reason};
+use super::{
+    BATCH, BATCH_BYTES, BIG, Current, Have, Receiver, Sink, WRITEBACK, Waiting, path_reason,
+};
 use crate::files::copy::destination::{Place, existing};
-use crate::files::copy::part::Part;
+use crate::files::copy::part::{Part, begin_to_write};
 use crate::files::copy::{CopyError, attributes, reason, send};
 
 impl<W: Write> Receiver<'_, W> {
@@ -55,6 +57,7 @@ impl<W: Write> Receiver<'_, W> {
             hasher,
             length,
             written: 0,
+            written_back: length,
             is_open,
         });
         Ok(())
@@ -110,7 +113,15 @@ impl<W: Write> Receiver<'_, W> {
         current.hasher.update(bytes);
         current.written += bytes.len() as u64;
         let written = match (&mut current.sink, &mut self.destination.place) {
-            (Sink::Part(part), _) => part.file.write_all(bytes),
+            (Sink::Part(part), _) => {
+                let written = part.file.write_all(bytes);
+                let (from, to) = (current.written_back, current.length);
+                if to - from >= WRITEBACK {
+                    begin_to_write(&part.file, from, to - from);
+                    current.written_back = to;
+                }
+                written
+            }
             (Sink::Stream, Place::Stream(stream)) => stream.write_all(bytes),
             _ => Ok(()),
         };
