@@ -26,8 +26,8 @@ pub use forward::ForwardArgs;
 pub use target_options::{TargetOptions, TtyMode};
 pub use verbs::{
     AuditArgs, CompletionsArgs, DaemonArgs, DemoArgs, DoctorArgs, ExecArgs, ExecCommand, IdArgs,
-    ListArgs, LogsArgs, MachineCommand, ManArgs, PingArgs, ReaperArgs, RescanArgs, SessionsArgs,
-    SessionsCommand, SftpServerArgs, Shell, ShellArgs, SshArgs, StatusArgs, WhyArgs,
+    ListArgs, LogsArgs, MachineCommand, ManArgs, PingArgs, ReaperArgs, RescanArgs, RestartArgs,
+    SessionsArgs, SessionsCommand, SftpServerArgs, Shell, ShellArgs, SshArgs, StatusArgs, WhyArgs,
 };
 
 /// Run commands on your own machines, from your own machines.
@@ -63,7 +63,7 @@ pub enum Command {
     Stop,
     /// Restart the daemon, unless a new one could not start
     #[command(before_help = "Example:\n  malai restart")]
-    Restart,
+    Restart(RestartArgs),
     /// Show whether the daemon runs, and this computer's clusters
     Status(StatusArgs),
     /// List the machines of this computer's clusters: which ones answer, and what you may do on them

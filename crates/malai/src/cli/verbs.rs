@@ -50,6 +50,14 @@ pub struct DaemonArgs {
     pub in_background: bool,
 }
 
+/// Options of `malai restart`.
+#[derive(Debug, clap::Args)]
+pub struct RestartArgs {
+    /// Started by `malai restart`, which waits at the other end of standard input
+    #[arg(long, hide = true)]
+    pub detached: bool,
+}
+
 /// Options of `malai status`.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "\

@@ -233,8 +233,8 @@ async fn watch(home: &Home, supervisor: Option<Supervisor>) {
     std::future::pending().await
 }
 
-/// Detaches from the terminal of the starter. Returns the channel back to it.
-fn leave_terminal() -> std::io::Result<UnixStream> {
+/// Leaves the session and the terminal of the starter. Returns the channel back to it.
+pub(super) fn leave_terminal() -> std::io::Result<UnixStream> {
     rustix::process::setsid()?;
     let starter = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);
     let null = rustix::fs::open(

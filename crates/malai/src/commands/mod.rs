@@ -77,7 +77,7 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
         Command::Daemon(args) if args.foreground => daemon::run_foreground(home, &args, printer),
         Command::Daemon(args) => daemon::run_background(home, daemon::policy(&args), printer),
         Command::Stop => stop::run(home, printer),
-        Command::Restart => restart::run(home, printer),
+        Command::Restart(args) => restart::run(home, &args, printer),
         Command::Status(args) => status::run(home, &args, printer),
         Command::List(args) => list::run(home, &args, printer),
         Command::Ping(args) => ping::run(home, &args, printer),

@@ -158,3 +158,59 @@ fn a_restart_is_refused_where_it_would_end_in_a_stop() {
         .0;
     web01.own(pid.parse().unwrap());
 }
+
+/// A daemon's end is the end of its sessions: what restarts it must not be in one of them.
+#[test]
+fn a_session_restarts_and_stops_the_daemon_that_it_runs_on() {
+    let cluster = Cluster::with_routes();
+    let web01 = cluster.machine("web01");
+    // A session has the machine's environment, not that of this test.
+    let line = |verb: &str, after: &str| {
+        format!(
+            "export MALAI_HOME={} MALAI_NETWORK=loopback; {} {verb}{after}",
+            web01.path.display(),
+            env!("CARGO_BIN_EXE_malai"),
+        )
+    };
+    // Another pid than the old daemon's, which answers.
+    let again = |old: u32| {
+        let mut new = None;
+        until("a new daemon", || {
+            let status = web01.run(&["status", "--json"]).stdout;
+            let status: serde_json::Value = serde_json::from_slice(&status).unwrap_or_default();
+            let pid = status.pointer("/daemon/pid").and_then(|pid| pid.as_u64());
+            new = pid.filter(|pid| *pid != u64::from(old));
+            new.is_some()
+        });
+        web01.own(u32::try_from(new.unwrap()).unwrap());
+        assert!(!crate::harness::lives(old));
+    };
+    for route in &cluster.routes()[..3] {
+        let old = web01.pid();
+        let said = route.run(&["sh", "-c", &line("restart", "; echo code $?")]);
+        assert_eq!(said.code, 0, "{}", said.shown());
+        assert!(
+            said.out().contains("which ends this session") && said.out().ends_with("code 0\n"),
+            "{}",
+            said.shown()
+        );
+        again(old);
+        assert_eq!(route.run(&["echo", "on"]).clean(), "on\n");
+    }
+    // On a terminal, the shell is ended with the daemon.
+    let old = web01.pid();
+    let route = cluster.routes()[0];
+    let script = line("restart", "; exec sleep 1000");
+    let words = ["-t", route.target, "sh", "-c", &script];
+    let mut terminal = crate::terminal::Terminal::start(&route.home.command(&words));
+    terminal.see("which ends this session");
+    again(old);
+    assert_eq!(terminal.code(), 255, "{}", terminal.screen());
+    let said = route.run(&["sh", "-c", &line("stop", "; echo code $?")]);
+    assert!(
+        said.code == 0 && said.out().ends_with("which ends this session\ncode 0\n"),
+        "{}",
+        said.shown()
+    );
+    web01.wait_for_end();
+}
