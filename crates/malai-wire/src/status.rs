@@ -3,6 +3,8 @@
 //! Sent over the socket as JSON, so that a command line and a daemon of different versions understand each
 //! other: unknown fields are skipped, missing ones have defaults.
 
+use std::fmt;
+
 use malai_cluster::MachineId;
 use serde::{Deserialize, Serialize};
 
@@ -171,4 +173,36 @@ pub struct WaitingFacts {
     pub id: MachineId,
     /// The address that it asks from.
     pub address: String,
+    /// Seconds since it last asked.
+    #[serde(default)]
+    pub asked_seconds_ago: u64,
+    /// The machine that had this key, if the daemon has published a revision without it.
+    #[serde(default)]
+    pub former: Option<FormerMachine>,
+}
+
+/// A machine that is no longer in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerMachine {
+    /// Its name.
+    pub name: String,
+    /// The last revision that it was in.
+    pub revision: u64,
+}
+
+impl fmt::Display for WaitingFacts {
+    /// One line, safe to show.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = malai_cluster::escape(&self.address);
+        write!(f, "{} asks to join, from {address}", self.id)?;
+        match self.asked_seconds_ago {
+            seconds if seconds < 60 => write!(f, ", last asked {seconds}s ago")?,
+            seconds => write!(f, ", last asked {}m ago", seconds / 60)?,
+        }
+        if let Some(former) = &self.former {
+            let name = malai_cluster::escape(&former.name);
+            write!(f, "; it was {name} until revision {}", former.revision)?;
+        }
+        Ok(())
+    }
 }

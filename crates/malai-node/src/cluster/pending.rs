@@ -7,8 +7,8 @@ use malai_cluster::MachineId;
 
 use crate::settings::limits::Limits;
 
-/// A key that has not asked again for this long is removed.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+/// A key that has not asked again for this long is removed. Its daemon asks every minute.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
 /// The list.
 #[derive(Debug, Default)]
@@ -34,8 +34,7 @@ impl PendingJoins {
         now: Instant,
         limits: &Limits,
     ) {
-        self.0
-            .retain(|waiting| now.duration_since(waiting.last) < FORGOTTEN_AFTER);
+        self.0.retain(|waiting| waiting.is_recent(now));
         if let Some(known) = self.0.iter_mut().find(|waiting| waiting.id == id) {
             known.last = now;
             known.address = address.or(known.address);
@@ -66,19 +65,25 @@ impl PendingJoins {
         Some(self.0.remove(at))
     }
 
-    /// All keys, oldest first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &PendingJoin> {
-        self.0.iter()
+    /// The keys that have asked recently, oldest first.
+    pub(crate) fn recent(&self, now: Instant) -> impl Iterator<Item = &PendingJoin> {
+        self.0.iter().filter(move |waiting| waiting.is_recent(now))
+    }
+}
+
+impl PendingJoin {
+    fn is_recent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last) < FORGOTTEN_AFTER
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use malai_cluster::{MachineId, SecretSeed};
 
-    use super::PendingJoins;
+    use super::{FORGOTTEN_AFTER, PendingJoins};
     use crate::settings::limits::Limits;
 
     fn id(n: u8) -> MachineId {
@@ -97,21 +102,22 @@ mod tests {
         for n in 0..20 {
             list.insert(id(n), Some("10.0.0.1:1".parse().unwrap()), now, &limits);
         }
-        assert_eq!(list.iter().count(), 3);
+        assert_eq!(list.recent(now).count(), 3);
         for n in 20..120 {
             let address = format!("10.0.1.{n}:1").parse().unwrap();
             list.insert(id(n), Some(address), now, &limits);
         }
-        assert_eq!(list.iter().count(), 9);
-        assert_eq!(list.iter().next().unwrap().id, id(0));
-        list.insert(
-            id(200),
-            Some("10.9.9.9:1".parse().unwrap()),
-            now + Duration::from_secs(7200),
-            &limits,
-        );
+        assert_eq!(list.recent(now).count(), 9);
+        assert_eq!(list.recent(now).next().unwrap().id, id(0));
+        // They are gone when they have not asked for long, even if nobody else asks.
+        assert_eq!(list.recent(now + FORGOTTEN_AFTER).count(), 0);
+        let later = now + FORGOTTEN_AFTER;
+        let address = Some("10.9.9.9:1".parse().unwrap());
+        list.insert(id(200), address, later, &limits);
         assert_eq!(
-            list.iter().map(|waiting| waiting.id).collect::<Vec<_>>(),
+            list.recent(later)
+                .map(|waiting| waiting.id)
+                .collect::<Vec<_>>(),
             [id(200)]
         );
     }

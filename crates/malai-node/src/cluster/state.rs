@@ -1,15 +1,17 @@
 //! The state of one cluster in this home: identity, role, configuration, and what was learned from peers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use malai_cluster::{Accept, ClusterAlias, ClusterId, Header, MachineId, SecretSeed, Snapshot};
+use malai_cluster::{
+    Accept, Cluster, ClusterAlias, ClusterId, Header, MachineId, SecretSeed, Snapshot,
+};
 use malai_wire::peer::hello::{Hello, InstanceId};
-use malai_wire::status::MembershipState;
+use malai_wire::status::{FormerMachine, MembershipState};
 use malai_wire::version::Versions;
 use malai_wire::{Refusal, RefusalCode};
 use parking_lot::Mutex;
@@ -45,6 +47,8 @@ pub struct ClusterState {
     encoded: EncodedSnapshot,
     /// Keys that ask to join.
     pending_joins: Mutex<PendingJoins>,
+    /// Machines that a revision published by this process has removed, oldest first.
+    former: Mutex<VecDeque<(MachineId, FormerMachine)>>,
     /// Another process with this identity, if one was found.
     duplicate: Mutex<Option<DuplicateIdentity>>,
     /// How others have answered, and which did not.
@@ -73,6 +77,9 @@ pub(crate) struct DuplicateIdentity {
     pub seen_at: String,
 }
 
+/// How many former machines are remembered.
+const MAX_FORMER: usize = 64;
+
 impl ClusterState {
     /// The state of a cluster before anything was learned from peers.
     pub(crate) fn new(
@@ -94,6 +101,7 @@ impl ClusterState {
             peers_seen: Mutex::default(),
             encoded: EncodedSnapshot::default(),
             pending_joins: Mutex::default(),
+            former: Mutex::default(),
             observed: Observed::default(),
             duplicate: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -272,7 +280,32 @@ impl ClusterState {
 
     /// Keys that ask to join, oldest first.
     pub(crate) fn pending_joins(&self) -> Vec<PendingJoin> {
-        self.pending_joins.lock().iter().cloned().collect()
+        let pending = self.pending_joins.lock();
+        pending.recent(Instant::now()).cloned().collect()
+    }
+
+    /// Remembers the machines that a new revision no longer has. `revision` is the last one that had them.
+    pub(crate) fn record_former(&self, before: &Cluster, after: &Cluster, revision: u64) {
+        let removed = before
+            .machines()
+            .filter(|machine| after.machine(&machine.id()).is_none());
+        let mut former = self.former.lock();
+        for machine in removed {
+            if former.len() >= MAX_FORMER {
+                former.pop_front();
+            }
+            let name = machine.name().to_string();
+            former.push_back((machine.id(), FormerMachine { name, revision }));
+        }
+    }
+
+    /// The machine that had this key before.
+    pub(crate) fn former(&self, id: &MachineId) -> Option<FormerMachine> {
+        let former = self.former.lock();
+        let mut latest = former.iter().rev();
+        latest
+            .find(|(other, _)| other == id)
+            .map(|(_, former)| former.clone())
     }
 
     /// Removes a key that has become a member from those that ask to join.

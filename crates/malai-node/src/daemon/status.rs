@@ -109,6 +109,8 @@ pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
                 address: waiting
                     .address
                     .map_or_else(|| "a relay".into(), |address| address.to_string()),
+                asked_seconds_ago: waiting.last.elapsed().as_secs(),
+                former: cluster_state.former(&waiting.id),
             })
             .collect(),
         manager_reachable_seconds_ago: (cluster_state.role == Role::Machine)

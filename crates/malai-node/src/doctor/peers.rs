@@ -139,15 +139,9 @@ fn by_daemon(
         })
         .collect();
     found.extend(cluster.waiting.iter().map(|waiting| {
-        Finding::note(
-            CHECK,
-            format!(
-                "{alias}: {} asks to join, from {}",
-                waiting.id, waiting.address
-            ),
-        )
-        .because("compare it with what machine init printed there before you add it")
-        .fix(format!("malai cluster add {alias} <name> {}", waiting.id))
+        Finding::note(CHECK, format!("{alias}: {waiting}"))
+            .because("compare it with what machine init printed there before you add it")
+            .fix(format!("malai cluster add {alias} <name> {}", waiting.id))
     }));
     if role == Some(Role::Machine) {
         found.push(match cluster.manager_reachable_seconds_ago {

@@ -75,10 +75,14 @@ pub(crate) fn publish(
     let newest = newest.max(current.map(Snapshot::revision));
     let revision = next_revision(newest, now);
     let snapshot = Arc::new(Snapshot::seal(&cluster_state.seed, revision, draft));
+    let before = cluster_state.config.cluster();
     cluster_state
         .config
         .install(snapshot, |snapshot| store(cluster_state, snapshot))?;
     settle(cluster_state, revision);
+    if let (Some(before), Some(current)) = (before, current) {
+        cluster_state.record_former(&before, draft, current.revision());
+    }
     tracing::info!(cluster = %cluster_state.alias(), revision, "published");
     Ok(Published::Revision(revision))
 }

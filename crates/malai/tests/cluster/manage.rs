@@ -185,6 +185,11 @@ fn a_removed_machine_is_cut_off_and_told_why() {
             home.run(&[&target, "true"])
                 .refused(&format!("unknown machine `{name}`"));
         }
+        // Its key asks to join again, and the manager knows whose it was.
+        until("its former name", || {
+            let former = format!("; it was {name} until revision ");
+            manager.status().contains(&former)
+        });
         // The other members are not affected.
         let (mut child, pid) = others;
         assert!(child.try_wait().unwrap().is_none() && lives(pid));

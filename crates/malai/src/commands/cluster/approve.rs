@@ -73,9 +73,7 @@ pub(super) fn list(home: &Home, text: &str, printer: &Printer) -> anyhow::Result
     }
     for waiting in &served.waiting {
         printer.out(&format!(
-            "⏳ {} asks to join, from {}\n   compare it with what machine init printed there, then: malai cluster approve {alias} <name> {}\n",
-            waiting.id,
-            malai_cluster::escape(&waiting.address),
+            "⏳ {waiting}\n   compare it with what machine init printed there, then: malai cluster approve {alias} <name> {}\n",
             waiting.id
         ));
     }

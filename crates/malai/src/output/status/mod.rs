@@ -260,9 +260,7 @@ fn served_lines(out: &mut String, cluster: &LocalCluster, served: &ClusterFacts)
     }
     for waiting in &served.waiting {
         item(&format!(
-            "⏳ {} asks to join, from {} (compare with what machine init printed)",
-            waiting.id,
-            escape(&waiting.address)
+            "⏳ {waiting} (compare with what machine init printed)"
         ));
     }
     for notice in &served.notices {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use expect_test::{Expect, expect};
 use malai_cluster::{ClusterId, MachineId};
 use malai_node::Sign;
-use malai_wire::status::{DaemonFacts, Notice, NoticeKind, WaitingFacts};
+use malai_wire::status::{DaemonFacts, FormerMachine, Notice, NoticeKind, WaitingFacts};
 
 use super::*;
 
@@ -145,6 +145,11 @@ fn a_manager_and_its_machines() {
         waiting: vec![WaitingFacts {
             id: id(STRANGER),
             address: "192.0.2.7:28772".to_owned(),
+            asked_seconds_ago: 485,
+            former: Some(FormerMachine {
+                name: "db".to_owned(),
+                revision: 3,
+            }),
         }],
         notices: vec![Notice::new(
             NoticeKind::NewerRevision,
@@ -190,7 +195,7 @@ fn a_manager_and_its_machines() {
                   🖥️  web01     e87aeds2…  revision 1732000000 (current) · heard 3s ago · direct 0.4 ms
                   ⚠️  db        mlk9ubnv…  revision 1731000000 (behind) · heard 2h 1m ago · not answering · relayed 81 ms
                   ⚠️  (manager) i66fo538…  revision unknown · never heard from · not answering
-                  ⏳ mlk9ubnvu8r1sk06j4tjb98njra0od5d2dglpm8gubbvg4glthng asks to join, from 192.0.2.7:28772 (compare with what machine init printed)
+                  ⏳ mlk9ubnvu8r1sk06j4tjb98njra0od5d2dglpm8gubbvg4glthng asks to join, from 192.0.2.7:28772, last asked 8m ago; it was db until revision 3 (compare with what machine init printed)
                   ⚠️  web\x1b[2J shows a newer revision
 
             🖥️  Machine Configurations:
