@@ -54,6 +54,7 @@ pub use name::{
 };
 pub use policy::{
     Access, Action, Decision, Grant, Refusal, Request, Rule, Run, ServedFolder, access, decide,
+    may_use_folder, may_use_service,
 };
 pub use sanitize::{escape, escape_bytes, escape_line, is_unsafe, without_error_numbers};
 pub use service::{Service, Upstream, UpstreamError};

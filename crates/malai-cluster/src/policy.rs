@@ -9,7 +9,7 @@ use crate::service::Upstream;
 mod access;
 mod decide;
 
-pub use access::{Access, access};
+pub use access::{Access, access, may_use_folder, may_use_service};
 pub use decide::decide;
 
 /// An action that a member asks for.

@@ -1,10 +1,13 @@
 //! Everything that a member may do on a machine, as a summary for people.
 
+use super::decide::COPY;
 use super::{Action, Decision, Request, Run, decide};
 use crate::accept::Accept;
 use crate::cluster::Cluster;
+use crate::folder::Folder;
 use crate::identity::MachineId;
-use crate::name::{CommandName, UserName};
+use crate::name::{CommandName, MachineName, UserName};
+use crate::service::Service;
 
 /// What a member may do on a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,6 +86,33 @@ pub fn access(
     }
 }
 
+/// Whether a member may copy files from a folder by its name, as far as the configuration goes.
+pub fn may_use_folder(cluster: &Cluster, from: MachineId, folder: &Folder) -> bool {
+    let action = Action::Folder {
+        folder: folder.name().as_str(),
+        subsystem: COPY,
+    };
+    may(cluster, from, folder.machine(), action)
+}
+
+/// Whether a member may connect to a service, as far as the configuration goes.
+pub fn may_use_service(cluster: &Cluster, from: MachineId, service: &Service) -> bool {
+    let action = Action::Service(service.name().as_str());
+    may(cluster, from, service.machine(), action)
+}
+
+fn may(cluster: &Cluster, from: MachineId, on: &MachineName, action: Action<'_>) -> bool {
+    cluster.machine_named(on.as_str()).is_some_and(|machine| {
+        let request = Request {
+            from,
+            to: machine.id(),
+            action,
+            user: None,
+        };
+        matches!(decide(cluster, &request, None), Decision::Allow(_))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +133,21 @@ mod tests {
         );
         assert!(!forced.commands && !forced.shell);
         assert!(of(WEB01).commands && of(WEB01).forced.is_none());
+    }
+
+    #[test]
+    fn folders_and_services_have_lists_of_their_own() {
+        let cluster = cluster(&format!(
+            "[machine.web01]\nid52 = \"{WEB01}\"\nallow_from = \"*\"\n[machine.laptop]\nid52 = \"{LAPTOP}\"\n\
+             [folder.logs]\nmachine = \"web01\"\npath = \"/var/log\"\nallow_from = \"laptop\"\n\
+             [service.db]\nmachine = \"web01\"\ntcp = \"localhost:1\"\nallow_from = \"laptop\"\n"
+        ));
+        let folder = cluster.folder_named("logs").unwrap();
+        let service = cluster.service_named("db").unwrap();
+        for (from, may) in [(LAPTOP, true), (WEB01, false), (STRANGER, false)] {
+            assert_eq!(may_use_folder(&cluster, id(from), folder), may);
+            assert_eq!(may_use_service(&cluster, id(from), service), may);
+        }
     }
 
     #[test]

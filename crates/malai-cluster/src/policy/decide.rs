@@ -12,7 +12,7 @@ use crate::sanitize::escape;
 use crate::shell_words::{quote_exactly, split_line};
 
 /// The subsystem of `malai cp`.
-const COPY: &str = "malai-cp";
+pub(super) const COPY: &str = "malai-cp";
 
 /// Decides a request by the rules of docs/cluster-toml.md and docs/ssh.md. It is refused unless a rule allows it and
 /// the owner of the computer accepts it.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use malai_cluster::{Access, Cluster, ClusterAlias, MachineId, Targets, access};
+use malai_cluster::{
+    Access, Cluster, ClusterAlias, MachineId, Targets, access, may_use_folder, may_use_service,
+};
 use malai_node::{
     ClusterReport, Condition, Home, LockState, Role, Settings, control, lock, verify_home,
 };
@@ -18,7 +20,7 @@ use crate::commands::ping::ask_all;
 use crate::commands::reload::no_answer;
 use crate::fanout::route::Backend;
 use crate::output::exit::Exit;
-use crate::output::list::{ListedCluster, ListedMachine, render};
+use crate::output::list::{ListedCluster, ListedFolder, ListedMachine, ListedService, render};
 use crate::output::{self, Printer};
 
 /// At most this many machines of a cluster are pinged; for others, the daemon's knowledge is shown.
@@ -85,6 +87,8 @@ fn listed(
         notices: served.map(notices).unwrap_or_default(),
         has_configuration: true,
         machines: Vec::new(),
+        folders: Vec::new(),
+        services: Vec::new(),
     };
     let is_unserved = by_daemon.is_some() && served.is_none();
     if is_unserved {
@@ -138,6 +142,21 @@ fn listed(
             user: may.user.map(|user| user.to_string()),
         });
     }
+    let folders = cluster.folders().map(|folder| ListedFolder {
+        name: folder.name().to_string(),
+        machine: folder.machine().to_string(),
+        path: folder.path().to_owned(),
+        write: folder.is_writable(),
+        may: may_use_folder(cluster, own, folder),
+    });
+    listed.folders = folders.collect();
+    let services = cluster.services().map(|service| ListedService {
+        name: service.name().to_string(),
+        machine: service.machine().to_string(),
+        address: service.upstream().to_string(),
+        may: may_use_service(cluster, own, service),
+    });
+    listed.services = services.collect();
     listed
 }
 

@@ -28,6 +28,38 @@ pub struct ListedCluster {
     /// Its machines, by name.
     #[serde(serialize_with = "machines")]
     pub machines: Vec<ListedMachine>,
+    /// Its folders, by name.
+    pub folders: Vec<ListedFolder>,
+    /// Its services, by name.
+    pub services: Vec<ListedService>,
+}
+
+/// A folder.
+#[derive(Debug, Serialize)]
+pub struct ListedFolder {
+    /// Its name.
+    pub name: String,
+    /// The machine that it is on.
+    pub machine: String,
+    /// Its path there.
+    pub path: String,
+    /// Whether files in it may be changed.
+    pub write: bool,
+    /// Whether this computer may copy files from it.
+    pub may: bool,
+}
+
+/// A service.
+#[derive(Debug, Serialize)]
+pub struct ListedService {
+    /// Its name.
+    pub name: String,
+    /// The machine that it runs on.
+    pub machine: String,
+    /// Where it listens there.
+    pub address: String,
+    /// Whether this computer may connect to it.
+    pub may: bool,
 }
 
 /// A machine.
@@ -172,6 +204,43 @@ pub fn render(clusters: &[ListedCluster]) -> String {
     out
 }
 
+/// What the configuration here allows. A machine's own `[accept]` may allow less, which only that machine knows.
+const MAY: &str = "YOU MAY (BY THE CONFIGURATION)";
+
+fn folders(folders: &[ListedFolder]) -> String {
+    let mut table = Table::new(["FOLDER", "MACHINE", "PATH", MAY]);
+    for folder in folders {
+        let may = match (folder.may, folder.write) {
+            (true, true) => "read and write",
+            (true, false) => "read",
+            (false, _) => "nothing",
+        };
+        table.row([
+            folder.name.clone(),
+            folder.machine.clone(),
+            escape(&folder.path),
+            may.to_owned(),
+        ]);
+    }
+    table.to_string()
+}
+
+fn services(services: &[ListedService]) -> String {
+    let mut table = Table::new(["SERVICE", "MACHINE", "ADDRESS", MAY]);
+    for service in services {
+        table.row([
+            service.name.clone(),
+            service.machine.clone(),
+            escape(&service.address),
+            match service.may {
+                true => "connect".to_owned(),
+                false => "nothing".to_owned(),
+            },
+        ]);
+    }
+    table.to_string()
+}
+
 fn one(cluster: &ListedCluster) -> String {
     let role = if cluster.managed {
         ", managed here"
@@ -192,7 +261,7 @@ fn one(cluster: &ListedCluster) -> String {
     if cluster.machines.is_empty() {
         return out;
     }
-    let mut table = Table::new(["MACHINE", "STATE", "LAST SEEN", "PATH", "GROUPS", "YOU MAY"]);
+    let mut table = Table::new(["MACHINE", "STATE", "LAST SEEN", "PATH", "GROUPS", MAY]);
     for machine in &cluster.machines {
         let state = match machine.presence() {
             Presence::Here => "this computer",
@@ -236,6 +305,12 @@ fn one(cluster: &ListedCluster) -> String {
         ]);
     }
     out.push_str(&table.to_string());
+    if !cluster.folders.is_empty() {
+        out.push_str(&format!("\n{}", folders(&cluster.folders)));
+    }
+    if !cluster.services.is_empty() {
+        out.push_str(&format!("\n{}", services(&cluster.services)));
+    }
     out
 }
 
@@ -298,6 +373,27 @@ mod tests {
                 notices: vec!["look\u{1b}".to_owned()],
                 has_configuration: true,
                 machines: vec![here, online, silent, unknown],
+                folders: [
+                    ("drop", true, true),
+                    ("logs", false, true),
+                    ("old", true, false),
+                ]
+                .map(|(name, write, may)| ListedFolder {
+                    name: name.to_owned(),
+                    machine: "db".to_owned(),
+                    path: format!("/srv/{name}\u{1b}"),
+                    write,
+                    may,
+                })
+                .into(),
+                services: [("http", true), ("sql", false)]
+                    .map(|(name, may)| ListedService {
+                        name: name.to_owned(),
+                        machine: "db".to_owned(),
+                        address: "127.0.0.1:80".to_owned(),
+                        may,
+                    })
+                    .into(),
             },
             ListedCluster {
                 alias: "work".to_owned(),
@@ -306,16 +402,27 @@ mod tests {
                 notices: Vec::new(),
                 has_configuration: false,
                 machines: Vec::new(),
+                folders: Vec::new(),
+                services: Vec::new(),
             },
         ];
         expect![[r#"
             company: 4 machines, managed here, revision 7
             ⚠️  look\x1b
-            MACHINE  STATE          LAST SEEN  PATH           GROUPS   YOU MAY
+            MACHINE  STATE          LAST SEEN  PATH           GROUPS   YOU MAY (BY THE CONFIGURATION)
             boss     this computer  -          -              -        any command, a shell
             db       online         now        direct 0.7 ms  web,all  reload (as web)
             laptop   no answer      1h 6m ago  -              -        any command
             web01    unknown        never      -              -        nothing
+
+            FOLDER  MACHINE  PATH           YOU MAY (BY THE CONFIGURATION)
+            drop    db       /srv/drop\x1b  read and write
+            logs    db       /srv/logs\x1b  read
+            old     db       /srv/old\x1b   nothing
+
+            SERVICE  MACHINE  ADDRESS       YOU MAY (BY THE CONFIGURATION)
+            http     db       127.0.0.1:80  connect
+            sql      db       127.0.0.1:80  nothing
 
             work: no configuration
         "#]]
@@ -323,6 +430,8 @@ mod tests {
         let json = serde_json::to_value(&clusters[0]).unwrap();
         assert_eq!(json["machines"][1]["state"], "online");
         assert_eq!(json["machines"][2]["why"], "no answer");
+        assert_eq!(json["folders"][0]["write"], true);
+        assert_eq!(json["services"][1]["may"], false);
         assert_eq!(json["machines"][2]["last_seen_seconds_ago"], 4000);
     }
 }

@@ -6,6 +6,7 @@ mod edit;
 mod end;
 mod init;
 mod list;
+mod offered;
 mod show;
 
 use malai_cluster::{Change, ClusterAlias, MachineName, escape};

@@ -4,6 +4,7 @@ use malai_cluster::{AllowList, Cluster, Entry, Group, Machine, UserName, escape,
 use malai_node::{ClusterReport, Home, Role, unpublished_changes, verify_home};
 use serde_json::{Value, json};
 
+use super::offered::{self, folder_json, service_json};
 use super::{alias, joined, show_changes, usage};
 use crate::output::Printer;
 use crate::output::exit::Exit;
@@ -45,6 +46,7 @@ pub(super) fn run(
     printer.out(&head(&report, cluster));
     printer.out(&machines(cluster));
     printer.out(&commands(cluster));
+    printer.out(&offered::tables(cluster));
     printer.out(&groups(cluster));
     if report.role == Some(Role::Manager)
         && let Some(changes) = unpublished_changes(home, &alias)
@@ -145,18 +147,18 @@ fn groups(cluster: &Cluster) -> String {
     }
 }
 
-fn users(users: &[UserName], none: &str) -> String {
+pub(super) fn users(users: &[UserName], none: &str) -> String {
     match users {
         [] => none.to_owned(),
         users => joined(users.iter().map(UserName::as_str)),
     }
 }
 
-fn names(users: &[UserName]) -> Vec<&str> {
+pub(super) fn names(users: &[UserName]) -> Vec<&str> {
     users.iter().map(UserName::as_str).collect()
 }
 
-fn listed(list: Option<&AllowList>) -> String {
+pub(super) fn listed(list: Option<&AllowList>) -> String {
     match list {
         Some(list) => entries(list.entries()),
         None => "(not set)".to_owned(),
@@ -201,6 +203,9 @@ fn one(cluster: &Cluster, name: &str, as_json: bool, printer: &Printer) -> anyho
                 },
             ),
         ];
+        if let Some(list) = machine.allow_files() {
+            lines.push(("allow_files", listed(Some(list))));
+        }
         if machine.username().is_some() {
             lines.push(("username", users(machine.usernames(), "")));
         }
@@ -223,6 +228,7 @@ fn one(cluster: &Cluster, name: &str, as_json: bool, printer: &Printer) -> anyho
                 listed(list)
             ));
         }
+        printer.out(&offered::lines(cluster, machine));
         return Ok(Exit::OK);
     }
     if let Some(group) = cluster.group_named(name) {
@@ -270,25 +276,23 @@ fn cluster_json(report: &ClusterReport, cluster: &Cluster) -> Value {
         "id": cluster.manager().to_string(),
         "revision": report.revision,
         "machines": cluster.machines().map(|machine| machine_json(cluster, machine)).collect::<Vec<_>>(),
+        "folders": cluster.folders().map(folder_json).collect::<Vec<_>>(),
+        "services": cluster.services().map(service_json).collect::<Vec<_>>(),
         "groups": cluster.groups().map(|group| group_json(cluster, group)).collect::<Vec<_>>(),
     })
 }
 
+pub(super) fn list_json(list: Option<&AllowList>) -> Option<Vec<String>> {
+    list.map(|list| list.entries().iter().map(ToString::to_string).collect())
+}
+
 fn machine_json(cluster: &Cluster, machine: &Machine) -> Value {
-    let list = |list: Option<&AllowList>| {
-        list.map(|list| {
-            list.entries()
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-        })
-    };
     let commands = machine.commands().iter().map(|command| {
         json!({
             "name": command.name().as_str(),
             "runs": command.words().collect::<Vec<_>>(),
             "args": command.takes_arguments(),
-            "allow_from": list(command.allow_from()),
+            "allow_from": list_json(command.allow_from()),
             "forced": command.is_forced(),
             "username": names(command.usernames()),
         })
@@ -297,10 +301,13 @@ fn machine_json(cluster: &Cluster, machine: &Machine) -> Value {
         "name": machine.name().as_str(),
         "id": machine.id().to_string(),
         "groups": groups_of(cluster, machine),
-        "allow_from": list(machine.allow_from()),
-        "allow_shell": list(machine.allow_shell()),
+        "allow_from": list_json(machine.allow_from()),
+        "allow_shell": list_json(machine.allow_shell()),
+        "allow_files": list_json(machine.allow_files()),
         "username": names(machine.usernames()),
         "commands": commands.collect::<Vec<_>>(),
+        "folders": offered::folders_on(cluster, machine).map(folder_json).collect::<Vec<_>>(),
+        "services": offered::services_on(cluster, machine).map(service_json).collect::<Vec<_>>(),
     })
 }
 
