@@ -48,6 +48,8 @@ pub fn changes(from: &Cluster, to: &Cluster) -> Vec<Change> {
     let mut places: Vec<_> = old.keys().chain(new.keys()).copied().collect();
     places.sort_unstable();
     places.dedup();
+    // It follows from the rest, and is in no file that people write.
+    places.retain(|place| *place != ("", "format"));
     let differing = places.into_iter().filter_map(|place| {
         let (old, new) = (old.remove(&place), new.remove(&place));
         (old != new).then(|| Change {
@@ -102,6 +104,11 @@ mod tests {
         let to = format!(
             "[machine.laptop]\nid52 = \"{LAPTOP}\"\n\
              [machine.web01]\nid52 = \"{WEB01}\"\nallow_from = \"*\"\nusername = \"web\"\n"
+        );
+        let with_files = to.replace("username", "allow_files = \"\"\nusername");
+        assert_eq!(
+            shown(&to, &with_files),
+            "+ [machine.web01] allow_files = []"
         );
         assert_eq!(
             shown(&from, &to),

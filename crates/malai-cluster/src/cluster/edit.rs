@@ -12,7 +12,8 @@ use crate::name::{ClusterAlias, GroupName, MachineName};
 pub use alias::{follow_alias, forget_alias};
 pub use change::{ListChange, MachineChange, UserChange, change_machine, rename_machine};
 
-/// Adds a machine's section at the end of the file. With an empty `allow_from`, it admits no one yet.
+/// Adds a machine's section at the end of the file. With an empty `allow_from` that key is not written: the default is
+/// that no one may run commands.
 ///
 /// # Errors
 ///
@@ -44,29 +45,26 @@ pub fn add_machine(
         if !out.is_empty() {
             out.push('\n');
         }
-        let list = match allow_from {
-            [one] => string(one),
-            several => format!(
-                "[{}]",
-                several
-                    .iter()
-                    .map(|entry| string(entry))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ),
-        };
-        out.push_str(&format!(
-            "[machine.{name}]\nid52 = \"{id}\"\nallow_from = {list}\n"
-        ));
+        out.push_str(&format!("[machine.{name}]\nid52 = \"{id}\"\n"));
+        match allow_from {
+            [] => {}
+            [one] => out.push_str(&format!("allow_from = {}\n", string(one))),
+            several => {
+                let entries: Vec<String> = several.iter().map(|entry| string(entry)).collect();
+                out.push_str(&format!("allow_from = [{}]\n", entries.join(", ")));
+            }
+        }
         return Ok(with_line_ends_of(source, out));
     }
     // `machine = { … }` can only be extended in place.
     let mut section = toml_edit::InlineTable::new();
     section.insert("id52", id.to_string().into());
-    section.insert(
-        "allow_from",
-        Value::Array(allow_from.iter().collect::<Array>()),
-    );
+    if !allow_from.is_empty() {
+        section.insert(
+            "allow_from",
+            Value::Array(allow_from.iter().collect::<Array>()),
+        );
+    }
     machines.insert(name.as_str(), value(section));
     Ok(with_line_ends_of(source, document.to_string()))
 }

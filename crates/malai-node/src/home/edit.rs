@@ -44,6 +44,18 @@ pub enum EditFailure {
         /// Why.
         source: EditError,
     },
+    /// There already is a machine with the name of a new one.
+    #[error(
+        "{alias} already has a machine `{name}`: if {id} is its new key, malai cluster set {alias} {name} --id52 {id}; otherwise choose another name; nothing was changed"
+    )]
+    Exists {
+        /// The cluster.
+        alias: ClusterAlias,
+        /// The name.
+        name: MachineName,
+        /// The new machine's key.
+        id: MachineId,
+    },
     /// The file would not be valid afterwards; every problem.
     #[error(
         "{}\nwith this change {} would not be valid (line numbers are those after the change); nothing was changed",
@@ -107,6 +119,8 @@ pub struct Edited {
     pub path: PathBuf,
     /// What it changed; empty if the file already said so.
     pub changes: Vec<Change>,
+    /// Lines of comments that it removed, without the space around them.
+    pub removed_comments: Vec<String>,
 }
 
 /// Adds a machine's section to the cluster's file, and the machine to these groups.
@@ -126,12 +140,23 @@ pub fn add(
         add_to: groups.to_vec(),
         ..MachineChange::default()
     };
-    edit(home, alias, |source| {
+    let added = edit(home, alias, |source| {
         let added = add_machine(source, name, id, allow_from)?;
         match groups.is_empty() {
             true => Ok(added),
             false => change_machine(&added, name, &into_groups),
         }
+    });
+    added.map_err(|failure| match failure {
+        EditFailure::Edit {
+            source: EditError::Exists { .. },
+            ..
+        } => EditFailure::Exists {
+            alias: alias.clone(),
+            name: name.clone(),
+            id: *id,
+        },
+        other => other,
     })
 }
 
@@ -202,9 +227,31 @@ fn edit(
         if text == source || replace(&dir, &source, &text)? {
             let before = check_cluster_toml(&path, &source, Some(key)).cluster;
             let changes = before.map_or_else(Vec::new, |before| changes(&before, &cluster));
-            return Ok(Edited { path, changes });
+            return Ok(Edited {
+                path,
+                changes,
+                removed_comments: removed_comments(&source, &text),
+            });
         }
     }
+}
+
+/// The lines of comments that are in the first text and no longer in the second.
+fn removed_comments(before: &str, after: &str) -> Vec<String> {
+    fn comments(text: &str) -> impl Iterator<Item = &str> {
+        text.lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with('#'))
+    }
+    let mut kept: Vec<&str> = comments(after).collect();
+    let mut removed = Vec::new();
+    for line in comments(before) {
+        match kept.iter().position(|other| *other == line) {
+            Some(at) => drop(kept.swap_remove(at)),
+            None => removed.push(line.to_owned()),
+        }
+    }
+    removed
 }
 
 /// Replaces the cluster's file with a text, unless the file has changed since `before` was read: no edit is overwritten,
@@ -370,7 +417,7 @@ mod tests {
         };
         refused(
             add(&home, &alias, &name("web01"), &id, &[], &[]),
-            &["already"],
+            &["set company web01 --id52 e87aeds2"],
         );
         refused(
             add(

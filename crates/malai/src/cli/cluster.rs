@@ -149,6 +149,9 @@ pub struct SetArgs {
     /// Who may open a shell on it
     #[arg(long, value_name = "LIST")]
     pub allow_shell: Option<String>,
+    /// Who may copy files to and from it
+    #[arg(long, value_name = "LIST")]
+    pub allow_files: Option<String>,
     /// The user that commands run as there, or several: the first is the default
     #[arg(long, value_name = "USERS")]
     pub username: Option<String>,
@@ -173,6 +176,8 @@ pub enum Unset {
     AllowFrom,
     /// Members that may run commands may also open a shell
     AllowShell,
+    /// Members that may open a shell may also copy files
+    AllowFiles,
     /// Commands run as the daemon's own user
     Username,
 }

@@ -72,7 +72,7 @@ fn clusters_are_listed_and_shown() {
         🆔 Manager: [ID52]
 
         MACHINE  ID52       ALLOW_FROM  ALLOW_SHELL      USER
-        db       mlk9ubnv…  (none)      (as allow_from)  (the daemon's)
+        db       mlk9ubnv…  (not set)   (as allow_from)  (the daemon's)
         web01    e87aeds2…  *           (as allow_from)  (the daemon's)
 
         GROUP  MEMBERS
@@ -85,7 +85,7 @@ fn clusters_are_listed_and_shown() {
         machine db
            id52: [ID52]
            groups: data
-           allow_from: (none)
+           allow_from: (not set)
            allow_shell: (as allow_from)
     "#]]
     .assert_eq(&world.picture(&["cluster", "show", "company", "db"]));
@@ -144,6 +144,7 @@ fn a_machine_is_changed_and_the_comments_stay() {
         ----- stdout -----
         Changed machine web01 in [HOME]/clusters/company/cluster.toml
            + [group.web] members = ["web01"]
+           + [machine.web01] allow_files = ["db"]
            - [machine.web01] allow_from = ["*"]
            + [machine.web01] allow_from = ["db", "data"]
            + [machine.web01] allow_shell = []
@@ -161,6 +162,8 @@ fn a_machine_is_changed_and_the_comments_stay() {
         "web",
         "--allow-shell",
         "",
+        "--allow-files",
+        "db",
         "--add-group",
         "web",
     ]));
@@ -171,6 +174,7 @@ fn a_machine_is_changed_and_the_comments_stay() {
         Changed machine web01 in [HOME]/clusters/company/cluster.toml
            - [group.web] members = ["web01"]
            + [group.web] members = []
+           - [machine.web01] allow_files = ["db"]
            - [machine.web01] allow_shell = []
            - [machine.web01] username = "web"
         💤 No daemon is running here: start it with malai daemon, which publishes this
@@ -182,6 +186,8 @@ fn a_machine_is_changed_and_the_comments_stay() {
         "web01",
         "--unset",
         "allow-shell",
+        "--unset",
+        "allow-files",
         "--unset",
         "username",
         "--remove-group",
@@ -228,6 +234,12 @@ fn machines_and_clusters_get_other_names() {
         exit code: 0
         ----- stdout -----
         Renamed machine web01 to www in [HOME]/clusters/company/cluster.toml, including every list
+           - [machine.db] allow_from = ["web01"]
+           + [machine.db] allow_from = ["www"]
+           - [machine.web01] allow_from = ["*"]
+           - [machine.web01] id52 = "[ID52]"
+           + [machine.www] allow_from = ["*"]
+           + [machine.www] id52 = "[ID52]"
            Owners have to change web01 in their own malai.toml ([aliases], [accept.company])
         💤 No daemon is running here: start it with malai daemon, which publishes this
     "#]]
@@ -289,9 +301,9 @@ fn an_edit_counts_only_when_it_is_sound_and_shows_what_it_changes() {
         exit code: 1
         ----- stdout -----
         error: machine `x` has no `id52`
-           --> [HOME]/clusters/company/.cluster.toml.edit:27:1
+           --> [HOME]/clusters/company/.cluster.toml.edit:26:1
             |
-         27 | [machine.x]
+         26 | [machine.x]
             | ^^^^^^^^^^^
             = help: `malai machine init` on that machine prints it
         ----- stderr -----
@@ -322,12 +334,6 @@ fn an_edit_counts_only_when_it_is_sound_and_shows_what_it_changes() {
     expect![[r#"
         exit code: 0
         ----- stdout -----
-        warning: this allows no one
-           --> [HOME]/clusters/company/.cluster.toml.edit:23:1
-            |
-         23 | allow_from = []
-            | ^^^^^^^^^^
-            = help: add a machine, a group or `*`
         This would change:
            - [machine.web01] allow_from = ["*"]
            + [machine.web01] allow_from = ["db"]
@@ -344,12 +350,6 @@ fn an_edit_counts_only_when_it_is_sound_and_shows_what_it_changes() {
     expect![[r#"
         exit code: 0
         ----- stdout -----
-        warning: this allows no one
-           --> [HOME]/clusters/company/.cluster.toml.edit:23:1
-            |
-         23 | allow_from = []
-            | ^^^^^^^^^^
-            = help: add a machine, a group or `*`
         Only comments or layout differ:
            there is nothing to publish
         Saved [HOME]/clusters/company/cluster.toml
@@ -475,4 +475,88 @@ fn ids_versions_and_one_clusters_status() {
         ----- stderr -----
         malai: this computer is a machine of `work`, not its manager: change the cluster on its manager
     "#]].assert_eq(&world.picture(&["cluster", "approve", "work", "x", OTHER]));
+}
+
+/// Folders, services, commands and comments go with their machine: an administrator must see which.
+#[test]
+fn what_goes_with_a_machine_is_shown_before_and_when_it_is_removed() {
+    let world = company();
+    let text = format!(
+        "{}[machine.web01.command.up]\ncommand = \"uptime\"\n\n# the disk, ask Ann\n[folder.logs]\nmachine = \"web01\"\npath = \"/var/log\"\nallow_from = \"db\"\n\n[service.sql]\nmachine = \"web01\"\ntcp = \"127.0.0.1:5432\"\nallow_from = \"data\"\n",
+        config(&world)
+    );
+    fs::write(world.cluster_file("company/cluster.toml"), text).unwrap();
+    let shown = world.succeed(&["cluster", "show", "company"]);
+    let (_, offered) = shown.split_once("\nFOLDER").unwrap();
+    expect![[r#"
+          ON     PATH      WRITE  ALLOW_FROM  USER
+        logs    web01  /var/log  no     db          (the machine's)
+
+        SERVICE  ON     ADDRESS         ALLOW_FROM
+        sql      web01  127.0.0.1:5432  data
+
+        GROUP  MEMBERS
+        data   db
+    "#]]
+    .assert_eq(offered);
+    expect![[r#"
+        exit code: 0
+        ----- stdout -----
+        machine web01
+           id52: [ID52]
+           groups: (none)
+           allow_from: *
+           allow_shell: (as allow_from)
+           command up: uptime   allow_from: *
+           folder logs: /var/log (read-only)   allow_from: db
+           service sql: 127.0.0.1:5432   allow_from: data
+    "#]]
+    .assert_eq(&world.picture(&["cluster", "show", "company", "web01"]));
+    let json = |args: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&world.succeed(args)).unwrap()
+    };
+    let whole = json(&["cluster", "show", "company", "--json"]);
+    assert_eq!(whole["folders"][0]["path"], "/var/log");
+    assert_eq!(whole["services"][0]["address"], "127.0.0.1:5432");
+    let one = json(&["cluster", "show", "company", "web01", "--json"]);
+    assert_eq!(one["folders"][0]["write"], false);
+    assert_eq!(one["services"][0]["allow_from"][0], "data");
+    expect![[r#"
+        exit code: 0
+        ----- stdout -----
+        Removed machine web01 from [HOME]/clusters/company/cluster.toml, with its services and folders, and from every list in it
+           - # the disk, ask Ann
+           - [folder.logs] allow_from = ["db"]
+           - [folder.logs] machine = "web01"
+           - [folder.logs] path = "/var/log"
+           - [machine.web01] allow_from = ["*"]
+           - [machine.web01] id52 = "[ID52]"
+           - [machine.web01.command.up] command = "uptime"
+           - [service.sql] allow_from = ["data"]
+           - [service.sql] machine = "web01"
+           - [service.sql] tcp = "127.0.0.1:5432"
+        💤 No daemon is running here: start it with malai daemon, which publishes this
+    "#]]
+    .assert_eq(&world.picture(&["cluster", "remove", "company", "web01"]));
+}
+
+/// A reinstalled machine has a new key, and its rules stay.
+#[test]
+fn a_machine_whose_key_is_new_is_pointed_to_its_rules() {
+    let world = company();
+    let before = config(&world);
+    let new = "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60";
+    expect![[r#"
+        exit code: 1
+        ----- stderr -----
+        malai: company already has a machine `web01`: if [ID52] is its new key, malai cluster set company web01 --id52 [ID52]; otherwise choose another name; nothing was changed
+    "#]].assert_eq(&world.picture(&["cluster", "add", "company", "web01", new]));
+    let said = world.output(&["machine", "init", "--replace", new, "work"]);
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    for words in ["malai cluster leave work", "--id52 <the new key>"] {
+        assert!(said.contains(words), "{said}");
+    }
+    let said = world.succeed(&["cluster", "set", "company", "web01", "--id52", new]);
+    assert!(said.contains("+ [machine.web01] id52"), "{said}");
+    assert_eq!(config(&world), before.replace(ID, new));
 }

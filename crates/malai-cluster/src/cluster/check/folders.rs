@@ -126,7 +126,9 @@ id52 = "{WEB01}"
 [folder.all]
 machine = "web01"
 path = "//./"
-allow_from = []
+allow_from = "none"
+[group.none]
+members = []
 "#
             ),
             expect![[r#"
@@ -140,7 +142,7 @@ allow_from = []
             warning: this allows no one
               --> cluster.toml:9:1
                |
-             9 | allow_from = []
+             9 | allow_from = "none"
                | ^^^^^^^^^^
                = help: add a machine, a group or `*`"#]],
         );

@@ -136,7 +136,7 @@ mod tests {
                 13:10 "-x" cannot be a service name: it may not start or end with "-" []"#]],
         );
         one(
-            "[service.db]\nmachine = \"web01\"\ntcp = \"localhost:80\"\nallow_from = []\n",
+            "[service.db]\nmachine = \"web01\"\ntcp = \"localhost:80\"\nallow_from = \"none\"\n[group.none]\nmembers = []\n",
             expect!["10:1 this allows no one [add a machine, a group or `*`]"],
         );
     }

@@ -370,13 +370,6 @@ members = "laptop"
                 | ^^^^^^^^^^
                 = help: add a machine, a group or `*`
 
-            warning: this allows no one
-               --> cluster.toml:15:1
-                |
-             15 | allow_shell = ""
-                | ^^^^^^^^^^^
-                = help: add a machine, a group or `*`
-
             warning: `*` is every member: the rest of the list has no effect
                --> cluster.toml:17:15
                 |

@@ -55,7 +55,12 @@ pub(super) fn warn(
             groups,
             report,
         );
-
+        nobody(
+            section.allow_files.as_ref(),
+            machine.allow_files(),
+            groups,
+            report,
+        );
         if let (Some(list), Some(wide), Some(narrow)) = (
             &section.allow_shell,
             machine.allow_from(),
@@ -103,6 +108,7 @@ pub(super) fn warn(
     }
 }
 
+/// Warns about a list whose entries allow no one. A list without entries says so itself: it is how one writes this.
 fn nobody(
     list: Option<&List<'_>>,
     allow: Option<&AllowList>,
@@ -110,6 +116,7 @@ fn nobody(
     report: &mut Report<'_>,
 ) {
     if let (Some(list), Some(allow)) = (list, allow)
+        && !allow.entries().is_empty()
         && allow.resolved().is_nobody(groups)
     {
         report.warning(

@@ -17,6 +17,8 @@ pub struct MachineChange {
     pub allow_from: Option<ListChange>,
     /// Who may open a shell.
     pub allow_shell: Option<ListChange>,
+    /// Who may copy files.
+    pub allow_files: Option<ListChange>,
     /// The users that commands run as.
     pub username: Option<UserChange>,
     /// Groups to add it to; a group that does not exist is created.
@@ -73,6 +75,7 @@ pub fn change_machine(
     for (key, list) in [
         ("allow_from", &change.allow_from),
         ("allow_shell", &change.allow_shell),
+        ("allow_files", &change.allow_files),
     ] {
         match list {
             Some(ListChange::To(entries)) => set_list(machine, key, entries),

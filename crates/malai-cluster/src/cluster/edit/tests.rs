@@ -75,7 +75,6 @@ fn adding() {
 
         [machine.db]
         id52 = "pa9qo5o531o73ljrgf3vu3nug44ehr2561blqtp6gu9j7muqnpu0"
-        allow_from = []
     "#]],
     );
     let manager = format!("[cluster_manager]\nid52 = \"{MANAGER}\"\n");

@@ -169,7 +169,9 @@ pub fn replace_machine(
     // A folder whose manager is unknown can be replaced, too.
     let old = manager_file::identify(&goal).ok().map(|(_, id)| id);
     if old == Some(*cluster) {
-        return Err(nothing("it already follows that manager".to_owned()));
+        return Err(nothing(format!(
+            "it already follows that manager. For a new key here: malai cluster leave {alias}, then malai machine init {cluster} {alias}, and on the manager malai cluster set <its name for the cluster> <machine> --id52 <the new key>"
+        )));
     }
     refuse_second_membership(home, cluster)?;
     let own = keystore::load(&goal.machine_key())

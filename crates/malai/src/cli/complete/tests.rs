@@ -108,7 +108,7 @@ fn each_place_has_its_own_kind_of_names() {
         ("cluster set company db --add-group ", &["admins"]),
         (
             "cluster set company db --unset allow-",
-            &["allow-from", "allow-shell"],
+            &["allow-from", "allow-shell", "allow-files"],
         ),
         ("cluster show company a", &["admins"]),
         ("status ", &["company", "work"]),

@@ -4,8 +4,8 @@ use malai_cluster::{ClusterAlias, MachineId};
 use malai_node::{Home, LockState, control, display_path, edit, keystore, lock};
 use malai_wire::status::ClusterFacts;
 
-use super::change::groups;
-use super::{alias, machine, publish, usage};
+use super::change::{groups, no_one_yet};
+use super::{alias, machine, publish, show_edit, usage};
 use crate::commands::reload::no_answer;
 use crate::output::Printer;
 use crate::output::exit::Exit;
@@ -52,10 +52,9 @@ pub(super) fn run(
         "Added machine {name} to {}\n",
         display_path(&edited.path)
     ));
+    show_edit(&edited, printer);
     if allow_from.is_empty() {
-        printer.out(&format!(
-            "   No one may run commands on it yet: malai cluster set {alias} {name} --allow-from <list>\n"
-        ));
+        printer.out(&no_one_yet(&alias, &name));
     }
     publish(home, &alias, printer)
 }

@@ -1,10 +1,13 @@
 //! `malai cluster add`, `set`, `rename` and `remove`: edits of cluster.toml that a running daemon then publishes.
 
-use malai_cluster::{GroupName, ListChange, MachineChange, MachineId, UserChange, UserName};
+use malai_cluster::{
+    ClusterAlias, GroupName, ListChange, MachineChange, MachineId, MachineName, UserChange,
+    UserName,
+};
 use malai_node::{Home, Names, aside, control, display_path, edit};
 use malai_wire::control::{Reply, Request, Rescan};
 
-use super::{alias, entries, machine, publish, show_changes, usage};
+use super::{alias, entries, machine, publish, show_edit, usage};
 use crate::cli::{NewMachineArgs, SetArgs, Unset};
 use crate::output::Printer;
 use crate::output::exit::Exit;
@@ -35,10 +38,18 @@ pub(super) fn add(home: &Home, args: &NewMachineArgs, printer: &Printer) -> anyh
         "Added machine {name} to {}\n",
         display_path(&edited.path)
     ));
+    show_edit(&edited, printer);
     if args.allow_from.is_empty() {
-        printer.out("   No one may run commands on it yet: its allow_from is empty\n");
+        printer.out(&no_one_yet(&alias, &name));
     }
     publish(home, &alias, printer)
+}
+
+/// What to do about a machine that was added without a list.
+pub(super) fn no_one_yet(alias: &ClusterAlias, name: &MachineName) -> String {
+    format!(
+        "   No one may run commands on it yet: malai cluster set {alias} {name} --allow-from <list>\n"
+    )
 }
 
 /// Changes a machine's section and its groups.
@@ -69,7 +80,7 @@ pub(super) fn set(home: &Home, args: &SetArgs, printer: &Printer) -> anyhow::Res
         "Changed machine {name} in {}\n",
         display_path(&edited.path)
     ));
-    show_changes(&edited.changes, printer);
+    show_edit(&edited, printer);
     publish(home, &alias, printer)
 }
 
@@ -103,6 +114,7 @@ fn change(args: &SetArgs) -> Result<MachineChange, String> {
         })?,
         allow_from: list(&args.allow_from, Unset::AllowFrom, "--allow-from")?,
         allow_shell: list(&args.allow_shell, Unset::AllowShell, "--allow-shell")?,
+        allow_files: list(&args.allow_files, Unset::AllowFiles, "--allow-files")?,
         username,
         add_to: groups(&args.add_group)?,
         remove_from: groups(&args.remove_group)?,
@@ -131,8 +143,12 @@ pub(super) fn rename(
     };
     let edited = edit::rename(home, &alias, &old, &new)?;
     printer.out(&format!(
-        "Renamed machine {old} to {new} in {}, including every list\n   Owners have to change {old} in their own malai.toml ([aliases], [accept.{alias}])\n",
+        "Renamed machine {old} to {new} in {}, including every list\n",
         display_path(&edited.path)
+    ));
+    show_edit(&edited, printer);
+    printer.out(&format!(
+        "   Owners have to change {old} in their own malai.toml ([aliases], [accept.{alias}])\n"
     ));
     publish(home, &alias, printer)
 }
@@ -214,8 +230,9 @@ pub(super) fn remove(
     };
     let edited = edit::remove(home, &alias, &name)?;
     printer.out(&format!(
-        "Removed machine {name} from {}, and from every list in it\n",
+        "Removed machine {name} from {}, with its services and folders, and from every list in it\n",
         display_path(&edited.path)
     ));
+    show_edit(&edited, printer);
     publish(home, &alias, printer)
 }

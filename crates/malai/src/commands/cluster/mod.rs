@@ -10,6 +10,7 @@ mod offered;
 mod show;
 
 use malai_cluster::{Change, ClusterAlias, MachineName, escape};
+use malai_node::edit::Edited;
 use malai_node::{Home, control};
 use malai_wire::control::{Reply, Request, Rescan};
 
@@ -81,6 +82,14 @@ fn show_changes(changes: &[Change], printer: &Printer) {
             printer.out(&format!("   {line}\n"));
         }
     }
+}
+
+/// Prints what an edit changed, including comments that it removed.
+fn show_edit(edited: &Edited, printer: &Printer) {
+    for comment in &edited.removed_comments {
+        printer.out(&format!("   - {}\n", malai_cluster::escape(comment)));
+    }
+    show_changes(&edited.changes, printer);
 }
 
 /// Lets a running daemon publish an edit, and prints the result. The edit stays in any case.

@@ -76,6 +76,16 @@ fn lists_keep_their_form_and_comments() {
     changed(
         "web01",
         MachineChange {
+            allow_files: list(&[]),
+            ..MachineChange::default()
+        },
+        expect![[r#"
+            +allow_files = []
+        "#]],
+    );
+    changed(
+        "web01",
+        MachineChange {
             allow_from: Some(ListChange::Unset),
             ..MachineChange::default()
         },
