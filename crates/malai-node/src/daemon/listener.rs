@@ -267,6 +267,9 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, slot: Slot<()>) {
             },
             Request::Exec(exec) => match daemon.session() {
                 Some(gone) => {
+                    if let Some(why) = fd::lacks_room(&stream) {
+                        return reply(&mut stream, &Reply::Failed(why)).await;
+                    }
                     let counted = match daemon.limiter().local_session() {
                         Ok(counted) => counted,
                         Err(refusal) => {
@@ -485,6 +488,9 @@ struct Received {
     descriptors: Vec<OwnedFd>,
 }
 
+/// How many descriptors a command has: its standard streams.
+const DESCRIPTORS: usize = 3;
+
 impl Received {
     /// Receives the preamble, the request and its descriptors; `None` if the client sends nothing, or speaks another version,
     /// which the daemon's own preamble has told it.
@@ -513,7 +519,8 @@ impl Received {
 
     fn receive(&mut self, stream: &UnixStream) -> io::Result<usize> {
         let mut buffer = [0; 4 * 1024];
-        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut space =
+            [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let message = rustix::net::recvmsg(
             stream,
@@ -526,7 +533,12 @@ impl Received {
                 self.descriptors.extend(descriptors);
             }
         }
-        if message.flags.contains(ReturnFlags::CTRUNC) || self.descriptors.len() > 3 {
+        let is_cut = message.flags.contains(ReturnFlags::CTRUNC);
+        if is_cut && self.descriptors.len() < DESCRIPTORS {
+            // The system passes on as many as this process may have.
+            return Err(io::Error::other(fd::out_of_descriptors()));
+        }
+        if is_cut || self.descriptors.len() > DESCRIPTORS {
             return Err(io::Error::other("more descriptors than a command has"));
         }
         self.bytes.extend_from_slice(&buffer[..message.bytes]);

@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use malai_wire::Refusal;
 use malai_wire::peer::exec::{Exit, Status};
+use rustix::io::Errno;
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
@@ -116,6 +117,10 @@ async fn run_counted(
     let (process, ends, reports) =
         match Process::start(cluster_state, command.inner(), &argv, terminal) {
             Ok(started) => started,
+            // The command is not at fault, and another one would not start either.
+            Err(error) if is_exhaustion(&error) => {
+                return Outcome::Failed(format!("cannot start a process: {error}"));
+            }
             Err(error) => {
                 let path = surroundings::path(cluster_state);
                 return not_started(&argv, &path, &error, &mut streams).await;
@@ -208,6 +213,14 @@ fn report(status: ExitStatus, moved: Result<[Moved; 2], JoinError>) -> Outcome {
         Err(FlowError::ReaderGone) => Outcome::ReaderGone(exit),
         Err(error) => Outcome::Failed(error.to_string()),
     }
+}
+
+/// Whether this process, or its computer, has run out of something that every command needs.
+fn is_exhaustion(error: &io::Error) -> bool {
+    let number = Errno::from_io_error(error);
+    number.is_some_and(|number| {
+        [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM].contains(&number)
+    })
 }
 
 /// The message and exit code of a shell for a command that cannot be started.

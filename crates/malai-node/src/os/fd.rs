@@ -194,17 +194,40 @@ pub(crate) fn make_room(newest: &impl AsFd) {
     }
 }
 
-/// Raises this process's limit of open files as far as possible, if it is below `wanted`. For processes that need
-/// many at once.
-pub fn raise_limit(wanted: u64) {
+/// How many descriptors have to be free for another command: pipes, with both of their ends at first, and a process.
+const ROOM: u64 = 16;
+
+/// Why there is no room for another command, if there is none, given a descriptor that was just created.
+pub(crate) fn lacks_room(newest: &impl AsFd) -> Option<String> {
+    use std::os::fd::AsRawFd;
+    let number = u64::try_from(newest.as_fd().as_raw_fd()).unwrap_or(0);
+    (number + ROOM > limit()).then(out_of_descriptors)
+}
+
+/// The message about a process that has no free descriptors.
+pub(crate) fn out_of_descriptors() -> String {
+    format!(
+        "the daemon has no file descriptors left for another command: its limit is {} (LimitNOFILE= in its unit, or `ulimit -Hn` where it was started)",
+        limit()
+    )
+}
+
+fn limit() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.unwrap_or(u64::MAX)
+}
+
+/// Raises this process's limit of open files as far as possible, if it is below `wanted`; returns what it is then. For
+/// processes that need many at once.
+pub fn raise_limit(wanted: u64) -> u64 {
     use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= wanted) {
-        return;
+    let mut raised = getrlimit(Resource::Nofile);
+    if raised.current.is_some_and(|current| current < wanted) {
+        raised.current = raised.maximum;
+        // If it is refused, the old limit stays.
+        let _ = setrlimit(Resource::Nofile, raised);
     }
-    limit.current = limit.maximum;
-    // If it is refused, the old limit stays.
-    let _ = setrlimit(Resource::Nofile, limit);
+    limit()
 }
 
 /// A descriptor above the standard ones that this process was started with, by its number. To be called once for each.

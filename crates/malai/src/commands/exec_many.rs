@@ -18,6 +18,12 @@ const DESCRIPTORS_EACH: usize = 7;
 /// How many descriptors everything else uses.
 const DESCRIPTORS: usize = 64;
 
+/// How many commands fit into a limit of descriptors: at least one.
+fn fitting(limit: u64) -> usize {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    (limit.saturating_sub(DESCRIPTORS) / DESCRIPTORS_EACH).max(1)
+}
+
 /// Runs the command on all selected machines.
 pub fn run(
     home: &Home,
@@ -37,7 +43,9 @@ pub fn run(
         }
         let parallel = on.parallel.map_or(PARALLEL, usize::from);
         let at_once = parallel.min(resolved.machines.len());
-        fd::raise_limit((DESCRIPTORS + at_once * DESCRIPTORS_EACH) as u64);
+        let limit = fd::raise_limit((DESCRIPTORS + at_once * DESCRIPTORS_EACH) as u64);
+        // Where the system allows fewer descriptors, the rest waits.
+        let parallel = parallel.min(fitting(limit));
         let work = Work {
             machines: resolved.machines,
             request,
@@ -72,4 +80,17 @@ pub fn run(
         printer.say(&text);
     }
     Ok(Exit(outcome.code()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_descriptors_bounds_what_runs_at_once() {
+        for (limit, commands) in [(0, 1), (64, 1), (71, 1), (78, 2), (1024, 137), (4096, 576)] {
+            assert_eq!(fitting(limit), commands, "{limit}");
+        }
+        assert!(fitting(u64::MAX) > 512);
+    }
 }

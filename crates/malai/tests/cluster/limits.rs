@@ -55,6 +55,42 @@ fn command_lines_that_say_nothing_are_told_why_they_are_closed() {
     assert!(home.status().contains("RUNNING"));
 }
 
+/// The system passes on only as many descriptors as the daemon may have, which looks like a request with too few.
+#[test]
+fn a_daemon_without_free_descriptors_says_so() {
+    let cluster = Cluster::running(&["web01"]);
+    let home = &cluster.manager;
+    home.stop();
+    let binary = home.command::<&str>(&[]);
+    let mut start = std::process::Command::new("sh");
+    start.args(["-c", "ulimit -n 64 && exec \"$0\" daemon"]);
+    start.arg(binary.get_program()).env_clear();
+    for (name, value) in binary.get_envs() {
+        start.env(name, value.unwrap());
+    }
+    let started = start.output().unwrap();
+    home.started(&String::from_utf8(started.stdout).unwrap());
+    let mut running = Vec::new();
+    let refused = loop {
+        assert!(running.len() < 64, "it has no limit");
+        let script = "echo begun; cat";
+        let mut command = home.command(&["web01.company", "sh", "-c", script]);
+        let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let out = child.stdout.as_mut().unwrap();
+        match out.read_exact(&mut [0; 6]) {
+            Ok(()) => running.push(child),
+            Err(_) => break finish(child, Vec::new()),
+        }
+    };
+    refused.refused("no file descriptors left for another command: its limit is 64");
+    let status = home.status();
+    assert!(status.contains("✅ RESPONSIVE"), "{status}");
+    for child in running {
+        assert_eq!(finish(child, Vec::new()).code, 0);
+    }
+    home.run(&["web01.company", "true"]).clean();
+}
+
 /// Many command lines on one computer at once wait for their turn.
 #[test]
 fn command_lines_wait_for_a_slot() {

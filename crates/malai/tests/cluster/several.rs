@@ -74,6 +74,26 @@ fn groups_patterns_lists_and_their_sum() {
     }
 }
 
+/// Where the system allows few descriptors, fewer commands run at once.
+#[test]
+fn few_descriptors_are_enough_for_many_machines() {
+    let cluster = small();
+    let binary = cluster.manager.command::<&str>(&[]);
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -n 24 && exec \"$0\" \"$1\" echo x"]);
+    limited.arg(binary.get_program());
+    limited.arg("web01.company,web02.company,boss.company,web01.company");
+    limited.env_clear();
+    for (name, value) in binary.get_envs() {
+        limited.env(name, value.unwrap());
+    }
+    let output = limited.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(sorted(&lines), "boss: x\nweb01: x\nweb02: x");
+}
+
 #[test]
 fn why_a_machine_failed_is_told_in_a_few_words() {
     let cluster = small();
