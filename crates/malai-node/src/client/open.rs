@@ -55,16 +55,31 @@ pub(super) async fn open(
 ) -> Result<Session, ExecError> {
     let mut connection = peers.connect_for_session(target).await?;
     let asked = Instant::now();
+    // Whether the connection was made for this command, so that another one would fail as well.
+    let mut is_new = false;
     loop {
         let sent = BoundedInstant::now();
         let mut session = match send_open(&connection, caller).await {
             Ok(session) => session,
             // The stream was not even opened: nothing has left this computer.
-            Err(_) => {
+            Err(error) => {
+                let refusal = connection.refused();
+                let is_busy = refusal
+                    .as_ref()
+                    .is_some_and(|refusal| refusal.known_code() == Some(RefusalCode::Busy));
+                if is_busy && asked.elapsed() < BUSY_TIMEOUT {
+                    tokio::time::sleep(BUSY_INTERVAL).await;
+                } else if let Some(refusal) = refusal.filter(|_| is_busy) {
+                    return Err(ExecError::Refused {
+                        machine: name.to_owned(),
+                        refusal,
+                    });
+                } else if is_new {
+                    return Err(lost(name, &error));
+                }
+                is_new = true;
                 connection = peers.dial_new(target).await?;
-                send_open(&connection, caller)
-                    .await
-                    .map_err(|error| lost(name, &error))?
+                continue;
             }
         };
         let answer = tokio::select! {
