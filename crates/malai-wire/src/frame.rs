@@ -56,6 +56,15 @@ pub trait Tagged: Sized {
     /// An unknown tag that may not be skipped, or a malformed body.
     fn decode(tag: u8, body: &[u8]) -> Result<Option<Self>, FrameError>;
 
+    /// The same, from a body that is not needed any more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tagged::decode`].
+    fn decode_owned(tag: u8, body: Vec<u8>) -> Result<Option<Self>, FrameError> {
+        Self::decode(tag, &body)
+    }
+
     /// The whole frame.
     fn to_frame(&self) -> Vec<u8> {
         let (tag, body) = self.encode();

@@ -79,7 +79,7 @@ pub async fn body<T: Tagged>(
     read_header: FrameHeader,
 ) -> Result<Option<T>, StreamError> {
     let body = read_body(recv, read_header.length).await?;
-    Ok(T::decode(read_header.tag, &body)?)
+    Ok(T::decode_owned(read_header.tag, body)?)
 }
 
 /// Reads `length` bytes. Memory grows with what arrives, not with the announced length.
@@ -87,7 +87,13 @@ async fn read_body(recv: &mut RecvStream, length: usize) -> Result<Vec<u8>, Stre
     let mut body = Vec::with_capacity(length.min(64 * 1024));
     while body.len() < length {
         match recv.read_chunk(length - body.len()).await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(Some(chunk)) => {
+                if body.capacity() - body.len() < chunk.len() {
+                    // As much again, but never more than was announced.
+                    body.reserve_exact((length - body.len()).min(chunk.len().max(body.len())));
+                }
+                body.extend_from_slice(&chunk);
+            }
             Ok(None) => return Err(StreamError::Ended),
             Err(error) => return Err(StreamError::ConnectionLost(error.to_string())),
         }

@@ -41,9 +41,9 @@ fn return_large_at_once() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn return_large_at_once() {}
 
-/// Other C libraries do this by themselves.
+/// Returns unused memory now. Other C libraries do this by themselves.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn trim() {
+pub(crate) fn trim() {
     // SAFETY: takes the allocator's own locks and moves nothing that is in use.
     #[allow(unsafe_code)]
     unsafe {
@@ -52,7 +52,7 @@ fn trim() {
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn trim() {}
+pub(crate) fn trim() {}
 
 #[cfg(all(test, target_os = "linux", target_env = "gnu"))]
 mod tests {

@@ -16,10 +16,15 @@ use crate::home::Role;
 use crate::home::cluster_files::behind_in_short;
 use crate::net::framing::{self, MESSAGE_TIMEOUT, StreamError};
 use crate::os::fs::{self, StoreError};
+use crate::os::malloc;
 use crate::peer::connection::PeerConnection;
 
 /// The maximum time for fetching a whole configuration (up to 16 MiB).
 const FETCH: Duration = Duration::from_secs(60);
+
+/// After checking a configuration of more bytes than this, the memory that was used for it is returned to the system:
+/// otherwise the next ones would each take some more.
+const LARGE: usize = 1 << 20;
 
 /// Why a configuration that a peer announced was not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -213,8 +218,19 @@ async fn fetch(connection: &Arc<PeerConnection>, header: &Header) -> Result<Snap
             if content.header.standing(Some(header)) == Standing::Same
                 || content.header.revision > header.revision =>
         {
-            let cluster = connection.cluster_state.cluster;
-            Ok(aside(move || Snapshot::open(&cluster, content.header, content.content)).await?)
+            let cluster_state = &connection.cluster_state;
+            let cluster = cluster_state.cluster;
+            // One at a time, so that one needs memory at a time.
+            let _turn = cluster_state.node.limiter.check().await;
+            let opened = aside(move || {
+                let is_large = content.content.len() > LARGE;
+                let opened = Snapshot::open(&cluster, content.header, content.content);
+                if is_large {
+                    malloc::trim();
+                }
+                opened
+            });
+            Ok(opened.await?)
         }
         Fetched::Content(_) => Err(SyncError::Fork {
             revision: header.revision,

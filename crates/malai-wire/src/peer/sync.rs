@@ -3,6 +3,7 @@
 use malai_cluster::Header;
 use serde::{Deserialize, Serialize};
 
+use crate::frame::{self, FrameError, Tagged};
 use crate::refusal::Refusal;
 
 /// One side's header, if it has any configuration.
@@ -44,4 +45,38 @@ pub enum Fetched {
     Refused(Refusal),
 }
 
-crate::tagged!(Fetched { 1 => Content(Content), 2 => Refused(Refusal) });
+const CONTENT: u8 = 1;
+const REFUSED: u8 = 2;
+
+impl Tagged for Fetched {
+    fn encode(&self) -> (u8, Vec<u8>) {
+        match self {
+            Self::Content(content) => (CONTENT, frame::to_body(content)),
+            Self::Refused(refusal) => (REFUSED, frame::to_body(refusal)),
+        }
+    }
+
+    fn decode(tag: u8, body: &[u8]) -> Result<Option<Self>, FrameError> {
+        match tag {
+            CONTENT => frame::from_body(tag, body).map(|content| Some(Self::Content(content))),
+            REFUSED => frame::from_body(tag, body).map(|refusal| Some(Self::Refused(refusal))),
+            _ => frame::unknown(tag),
+        }
+    }
+
+    /// A content may be 16 MiB, so the body becomes its text instead of being copied.
+    fn decode_owned(tag: u8, mut body: Vec<u8>) -> Result<Option<Self>, FrameError> {
+        if tag != CONTENT {
+            return Self::decode(tag, &body);
+        }
+        let malformed = || FrameError::Body(tag);
+        let text = postcard::take_from_bytes::<(Header, &str)>(&body);
+        let (header, length) = match text {
+            Ok(((header, text), [])) => (header, text.len()),
+            _ => return Err(malformed()),
+        };
+        body.drain(..body.len() - length);
+        let content = String::from_utf8(body).map_err(|_| malformed())?;
+        Ok(Some(Self::Content(Content { header, content })))
+    }
+}

@@ -256,14 +256,18 @@ fn reply() -> impl Strategy<Value = Reply> {
     ]
 }
 
-/// Reads one frame as a reader of these messages does.
-fn read<T: Tagged>(frame: &[u8]) -> Result<Option<T>, FrameError> {
+/// Reads one frame as a reader of these messages does. A body that it owns makes no difference.
+fn read<T: Tagged + PartialEq + std::fmt::Debug>(frame: &[u8]) -> Result<Option<T>, FrameError> {
     let Some(head) = frame.first_chunk::<HEAD>() else {
         return Ok(None);
     };
     let (tag, length) = parse_head(*head, CONTENT)?;
     match frame.get(HEAD..HEAD + length) {
-        Some(body) => T::decode(tag, body),
+        Some(body) => {
+            let decoded = T::decode(tag, body);
+            assert_eq!(T::decode_owned(tag, body.to_vec()), decoded);
+            decoded
+        }
         None => Ok(None),
     }
 }

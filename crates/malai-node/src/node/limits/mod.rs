@@ -68,6 +68,8 @@ pub struct Limiter {
     inflight: Mutex<InboundBuffers>,
     /// Permits for fetching: for peers that are not known to be members, and for members.
     fetches: Mutex<[Arc<Semaphore>; 2]>,
+    /// The permit for checking a fetched configuration.
+    checks: Arc<Semaphore>,
     logged: Mutex<HashMap<&'static str, (Instant, u64)>>,
 }
 
@@ -77,6 +79,7 @@ impl Limiter {
         Self {
             inflight: Mutex::new(InboundBuffers::new(&limits)),
             fetches: Mutex::new(fetches(&limits)),
+            checks: Arc::new(Semaphore::new(1)),
             limits: Mutex::new(Arc::new(limits)),
             unauthenticated: Arc::default(),
             queued: Arc::default(),
@@ -389,6 +392,11 @@ impl Limiter {
     pub(crate) async fn fetch(&self, from_member: bool) -> Option<OwnedSemaphorePermit> {
         let turns = self.fetches.lock()[usize::from(from_member)].clone();
         turns.acquire_owned().await.ok()
+    }
+
+    /// Waits for the permit to check a configuration.
+    pub(crate) async fn check(&self) -> Option<OwnedSemaphorePermit> {
+        self.checks.clone().acquire_owned().await.ok()
     }
 
     /// The refusal when a limit is reached. The log names the limit, at most once per [`LOG_INTERVAL`].
