@@ -26,6 +26,8 @@ pub struct ClusterNames {
     pub machines: Vec<MachineNames>,
     /// Its groups.
     pub groups: Vec<String>,
+    /// Its services.
+    pub services: Vec<String>,
 }
 
 /// The names of one machine.
@@ -81,10 +83,12 @@ impl From<ClusterReport> for ClusterNames {
         // While a file is being edited, the names are those in force.
         let named = report.cluster().or_else(|| report.in_force());
         let groups = named.into_iter().flat_map(Cluster::groups);
+        let services = named.into_iter().flat_map(Cluster::services);
         Self {
             managed: report.role == Some(Role::Manager),
             machines: named.map(machines).unwrap_or_default(),
             groups: groups.map(|group| group.name().to_string()).collect(),
+            services: services.map(|service| service.name().to_string()).collect(),
             alias: report.alias.clone(),
         }
     }

@@ -210,6 +210,11 @@ fn find_machine(service: &Arc<Service>, target: &Target) -> Result<MachineId, St
             .or_else(|| cluster.machine_named(folder(&cluster, target)?.machine().as_str()))
             .map(|machine| machine.id())
             .ok_or_else(|| {
+                if cluster.service_named(name.as_str()).is_some() {
+                    return format!(
+                        "`{target}` is a service, on which no commands run: `malai forward <port> {target}`"
+                    );
+                }
                 let nearest = cluster
                     .nearest_machine(name.as_str())
                     .map(|nearest| format!("; did you mean `{nearest}.{alias}`?"));

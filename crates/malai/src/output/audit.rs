@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use malai_cluster::{escape, without_error_numbers};
+use malai_wire::action::RecordedAction;
 use malai_wire::argument::Argument;
 use malai_wire::audit::{Change, Event, Record, Request};
 
@@ -33,6 +34,15 @@ pub fn line(record: &Record) -> String {
             "{} · as {}",
             head(&start.request, "started", &number(record, start.session)),
             escape(&start.user),
+        ),
+        // It has neither an exit code nor an error output.
+        Event::End(end) if matches!(end.request.action, RecordedAction::Connect { .. }) => format!(
+            "{} · {} · {} · bytes in {}, out {}",
+            head(&end.request, "ended", &number(record, end.session)),
+            escape(&without_error_numbers(&end.why)),
+            duration::format(Duration::from_millis(end.duration_ms)),
+            end.bytes_in,
+            end.bytes_out,
         ),
         Event::End(end) => {
             let how = match (end.exit, end.signal) {
@@ -152,6 +162,7 @@ mod tests {
             r#""cluster":"c","cluster_id":"{id}","peer":"{id}","from":"here","action":"exec","argv":["x"]"#
         );
         let sftp = own.replace(r#""exec","argv":["x"]"#, r#""subsystem","name":"sftp""#);
+        let connect = own.replace(r#""exec","argv":["x"]"#, r#""connect","to":"db""#);
         let lines = [
             format!(
                 r#""event":"decision",{request},"allowed":true,"rule":"machine.web01.allow_from: admins → ops","user":"web","session":3"#
@@ -172,6 +183,9 @@ mod tests {
             ),
             format!(
                 r#""event":"files",{sftp},"user":"web","session":5,"left_out":3,"bytes_read":1,"bytes_written":2"#
+            ),
+            format!(
+                r#""event":"end",{connect},"user":"web","session":6,"why":"the connection ended","bytes_in":1,"bytes_out":2,"bytes_err":0,"duration_ms":7"#
             ),
             r#""event":"strangers","cluster":"company","refused":17"#.to_owned(),
             r#""event":"lost","records":2,"since":"2026-03-25T00:00:00Z","why":"no room""#
@@ -196,6 +210,7 @@ mod tests {
             2026-03-26T00:00:00.000Z c i66fo538… renamed 0011/5 $'a\xe9' → 'b c' · as web
             2026-03-26T00:00:00.000Z c i66fo538… written 0011/5 /x · 17 bytes · as web
             2026-03-26T00:00:00.000Z c i66fo538… files   0011/5 and 3 records of files that are not named here · bytes read 1, written 2 · as web
+            2026-03-26T00:00:00.000Z c i66fo538… ended   0011/6 (a connection to db) · the connection ended · 7ms · bytes in 1, out 2
             2026-03-26T00:00:00.000Z company - refused 17 connections of unknown keys
             2026-03-26T00:00:00.000Z - - missing 2 records could not be written since 2026-03-25T00:00:00.000Z: no room
             2026-03-26T00:00:00.000Z - - unknown an event of a newer malai; --json shows it

@@ -377,6 +377,8 @@ fn sockets_of_files_and_standard_streams() {
         .refused("has no service `sockt`; did you mean `socket.company`?");
     boss.run(&["forward", "0", "web01.company"])
         .refused("is a machine, not a service");
+    boss.run(&["socket.company", "true"])
+        .refused("`socket.company` is a service, on which no commands run: `malai forward <port> socket.company`");
     boss.run(&["forward", "-", "socket.company", "0", "socket.company"])
         .refused("- is the only connection");
 }

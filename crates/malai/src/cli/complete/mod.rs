@@ -129,7 +129,8 @@ fn after_verb(
         if awaited.take().is_some() {
             continue;
         }
-        if word.starts_with('-') {
+        // A single dash is an argument: standard input and output.
+        if word.starts_with('-') && word != "-" {
             awaited = option(command, word);
         } else if let Some(deeper) = command.find_subcommand(word).filter(|_| given.is_empty()) {
             command = deeper;
@@ -221,7 +222,10 @@ impl Place<'_> {
                 .collect();
         }
         match (self.command.get_name(), arg.get_id().as_str()) {
+            ("why", "target") => [targets(self.names, self.current), services(self.names)].concat(),
             (_, "target" | "targets") => targets(self.names, self.current),
+            // Where to listen, and then a service.
+            ("forward", "pairs") if self.given.len() % 2 == 1 => services(self.names),
             ("add" | "remove" | "set" | "edit" | "approve" | "delete", "alias") => {
                 self.aliases(|cluster| cluster.managed)
             }
@@ -338,6 +342,19 @@ fn options(command: &Command) -> Vec<Candidate> {
     found.push(candidate("--help", "Print help"));
     if command.get_version().is_some() {
         found.push(candidate("--version", "Print version"));
+    }
+    found
+}
+
+/// Every service.
+fn services(names: &Names) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    for cluster in &names.clusters {
+        let alias = &cluster.alias;
+        for service in &cluster.services {
+            let about = format!("service of {alias}");
+            found.push(candidate(format!("{service}.{alias}"), about));
+        }
     }
     found
 }

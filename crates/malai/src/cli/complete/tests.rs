@@ -19,12 +19,14 @@ fn names() -> Names {
                     machine("db", &[]),
                 ],
                 groups: vec!["admins".into()],
+                services: vec!["grafana".into(), "pg".into()],
             },
             ClusterNames {
                 alias: "work".into(),
                 managed: false,
                 machines: vec![machine("web02", &[])],
                 groups: vec![],
+                services: vec![],
             },
         ],
         aliases: vec!["shop".into()],
@@ -51,6 +53,16 @@ fn verbs_targets_groups_and_aliases_come_first() {
     }
     assert!(!all.contains(&"reaper".to_owned()), "{all:?}");
     assert!(fits("--v").contains(&"--version".to_owned()));
+}
+
+#[test]
+fn services_are_known_to_the_verbs_that_take_them() {
+    assert_eq!(fits("forward 5432 "), ["grafana.company", "pg.company"]);
+    assert_eq!(fits("forward 5432 pg.company 80 gr"), ["grafana.company"]);
+    assert_eq!(fits("forward - p"), ["pg.company"]);
+    assert_eq!(fits("forward pg"), [""; 0]);
+    assert_eq!(fits("why web01 pg"), ["pg.company"]);
+    assert_eq!(fits("ping pg"), [""; 0]);
 }
 
 #[test]
