@@ -92,9 +92,14 @@ impl Location {
                 malai_cluster::escape(&word.to_string_lossy())
             ));
         };
+        let path = match &bytes[colon + 1..] {
+            // Where relative paths begin.
+            b"" => b".".to_vec(),
+            path => path.to_vec(),
+        };
         Ok(Self::There {
             target: target.to_owned(),
-            path: bytes[colon + 1..].to_vec(),
+            path,
         })
     }
 
@@ -123,7 +128,7 @@ mod tests {
             ("a", Location::Here("a".into())),
             ("./a:b", Location::Here("./a:b".into())),
             ("/x/a:b", Location::Here("/x/a:b".into())),
-            ("web01.c:", there("web01.c", "")),
+            ("web01.c:", there("web01.c", ".")),
             ("web@web01.c:/a b:c", there("web@web01.c", "/a b:c")),
             ("web[1-3].c:x", there("web[1-3].c", "x")),
         ] {

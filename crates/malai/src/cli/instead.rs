@@ -1,6 +1,8 @@
 //! Answers to commands that people type out of habit: a table for verbs, a table for options, and common mistakes in
 //! targets.
 
+mod cp;
+
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -254,7 +256,10 @@ pub fn of(error: &clap::Error, typed: &[OsString]) -> Option<String> {
                 let name = option
                     .split_once('=')
                     .map_or(option.as_str(), |(name, _)| name);
-                let (_, instead) = OPTIONS.iter().find(|(known, _)| *known == name)?;
+                let (_, instead) = cp::answers(typed)
+                    .iter()
+                    .chain(OPTIONS)
+                    .find(|(known, _)| *known == name)?;
                 return Some(format!("there is no option {}: {instead}", escape(name)));
             }
             verb(typed)
@@ -475,6 +480,42 @@ mod tests {
                 short.as_deref() == Some(option) || long.as_deref() == Some(option)
             });
             assert!(!known, "{option} is an option");
+        }
+        let cp = declaration.find_subcommand("cp").unwrap();
+        for (option, _) in cp::OPTIONS {
+            let known = cp.get_arguments().any(|arg| {
+                let shorts = arg.get_short_and_visible_aliases().unwrap_or_default();
+                let longs = arg.get_long_and_visible_aliases().unwrap_or_default();
+                shorts.iter().any(|short| *option == format!("-{short}"))
+                    || longs.iter().any(|long| *option == format!("--{long}"))
+            });
+            assert!(!known, "{option} is an option of cp");
+        }
+    }
+
+    #[test]
+    fn options_of_scp_and_rsync_are_answered_for_cp() {
+        for (line, instead) in [
+            ("cp -P 22 a b.c:", "no port"),
+            ("cp -l 100 a b.c:", "no rate limit"),
+            ("cp -C a b.c:", "does not compress"),
+            ("cp -i key a b.c:", "this computer's own key"),
+            ("cp -o X=y a b.c:", "malai ssh accepts ssh's options"),
+            ("cp -q a b.c:", "prints only what was not copied"),
+            ("cp -v a b.c:", "names what was not copied"),
+            ("cp -avz a b.c:", "names what was not copied"),
+            ("cp -az a b.c:", "does not compress"),
+            ("cp --delete -r a b.c:", "removes nothing"),
+            ("cp --exclude=x -r a b.c:", "everything in it"),
+            ("-P 4 b.c uptime", "--parallel"),
+        ] {
+            let typed = words(line);
+            let all = std::iter::once(OsString::from("malai")).chain(typed.clone());
+            let error = super::super::declaration()
+                .try_get_matches_from(all)
+                .unwrap_err();
+            let said = of(&error, &typed).unwrap_or_default();
+            assert!(said.contains(instead), "{line}: {said}");
         }
     }
 

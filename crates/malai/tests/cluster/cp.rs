@@ -225,3 +225,28 @@ fn what_cannot_be_written_is_named_where_it_cannot() {
     assert_eq!(last["bytes"], 3_000_000 - 1_024_000, "{last}");
     assert_eq!(fs::read(&big).unwrap(), bytes);
 }
+
+#[test]
+fn a_path_that_is_empty_is_the_home_and_wildcards_are_not_expanded() {
+    let cluster = Cluster::running(&["web01"]);
+    let top = cluster.folder().join("wild");
+    fs::create_dir(&top).unwrap();
+    fs::write(top.join("a.txt"), "a").unwrap();
+    let top = top.to_str().unwrap();
+    for path in ["", ".", "~"] {
+        let said = cluster
+            .manager
+            .run(&["cp", &format!("web01.company:{path}"), top]);
+        let expected = "it is a folder; -r copies folders\n";
+        assert!(said.stderr.ends_with(expected), "{path}: {}", said.shown());
+    }
+    let wild = format!("web01.company:{top}/*.txt");
+    let said = cluster.manager.run(&["cp", &wild, top]);
+    let expected = format!(
+        "malai: {wild}: no such file or directory; malai cp expands no wildcards: name each file, or copy the folder with -r\n"
+    );
+    assert_eq!((said.code, &said.stderr), (1, &expected));
+    // A name with such a character is a name.
+    fs::write(cluster.folder().join("wild/*.txt"), "star").unwrap();
+    assert_eq!(cluster.manager.run(&["cp", &wild, "-"]).clean(), "star");
+}

@@ -163,10 +163,12 @@ fn serve_reporting(
     }
 }
 
-/// A path as the caller gives it. As in scp, a leading `~` is the user's home, unless a folder confines the paths.
+/// A path as the caller gives it. As in scp, a leading `~` is the user's home, unless a folder confines the paths, and an
+/// empty path is where relative ones begin.
 fn there(root: &Root, path: &[u8]) -> PathBuf {
     let home = std::env::var_os("HOME").filter(|_| matches!(root, Root::Everything));
     match (path, home) {
+        (b"", _) => ".".into(),
         (b"~", Some(home)) => home.into(),
         ([b'~', b'/', rest @ ..], Some(home)) => Path::new(&home).join(OsStr::from_bytes(rest)),
         _ => OsString::from_vec(path.to_vec()).into(),

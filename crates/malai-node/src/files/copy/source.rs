@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use malai_wire::copy::{Kind, Options, name_of};
@@ -131,7 +131,7 @@ impl Walk {
             Some(_) => Ok((Kind::File(None), Metadata::of_stream())),
             None => self
                 .list_top(&path)
-                .map_err(reason)
+                .map_err(|error| top_reason(&path, error))
                 .and_then(|listed| self.entry(source, b"", listed)),
         };
         Some(Entry {
@@ -141,7 +141,7 @@ impl Walk {
         })
     }
 
-    fn list_top(&self, path: &std::path::Path) -> Result<Listed, Errno> {
+    fn list_top(&self, path: &Path) -> Result<Listed, Errno> {
         let nofollow = match self.options.archive {
             true => OFlags::NOFOLLOW,
             false => OFlags::empty(),
@@ -309,6 +309,22 @@ impl Walk {
             }),
             _ => Err(io::Error::other("it is no longer a file")),
         }
+    }
+}
+
+/// Why a source cannot be copied. Shells expand wildcards before a command sees them; scp's server does so, too.
+fn top_reason(path: &Path, error: Errno) -> String {
+    let has_wildcard = path
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .any(|byte| b"*?[".contains(byte));
+    match error {
+        Errno::NOENT if has_wildcard => format!(
+            "{}; malai cp expands no wildcards: name each file, or copy the folder with -r",
+            reason(error)
+        ),
+        _ => reason(error),
     }
 }
 
