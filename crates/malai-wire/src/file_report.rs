@@ -57,6 +57,11 @@ pub enum FileReport {
         /// Of which file.
         path: Vec<u8>,
     },
+    /// A change was refused, because the folder is served for reading only.
+    Refused {
+        /// Of which file.
+        path: Vec<u8>,
+    },
 }
 
 impl FileReport {
@@ -96,6 +101,7 @@ impl FileReport {
                 put(&mut out, to)?;
             }
             Self::Changed { path } => one(&mut out, 7, path)?,
+            Self::Refused { path } => one(&mut out, 8, path)?,
         }
         let length = out.len() - 4;
         if length > MAX_REPORT {
@@ -104,6 +110,20 @@ impl FileReport {
         let length = u32::try_from(length).ok()?;
         out[..4].copy_from_slice(&length.to_be_bytes());
         Some(out)
+    }
+
+    /// The file that it is about; empty for [`FileReport::Closed`], which has a number.
+    pub fn path(&self) -> &[u8] {
+        match self {
+            Self::Closed { .. } => b"",
+            Self::Opened { path, .. }
+            | Self::Created { path }
+            | Self::Removed { path }
+            | Self::Renamed { path, .. }
+            | Self::Linked { path, .. }
+            | Self::Changed { path }
+            | Self::Refused { path } => path,
+        }
     }
 
     /// The report of a body, its length left out; none if it is not one.
@@ -141,6 +161,9 @@ impl FileReport {
                 to: name(&mut from)?,
             },
             7 => Self::Changed {
+                path: name(&mut from)?,
+            },
+            8 => Self::Refused {
                 path: name(&mut from)?,
             },
             _ => return None,
@@ -204,7 +227,8 @@ mod tests {
                 path: path.clone(),
                 to,
             },
-            FileReport::Changed { path },
+            FileReport::Changed { path: path.clone() },
+            FileReport::Refused { path },
         ] {
             let bytes = report.encode().unwrap();
             let (length, body) = bytes.split_first_chunk::<4>().unwrap();

@@ -95,6 +95,7 @@ impl FileRecords {
             }
             FileReport::Linked { path, to } => self.record(Change::Linked, &path, Some(&to), None),
             FileReport::Changed { path } => self.record(Change::Changed, &path, None, None),
+            FileReport::Refused { path } => self.record(Change::Refused, &path, None, None),
         }
     }
 

@@ -80,8 +80,25 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// The system's; `ACCES` for a path that leads out of the folder.
     pub(crate) fn open(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+        match self.open_inside(path, flags, mode) {
+            Err(Errno::XDEV) => Err(Errno::ACCESS),
+            done => done,
+        }
+    }
+
+    /// As [`Root::open`], and says which paths lead out of the folder.
+    ///
+    /// # Errors
+    ///
+    /// The system's; `XDEV` for a path that leads out of the folder.
+    pub(crate) fn open_inside(
+        &self,
+        path: &Path,
+        flags: OFlags,
+        mode: Mode,
+    ) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::CLOEXEC;
         match self {
             Self::Everything => openat(CWD, path, flags, mode),
@@ -100,7 +117,6 @@ impl Root {
                 for _ in 0..16 {
                     match openat2(folder, inside(path), flags, mode, resolve) {
                         Err(Errno::AGAIN) => {}
-                        Err(Errno::XDEV) => return Err(Errno::ACCESS),
                         done => return done,
                     }
                 }

@@ -28,6 +28,8 @@ pub enum Change {
     Linked,
     /// The owner, mode, times or size of a file was set.
     Changed,
+    /// A change was refused: the folder is served for reading only.
+    Refused,
     /// A kind of a newer malai.
     #[serde(other)]
     Other,

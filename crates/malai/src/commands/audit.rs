@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use malai_node::{AuditReader, Entry, Home, display_path};
-use malai_wire::audit::{Event, Record};
+use malai_wire::audit::{Change, Event, Record};
 use malai_wire::time::Timestamp;
 
 use crate::cli::AuditArgs;
@@ -120,6 +120,7 @@ impl Wanted<'_> {
         let refused = match &record.event {
             Event::Decision(decision) => !decision.allowed,
             Event::Strangers(_) => true,
+            Event::File(file) => file.change == Change::Refused,
             _ => false,
         };
         refused || !self.args.refused

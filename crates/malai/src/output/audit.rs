@@ -137,6 +137,7 @@ fn done(change: Change) -> &'static str {
         Change::Renamed => "renamed",
         Change::Linked => "linked",
         Change::Changed => "changed",
+        Change::Refused => "refused",
         Change::Other => "unknown",
     }
 }

@@ -71,7 +71,8 @@ fn a_folder_is_a_target_and_all_that_its_members_get() {
         "/../outside/secret",
     ] {
         let said = cp(&cluster, &[&format!("logs.company:{path}"), here_text]);
-        assert_eq!(said.code, 1, "{path}: {}", said.shown());
+        let expected = format!("malai: logs.company:{path}: its path leads out of the folder\n");
+        assert_eq!((said.code, &said.stderr), (1, &expected), "{path}");
         assert!(!here.join("secret").exists(), "{path}");
     }
     let file = here.join("access.log");
@@ -89,7 +90,9 @@ fn a_folder_is_a_target_and_all_that_its_members_get() {
     );
     assert_eq!(fs::read(top.join("drop/in/sub/deep")).unwrap(), b"deep\n");
     for path in ["up", "out/x", "../outside/x"] {
-        cp(&cluster, &[file, &format!("drop.company:{path}")]);
+        let said = cp(&cluster, &[file, &format!("drop.company:{path}")]);
+        let expected = "its path leads out of the folder\n";
+        assert!(said.stderr.ends_with(expected), "{path}: {}", said.shown());
     }
     assert_eq!(fs::read_dir(top.join("outside")).unwrap().count(), 1);
     assert_eq!(fs::read(top.join("outside/secret")).unwrap(), b"secret\n");
@@ -119,6 +122,12 @@ fn a_folder_is_a_target_and_all_that_its_members_get() {
     ] {
         assert!(record.contains(line), "{line}: {record}");
     }
+    // The write to the folder that is read-only.
+    let refused = cluster.machine("web01").succeed(&["audit", "--refused"]);
+    assert!(
+        refused.contains("refused") && refused.contains("new"),
+        "{refused}"
+    );
 }
 
 /// What is in the folder; its length differs from that of the secret.

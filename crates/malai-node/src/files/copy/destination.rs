@@ -82,7 +82,7 @@ impl Destination {
             target => target,
         };
         let path = Path::new(OsStr::from_bytes(target));
-        let found = root.open(path, OFlags::PATH, Mode::empty());
+        let found = root.open_inside(path, OFlags::PATH, Mode::empty());
         let found = found.and_then(|fd| fstat(&fd).map(|stat| (fd, stat)));
         let kind = match &found {
             Ok((_, stat)) => Some(FileType::from_raw_mode(stat.st_mode)),
@@ -134,12 +134,14 @@ impl Destination {
             return Err("it has no name".to_owned());
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let folder = root.open(parent, flags, Mode::empty()).map_err(|error| {
-            format!(
-                "the folder that it would be in cannot be opened: {}",
-                reason(error)
-            )
-        })?;
+        let folder = root
+            .open_inside(parent, flags, Mode::empty())
+            .map_err(|error| {
+                format!(
+                    "the folder that it would be in cannot be opened: {}",
+                    reason(error)
+                )
+            })?;
         Ok(Self {
             place: Place::As(Rc::new(folder), name.as_bytes().to_vec()),
             shown: vec![target.to_vec()],

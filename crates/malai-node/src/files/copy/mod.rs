@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 use malai_cluster::without_error_numbers;
 use malai_wire::FrameError;
 use malai_wire::copy::{Get, Kind, Opened, Opening, Options, Put, VERSION};
+use malai_wire::file_report::FileReport;
+use rustix::io::Errno;
 
 use crate::files::reports::Reports;
 use crate::files::root::Root;
@@ -151,6 +153,11 @@ fn serve_reporting(
             ..
         }) => {
             let target = there(&root, &target).into_os_string().into_vec();
+            if root.may_write().is_err() {
+                let path = target.clone();
+                // Nothing is done whether it can be recorded or not.
+                let _ = reports.tell(&FileReport::Refused { path });
+            }
             match Destination::find(root, &target, &names, options) {
                 Ok(destination) => {
                     output.send(&Opened::Ready)?;
@@ -271,6 +278,10 @@ fn reason(error: impl Into<io::Error>) -> String {
     let error = error.into();
     let text = without_error_numbers(&error.to_string());
     match error.raw_os_error() {
+        // Of openat2, by which paths are confined. The system's words are of devices.
+        Some(number) if number == Errno::XDEV.raw_os_error() => {
+            "its path leads out of the folder".to_owned()
+        }
         Some(_) => text.to_lowercase(),
         None => text,
     }

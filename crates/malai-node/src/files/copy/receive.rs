@@ -29,6 +29,10 @@ const BATCH: usize = 256;
 /// The most bytes in them.
 const BATCH_BYTES: u64 = 64 * 1024 * 1024;
 
+/// From this many hard links on, they are made when no file is on its way, so that they do not use up the window of
+/// offers.
+const LINKS: usize = WINDOW / 4;
+
 /// A file from this size on is made durable by itself.
 const BIG: u64 = 4 * 1024 * 1024;
 
@@ -146,6 +150,9 @@ impl<W: Write> Receiver<'_, W> {
                 .is_some_and(|one| one.done.is_finished())
             {
                 self.name_synced()?;
+            }
+            if self.links.len() >= LINKS && self.waiting.is_empty() && self.current.is_none() {
+                self.make_links()?;
             }
             if input.may_wait() {
                 self.output.flush()?;
@@ -392,8 +399,8 @@ impl<W: Write> Receiver<'_, W> {
         Ok(())
     }
 
-    /// All files have arrived: what needs them comes now.
-    fn end(&mut self) -> Result<(), CopyError> {
+    /// Makes the hard links, after the files that they are links to.
+    fn make_links(&mut self) -> Result<(), CopyError> {
         self.store()?;
         self.name_synced()?;
         for offer in std::mem::take(&mut self.links) {
@@ -404,6 +411,12 @@ impl<W: Write> Receiver<'_, W> {
             };
             self.settle(&offer, outcome)?;
         }
+        Ok(())
+    }
+
+    /// All files have arrived: what needs them comes now.
+    fn end(&mut self) -> Result<(), CopyError> {
+        self.make_links()?;
         // The innermost first: what is written below a folder changes its time.
         for (offer, before) in std::mem::take(&mut self.folders).into_iter().rev() {
             if let Err(error) = self.finish_folder(&offer, before.as_ref()) {
@@ -440,14 +453,11 @@ impl From<CopyError> for Failure {
     }
 }
 
-/// Why a path could not be used, in words. For two errors the system's own words would mislead.
+/// Why a path could not be used, in words. For a link the system's own words would mislead.
 fn path_reason(error: io::Error) -> String {
     match error.raw_os_error() {
         Some(number) if number == Errno::LOOP.raw_os_error() => {
             "its path contains a symbolic link".to_owned()
-        }
-        Some(number) if number == Errno::XDEV.raw_os_error() => {
-            "its path leads out of the folder".to_owned()
         }
         _ => reason(error),
     }

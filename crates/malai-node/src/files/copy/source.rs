@@ -149,7 +149,7 @@ impl Walk {
         let fd = self
             .sources
             .root
-            .open(path, OFlags::PATH | nofollow, Mode::empty())?;
+            .open_inside(path, OFlags::PATH | nofollow, Mode::empty())?;
         let stat = fstat(&fd)?;
         let link = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Symlink => readlinkat(&fd, "", Vec::new())?.into_bytes(),
@@ -218,7 +218,7 @@ impl Walk {
         let folder = match path {
             b"" => {
                 let top = self.sources.paths[source as usize].clone();
-                self.sources.root.open(&top, flags, Mode::empty())?
+                self.sources.root.open_inside(&top, flags, Mode::empty())?
             }
             path => self.open_below(source, path, flags)?,
         };
@@ -269,7 +269,7 @@ impl Walk {
             _ => {
                 let flags = OFlags::PATH | OFlags::DIRECTORY;
                 let path = &self.sources.paths[source as usize];
-                let top = Rc::new(self.sources.root.open(path, flags, Mode::empty())?);
+                let top = Rc::new(self.sources.root.open_inside(path, flags, Mode::empty())?);
                 self.top = Some((source, top.clone()));
                 top
             }
@@ -295,7 +295,7 @@ impl Walk {
                 let top = &self.sources.paths[source as usize];
                 self.sources
                     .root
-                    .open(top, flags | nofollow, Mode::empty())?
+                    .open_inside(top, flags | nofollow, Mode::empty())?
             }
             path => self.open_below(source, path, flags)?,
         };

@@ -563,3 +563,24 @@ fn a_file_whose_size_is_not_its_content_arrives_whole() {
         }
     }
 }
+
+#[test]
+fn hard_links_beyond_the_window_of_offers_arrive() {
+    let top = tempfile::tempdir().unwrap();
+    let (from, to) = (top.path().join("from"), top.path().join("to"));
+    fs::create_dir(&from).unwrap();
+    fs::write(from.join("0"), "x").unwrap();
+    let count = malai_wire::copy::WINDOW + 500;
+    for number in 1..count {
+        fs::hard_link(from.join("0"), from.join(number.to_string())).unwrap();
+    }
+    let (done, ended) = std::sync::mpsc::channel();
+    let target = to.clone();
+    std::thread::spawn(move || {
+        let (heard, result) = put(&[&from], &target, ALL);
+        done.send((heard.problems, result.is_ok())).unwrap();
+    });
+    let ended = ended.recv_timeout(std::time::Duration::from_secs(60));
+    assert_eq!(ended, Ok((Vec::new(), true)));
+    assert_eq!(fs::metadata(to.join("0")).unwrap().nlink(), count as u64);
+}

@@ -120,7 +120,7 @@ impl Session {
         // Truncating or creating is a change, even if the file is opened for reading only.
         let changes = writable || flags.create() || flags.truncate();
         if changes {
-            self.may_change()?;
+            self.may_change(path)?;
         }
         let was_there = |session: &Self| {
             let found = session

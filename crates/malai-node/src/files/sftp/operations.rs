@@ -220,8 +220,12 @@ impl Session {
     }
 
     /// Checks, before a change, that it is allowed and can be recorded.
-    pub(super) fn may_change(&self) -> Result<(), StatusCode> {
-        self.root.may_write().map_err(status)?;
+    pub(super) fn may_change(&self, path: &[u8]) -> Result<(), StatusCode> {
+        if let Err(error) = self.root.may_write() {
+            let path = path.to_vec();
+            self.told(&FileReport::Refused { path })?;
+            return Err(status(error));
+        }
         self.reports.ready().map_err(|_| StatusCode::Failure)
     }
 
@@ -232,9 +236,10 @@ impl Session {
 
     /// Makes a change and, if that succeeded, reports it.
     fn changed(&self, change: impl FnOnce() -> Done, report: impl FnOnce() -> FileReport) -> Done {
-        self.may_change()?;
+        let report = report();
+        self.may_change(report.path())?;
         let answer = change()?;
-        self.told(&report())?;
+        self.told(&report)?;
         Ok(answer)
     }
 

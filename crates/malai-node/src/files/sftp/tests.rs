@@ -247,18 +247,17 @@ fn no_file_of_a_folder_gets_bits_that_run_it_as_its_owner() {
 
 /// Serves packets and returns the file reports.
 fn reported(packets: &[Vec<u8>]) -> Vec<FileReport> {
+    reported_below(Root::Everything, packets)
+}
+
+/// As [`reported`], of the files of this root.
+fn reported_below(root: Root, packets: &[Vec<u8>]) -> Vec<FileReport> {
     let (reports, out) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let input: Vec<u8> = packets
         .iter()
         .flat_map(|packet| [&(packet.len() as u32).to_be_bytes()[..], packet].concat())
         .collect();
-    serve_reporting(
-        &mut Cursor::new(input),
-        Vec::new(),
-        Root::Everything,
-        Reports::to(out),
-    )
-    .unwrap();
+    serve_reporting(&mut Cursor::new(input), Vec::new(), root, Reports::to(out)).unwrap();
     let mut bytes = Vec::new();
     std::fs::File::from(reports)
         .read_to_end(&mut bytes)
@@ -387,4 +386,24 @@ fn what_is_not_sftp_ends_the_session() {
             "{input:?}"
         );
     }
+}
+
+#[test]
+fn a_change_that_a_folder_refuses_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let none = [0u8; 4];
+    let open = |flags: u32| [flags.to_be_bytes(), none].concat();
+    let found = reported_below(
+        Root::below(folder.path(), false).unwrap(),
+        &[
+            packet(3, 0, &[b"a"], &open(0x1a)),
+            packet(14, 0, &[b"b"], &none),
+            packet(13, 0, &[b"c"], b""),
+            packet(18, 0, &[b"d", b"e"], b""),
+        ],
+    );
+    let refused = [b"a", b"b", b"c", b"d"].map(|path| FileReport::Refused {
+        path: path.to_vec(),
+    });
+    assert_eq!(found, refused);
 }

@@ -106,7 +106,12 @@ impl<W: Write> Receiver<'_, W> {
         };
         let (from, first) = self.folder_and_name(*source, path)?;
         self.make(offer, |folder, part| {
-            linkat(&*from, &first[..], folder, part, AtFlags::empty()).map_err(Into::into)
+            match linkat(&*from, &first[..], folder, part, AtFlags::empty()) {
+                Err(Errno::XDEV) => Err(io::Error::other(
+                    "the file that it is a hard link to is on another file system",
+                )),
+                done => Ok(done?),
+            }
         })
     }
 
