@@ -8,7 +8,7 @@ use malai_cluster::MachineId;
 use malai_wire::peer::exec::{FromClient, FromServer, Open};
 use malai_wire::peer::{RequestKind, StreamKind};
 use malai_wire::{Refusal, RefusalCode, frame};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{Caller, ExecError, end_or, lost};
 
@@ -43,6 +43,8 @@ pub(super) struct Session {
     pub(super) stderr: oneshot::Receiver<RawStream>,
     pub(super) streams: SessionStreams,
     pub(super) in_use: InUse,
+    /// How many bytes of the input this side may send.
+    pub(super) most_input: watch::Sender<u64>,
 }
 
 /// Sends the open and waits for the answer. If there is none, the open is sent again only if the peer's new instance proves that
@@ -83,7 +85,7 @@ pub(super) async fn open(
             }
         };
         let answer = tokio::select! {
-            answer = framing::read(&mut session.answers, frame::SMALL) => answer,
+            answer = answer(&mut session.answers, &session.most_input) => answer,
             next = replaced(peers, &connection, sent) => match next {
                 Ok(next) => {
                     connection.close(&Refusal::new(RefusalCode::Done, "the peer's daemon was restarted"));
@@ -104,7 +106,7 @@ pub(super) async fn open(
                     refusal,
                 });
             }
-            Ok(Some(FromServer::Exit(_))) => {
+            Ok(Some(FromServer::Exit(_) | FromServer::Input(_))) => {
                 return Err(lost(name, &"it ended before it was accepted"));
             }
             Ok(None) => {
@@ -143,6 +145,25 @@ pub(super) async fn open(
     }
 }
 
+/// The next answer of the machine. What it says about the input is noted meanwhile.
+pub(super) async fn answer(
+    answers: &mut RecvStream,
+    most_input: &watch::Sender<u64>,
+) -> Result<Option<FromServer>, StreamError> {
+    let mut is_limited = *most_input.borrow() != u64::MAX;
+    loop {
+        match framing::read(answers, frame::SMALL).await? {
+            Some(FromServer::Input(most)) => {
+                most_input.send_modify(|input| {
+                    *input = if is_limited { most.max(*input) } else { most };
+                });
+                is_limited = true;
+            }
+            answer => return Ok(answer),
+        }
+    }
+}
+
 async fn send_open(
     connection: &Arc<PeerConnection>,
     caller: &Caller,
@@ -169,6 +190,7 @@ async fn send_open(
         stderr: streams.expect(StreamKind::Stderr),
         streams,
         in_use,
+        most_input: watch::Sender::new(u64::MAX),
     })
 }
 

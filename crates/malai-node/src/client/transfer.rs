@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use iroh::endpoint::{RecvStream, SendStream};
+use malai_wire::Refusal;
 use malai_wire::peer::StreamKind;
 use malai_wire::peer::exec::{Exit, FromClient, FromServer};
-use malai_wire::{Refusal, frame};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::open::Session;
+use super::open::{self, Session};
 use super::{Caller, ExecError, end_or};
 
 use crate::audit::Counts;
@@ -35,6 +35,7 @@ impl Session {
             stderr,
             streams,
             in_use: _in_use,
+            most_input,
         } = self;
         let Caller {
             stdin,
@@ -46,7 +47,8 @@ impl Session {
         } = caller;
         let mut err_gate = gate.clone();
         let exit = {
-            let feeding = feed(&connection, streams.session(), stdin, &counts.stdin);
+            let most = most_input.subscribe();
+            let feeding = feed(&connection, streams.session(), stdin, most, &counts.stdin);
             let received = [&counts.stdout, &counts.stderr].map(Received::new);
             let out = pass(stdout, "standard output", out_sink, gate, &received[0]);
             let err = pass(
@@ -56,7 +58,7 @@ impl Session {
                 &mut err_gate,
                 &received[1],
             );
-            let answer = answered(&mut answers, &mut control, events);
+            let answer = answered(&mut answers, &most_input, &mut control, events);
             tokio::pin!(feeding, out, err, answer);
             let (mut fed, mut out_done, mut err_done) = (false, false, false);
             let exit = loop {
@@ -143,17 +145,18 @@ enum Broken {
 /// Waits for the exit, and sends signals and sizes meanwhile.
 async fn answered(
     answers: &mut RecvStream,
+    most_input: &watch::Sender<u64>,
     control: &mut SendStream,
     events: &mut mpsc::Receiver<ControlEvent>,
 ) -> Result<Exit, Broken> {
-    let read = framing::read(answers, frame::SMALL);
+    let read = open::answer(answers, most_input);
     tokio::pin!(read);
     loop {
         tokio::select! {
             answer = &mut read => return match answer {
                 Ok(Some(FromServer::Exit(exit))) => Ok(exit),
                 Ok(Some(FromServer::Refused(refusal))) => Err(Broken::Refused(refusal)),
-                Ok(Some(FromServer::Accepted) | None) => Err(Broken::Stream(StreamError::Ended)),
+                Ok(Some(FromServer::Accepted | FromServer::Input(_)) | None) => Err(Broken::Stream(StreamError::Ended)),
                 Err(error) => Err(Broken::Stream(error)),
             },
             Some(event) = events.recv() => {
@@ -173,6 +176,7 @@ async fn feed(
     connection: &Arc<PeerConnection>,
     session: u64,
     stdin: &mut Source,
+    most: watch::Receiver<u64>,
     mut moved: &AtomicU64,
 ) -> Result<(), FlowError> {
     if matches!(stdin, Source::Empty) {
@@ -183,7 +187,7 @@ async fn feed(
         StreamKind::Stdin,
         session,
     ));
-    let mut fed = io::copy(stdin, &mut sink, &mut PauseGate::open(), &mut moved).await;
+    let mut fed = io::copy_up_to(stdin, &mut sink, most, &mut moved).await;
     if let Err(FlowError::Read(error)) = &fed
         && moved.load(Ordering::Relaxed) == 0
     {

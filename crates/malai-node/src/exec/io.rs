@@ -24,8 +24,8 @@ pub enum Source {
     Fd(Fd),
     /// A raw stream of a peer.
     Stream(RawStream),
-    /// A raw stream of a peer, which starts when there is something to send.
-    Pending(oneshot::Receiver<RawStream>),
+    /// A raw stream of a peer, which starts when there is something to send, and where to report the bytes read from it.
+    Pending(oneshot::Receiver<RawStream>, Option<watch::Sender<u64>>),
     /// Chunks, from a terminal that stays with the command line; an empty chunk is the end.
     Chunks(mpsc::Receiver<Vec<u8>>),
     /// Empty: ends at once.
@@ -142,9 +142,14 @@ impl Source {
     ///
     /// The source cannot be read.
     pub async fn next(&mut self, most: usize) -> Result<Bytes, FlowError> {
-        if let Self::Pending(expected) = self {
+        if let Self::Pending(expected, report) = self {
             match expected.await {
-                Ok(stream) => *self = Self::Stream(stream),
+                Ok(mut stream) => {
+                    if let Some(read) = report.take() {
+                        stream.report_read(read);
+                    }
+                    *self = Self::Stream(stream);
+                }
                 Err(_) => return Err(FlowError::Broken("the stream never began".into())),
             }
         }
@@ -164,7 +169,7 @@ impl Source {
                 Ok(shrink(buffer))
             }
             Self::Chunks(chunks) => Ok(chunks.recv().await.unwrap_or_default().into()),
-            Self::Empty | Self::Pending(_) => Ok(Bytes::new()),
+            Self::Empty | Self::Pending(..) => Ok(Bytes::new()),
         }
     }
 }
@@ -316,6 +321,36 @@ pub(crate) async fn copy(
         moved.add(length);
         if moved.is_too_much() {
             return Ok(());
+        }
+    }
+}
+
+/// Moves bytes until the source ends, as many as `most` says, which may grow.
+///
+/// # Errors
+///
+/// Either side failed, or nobody can raise `most` any more.
+pub(crate) async fn copy_up_to(
+    source: &mut Source,
+    sink: &mut Sink,
+    mut most: watch::Receiver<u64>,
+    moved: &mut impl Count,
+) -> Result<(), FlowError> {
+    let mut sent = 0;
+    loop {
+        let mut bytes = source.next(usize::MAX).await?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        while !bytes.is_empty() {
+            let more = most.wait_for(|most| *most > sent).await;
+            let more = more.map(|most| *most - sent);
+            let more = more.map_err(|_| FlowError::Broken("the session has ended".into()))?;
+            let part = bytes.split_to(bytes.len().min(usize::try_from(more).unwrap_or(usize::MAX)));
+            let length = part.len() as u64;
+            sink.write(part).await?;
+            sent += length;
+            moved.add(length);
         }
     }
 }

@@ -9,7 +9,7 @@ use iroh::endpoint::RecvStream;
 use malai_wire::peer::StreamKind;
 use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::peer::windows::Windows;
 
@@ -18,12 +18,23 @@ use crate::peer::windows::Windows;
 pub struct RawStream {
     stream: RecvStream,
     windows: Arc<Windows>,
+    /// How many bytes have been read, if that is to be reported.
+    read: Option<watch::Sender<u64>>,
 }
 
 impl RawStream {
     /// A stream whose head has been read.
     pub(crate) fn new(stream: RecvStream, windows: Arc<Windows>) -> Self {
-        Self { stream, windows }
+        Self {
+            stream,
+            windows,
+            read: None,
+        }
+    }
+
+    /// Reports how many bytes have been read from now on.
+    pub(crate) fn report_read(&mut self, read: watch::Sender<u64>) {
+        self.read = Some(read);
     }
 
     /// The stream, for frames that come before the raw bytes.
@@ -44,6 +55,9 @@ impl RawStream {
     pub(crate) async fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
         let count = self.stream.read_buf(buffer).await?;
         self.windows.read(count as u64);
+        if let Some(read) = &self.read {
+            read.send_modify(|read| *read += count as u64);
+        }
         Ok(())
     }
 }

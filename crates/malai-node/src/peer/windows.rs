@@ -16,12 +16,16 @@ const STEP: u64 = 64 * 1024;
 /// What the input of a terminal may have on its way: it is typed, or pasted.
 const TERMINAL_WINDOW: u64 = 64 * 1024;
 
-/// How many bytes of windows are shared out before a connection to a service gets only [`CONNECTION_WINDOW`] more. Until
-/// then each has a stream's whole window, so that one whose reader has stopped does not hold up the others.
-const AMPLE: u64 = 32 * STREAM_WINDOW as u64;
+/// What the input of a command may have on its way where its member has many: 10 Mbit/s at 100 ms for each.
+const SHARED_INPUT_WINDOW: u64 = 128 * 1024;
 
-/// What each connection to a service may have on its way beyond [`AMPLE`].
+/// The same for a connection to a service.
 const CONNECTION_WINDOW: u64 = 64 * 1024;
+
+/// How many bytes of windows this side's own sessions get before its connections to services get only
+/// [`CONNECTION_WINDOW`] more. Until then each has a stream's whole window, so that one whose reader has stopped does not
+/// hold up the others.
+const AMPLE: u64 = 32 * STREAM_WINDOW as u64;
 
 /// What a session of the peer's reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +41,13 @@ pub(crate) enum Input {
 }
 
 impl Input {
-    /// What it may have on its way beside the others, in bytes.
-    fn window(self, others: u64) -> u64 {
+    /// What it may have on its way, in bytes: a stream's whole window, or less where its member has many.
+    fn window(self, is_ample: bool) -> u64 {
         match self {
             Self::None => 0,
             Self::Terminal => TERMINAL_WINDOW,
-            Self::Connection if others >= AMPLE => CONNECTION_WINDOW,
+            Self::Stream if !is_ample => SHARED_INPUT_WINDOW,
+            Self::Connection if !is_ample => CONNECTION_WINDOW,
             Self::Stream | Self::Connection => STREAM_WINDOW.into(),
         }
     }
@@ -77,6 +82,7 @@ pub(crate) struct WindowShare {
     windows: Arc<Windows>,
     outbound: u64,
     inbound: u64,
+    is_shared: bool,
 }
 
 impl Windows {
@@ -106,7 +112,7 @@ impl Windows {
     /// The share of a connection to a service of the peer.
     pub(crate) fn outbound_connection(self: &Arc<Self>) -> WindowShare {
         let mut state = self.state.lock();
-        let bytes = Input::Connection.window(state.outbound);
+        let bytes = Input::Connection.window(state.outbound < AMPLE);
         self.share(&mut state, bytes, 0)
     }
 
@@ -121,13 +127,20 @@ impl Windows {
         if state.sending.is_none() {
             state.sending = Some(self.limiter.send_buffer(self.peer, SEND_WINDOW)?);
         }
-        let bytes = input.window(state.inbound);
-        let missing = (state.inbound + bytes).saturating_sub(state.reserved_bytes());
+        let (inbound, reserved) = (state.inbound, state.reserved_bytes());
+        let missing = |bytes: u64| (inbound + bytes).saturating_sub(reserved);
+        let whole = missing(input.window(true));
+        let is_ample = self.limiter.has_ample_receive_buffer(&self.peer, whole);
+        let bytes = input.window(is_ample);
+        let is_shared = input == Input::Stream && !is_ample;
+        let missing = missing(bytes);
         if missing > 0 {
             self.limiter
                 .grow_receive_buffer(&mut state.reserved, missing)?;
         }
-        Ok(self.share(&mut state, 0, bytes))
+        let mut share = self.share(&mut state, 0, bytes);
+        share.is_shared = is_shared;
+        Ok(share)
     }
 
     fn share(self: &Arc<Self>, state: &mut State, outbound: u64, inbound: u64) -> WindowShare {
@@ -138,6 +151,7 @@ impl Windows {
             windows: self.clone(),
             outbound,
             inbound,
+            is_shared: false,
         }
     }
 
@@ -165,6 +179,14 @@ impl Windows {
 impl State {
     fn reserved_bytes(&self) -> u64 {
         self.reserved.count() as u64
+    }
+}
+
+impl WindowShare {
+    /// How many bytes of its input the client may have on their way, if it has to be told: the window of the stream is
+    /// larger, and all streams of a connection share the connection's, so inputs that are not read would hold up the others.
+    pub(crate) fn input_window(&self) -> Option<u64> {
+        self.is_shared.then_some(self.inbound)
     }
 }
 

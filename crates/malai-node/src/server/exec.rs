@@ -21,6 +21,7 @@ use crate::node::limits::BufferReservation;
 use crate::peer::connection::{IncomingRequest, PeerConnection};
 use crate::peer::streams::SessionStreams;
 use crate::peer::windows::Input;
+use crate::server::input_limit::InputLimit;
 
 /// Serves one control stream.
 pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingRequest) {
@@ -56,17 +57,22 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
         Err(refusal) => return refuse(connection, &mut send, refusal).await,
     };
     drop(room);
+    let input_window = share.input_window();
     let in_use = connection.in_use_by_peer(share);
     let serving = connection.serving();
-    if framing::write(&mut send, &FromServer::Accepted)
-        .await
-        .is_err()
-    {
+    let mut limit = input_window.map(InputLimit::new);
+    let accepted = async {
+        complete(&mut limit, &mut send).await?;
+        framing::write(&mut send, &FromServer::Accepted).await
+    };
+    if accepted.await.is_err() {
         return;
     }
-    let (answer, cleanup) = execute(connection, granted, &open, recv, streams).await;
+    let control = (&mut send, recv);
+    let (answer, cleanup) = execute(connection, granted, &open, control, &mut limit, streams).await;
     drop(in_use);
     if let Some(answer) = answer
+        && complete(&mut limit, &mut send).await.is_ok()
         && framing::write(&mut send, &answer).await.is_ok()
     {
         connection.finish(&mut send);
@@ -130,19 +136,31 @@ async fn opened(
     }
 }
 
+/// Completes a message about the input that was begun.
+async fn complete(
+    limit: &mut Option<InputLimit>,
+    send: &mut SendStream,
+) -> Result<(), StreamError> {
+    let Some(limit) = limit else { return Ok(()) };
+    let completed = limit.complete(send).await;
+    completed.map_err(|error| StreamError::ConnectionLost(error.to_string()))
+}
+
 /// Runs the command. Returns what to tell its client, if it is still there, and what is left to end.
 async fn execute(
     connection: &Arc<PeerConnection>,
     granted: Granted<Command>,
     open: &Open,
-    recv: RecvStream,
+    (send, recv): (&mut SendStream, RecvStream),
+    limit: &mut Option<InputLimit>,
     streams: SessionStreams,
 ) -> (Option<FromServer>, Option<PendingCleanup>) {
     let session = streams.session();
     // Without input the streams are dropped, which rejects an unexpected one.
     let (stdin, _streams) = if open.stdin {
         let stdin = streams.expect(StreamKind::Stdin);
-        (Source::Pending(stdin), Some(streams))
+        let reporter = limit.as_ref().map(InputLimit::reporter);
+        (Source::Pending(stdin, reporter), Some(streams))
     } else {
         drop(streams);
         (Source::Empty, None)
@@ -172,8 +190,15 @@ async fn execute(
         gone.clone(),
     );
     tokio::pin!(run);
+    let limiting = async {
+        match limit {
+            Some(limit) => limit.keep(send).await,
+            None => std::future::pending().await,
+        }
+    };
     let outcome = tokio::select! {
         outcome = &mut run => outcome,
+        never = limiting => match never {},
         () = listen(connection, recv, nudge_sender) => {
             gone.cancel();
             run.await

@@ -3,6 +3,7 @@
 pub(crate) mod connect;
 pub(crate) mod connection;
 pub(crate) mod exec;
+mod input_limit;
 pub(crate) mod stranger;
 
 use std::sync::Arc;

@@ -96,10 +96,10 @@ limits! {
         "Memory for argument lists over 16 KiB that are being received. Further ones wait for at most `opening_seconds` and are then refused."
     inflight_request_bytes_per_peer: "bytes" = 8_388_608, 6_307_840 => 1_073_741_824;
         "The same, per member."
-    receive_bytes: "bytes" = 536_870_912, 4_194_304 => 4_294_967_295;
-        "Input in flight to commands and services of other machines, sent but not yet read by them: 2 MiB per command, 64 KiB per terminal, 2 MiB per connection to a service (64 KiB once 64 MiB are in use on its connection). Further commands with an input and further connections are refused."
-    receive_bytes_per_peer: "bytes" = 268_435_456, 2_097_152 => 4_294_967_295;
-        "The same, per member, over all its connections: 128 commands with an input, or 4000 terminals. Credit that a connection was granted for commands that have ended counts until it is used."
+    receive_bytes: "bytes" = 268_435_456, 4_194_304 => 4_294_967_295;
+        "Input in flight to commands and services of other machines, sent but not yet read by them: 2 MiB per command or connection to a service while less than half of this is in use, then 128 KiB per command and 64 KiB per connection; 64 KiB per terminal. Further commands with an input and further connections are refused."
+    receive_bytes_per_peer: "bytes" = 50_331_648, 2_097_152 => 4_294_967_295;
+        "The same, per member, over all its connections: 12 commands with 2 MiB and 192 more with 128 KiB, or 768 terminals. Credit that a connection was granted for commands that have ended counts until it is used."
     send_bytes: "bytes" = 268_435_456, 2_097_152 => 4_294_967_295;
         "Output of commands in flight to members, sent but not yet acknowledged by them: 2 MiB per connection that had a command. Commands on further connections are refused."
     send_bytes_per_peer: "bytes" = 67_108_864, 2_097_152 => 4_294_967_295;

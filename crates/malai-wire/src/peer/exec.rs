@@ -248,6 +248,9 @@ pub enum FromServer {
     Refused(Refusal),
     /// The command has exited and all its output was sent.
     Exit(Exit),
+    /// The client is to send at most this many bytes of the input, counted from its beginning, until it is told a larger
+    /// number. Without this message there is no such bound.
+    Input(u64),
 }
 
-crate::tagged!(FromServer { 1 => Accepted, 2 => Refused(Refusal), 3 => Exit(Exit) });
+crate::tagged!(FromServer { 1 => Accepted, 2 => Refused(Refusal), 3 => Exit(Exit), 0x81 => Input(u64) });

@@ -249,12 +249,14 @@ fn a_command() {
             ("Refused", FromServer::Refused(refusal())),
             ("Exit code 7", exit(Status::Code(7))),
             ("Exit signal 9", exit(Status::Signal(9))),
+            ("Input", FromServer::Input(131_072)),
         ],
         &expect![[r#"
             Accepted           00000001 01
             Refused            00000005 02 02026e6f
             Exit code 7        00000006 03 0007ac0200
             Exit signal 9      00000006 03 0109ac0200
+            Input              00000004 81 808008
         "#]],
     );
 }

@@ -131,6 +131,7 @@ fn from_server() -> impl Strategy<Value = FromServer> {
     prop_oneof![
         Just(FromServer::Accepted),
         refusal().prop_map(FromServer::Refused),
+        any::<u64>().prop_map(FromServer::Input),
         (status, any::<u64>(), any::<u64>()).prop_map(|(status, stdout, stderr)| {
             FromServer::Exit(Exit {
                 status,

@@ -310,6 +310,14 @@ impl Limiter {
         self.receive.nothing(peer)
     }
 
+    /// Whether so many bytes more leave half of it to further commands.
+    pub(crate) fn has_ample_receive_buffer(&self, peer: &MachineId, bytes: u64) -> bool {
+        let limits = self.limits();
+        let (all, of_peer) = self.receive.count(peer);
+        let fits = |count: usize, most: u32| count as u64 + bytes <= u64::from(most / 2);
+        fits(all, limits.receive_bytes) && fits(of_peer, limits.receive_bytes_per_peer)
+    }
+
     /// Reserves so many bytes more of it.
     ///
     /// # Errors

@@ -68,7 +68,7 @@ impl<K: Eq + Hash + Clone> KeyedCounter<K> {
         }
     }
 
-    #[cfg(test)]
+    /// How many are counted, in total and of a key.
     pub(super) fn count(&self, key: &K) -> (usize, usize) {
         let inner = self.0.lock();
         (inner.0, inner.1.get(key).copied().unwrap_or_default())
