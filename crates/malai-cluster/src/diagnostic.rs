@@ -376,7 +376,7 @@ pub(crate) fn quoted(text: &str) -> String {
 /// The candidate most similar to a mistyped text, if one is similar enough to suggest.
 pub fn nearest<'c>(text: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let length = text.chars().count();
-    let far = 1 + length / 4;
+    let far = 1 + length / 6;
     // Capitals are a mistake of their own, which no one makes letter by letter.
     let lower = text.to_lowercase();
     candidates

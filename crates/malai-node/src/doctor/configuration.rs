@@ -35,6 +35,16 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
                 .iter()
                 .map(|problem| of(home, problem, Some(report))),
         );
+        if report.has_unpublished() {
+            found.push(
+                Finding::warning(
+                    CHECK,
+                    format!("{alias}: cluster.toml has unpublished changes"),
+                )
+                .because("machines obey what was published last")
+                .fix(format!("malai rescan {alias}")),
+            );
+        }
         match report.condition {
             Condition::Sound => sound.push(report.alias.clone()),
             // Another check reports what this computer has joined instead.

@@ -83,6 +83,8 @@ pub struct LocalCluster {
     pub errors: usize,
     /// The number of warnings that it shows.
     pub warnings: usize,
+    /// Whether `cluster.toml` has changes that are not published yet.
+    pub unpublished: bool,
 }
 
 impl Facts {
@@ -227,6 +229,7 @@ fn local_cluster(report: ClusterReport) -> LocalCluster {
         machines: report.count_machines(),
         errors: report.count(Severity::Error),
         warnings: report.count(Severity::Warning),
+        unpublished: report.has_unpublished(),
         alias: report.alias,
         role: report.role,
         manager: report.id,

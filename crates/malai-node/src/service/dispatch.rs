@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use malai_cluster::{
-    Cluster, ClusterRef, Folder, MachineId, MachineRef, Resolved, Target, Targets, escape,
-    unknown_cluster,
+    Cluster, ClusterRef, Folder, MachineId, MachineName, MachineRef, Resolved, Target, Targets,
+    escape, unknown_cluster,
 };
 use malai_wire::action::Asked;
 use malai_wire::peer::exec::Action;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::{self, Caller, ExecError};
 use crate::cluster::authorize;
 use crate::exec::child::PendingCleanup;
+use crate::home::cluster_files::LoadedCluster;
 use crate::os::fs::display_path;
 use crate::service::{Service, local};
 
@@ -199,6 +200,13 @@ fn address_folder(
     }
 }
 
+/// Whether this computer's own cluster.toml has a machine that it has not published.
+fn is_unpublished(service: &Service, name: &MachineName) -> bool {
+    let files = LoadedCluster::load(&service.cluster_state.dir);
+    let draft = files.draft.as_ref();
+    draft.is_some_and(|draft| draft.machine_named(name.as_str()).is_some())
+}
+
 fn find_machine(service: &Arc<Service>, target: &Target) -> Result<MachineId, String> {
     let alias = service.cluster_state.alias();
     let cluster = names(service)?;
@@ -215,13 +223,18 @@ fn find_machine(service: &Arc<Service>, target: &Target) -> Result<MachineId, St
                         "`{target}` is a service, on which no commands run: `malai forward <port> {target}`"
                     );
                 }
-                let nearest = cluster
-                    .nearest_machine(name.as_str())
-                    .map(|nearest| format!("; did you mean `{nearest}.{alias}`?"));
+                let hint = match is_unpublished(service, name) {
+                    true => Some(format!(
+                        "; it is in cluster.toml, but not published yet: malai rescan {alias}"
+                    )),
+                    false => cluster
+                        .nearest_machine(name.as_str())
+                        .map(|nearest| format!("; did you mean `{nearest}.{alias}`?")),
+                };
                 format!(
                     "unknown machine `{}` in cluster `{alias}`{}",
                     escape(name.as_str()),
-                    nearest.unwrap_or_default()
+                    hint.unwrap_or_default()
                 )
             }),
     }

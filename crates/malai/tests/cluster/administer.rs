@@ -214,3 +214,35 @@ fn a_session_restarts_and_stops_the_daemon_that_it_runs_on() {
     );
     web01.wait_for_end();
 }
+
+#[test]
+fn an_edit_that_is_not_published_is_seen() {
+    let cluster = Cluster::running(&["web01"]);
+    let manager = &cluster.manager;
+    let status = manager.run(&["status"]);
+    assert!(!status.out().contains("Unpublished"), "{}", status.shown());
+    let id = "i66fo538lfl5ombdf6tcdbrabp4hmp9asv7nrffuc2im13ct4q60";
+    cluster.edit(|text| format!("{text}\n[machine.new1]\nid52 = \"{id}\"\nallow_from = \"*\"\n"));
+    let status = manager.run(&["status"]);
+    assert!(
+        status
+            .out()
+            .contains("📝 Unpublished changes: malai rescan company"),
+        "{}",
+        status.shown()
+    );
+    let doctor = manager.run(&["doctor"]);
+    assert!(
+        doctor
+            .out()
+            .contains("company: cluster.toml has unpublished changes"),
+        "{}",
+        doctor.shown()
+    );
+    manager.run(&["new1.company", "true"]).refused(
+        "unknown machine `new1` in cluster `company`; it is in cluster.toml, but not published yet: malai rescan company",
+    );
+    manager.run(&["rescan", "company"]);
+    let status = manager.run(&["status"]);
+    assert!(!status.out().contains("Unpublished"), "{}", status.shown());
+}

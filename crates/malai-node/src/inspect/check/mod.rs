@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::home::cluster_files::LoadedCluster;
 use crate::home::no_such_cluster::no_such_cluster;
 use crate::home::{ClusterDir, Home, HomeError, Role, manager_file};
+use crate::inspect::unpublished::changes_in;
 use crate::settings::{Settings, SettingsError};
 
 pub use crate::home::cluster_files::Condition;
@@ -41,6 +42,14 @@ pub struct ClusterReport {
     /// The files that were read. `None` for something that is not a cluster's folder.
     #[serde(skip)]
     pub(crate) files: Option<LoadedCluster>,
+}
+
+impl ClusterReport {
+    /// Whether `cluster.toml` has changes that are not published yet, as far as is known.
+    pub(crate) fn has_unpublished(&self) -> bool {
+        let changes = self.files.as_ref().and_then(changes_in);
+        changes.is_some_and(|changes| !changes.is_empty())
+    }
 }
 
 impl From<LoadedCluster> for ClusterReport {

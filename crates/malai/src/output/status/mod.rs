@@ -203,6 +203,9 @@ fn local_lines(out: &mut String, cluster: &LocalCluster, served: Option<&Cluster
     if let (Some(Role::Machine), Some(own)) = (cluster.role, &cluster.own_id) {
         item(&format!("🔑 This machine: {own}"));
     }
+    if cluster.unpublished {
+        item(&format!("📝 Unpublished changes: malai rescan {alias}"));
+    }
     let membership = served.map(|served| served.membership);
     if cluster.condition == Condition::Waiting && membership != Some(MembershipState::NotAManager) {
         item("⏳ Waiting for the first configuration: the manager has to add this machine");

@@ -32,6 +32,7 @@ fn managed() -> LocalCluster {
         condition: Condition::Sound,
         errors: 0,
         warnings: 0,
+        unpublished: false,
     }
 }
 
@@ -313,6 +314,7 @@ fn no_daemon_and_everything_that_can_be_wrong() {
         condition: Condition::Broken,
         errors: 2,
         warnings: 1,
+        unpublished: false,
         ..managed()
     };
     let waiting = LocalCluster {
@@ -329,10 +331,12 @@ fn no_daemon_and_everything_that_can_be_wrong() {
         condition: Condition::Broken,
         errors: 1,
         warnings: 0,
+        unpublished: false,
     };
     let warned = LocalCluster {
         alias: "warned".to_owned(),
         warnings: 1,
+        unpublished: false,
         ..managed()
     };
     let mut facts = facts(
