@@ -19,8 +19,8 @@ const TERMINAL_WINDOW: u64 = 64 * 1024;
 /// What the input of a command may have on its way where its member has many: 10 Mbit/s at 100 ms for each.
 const SHARED_INPUT_WINDOW: u64 = 128 * 1024;
 
-/// The same for a connection to a service.
-const CONNECTION_WINDOW: u64 = 64 * 1024;
+/// The same for a connection to a service, of which a member may have a thousand.
+const CONNECTION_WINDOW: u64 = 16 * 1024;
 
 /// How many bytes of windows this side's own sessions get before its connections to services get only
 /// [`CONNECTION_WINDOW`] more. Until then each has a stream's whole window, so that one whose reader has stopped does not

@@ -97,7 +97,7 @@ limits! {
     inflight_request_bytes_per_peer: "bytes" = 8_388_608, 6_307_840 => 1_073_741_824;
         "The same, per member."
     receive_bytes: "bytes" = 268_435_456, 4_194_304 => 4_294_967_295;
-        "Input in flight to commands and services of other machines, sent but not yet read by them: 2 MiB per command or connection to a service while less than half of this is in use, then 128 KiB per command and 64 KiB per connection; 64 KiB per terminal. Further commands with an input and further connections are refused."
+        "Input in flight to commands and services of other machines, sent but not yet read by them: 2 MiB per command or connection to a service while less than half of this is in use, then 128 KiB per command and 16 KiB per connection; 64 KiB per terminal. Further commands with an input and further connections are refused."
     receive_bytes_per_peer: "bytes" = 50_331_648, 2_097_152 => 4_294_967_295;
         "The same, per member, over all its connections: 12 commands with 2 MiB and 192 more with 128 KiB, or 768 terminals. Credit that a connection was granted for commands that have ended counts until it is used."
     send_bytes: "bytes" = 268_435_456, 2_097_152 => 4_294_967_295;
