@@ -1,11 +1,11 @@
-"""A short run that fails if a figure is worse than twice its bar, to detect regressions."""
+"""A short run that fails if a figure is far worse than its bar (report.GUARD times), to detect regressions."""
 
 import time
 
 from . import latency, throughput
 from .memory import settled
 from .parts import ready
-from .report import Bar, number
+from .report import GUARD, Bar, number
 from .world import World
 
 MIB = 1 << 20
@@ -22,8 +22,8 @@ def run(malai, folder):
             bars = measure(world)
         for bar in bars:
             what, limit = bar.row()[:2]
-            missed = bar.missed_twice_over()
-            print(f"{what}: {number(bar.best)} ({limit})", "worse than twice the bar" if missed else "", flush=True)
+            missed = bar.missed_by_far()
+            print(f"{what}: {number(bar.best)} ({limit})", f"worse than {GUARD} times the bar" if missed else "", flush=True)
             if not missed:
                 kept.add(what)
         failed = [bar.row()[0] for bar in bars if bar.row()[0] not in kept]
@@ -33,7 +33,7 @@ def run(malai, folder):
             print("-- once more: what else runs on this computer may have been the reason")
     # Noise makes a figure worse occasionally; a regression makes it worse every time.
     for what in failed:
-        print(f"FAILED {what}: worse than twice the bar, {ATTEMPTS} times")
+        print(f"FAILED {what}: worse than {GUARD} times the bar, {ATTEMPTS} times")
     print(f"-- after {time.monotonic() - begun:.0f} s")
     print(f"{len(bars) - len(failed)} passed, {len(failed)} failed")
     return 1 if failed else 0
