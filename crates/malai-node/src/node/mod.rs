@@ -9,6 +9,7 @@ pub(crate) mod sessions;
 use std::sync::Arc;
 
 use malai_wire::peer::hello::InstanceId;
+use tokio::sync::Semaphore;
 
 use crate::audit::Audit;
 use crate::home::Home;
@@ -47,7 +48,13 @@ pub struct Node {
     pub reaper: Arc<Reaper>,
     /// The endpoints that probe for members.
     pub(crate) probes: Arc<ProbePool>,
+    /// The turns to begin a dial.
+    pub(crate) dials: Semaphore,
 }
+
+/// How many dials may begin at once. Each costs milliseconds of computing; of hundreds that begin together, none would send its
+/// hello before its peer gives it up (`greeting_seconds`).
+const DIALS_AT_ONCE: usize = 32;
 
 impl Node {
     /// A daemon for this home.
@@ -74,6 +81,7 @@ impl Node {
             audit: Arc::new(Audit::new(home, &instance, settings.audit)),
             reaper: Arc::default(),
             probes: Arc::default(),
+            dials: Semaphore::new(DIALS_AT_ONCE),
         }
     }
 }

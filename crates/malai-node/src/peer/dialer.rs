@@ -23,6 +23,9 @@ use crate::settings::Reach;
 /// The maximum time to find and dial a machine.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a dial that has begun may keep others waiting.
+const DIAL_TURN: Duration = Duration::from_millis(500);
+
 /// The minimum time for a dial that had to wait for another dial to the same machine to fail.
 const MIN_DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -120,9 +123,20 @@ impl Dialer {
     ///
     /// The machine could not be reached; the error says what was tried.
     pub(crate) async fn dial(&self, peer: MachineId, asked: Instant) -> Result<Dialed, ReachError> {
+        let turn = self.cluster_state.node.dials.acquire().await;
         let deadline = (asked + DIAL_TIMEOUT).max(Instant::now() + MIN_DIAL_TIMEOUT);
         let mut tried = ProbeLog::default();
-        let dialed = tokio::time::timeout_at(deadline.into(), self.race(peer, &mut tried)).await;
+        let dialed = {
+            let race = tokio::time::timeout_at(deadline.into(), self.race(peer, &mut tried));
+            tokio::pin!(race);
+            // What takes longer waits for its peer, and computes nothing: it is another dial's turn.
+            let begun = tokio::time::timeout(DIAL_TURN, &mut race).await;
+            drop(turn);
+            match begun {
+                Ok(dialed) => dialed,
+                Err(_) => race.await,
+            }
+        };
         match dialed {
             Ok(Ok(dialed)) => Ok(dialed),
             Ok(Err(what)) => Err(self.unreached(&peer, what, &tried)),
