@@ -533,6 +533,10 @@ impl Received {
                 self.descriptors.extend(descriptors);
             }
         }
+        // Many connections that were accepted together can send theirs together.
+        if let Some(newest) = self.descriptors.last() {
+            fd::make_room(newest);
+        }
         let is_cut = message.flags.contains(ReturnFlags::CTRUNC);
         if is_cut && self.descriptors.len() < DESCRIPTORS {
             // The system passes on as many as this process may have.

@@ -23,6 +23,9 @@ impl ConnectionHandler for Server {
     }
 }
 
+/// How much longer than a stranger a machine that was dialed may take to greet.
+const DIALED_FACTOR: u32 = 3;
+
 /// Runs as long as the connection: exchanges hellos, compares configurations, and then serves the requests of a member.
 async fn handle(connection: Arc<PeerConnection>) {
     let mut tasks = JoinSet::new();
@@ -40,7 +43,9 @@ async fn handle(connection: Arc<PeerConnection>) {
 async fn admit_and_serve(connection: &Arc<PeerConnection>, tasks: &mut JoinSet<()>) -> Refusal {
     let cluster_state = &connection.cluster_state;
     let limits = cluster_state.node.limiter.limits();
-    let hello = match connection.wait_greeted(limits.greeting()).await {
+    // One that arrived has greeted already. A machine that was dialed may be slow: closing would lose the command.
+    let timeout = limits.greeting() * DIALED_FACTOR;
+    let hello = match connection.wait_greeted(timeout).await {
         Ok(greeted) => greeted.hello,
         Err(StreamError::Timeout(_)) => {
             let limiter = &cluster_state.node.limiter;
