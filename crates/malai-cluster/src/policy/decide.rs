@@ -39,12 +39,8 @@ fn grant(cluster: &Cluster, request: &Request<'_>) -> Result<Grant, Refusal> {
         user: request.user,
     };
     // Services and folders have lists of their own, so a forced command of their machine does not replace them.
-    match request.action {
-        Action::Service(name) => return asked.service(name),
-        Action::Folder { folder, subsystem } => return asked.folder(folder, subsystem),
-        _ => {}
-    }
-    if let Some(command) = asked.forced_command() {
+    let has_own_list = matches!(request.action, Action::Service(_) | Action::Folder { .. });
+    if !has_own_list && let Some(command) = asked.forced_command() {
         return asked.forced(command, original(request.action)?);
     }
     match request.action {
@@ -215,9 +211,7 @@ impl Asked<'_> {
     fn service(&self, name: &str) -> Result<Grant, Refusal> {
         let service = self.cluster.service_named(name);
         let service = service.filter(|service| service.machine() == self.machine.name());
-        let service = service.ok_or_else(|| Refusal::NoService {
-            name: escape(name).chars().take(80).collect(),
-        })?;
+        let service = service.ok_or_else(|| Refusal::NoService { name: shown(name) })?;
         let rule = self.rule(
             service.allow_from(),
             || format!("service.{}.allow_from", service.name()),

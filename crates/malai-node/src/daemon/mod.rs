@@ -2,6 +2,7 @@
 
 mod forward;
 pub(crate) mod listener;
+mod received;
 pub(crate) mod reload;
 pub(crate) mod sessions;
 pub(crate) mod status;

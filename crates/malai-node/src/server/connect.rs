@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Weak};
 
-use iroh::endpoint::SendStream;
 use malai_wire::peer::connect::{FromClient, FromServer};
 use malai_wire::{Refusal, RefusalCode, frame};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +13,7 @@ use crate::net::framing::{self, StreamError};
 use crate::node::sessions::PathInfo;
 use crate::peer::connection::{IncomingRequest, PeerConnection};
 use crate::peer::windows::Input;
+use crate::server::last_message;
 
 /// Serves one stream: reads where it leads, connects, answers, and passes bytes on.
 pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingRequest) {
@@ -36,7 +36,7 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
                 }
                 error => Refusal::new(RefusalCode::Protocol, error.to_string()),
             };
-            return refuse(connection, &mut send, refusal).await;
+            return last_message(connection, &mut send, &FromServer::Refused(refusal)).await;
         }
     };
     // Counted before the decision, so that an allowed connection can also be opened.
@@ -46,20 +46,26 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
     });
     let (_slot, share) = match counted {
         Ok(counted) => counted,
-        Err(refusal) => return refuse(connection, &mut send, refusal).await,
+        Err(refusal) => {
+            return last_message(connection, &mut send, &FromServer::Refused(refusal)).await;
+        }
     };
     let origin = connection.address().into();
     let granted = authorize::connect(cluster_state, connection.peer, origin, &destination);
     let granted = match granted {
         Ok(granted) => granted,
-        Err(refusal) => return refuse(connection, &mut send, refusal).await,
+        Err(refusal) => {
+            return last_message(connection, &mut send, &FromServer::Refused(refusal)).await;
+        }
     };
     let in_use = connection.in_use_by_peer(share);
     let serving = connection.serving();
     let path: Weak<dyn PathInfo> = Arc::<PeerConnection>::downgrade(connection);
     let opened = match upstream::open(cluster_state, granted, Some(path)).await {
         Ok(opened) => opened,
-        Err(refusal) => return refuse(connection, &mut send, refusal).await,
+        Err(refusal) => {
+            return last_message(connection, &mut send, &FromServer::Refused(refusal)).await;
+        }
     };
     let accepted = framing::write(&mut send, &FromServer::Accepted).await;
     let stream = PeerStream::new(send, connection.raw(recv), connection.clone());
@@ -69,14 +75,4 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
         opened.pass(client, &CancellationToken::new()).await;
     }
     drop((in_use, serving));
-}
-
-async fn refuse(connection: &PeerConnection, send: &mut SendStream, refusal: Refusal) {
-    if framing::write(send, &FromServer::Refused(refusal))
-        .await
-        .is_ok()
-    {
-        connection.finish(send);
-        let _ = send.stopped().await;
-    }
 }

@@ -22,6 +22,7 @@ use crate::peer::connection::{IncomingRequest, PeerConnection};
 use crate::peer::streams::SessionStreams;
 use crate::peer::windows::Input;
 use crate::server::input_limit::InputLimit;
+use crate::server::last_message;
 
 /// Serves one control stream.
 pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingRequest) {
@@ -44,7 +45,7 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
         Err(refusal) => {
             // The rest of a long request is not wanted; its sender then reads the answer.
             let _ = recv.stop(0u32.into());
-            return refuse(connection, &mut send, refusal).await;
+            return last_message(connection, &mut send, &FromServer::Refused(refusal)).await;
         }
     };
     let granted = match authorize::exec(
@@ -54,7 +55,9 @@ pub(crate) async fn serve(connection: &Arc<PeerConnection>, request: IncomingReq
         &open.request,
     ) {
         Ok(granted) => granted,
-        Err(refusal) => return refuse(connection, &mut send, refusal).await,
+        Err(refusal) => {
+            return last_message(connection, &mut send, &FromServer::Refused(refusal)).await;
+        }
     };
     drop(room);
     let input_window = share.input_window();
@@ -234,15 +237,5 @@ async fn listen(
         if events.send(event).await.is_err() {
             return;
         }
-    }
-}
-
-async fn refuse(connection: &PeerConnection, send: &mut SendStream, refusal: Refusal) {
-    if framing::write(send, &FromServer::Refused(refusal))
-        .await
-        .is_ok()
-    {
-        connection.finish(send);
-        let _ = send.stopped().await;
     }
 }

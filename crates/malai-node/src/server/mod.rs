@@ -8,7 +8,9 @@ pub(crate) mod stranger;
 
 use std::sync::Arc;
 
+use iroh::endpoint::SendStream;
 use malai_wire::Refusal;
+use malai_wire::frame::Tagged;
 use malai_wire::peer::RequestKind;
 use malai_wire::peer::exec::FromServer;
 
@@ -19,6 +21,14 @@ use crate::sync::serve;
 /// Handles connections: serves the requests of members.
 #[derive(Debug)]
 pub(crate) struct Server;
+
+/// Sends the last message on a stream, and waits until the peer has it.
+async fn last_message(connection: &PeerConnection, send: &mut SendStream, message: &impl Tagged) {
+    if framing::write(send, message).await.is_ok() {
+        connection.finish(send);
+        let _ = send.stopped().await;
+    }
+}
 
 /// Serves one request of a member.
 pub(crate) async fn serve(connection: Arc<PeerConnection>, mut request: IncomingRequest) {
@@ -71,14 +81,7 @@ async fn refuse_busy(connection: &PeerConnection, request: IncomingRequest, refu
         mut send, mut recv, ..
     } = request;
     let _ = recv.stop(0u32.into());
-    let answer = async {
-        if framing::write(&mut send, &FromServer::Refused(refusal))
-            .await
-            .is_ok()
-        {
-            connection.finish(&mut send);
-            let _ = send.stopped().await;
-        }
-    };
+    let refused = FromServer::Refused(refusal);
+    let answer = last_message(connection, &mut send, &refused);
     let _ = tokio::time::timeout(framing::MESSAGE_TIMEOUT, answer).await;
 }
