@@ -49,7 +49,7 @@ fn nothing_that_a_machine_says_is_believed_or_obeyed() {
     let seed = cluster.machine("web01").read("machine.private-key");
     let seed = SecretSeed::parse_file(&seed).unwrap();
     let lie = Arc::new(Mutex::new(Lie::Refusal));
-    serve(seed, None, lie.clone());
+    serve(seed, None, lie.clone(), Duration::ZERO);
     let laptop = cluster.machine("laptop");
     for what in LIES {
         *lie.lock().unwrap() = *what;
@@ -96,4 +96,18 @@ fn nothing_that_a_machine_says_is_believed_or_obeyed() {
         cluster.manager.run(&["boss.company", "echo", "on"]).clean(),
         "on\n"
     );
+}
+
+/// A machine that is slow is not one that is silent: closing its connection would lose the command.
+#[test]
+fn a_machine_that_greets_late_is_waited_for() {
+    let cluster = Cluster::running(&["web01"]);
+    cluster.machine("web01").stop();
+    let seed = cluster.machine("web01").read("machine.private-key");
+    let seed = SecretSeed::parse_file(&seed).unwrap();
+    // Longer than strangers have (`greeting_seconds`).
+    let delay = Duration::from_secs(4);
+    serve(seed, None, Arc::new(Mutex::new(Lie::Refusal)), delay);
+    let said = cluster.manager.run(&["web01.company", "true"]);
+    assert!(said.stderr.contains("all is well"), "{}", said.shown());
 }

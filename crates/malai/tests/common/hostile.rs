@@ -121,8 +121,8 @@ fn exit(stdout: u64) -> FromServer {
     })
 }
 
-/// Serves as the machine with this key, in its own thread, until the test ends.
-pub fn serve(seed: SecretSeed, header: Option<Header>, lie: Arc<Mutex<Lie>>) {
+/// Serves as the machine with this key, in its own thread, until the test ends. It greets after this delay.
+pub fn serve(seed: SecretSeed, header: Option<Header>, lie: Arc<Mutex<Lie>>, delay: Duration) {
     let (ready, is_ready) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         malai_testing::run(async {
@@ -133,14 +133,19 @@ pub fn serve(seed: SecretSeed, header: Option<Header>, lie: Arc<Mutex<Lie>>) {
                 let Ok(connection) = incoming.await else {
                     continue;
                 };
-                tokio::spawn(converse(connection, header.clone(), lie.clone()));
+                tokio::spawn(converse(connection, header.clone(), lie.clone(), delay));
             }
         });
     });
     is_ready.recv().unwrap();
 }
 
-async fn converse(connection: Connection, header: Option<Header>, lie: Arc<Mutex<Lie>>) {
+async fn converse(
+    connection: Connection,
+    header: Option<Header>,
+    lie: Arc<Mutex<Lie>>,
+    delay: Duration,
+) {
     let Ok(mut send) = connection.open_uni().await else {
         return;
     };
@@ -150,6 +155,7 @@ async fn converse(connection: Connection, header: Option<Header>, lie: Arc<Mutex
         connection.closed().await;
         return;
     }
+    tokio::time::sleep(delay).await;
     let mut hello = Peer::hello(header);
     hello.instance = [7; 16];
     let greeting = Greeting::Hello(hello).to_frame();

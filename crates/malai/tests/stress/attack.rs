@@ -190,6 +190,7 @@ fn honest_commands_are_answered_while_everybody_attacks() {
         seed(cluster.machine("liar"), "machine.private-key"),
         None,
         lie.clone(),
+        Duration::ZERO,
     );
     let laptop = cluster.machine("laptop");
     let attack = Attack {
