@@ -18,6 +18,7 @@ use crate::group::{Group, GroupIndex, Member};
 use crate::identity::{ClusterId, MachineId};
 use crate::machine::Machine;
 use crate::name::MachineName;
+use crate::network::Network;
 use crate::service::Service;
 
 pub use self::check::without_consequences;
@@ -28,7 +29,8 @@ pub use edit::{
 };
 pub use limits::{
     MAX_COMMAND_LINE, MAX_COMMANDS, MAX_CONTENT, MAX_ENTRIES, MAX_ENV_PATTERNS, MAX_FOLDERS,
-    MAX_FOREIGN_IDS, MAX_GROUP_DEPTH, MAX_GROUPS, MAX_MACHINES, MAX_SERVICES, MAX_USERS,
+    MAX_FOREIGN_IDS, MAX_GROUP_DEPTH, MAX_GROUPS, MAX_MACHINES, MAX_RELAYS, MAX_SERVICES,
+    MAX_USERS,
 };
 pub use locate::{Location, locate, locate_in_content, locate_span};
 pub(crate) use render::key;
@@ -99,6 +101,7 @@ struct ClusterInner {
     services: Box<[Service]>,
     /// Sorted by name.
     folders: Box<[Folder]>,
+    network: Network,
     /// Includes the manager, at `machines.len()` if no machine has its key.
     members: HashMap<MachineId, Member>,
 }
@@ -112,6 +115,7 @@ impl Cluster {
         groups: Vec<Group>,
         services: Vec<Service>,
         folders: Vec<Folder>,
+        network: Network,
     ) -> Self {
         let mut members: HashMap<_, _> = machines
             .iter()
@@ -128,6 +132,7 @@ impl Cluster {
             groups: groups.into(),
             services: services.into(),
             folders: folders.into(),
+            network,
             members,
         }))
     }
@@ -213,6 +218,11 @@ impl Cluster {
         found.ok().map(|index| &folders[index])
     }
 
+    /// How members find and reach each other.
+    pub fn network(&self) -> &Network {
+        &self.0.network
+    }
+
     /// All members of a group, including those of groups inside it: machines by name, then the manager if it is
     /// not a machine.
     pub fn members_of<'c>(&'c self, group: &'c Group) -> impl Iterator<Item = MachineId> + 'c {
@@ -261,6 +271,7 @@ impl PartialEq for Cluster {
             && this.groups == that.groups
             && this.services == that.services
             && this.folders == that.folders
+            && this.network == that.network
     }
 }
 

@@ -15,6 +15,7 @@ pub mod group;
 pub mod identity;
 pub mod machine;
 pub mod name;
+pub mod network;
 pub mod policy;
 pub mod sanitize;
 pub mod service;
@@ -33,10 +34,10 @@ pub use allow::AllowList;
 pub use cluster::{
     Change, Checked, Cluster, ContentError, EditError, FORMAT, ListChange, Location,
     MAX_COMMAND_LINE, MAX_COMMANDS, MAX_CONTENT, MAX_ENTRIES, MAX_ENV_PATTERNS, MAX_FOLDERS,
-    MAX_FOREIGN_IDS, MAX_GROUP_DEPTH, MAX_GROUPS, MAX_MACHINES, MAX_SERVICES, MAX_USERS,
-    MachineChange, UserChange, add_machine, change_machine, changes, check, follow_alias,
-    forget_alias, initial_document, locate, locate_in_content, locate_span, machine_section,
-    read_content, remove_machine, rename_machine, without_consequences,
+    MAX_FOREIGN_IDS, MAX_GROUP_DEPTH, MAX_GROUPS, MAX_MACHINES, MAX_RELAYS, MAX_SERVICES,
+    MAX_USERS, MachineChange, UserChange, add_machine, change_machine, changes, check,
+    follow_alias, forget_alias, initial_document, locate, locate_in_content, locate_span,
+    machine_section, read_content, remove_machine, rename_machine, without_consequences,
 };
 pub use command::Command;
 pub use diagnostic::{Diagnostic, SHOWN_LINE, Severity, nearest};
@@ -52,6 +53,7 @@ pub use name::{
     ClusterAlias, CommandName, FolderName, GroupName, MachineName, NameError, ServiceName,
     UserName, VERBS, sanitize_host,
 };
+pub use network::{ADDRESS_DISCOVERY_PORT, Network, Pin, RelayAddress, RelayAddressError};
 pub use policy::{
     Access, Action, Decision, Grant, Refusal, Request, Rule, Run, ServedFolder, access, decide,
     may_use_folder, may_use_service,

@@ -42,6 +42,9 @@ pub struct Pinged {
     /// Its address, on a direct path.
     #[serde(default)]
     pub address: Option<String>,
+    /// Why the path is not direct, as far as is known: a clause.
+    #[serde(default)]
+    pub obstacle: Option<String>,
     /// Why it does not answer, or refuses. Text from the other machine is escaped.
     #[serde(default)]
     pub why: Option<String>,
@@ -62,6 +65,7 @@ impl Pinged {
             most_ms: None,
             path: None,
             address: None,
+            obstacle: None,
             why: None,
         }
     }

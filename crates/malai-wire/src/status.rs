@@ -44,8 +44,26 @@ pub struct ClusterFacts {
     pub membership: MembershipState,
     /// What the owner should know and do about that, in complete sentences; `None` for a member.
     pub membership_notice: Option<String>,
+    /// The relay by which this computer is reached; `None` if it uses none.
+    pub relay: Option<RelayFacts>,
+    /// Why connections from here are not direct, as far as is known: a clause.
+    pub obstacle: Option<String>,
     /// Notices about this cluster.
     pub notices: Vec<Notice>,
+}
+
+/// The state of a relay.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RelayFacts {
+    /// Its URL; of several, that of the nearest one.
+    pub url: String,
+    /// Whether it is the cluster's own, rather than a public one.
+    pub own: bool,
+    /// Whether this computer is connected to it.
+    pub connected: bool,
+    /// Why it is not.
+    pub problem: Option<String>,
 }
 
 /// Something that the owner of a home should know.

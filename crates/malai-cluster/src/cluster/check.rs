@@ -268,7 +268,10 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
         let id = ClusterId::new(self.document.manager?);
         let name = &self.document.cluster_name;
         let groups = self.groups;
-        Some(Cluster::new(id, name, machines, groups, services, folders))
+        let network = self.document.network.clone().unwrap_or_default();
+        Some(Cluster::new(
+            id, name, machines, groups, services, folders, network,
+        ))
     }
 
     fn repeated_ids(&mut self) {

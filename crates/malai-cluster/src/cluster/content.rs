@@ -4,12 +4,12 @@
 //! time and memory in proportion to the bytes sent. A general TOML parser cannot guarantee that: a dotted key of
 //! thirty bytes makes sixteen tables.
 
+mod folder;
+mod network;
 mod service;
 
 use std::borrow::Cow;
 use std::ops::Range;
-
-mod folder;
 
 use super::document::{
     CommandSection, Document, GroupSection, List, MachineSection, Spanned, command_words,
@@ -62,6 +62,8 @@ pub(super) fn read(content: &str) -> Read<Document<'_>> {
                 None => reader.machine(rest, place, &mut document)?,
                 Some((machine, name)) => reader.command(machine, name, place, &mut document)?,
             }
+        } else if header == "network" {
+            reader.network(place, &mut document)?;
         } else if let Some(name) = header.strip_prefix("service.") {
             reader.service(name, place, &mut document)?;
         } else {
@@ -220,6 +222,11 @@ impl<'t> Reader<'t> {
 
     /// A list, as an array of strings without escapes.
     fn list(&mut self, name: &str) -> Read<Option<List<'t>>> {
+        self.list_of(name, b"-*_.$")
+    }
+
+    /// The same for entries of letters, digits and these characters.
+    fn list_of(&mut self, name: &str, others: &[u8]) -> Read<Option<List<'t>>> {
         let start = self.at;
         let Some((value, place)) = self.value(name)? else {
             return Ok(None);
@@ -239,7 +246,7 @@ impl<'t> Reader<'t> {
         for element in inside.split(", ").take(count) {
             let value = element.strip_prefix('"').and_then(|e| e.strip_suffix('"'));
             let value = value.filter(|value| {
-                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-*_.$".contains(&byte);
+                let plain = |byte: u8| byte.is_ascii_alphanumeric() || others.contains(&byte);
                 !value.is_empty() && value.bytes().all(plain)
             });
             let value = value.ok_or_else(wrong)?;
@@ -261,7 +268,7 @@ impl<'t> Reader<'t> {
             .groups
             .last()
             .is_none_or(|last| last.name.value < name);
-        if !sorted || !document.machines.is_empty() || !document.services.is_empty() {
+        if !sorted || !document.machines.is_empty() || document.is_past_machines() {
             return Err(problem(place, "the group is not in sorted order"));
         }
         let members = self.list("members")?;
@@ -291,7 +298,7 @@ impl<'t> Reader<'t> {
             .machines
             .last()
             .is_none_or(|last| last.name.value < name);
-        if !sorted || !document.services.is_empty() {
+        if !sorted || document.is_past_machines() {
             return Err(problem(place, "the machine is not in sorted order"));
         }
         let accept_env = self.env_patterns()?;
@@ -327,10 +334,11 @@ impl<'t> Reader<'t> {
             .command()
             .map_err(|error| problem(place.clone(), error))?;
         let wrong = |error: &str| problem(place.clone(), error);
+        let past = document.is_past_machines();
         let machine = document
             .machines
             .last_mut()
-            .filter(|last| last.name.value.as_str() == machine && document.services.is_empty())
+            .filter(|last| last.name.value.as_str() == machine && !past)
             .ok_or_else(|| wrong("the command is not in sorted order"))?;
         let name = unquote(written).unwrap_or(Cow::Borrowed(written));
         let name = CommandName::parse(&name).map_err(|error| wrong(&error.to_string()))?;

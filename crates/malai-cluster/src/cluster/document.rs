@@ -13,10 +13,12 @@ use crate::diagnostic::{Report, quoted};
 use crate::environment::EnvPattern;
 use crate::identity::MachineId;
 use crate::name::{CommandName, GroupName, MachineName, NameError, UserName};
+use crate::network::Network;
 use crate::sanitize::escape;
 use crate::shell_words::split_command;
 
 mod folder;
+mod network;
 mod service;
 mod values;
 
@@ -43,6 +45,14 @@ pub(super) struct Document<'t> {
     pub(super) services: Vec<ServiceSection<'t>>,
     /// In the order of the file.
     pub(super) folders: Vec<FolderSection<'t>>,
+    pub(super) network: Option<Network>,
+}
+
+impl Document<'_> {
+    /// Whether a section was read that signed content has after all machines.
+    pub(super) fn is_past_machines(&self) -> bool {
+        self.network.is_some() || !self.services.is_empty()
+    }
 }
 
 pub(super) struct MachineSection<'t> {
@@ -81,7 +91,14 @@ pub(super) struct List<'t> {
 type Key<'t> = toml::Spanned<DeString<'t>>;
 type Value<'t> = toml::Spanned<DeValue<'t>>;
 
-const TOP: &[&str] = &["cluster_manager", "machine", "group", "service", "folder"];
+const TOP: &[&str] = &[
+    "cluster_manager",
+    "network",
+    "machine",
+    "group",
+    "service",
+    "folder",
+];
 const MANAGER: &[&str] = &["id52", "cluster_name"];
 const MACHINE: &[&str] = &[
     "id52",
@@ -119,6 +136,7 @@ pub(super) fn read<'t>(
             "group" => document.groups = reader.groups(key, value),
             "service" => document.services = reader.services(key, value),
             "folder" => document.folders = reader.folders(key, value),
+            "network" => document.network = Some(reader.network(key, value)),
             "successor" | "max_age" => {
                 let key_text = quoted(key.get_ref());
                 let message = format!("{key_text} is reserved and not yet supported");

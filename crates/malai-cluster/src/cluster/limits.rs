@@ -22,6 +22,9 @@ pub const MAX_COMMANDS: usize = 131_072;
 /// The maximum number of services.
 pub const MAX_SERVICES: usize = 65_536;
 
+/// The maximum number of relays: each machine measures all of them.
+pub const MAX_RELAYS: usize = 16;
+
 /// The maximum number of list entries, over all machines, commands, groups and services.
 pub const MAX_ENTRIES: usize = 524_288;
 

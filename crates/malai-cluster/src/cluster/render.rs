@@ -7,6 +7,7 @@ use crate::group::Entry;
 use crate::identity::MachineId;
 use crate::machine::Machine;
 use crate::name::{MachineName, UserName};
+use crate::network::Network;
 
 /// Renders the content to be signed. Sections and keys are sorted by their bytes.
 pub(super) fn render(cluster: &Cluster) -> String {
@@ -66,6 +67,18 @@ pub(super) fn render(cluster: &Cluster) -> String {
             users(&mut out, command.usernames());
         }
     }
+    let network = cluster.network();
+    if *network != Network::default() {
+        out.push_str("\n[network]\n");
+        if !network.public() {
+            line(&mut out, "public", "false");
+        }
+        if !network.relays().is_empty() {
+            let relays = network.relays().iter();
+            let relays = relays.map(|relay| string(&relay.to_string()));
+            line(&mut out, "relays", &strings(relays));
+        }
+    }
     for service in cluster.services() {
         let _ = write!(out, "\n[service.{}]\n", service.name());
         if let Some(list) = service.allow_from() {
@@ -110,7 +123,7 @@ fn line(out: &mut String, key: &str, value: &str) {
     let _ = writeln!(out, "{key} = {value}");
 }
 
-/// The lowest format that can express the cluster: 1, or 2 with a service, a folder, a list of users, a forced
+/// The lowest format that can express the cluster: 1, or 2 with a service, a folder, a `[network]`, a list of users, a forced
 /// command, an `allow_files` or an `accept_env`.
 fn format_of(cluster: &Cluster) -> u32 {
     let is_new = |machine: &Machine| {
@@ -122,7 +135,9 @@ fn format_of(cluster: &Cluster) -> u32 {
                 .iter()
                 .any(|command| command.is_forced() || command.usernames().len() > 1)
     };
-    let has_new = cluster.services().next().is_some() || cluster.folders().next().is_some();
+    let has_new = cluster.services().next().is_some()
+        || cluster.folders().next().is_some()
+        || *cluster.network() != Network::default();
     match has_new || cluster.machines().any(is_new) {
         true => 2,
         false => 1,

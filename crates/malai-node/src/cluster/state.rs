@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use malai_cluster::{
-    Accept, Cluster, ClusterAlias, ClusterId, Header, MachineId, SecretSeed, Snapshot,
+    Accept, Cluster, ClusterAlias, ClusterId, Header, MachineId, Network, RelayAddress, SecretSeed,
+    Snapshot,
 };
 use malai_wire::peer::hello::{Hello, InstanceId};
 use malai_wire::status::{FormerMachine, MembershipState};
@@ -21,7 +22,9 @@ use crate::cluster::config::ConfigStore;
 use crate::cluster::encoded::EncodedSnapshot;
 use crate::cluster::pending::{PendingJoin, PendingJoins};
 use crate::cluster::standing::{Failure, Objection, Observed};
+use crate::home::manager_file::ManagerFile;
 use crate::home::{ClusterDir, Role};
+use crate::net::relays::Plan;
 use crate::node::Node;
 
 /// A cluster that this computer manages, or that it is a machine of.
@@ -37,6 +40,8 @@ pub struct ClusterState {
     pub local_id: MachineId,
     /// The secret of that identity.
     pub seed: SecretSeed,
+    /// Relays at which the manager may be found, as given to `machine init`.
+    hinted_relays: Vec<RelayAddress>,
     /// The process.
     pub node: Arc<Node>,
     /// The configuration in force.
@@ -90,12 +95,16 @@ impl ClusterState {
         config: ConfigStore,
         node: Arc<Node>,
     ) -> Self {
+        let hints = ManagerFile::load(&dir).map(|file| file.hints);
+        let hints = hints.unwrap_or_default().into_iter();
+        let hinted_relays = hints.filter_map(|hint| hint.parse().ok()).collect();
         Self {
             dir,
             cluster,
             role,
             local_id: seed.id(),
             seed,
+            hinted_relays,
             node,
             config,
             peers_seen: Mutex::default(),
@@ -135,6 +144,22 @@ impl ClusterState {
         self.config
             .snapshot()
             .map(|snapshot| snapshot.header().clone())
+    }
+
+    /// How members find and reach each other: as the configuration in force says. Before there is one, through the relays
+    /// that `machine init` was given, and then through nothing public.
+    pub fn network(&self) -> Network {
+        if let Some(cluster) = self.config.names() {
+            return cluster.network().clone();
+        }
+        let relays = self.hinted_relays.clone();
+        let public = relays.is_empty();
+        Network::new(relays, public)
+    }
+
+    /// What the reach of this computer leaves of it.
+    pub(crate) fn network_plan(&self) -> Plan {
+        Plan::of(self.node.reach, &self.network())
     }
 
     /// What this computer's owner accepts in the cluster; `None` means whatever its rules allow.

@@ -122,6 +122,8 @@ pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
             .flatten(),
         membership,
         membership_notice,
+        relay: service.peers.dialer().relay(),
+        obstacle: None,
         notices,
     }
 }

@@ -179,6 +179,7 @@ fn by_daemon(
             );
         }
     }
+    found.extend(relay(cluster));
     let relayed = cluster
         .machines
         .iter()
@@ -193,10 +194,34 @@ fn by_daemon(
                     some_of(&relayed)
                 ),
             )
-            .because("it is slower; a router or firewall on the path blocks UDP"),
+            .because(match &cluster.obstacle {
+                Some(obstacle) => format!("it is slower; {obstacle}"),
+                None => {
+                    "it is slower; the routers between the two do not let UDP through".to_owned()
+                }
+            }),
         );
     }
     found
+}
+
+/// Whether the cluster's own relay is connected.
+fn relay(cluster: &ClusterFacts) -> Option<Finding> {
+    let relay = cluster.relay.as_ref().filter(|relay| relay.own)?;
+    let (alias, url) = (&cluster.alias, &relay.url);
+    if relay.connected {
+        return Some(Finding::fine(
+            CHECK,
+            format!("{alias}: connected to its relay {url}"),
+        ));
+    }
+    let problem = relay.problem.as_ref();
+    let problem = problem.map_or_else(String::new, |problem| format!(": {problem}"));
+    Some(
+        Finding::warning(CHECK, format!("{alias}: not connected to its relay {url}{problem}"))
+            .because("machines in other networks cannot reach this one")
+            .fix("malai relay <host>:<port>   # on the relay's host: does it run, and with which address?"),
+    )
 }
 
 /// Which machines answer: by ping, or for those not pinged, by when they were last heard from.

@@ -5,12 +5,13 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use iroh::dns::{DnsResolver, FallbackMode};
-use iroh::endpoint::{BindOpts, PortmapperConfig, QuicTransportConfig, RelayMode, presets};
+use iroh::endpoint::{BindOpts, PortmapperConfig, QuicTransportConfig, presets};
 use iroh::{Endpoint, SecretKey};
 use malai_cluster::{MachineId, SecretSeed};
 use malai_wire::version::{ALPN, PROBE_ALPN};
 
 use crate::net::crypto;
+use crate::net::relays::{self, Plan, Relays};
 use crate::settings::Reach;
 
 /// After this time without a packet, a connection is lost, and its sessions with it. Shorter outages must not break a
@@ -41,7 +42,7 @@ pub(crate) const STREAM_WINDOW: u32 = 1 << 21;
 /// of the connection share it; what a peer acknowledges and does not read holds up nothing.
 pub(crate) const SEND_WINDOW: u64 = STREAM_WINDOW as u64;
 
-/// The DNS resolver for iroh's public servers, shared by all identities: one cache, and a single resolver that fails
+/// The DNS resolver for relays and iroh's public servers, shared by all identities: one cache, and a single resolver that fails
 /// while the network is down. It uses the system's name servers. (iroh's own would also ask public name servers,
 /// hundreds of times per second while there is no network.)
 static NAMES: LazyLock<DnsResolver> = LazyLock::new(|| {
@@ -82,12 +83,26 @@ pub fn derived_ports(id: &MachineId) -> [u16; 4] {
     })
 }
 
-/// Binds the endpoint of an identity.
+/// Binds the endpoint of an identity, without relays and discovery.
 ///
 /// # Errors
 ///
 /// No UDP socket could be bound.
 pub async fn bind(seed: &SecretSeed, reach: Reach, ports: Ports) -> Result<Endpoint, BindError> {
+    bind_with(seed, reach, ports, &Relays::new(Plan::default())).await
+}
+
+/// The same, with the relays that it uses at first.
+///
+/// # Errors
+///
+/// As [`bind`].
+pub(crate) async fn bind_with(
+    seed: &SecretSeed,
+    reach: Reach,
+    ports: Ports,
+    relays: &Relays,
+) -> Result<Endpoint, BindError> {
     let id = seed.id();
     let candidates: Vec<u16> = match ports {
         Ports::Derived => derived_ports(&id).into_iter().chain([0]).collect(),
@@ -95,7 +110,7 @@ pub async fn bind(seed: &SecretSeed, reach: Reach, ports: Ports) -> Result<Endpo
     };
     let mut why = String::new();
     for port in candidates {
-        match bind_at(seed, reach, port).await {
+        match bind_at(seed, reach, port, relays).await {
             Ok(endpoint) => return Ok(endpoint),
             Err(error) => why = error,
         }
@@ -103,17 +118,25 @@ pub async fn bind(seed: &SecretSeed, reach: Reach, ports: Ports) -> Result<Endpo
     Err(BindError { id, reach, why })
 }
 
-async fn bind_at(seed: &SecretSeed, reach: Reach, port: u16) -> Result<Endpoint, String> {
+async fn bind_at(
+    seed: &SecretSeed,
+    reach: Reach,
+    port: u16,
+    relays: &Relays,
+) -> Result<Endpoint, String> {
     let (v4, v6) = match reach {
         Reach::Loopback => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
         Reach::Lan | Reach::Public => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
     };
-    let mut builder = Endpoint::builder(presets::Minimal)
+    let builder = Endpoint::builder(presets::Minimal)
         .crypto_provider(crypto::provider())
         .secret_key(SecretKey::from_bytes(&seed.to_bytes()))
         .alpns(vec![ALPN.to_vec(), PROBE_ALPN.to_vec()])
         .transport_config(transport(reach))
         .portmapper_config(PortmapperConfig::Disabled)
+        .relay_mode(relays.mode())
+        .ca_tls_config(relays.tls())
+        .dns_resolver(NAMES.clone())
         .clear_ip_transports()
         .bind_addr(SocketAddr::V4(SocketAddrV4::new(v4, port)))
         .map_err(|error| error.to_string())?
@@ -122,16 +145,11 @@ async fn bind_at(seed: &SecretSeed, reach: Reach, port: u16) -> Result<Endpoint,
             BindOpts::default().set_is_required(has_ipv6()),
         )
         .map_err(|error| error.to_string())?;
-    builder = match reach {
-        Reach::Loopback | Reach::Lan => builder.relay_mode(RelayMode::Disabled),
-        Reach::Public => builder
-            .relay_mode(RelayMode::Default)
-            .dns_resolver(NAMES.clone())
-            .address_lookup(iroh::address_lookup::PkarrPublisher::n0_dns())
-            .address_lookup(iroh::address_lookup::PkarrResolver::n0_dns())
-            .address_lookup(iroh::address_lookup::DnsAddressLookup::n0_dns()),
-    };
-    builder.bind().await.map_err(|error| format!("{error:#}"))
+    let endpoint = builder.bind().await.map_err(|error| format!("{error:#}"))?;
+    if relays.plan().looks_up_publicly() {
+        relays::look_up_publicly(&endpoint);
+    }
+    Ok(endpoint)
 }
 
 /// Whether this computer has IPv6. If so, a port is free only if it is free for both families, because the derived

@@ -5,3 +5,4 @@ pub(crate) mod crypto;
 pub(crate) mod discovery;
 pub mod endpoint;
 pub mod framing;
+pub(crate) mod relays;

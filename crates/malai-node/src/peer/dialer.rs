@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use iroh::endpoint::Connection;
 use iroh::{Endpoint, EndpointAddr};
 use malai_cluster::MachineId;
+use malai_wire::status::RelayFacts;
 use malai_wire::version::ALPN;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -18,6 +19,7 @@ use crate::net::discovery::address_book::AddressBook;
 use crate::net::discovery::mdns::Mdns;
 use crate::net::discovery::{self, ProbeLog, VerifiedAddress};
 use crate::net::endpoint::{self, Ports, endpoint_id};
+use crate::net::relays::{Plan, Relays};
 use crate::settings::Reach;
 
 /// The maximum time to find and dial a machine.
@@ -81,6 +83,8 @@ pub(crate) struct Dialer {
     pub cluster_state: Arc<ClusterState>,
     /// Its endpoint.
     pub endpoint: Endpoint,
+    /// The relays and public infrastructure that the endpoint uses.
+    relays: Arc<Relays>,
     /// Its use of mDNS.
     pub mdns: Mdns,
     /// The addresses where members were last found.
@@ -89,13 +93,18 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// Dials with this endpoint.
-    pub(crate) fn new(cluster_state: Arc<ClusterState>, endpoint: Endpoint) -> Self {
+    /// Dials with this endpoint, which was bound with these relays.
+    pub(crate) fn new(
+        cluster_state: Arc<ClusterState>,
+        endpoint: Endpoint,
+        relays: Arc<Relays>,
+    ) -> Self {
         Self {
             mdns: Mdns::new(cluster_state.node.reach, cluster_state.local_id),
             addresses: AddressBook::load(&cluster_state.dir.addresses()),
             cluster_state,
             endpoint,
+            relays,
             turns: Mutex::default(),
         }
     }
@@ -103,6 +112,16 @@ impl Dialer {
     /// The reach of this identity.
     pub(crate) fn reach(&self) -> Reach {
         self.cluster_state.node.reach
+    }
+
+    /// Changes what the endpoint uses. Its connections go on.
+    pub(crate) async fn use_network(&self, plan: Plan) {
+        self.relays.apply(&self.endpoint, plan).await;
+    }
+
+    /// The relay by which this identity is reached.
+    pub(crate) fn relay(&self) -> Option<RelayFacts> {
+        self.relays.facts(&self.endpoint)
     }
 
     /// The right to dial a machine.
@@ -172,18 +191,18 @@ impl Dialer {
             .as_ref()
             .and_then(|cluster| cluster.machine(peer))
             .map(|machine| machine.name().to_string());
-        let reach = self.reach();
+        let (reach, plan) = (self.reach(), self.relays.plan());
         let (beyond, hint) = match reach {
             Reach::Loopback => (
-                "",
+                plan.to_string(),
                 "if it is another computer, set reach to \"lan\" or \"public\" in [network] of malai.toml on both; otherwise start its daemon: malai daemon",
             ),
             Reach::Lan => (
-                "; the local network (mDNS)",
+                "; the local network (mDNS)".to_owned(),
                 "check there that its daemon runs (malai status); if it is in another network, set reach to \"public\" in [network] of malai.toml on both",
             ),
             Reach::Public => (
-                "; the local network (mDNS); iroh's public discovery and relays",
+                format!("; the local network (mDNS){plan}"),
                 "check there that its daemon runs, with the reach `public` as well: malai status",
             ),
         };
@@ -196,7 +215,7 @@ impl Dialer {
         }
     }
 
-    /// Finds a verified address and dials it. With reach `public`, iroh's discovery runs in parallel.
+    /// Finds a verified address and dials it. Relays and public discovery, if they are used, are tried in parallel.
     async fn race(&self, peer: MachineId, tried: &mut ProbeLog) -> Result<Dialed, String> {
         let (hint, hints) = mpsc::channel(64);
         let direct = async {
@@ -216,15 +235,13 @@ impl Dialer {
                 () = &mut searching => proving.await,
             }
         };
-        let public = async {
-            if self.reach() == Reach::Public {
-                self.endpoint.connect(endpoint_id(&peer), ALPN).await.ok()
-            } else {
-                None
-            }
+        let elsewhere = self.relays.plan().leads_somewhere();
+        let relayed = async {
+            let target = self.relays.target(endpoint_id(&peer));
+            self.endpoint.connect(target, ALPN).await.ok()
         };
-        tokio::pin!(direct, public);
-        let (mut direct_done, mut public_done) = (false, self.reach() != Reach::Public);
+        tokio::pin!(direct, relayed);
+        let (mut direct_done, mut relayed_done) = (false, !elsewhere);
         loop {
             tokio::select! {
                 verified = &mut direct, if !direct_done => {
@@ -233,8 +250,8 @@ impl Dialer {
                         return self.dial_verified(peer, verified).await;
                     }
                 }
-                connection = &mut public, if !public_done => {
-                    public_done = true;
+                connection = &mut relayed, if !relayed_done => {
+                    relayed_done = true;
                     if let Some(connection) = connection {
                         return Ok(Dialed::from(connection));
                     }
@@ -290,6 +307,7 @@ impl Dialer {
         };
         // The endpoint may keep a bad address of this peer for a minute; a new endpoint has none.
         tracing::debug!(machine = %peer.short(), %address, "a verified address did not answer this endpoint ({own}); dialing from a new one");
+        // It is dialed directly, and uses no relay: there, it would take the other endpoint's place.
         let endpoint = endpoint::bind(&self.cluster_state.seed, self.reach(), Ports::Any)
             .await
             .map_err(|error| error.to_string())?;

@@ -25,6 +25,8 @@ async fn apply_configurations(service: Arc<Service>) {
     while news.changed().await.is_ok() {
         authorize::reauthorize_all(cluster_state);
         cluster_state.forget_strangers();
+        let dialer = service.peers.dialer();
+        dialer.use_network(cluster_state.network_plan()).await;
         for connection in service.peers.all() {
             if let Err(refusal) = authorize::admit(cluster_state, &connection.peer) {
                 service.spawn(async move { connection.drain_and_close(&refusal).await });

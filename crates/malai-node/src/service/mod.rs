@@ -27,6 +27,7 @@ use crate::cluster::state::ClusterState;
 use crate::home::ClusterDir;
 use crate::home::cluster_files::LoadedCluster;
 use crate::net::endpoint::{self, BindError, Ports};
+use crate::net::relays::Relays;
 use crate::node::Node;
 use crate::os::fs::StoreError;
 use crate::peer::dialer::Dialer;
@@ -89,8 +90,9 @@ impl Service {
         } else {
             Ports::Any
         };
-        let endpoint = endpoint::bind(&cluster_state.seed, node.reach, ports).await?;
-        let dialer = Dialer::new(cluster_state.clone(), endpoint);
+        let relays = Relays::new(cluster_state.network_plan());
+        let endpoint = endpoint::bind_with(&cluster_state.seed, node.reach, ports, &relays).await?;
+        let dialer = Dialer::new(cluster_state.clone(), endpoint, relays);
         let tasks = TaskTracker::new();
         let peers = PeerPool::new(dialer, Arc::new(Server), tasks.clone());
         Ok(Arc::new(Self {

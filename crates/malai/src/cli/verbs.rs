@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
+use malai_cluster::RelayAddress;
 
 use crate::cli::target_options::TerminalArgs;
 use crate::cli::{TargetOptions, number};
@@ -25,6 +26,10 @@ pub enum MachineCommand {
         /// identity; the old folder is kept in $MALAI_HOME/replaced
         #[arg(long)]
         replace: bool,
+        /// The cluster's own relay, as `malai relay` printed it, if the manager cannot be reached directly. Until this computer
+        /// has its configuration, it then uses nothing public
+        #[arg(long, value_name = "ADDRESS")]
+        relay: Vec<RelayAddress>,
         /// The cluster manager's id52, as its `malai status` shows it
         manager_id52: String,
         /// The local name of the cluster: lowercase letters, digits and -

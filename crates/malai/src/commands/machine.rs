@@ -1,7 +1,7 @@
-//! `malai machine init [--replace] <manager-id52> <alias>`: creates this computer's identity in a cluster managed elsewhere.
+//! `malai machine init [--replace] [--relay <address>] <manager-id52> <alias>`: creates this computer's identity in a cluster managed elsewhere.
 
 use gethostname::gethostname;
-use malai_cluster::{ClusterAlias, ClusterId, sanitize_host};
+use malai_cluster::{ClusterAlias, ClusterId, RelayAddress, sanitize_host};
 use malai_node::{Home, InitError, Role, init_machine, replace_machine};
 
 use crate::commands::reload::{load_in_daemon, runs};
@@ -13,6 +13,7 @@ pub fn run(
     home: &Home,
     [manager, alias]: [&str; 2],
     replace: bool,
+    relays: &[RelayAddress],
     printer: &Printer,
 ) -> anyhow::Result<Exit> {
     let (cluster, alias) = match (ClusterId::parse(manager), ClusterAlias::parse(alias)) {
@@ -35,11 +36,11 @@ pub fn run(
         }
         (_, Err(error)) => return refuse(&error.to_string(), printer),
     };
+    let hints: Vec<String> = relays.iter().map(ToString::to_string).collect();
     let (made, aside) = match replace {
-        true => {
-            replace_machine(home, &alias, &cluster, &[]).map(|(made, aside)| (made, Some(aside)))?
-        }
-        false => match init_machine(home, &alias, &cluster, &[]) {
+        true => replace_machine(home, &alias, &cluster, &hints)
+            .map(|(made, aside)| (made, Some(aside)))?,
+        false => match init_machine(home, &alias, &cluster, &hints) {
             Ok(made) => (made, None),
             Err(error @ InitError::AliasTaken { .. }) => {
                 let taken = home.cluster_dir(&alias).role().ok();

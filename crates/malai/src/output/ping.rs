@@ -31,7 +31,9 @@ pub fn line(pinged: &Pinged, width: usize) -> String {
                 0 => String::new(),
                 lost => format!(" · {lost} of {} lost", pinged.sent),
             };
-            format!("✅ {target:width$}  {times}{path}{lost}")
+            let obstacle = pinged.obstacle.as_deref().map(malai_cluster::escape);
+            let obstacle = obstacle.map_or_else(String::new, |why| format!(" ({why})"));
+            format!("✅ {target:width$}  {times}{path}{obstacle}{lost}")
         }
         PingAnswer::Refused => format!("❌ {target:width$}  refuses this computer: {}", why()),
         PingAnswer::None => format!("❌ {target:width$}  does not answer: {}", why()),

@@ -11,6 +11,7 @@ mod harness;
 mod init;
 mod logs;
 mod man;
+mod network;
 mod status;
 mod style;
 mod troubleshooting;

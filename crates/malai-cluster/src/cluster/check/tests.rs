@@ -75,7 +75,7 @@ members = ",web01"
                |
              1 | colour = "red"
                | ^^^^^^
-               = help: valid keys at the top of a cluster.toml: cluster_manager, machine, group, service, folder
+               = help: valid keys at the top of a cluster.toml: cluster_manager, network, machine, group, service, folder
 
             error: unknown key `cluster_nmae`
               --> cluster.toml:3:1

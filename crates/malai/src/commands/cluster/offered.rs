@@ -1,4 +1,4 @@
-//! Folders and services of a cluster, as `cluster show` shows them.
+//! Folders, services and the network of a cluster, as `cluster show` shows them.
 
 use malai_cluster::{Cluster, Folder, Machine, Service, escape};
 use serde_json::{Value, json};
@@ -36,6 +36,25 @@ pub(super) fn tables(cluster: &Cluster) -> String {
         out.push_str(&format!("\n{table}"));
     }
     out
+}
+
+/// The lines about relays and public infrastructure; empty if the cluster says nothing about them.
+pub(super) fn network(cluster: &Cluster) -> String {
+    let network = cluster.network();
+    let relays = network.relays().iter();
+    let mut out: String = relays
+        .map(|relay| format!("🛰️  Relay: {relay}\n"))
+        .collect();
+    if !network.public() {
+        out.push_str("🔒 Nothing public is used (public = false)\n");
+    }
+    out
+}
+
+pub(super) fn network_json(cluster: &Cluster) -> Value {
+    let network = cluster.network();
+    let relays = network.relays().iter().map(ToString::to_string);
+    json!({"relays": relays.collect::<Vec<_>>(), "public": network.public()})
 }
 
 /// The lines of one machine.

@@ -44,6 +44,7 @@ pub(super) fn run(
         return Ok(Exit::OK);
     }
     printer.out(&head(&report, cluster));
+    printer.out(&offered::network(cluster));
     printer.out(&machines(cluster));
     printer.out(&commands(cluster));
     printer.out(&offered::tables(cluster));
@@ -275,6 +276,7 @@ fn cluster_json(report: &ClusterReport, cluster: &Cluster) -> Value {
         "role": report.role,
         "id": cluster.manager().to_string(),
         "revision": report.revision,
+        "network": offered::network_json(cluster),
         "machines": cluster.machines().map(|machine| machine_json(cluster, machine)).collect::<Vec<_>>(),
         "folders": cluster.folders().map(folder_json).collect::<Vec<_>>(),
         "services": cluster.services().map(service_json).collect::<Vec<_>>(),

@@ -9,6 +9,7 @@ use malai_cluster::escape;
 use malai_node::{Condition, DaemonState, Facts, LocalCluster, Role};
 use malai_wire::status::{
     ClusterFacts, MachineFacts, MachineState, MembershipState, NetworkPath, Notice, NoticeKind,
+    RelayFacts,
 };
 
 use crate::output::duration;
@@ -247,11 +248,14 @@ fn served_lines(out: &mut String, cluster: &LocalCluster, served: &ClusterFacts)
             None => item("📡 Manager last reached: not since the daemon started"),
         }
     }
+    if let Some(relay) = served.relay.as_ref().filter(|relay| relay.own) {
+        item(&relay_line(relay));
+    }
     let names: Vec<String> = served.machines.iter().map(name).collect();
     let width = names.iter().map(|name| name.chars().count()).max();
     let width = width.unwrap_or_default();
     for (machine, name) in served.machines.iter().zip(names) {
-        let facts = machine_facts(machine, served.revision);
+        let facts = machine_facts(machine, served);
         let symbol = match machine.state {
             MachineState::NotAnswering => "⚠️ ",
             MachineState::Answering | MachineState::Idle => "🖥️ ",
@@ -275,6 +279,16 @@ fn served_lines(out: &mut String, cluster: &LocalCluster, served: &ClusterFacts)
     }
 }
 
+/// The cluster's own relay.
+fn relay_line(relay: &RelayFacts) -> String {
+    let url = escape(&relay.url);
+    match (&relay.problem, relay.connected) {
+        (_, true) => format!("🛰️  Relay: {url} (connected)"),
+        (Some(problem), false) => format!("⚠️  Relay: {url} (not connected: {})", escape(problem)),
+        (None, false) => format!("⚠️  Relay: {url} (not connected)"),
+    }
+}
+
 /// Whether the notice is about errors in the cluster's files, which the check of the files also finds.
 fn is_of_files(notice: &Notice) -> bool {
     matches!(
@@ -291,7 +305,8 @@ fn name(machine: &MachineFacts) -> String {
     }
 }
 
-fn machine_facts(machine: &MachineFacts, current: Option<u64>) -> String {
+fn machine_facts(machine: &MachineFacts, cluster: &ClusterFacts) -> String {
+    let current = cluster.revision;
     let mut facts = match machine.revision {
         Some(0) => "no configuration".to_owned(),
         Some(revision) => match current.map(|current| revision.cmp(&current)) {
@@ -322,6 +337,9 @@ fn machine_facts(machine: &MachineFacts, current: Option<u64>) -> String {
         if let Some(rtt) = machine.rtt_ms {
             let digits = if rtt < 10.0 { 1 } else { 0 };
             _ = write!(facts, " {rtt:.digits$} ms");
+        }
+        if let (NetworkPath::Relayed, Some(why)) = (path, &cluster.obstacle) {
+            _ = write!(facts, " ({})", escape(why));
         }
     }
     facts
