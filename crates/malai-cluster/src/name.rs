@@ -40,10 +40,10 @@ pub const VERBS: &[&str] = &[
     "restart",
     "id",
     "version",
+    "relay",
     // Reserved for planned features.
     "browse",
     "join",
-    "relay",
     "whois",
 ];
 

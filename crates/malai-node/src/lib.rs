@@ -48,6 +48,7 @@ mod service;
 
 mod daemon;
 mod doctor;
+mod relay;
 
 pub use audit::{Audit, AuditReader, Entry};
 pub use client::Caller;
@@ -82,6 +83,7 @@ pub use os::fs::{StoreError, display_path, require_trusted};
 pub use os::process_group::own_group;
 pub use os::rotated_log::RotatedReader;
 pub use os::user::keep_capabilities;
+pub use relay::{Admitted, Relay, RelayError, RelayOptions};
 pub use service::dispatch::{self, CommandResult, EXIT_MALAI_FAILURE, EXIT_READER_GONE};
 pub use service::forward::{ForwardBoard, ForwardRoute};
 pub use service::standalone::{Standalone, StandaloneError};

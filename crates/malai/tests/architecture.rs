@@ -34,7 +34,7 @@ const NODE_FLOORS: [&[&str]; 11] = [
     &["exec", "files", "forward", "sync"],
     &["server", "client"],
     &["service"],
-    &["daemon", "doctor"],
+    &["daemon", "doctor", "relay"],
 ];
 
 /// The same for the binary.

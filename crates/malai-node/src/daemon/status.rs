@@ -123,7 +123,7 @@ pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
         membership,
         membership_notice,
         relay: service.peers.dialer().relay(),
-        obstacle: None,
+        obstacle: service.peers.dialer().obstacle(),
         notices,
     }
 }

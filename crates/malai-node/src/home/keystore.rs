@@ -83,6 +83,19 @@ pub fn create(path: &Path) -> Result<SecretSeed, KeyError> {
 ///
 /// It is missing, a user other than its owner can read or change it, or it does not contain a key.
 pub fn load(path: &Path) -> Result<SecretSeed, KeyError> {
+    let text = read_private(path)?;
+    SecretSeed::parse_file(&text).map_err(|source| KeyError::Malformed {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// The text of a file that only its owner can access.
+///
+/// # Errors
+///
+/// As [`load`], whatever the text is.
+pub(crate) fn read_private(path: &Path) -> Result<String, KeyError> {
     let path_buf = || path.to_path_buf();
     let mut file = fs::open_file(path)?.ok_or_else(|| KeyError::Missing { path: path_buf() })?;
     // Read from the opened file, so that the file that is checked is the one that is read.
@@ -114,10 +127,7 @@ pub fn load(path: &Path) -> Result<SecretSeed, KeyError> {
         .take(MAX_KEY_FILE)
         .read_to_string(&mut text)
         .map_err(StoreError::io("read", path))?;
-    SecretSeed::parse_file(&text).map_err(|source| KeyError::Malformed {
-        path: path_buf(),
-        source,
-    })
+    Ok(text)
 }
 
 /// Quotes a path for a shell, for commands that the user is told to run.

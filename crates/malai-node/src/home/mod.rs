@@ -225,6 +225,11 @@ impl Home {
         self.root.join("removed")
     }
 
+    /// `relay.private-key`, the key of the certificate that `malai relay` makes itself.
+    pub fn relay_key(&self) -> PathBuf {
+        self.root.join("relay.private-key")
+    }
+
     /// `malai.toml`, the optional hand-written settings.
     pub fn settings(&self) -> PathBuf {
         self.root.join("malai.toml")

@@ -154,7 +154,7 @@ async fn bind_at(
 
 /// Whether this computer has IPv6. If so, a port is free only if it is free for both families, because the derived
 /// ports are the same for both.
-fn has_ipv6() -> bool {
+pub(crate) fn has_ipv6() -> bool {
     std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 

@@ -121,7 +121,7 @@ impl Pins {
 /// # Errors
 ///
 /// It cannot be parsed.
-fn pin_of(certificate: &CertificateDer<'_>) -> Result<Pin, rustls::Error> {
+pub(crate) fn pin_of(certificate: &CertificateDer<'_>) -> Result<Pin, rustls::Error> {
     let parsed = ParsedCertificate::try_from(certificate)?;
     let digest = Sha256::digest(parsed.subject_public_key_info().as_ref());
     Ok(Pin::from_bytes(digest.into()))
@@ -272,6 +272,17 @@ pub(crate) fn look_up_publicly(endpoint: &Endpoint) {
     if added().is_none() {
         tracing::warn!("public discovery is not available");
     }
+}
+
+/// Why connections from here are not direct, as far as is known: a clause.
+pub(crate) fn obstacle(endpoint: &Endpoint) -> Option<&'static str> {
+    let report = endpoint.net_report().get()?;
+    let answered = report.preferred_relay.is_some();
+    if answered && !report.has_udp() {
+        return Some("UDP does not get out of the network here");
+    }
+    (report.mapping_varies_by_dest() == Some(true))
+        .then_some("the router here uses another port for each peer")
 }
 
 /// Accepts a relay by its pin, or by an authority that browsers trust if it has none.

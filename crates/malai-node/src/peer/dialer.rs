@@ -19,7 +19,7 @@ use crate::net::discovery::address_book::AddressBook;
 use crate::net::discovery::mdns::Mdns;
 use crate::net::discovery::{self, ProbeLog, VerifiedAddress};
 use crate::net::endpoint::{self, Ports, endpoint_id};
-use crate::net::relays::{Plan, Relays};
+use crate::net::relays::{self, Plan, Relays};
 use crate::settings::Reach;
 
 /// The maximum time to find and dial a machine.
@@ -122,6 +122,11 @@ impl Dialer {
     /// The relay by which this identity is reached.
     pub(crate) fn relay(&self) -> Option<RelayFacts> {
         self.relays.facts(&self.endpoint)
+    }
+
+    /// Why its connections are not direct, as far as is known.
+    pub(crate) fn obstacle(&self) -> Option<String> {
+        relays::obstacle(&self.endpoint).map(str::to_owned)
     }
 
     /// The right to dial a machine.

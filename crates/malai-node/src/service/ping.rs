@@ -39,7 +39,12 @@ async fn ping(service: &Arc<Service>, machine: MachineId, count: u16, timeout: D
     }
     let connected = tokio::time::timeout(timeout, service.peers.connection(machine)).await;
     match connected {
-        Ok(Ok(connection)) => ask(&connection, count, timeout, &mut pinged).await,
+        Ok(Ok(connection)) => {
+            ask(&connection, count, timeout, &mut pinged).await;
+            if pinged.path == Some(NetworkPath::Relayed) {
+                pinged.obstacle = service.peers.dialer().obstacle();
+            }
+        }
         Ok(Err(error)) => pinged.why = Some(error.to_string()),
         Err(_) => {
             let why = format!("no answer within {} s", timeout.as_secs_f64());

@@ -7,6 +7,7 @@ pub mod forward;
 pub mod help;
 pub mod instead;
 mod number;
+pub mod relay;
 pub mod ssh;
 pub mod target_options;
 pub mod verbs;
@@ -23,6 +24,7 @@ use crate::output::exit::Exit;
 pub use cluster::{ClusterCommand, EndArgs, NewMachineArgs, SetArgs, Unset};
 pub use cp::CpArgs;
 pub use forward::ForwardArgs;
+pub use relay::RelayArgs;
 pub use target_options::{TargetOptions, TtyMode};
 pub use verbs::{
     AuditArgs, CompletionsArgs, DaemonArgs, DemoArgs, DoctorArgs, ExecArgs, ExecCommand, IdArgs,
@@ -89,6 +91,8 @@ pub enum Command {
     /// Pass connections on to a service of another machine
     #[command(before_help = forward::EXAMPLES)]
     Forward(ForwardArgs),
+    /// Serve a relay for the members of this computer's clusters, in the foreground
+    Relay(RelayArgs),
     /// Open a shell on a target: the same as `malai <target>`
     Shell(ShellArgs),
     /// Explain whether a member may do something, and which rule says so

@@ -20,6 +20,7 @@ pub mod machine;
 pub mod man;
 pub mod ping;
 pub mod reaper;
+pub mod relay;
 pub mod reload;
 pub mod rescan;
 pub mod rescan_check;
@@ -77,6 +78,7 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
         }) => machine::run(home, [&manager_id52, &alias], replace, &relay, printer),
         Command::Daemon(args) if args.foreground => daemon::run_foreground(home, &args, printer),
         Command::Daemon(args) => daemon::run_background(home, daemon::policy(&args), printer),
+        Command::Relay(args) => relay::run(home, &args, printer),
         Command::Stop => stop::run(home, printer),
         Command::Restart(args) => restart::run(home, &args, printer),
         Command::Status(args) => status::run(home, &args, printer),
