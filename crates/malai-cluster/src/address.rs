@@ -16,6 +16,7 @@ pub use lookup::unknown_cluster;
 pub use range::compress_names;
 pub use resolve::{ResolveError, Resolved, ResolvedMachine};
 pub use targets::Targets;
+pub(crate) use targets::matches;
 
 /// One machine of one cluster: `<machine>.<cluster>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -13,6 +13,7 @@ pub mod environment;
 pub mod folder;
 pub mod group;
 pub mod identity;
+pub mod invitation;
 pub mod machine;
 pub mod name;
 pub mod network;
@@ -48,6 +49,10 @@ pub use environment::{
 pub use folder::Folder;
 pub use group::{Entry, Group};
 pub use identity::{ClusterId, IdError, MachineId, SecretSeed, SeedError, looks_like_id52};
+pub use invitation::{
+    Asked, Claim, Hint, Invitation, InvitationError, InvitationId, NamePattern, NoName,
+    PatternError, SECRET_BYTES, choose_name,
+};
 pub use machine::Machine;
 pub use name::{
     ClusterAlias, CommandName, FolderName, GroupName, MachineName, NameError, ServiceName,

@@ -14,6 +14,7 @@ use crate::sanitize::escape;
 pub const VERBS: &[&str] = &[
     "cluster",
     "machine",
+    "join",
     "daemon",
     "stop",
     "status",
@@ -43,7 +44,6 @@ pub const VERBS: &[&str] = &[
     "relay",
     // Reserved for planned features.
     "browse",
-    "join",
     "whois",
 ];
 

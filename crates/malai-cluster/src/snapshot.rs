@@ -296,10 +296,10 @@ fn parse_first_line(line: &str) -> Option<(u64, [u8; 64])> {
 }
 
 /// serde for 64 bytes, which it does not support itself: hex, or the bytes.
-mod signature {
+pub(crate) mod signature {
     use super::*;
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8; 64], s: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8; 64], s: S) -> Result<S::Ok, S::Error> {
         if s.is_human_readable() {
             s.serialize_str(&HEXLOWER.encode(bytes))
         } else {
@@ -308,7 +308,7 @@ mod signature {
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<[u8; 64], D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<[u8; 64], D::Error> {
         if d.is_human_readable() {
             let text = String::deserialize(d)?;
             let bytes = HEXLOWER.decode(text.as_bytes()).unwrap_or_default();

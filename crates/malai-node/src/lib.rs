@@ -64,7 +64,9 @@ pub use home::init::{
     InitError, NewCluster, NewMachine, init_cluster, init_machine, replace_machine,
 };
 pub use home::lock::{self, HomeLock, LockState};
-pub use home::{ClusterDir, Home, Role, aside, draft, edit, keystore, manager_file};
+pub use home::{
+    ClusterDir, Home, Role, aside, draft, edit, invitations, joining, keystore, manager_file,
+};
 pub use inspect::check::{ClusterReport, Condition, Problem, verify_home, verify_settings};
 pub use inspect::check_users::note_users;
 pub use inspect::explain::{
@@ -73,6 +75,7 @@ pub use inspect::explain::{
 pub use inspect::names::{ClusterNames, MachineNames, Names};
 pub use inspect::status::{DaemonState, Facts, LocalCluster, Sign, gather};
 pub use inspect::unpublished::unpublished_changes;
+pub use net::discovery::own_addresses;
 pub use net::endpoint::{self, Ports, derived_ports, endpoint_id};
 pub use net::framing;
 pub use node::Node;
@@ -86,7 +89,7 @@ pub use os::user::keep_capabilities;
 pub use relay::{Admitted, Relay, RelayError, RelayOptions};
 pub use service::dispatch::{self, CommandResult, EXIT_MALAI_FAILURE, EXIT_READER_GONE};
 pub use service::forward::{ForwardBoard, ForwardRoute};
-pub use service::standalone::{Standalone, StandaloneError};
+pub use service::standalone::{JoinAlone, JoinError, Standalone, StandaloneError};
 #[doc(hidden)]
 pub use service::testing;
 pub use service::{Service, ping};

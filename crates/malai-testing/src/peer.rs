@@ -68,6 +68,7 @@ impl Peer {
             age_ms: 1,
             serves: true,
             header,
+            claim: None,
         }
     }
 

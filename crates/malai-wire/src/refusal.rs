@@ -71,11 +71,15 @@ pub enum RefusalCode {
     Idle = 11,
     /// The machine's administrator ended the session.
     Ended = 12,
+    /// The invitation does not admit this machine, and never will.
+    NotInvited = 13,
+    /// The invitation is good, but the manager cannot add the machine now; a later attempt may succeed.
+    JoinLater = 14,
 }
 
 impl RefusalCode {
     /// All codes.
-    pub const ALL: [RefusalCode; 13] = [
+    pub const ALL: [RefusalCode; 15] = [
         RefusalCode::Done,
         RefusalCode::NotAMember,
         RefusalCode::NotAllowed,
@@ -89,6 +93,8 @@ impl RefusalCode {
         RefusalCode::Failed,
         RefusalCode::Idle,
         RefusalCode::Ended,
+        RefusalCode::NotInvited,
+        RefusalCode::JoinLater,
     ];
 }
 

@@ -48,6 +48,8 @@ pub struct ClusterFacts {
     pub relay: Option<RelayFacts>,
     /// Why connections from here are not direct, as far as is known: a clause.
     pub obstacle: Option<String>,
+    /// The invitation that this machine joins with, until it has joined.
+    pub joining: Option<JoiningFacts>,
     /// Notices about this cluster.
     pub notices: Vec<Notice>,
 }
@@ -64,6 +66,34 @@ pub struct RelayFacts {
     pub connected: bool,
     /// Why it is not.
     pub problem: Option<String>,
+}
+
+/// How far a machine has come that joins with an invitation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JoiningFacts {
+    /// Its state.
+    pub state: JoiningState,
+    /// What the manager says, or why it cannot be asked; a complete sentence.
+    pub text: Option<String>,
+}
+
+/// The state of a machine that joins with an invitation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JoiningState {
+    /// The manager has not answered yet.
+    #[default]
+    Asking,
+    /// The manager could not be reached; it is asked again.
+    Unreachable,
+    /// The manager cannot add it now; it is asked again.
+    Waiting,
+    /// The manager has refused the invitation; it is not asked again.
+    Refused,
+    /// A state that this version does not know.
+    #[serde(other)]
+    Other,
 }
 
 /// Something that the owner of a home should know.
@@ -100,6 +130,8 @@ pub enum NoticeKind {
     DuplicateIdentity,
     /// The audit record has a gap or cannot be written.
     Audit,
+    /// A machine with an invitation waits.
+    Invitation,
     /// Anything else, or a kind that this version does not know.
     #[default]
     #[serde(other)]

@@ -227,7 +227,7 @@ fn pattern(text: String) -> Result<String, AddressError> {
 }
 
 /// Whether the pattern matches the whole name: `*` is any characters, `?` is one.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
     let (mut at, mut here) = (0, 0);
     // The position of the last star and what it matches so far: only that star is retried.

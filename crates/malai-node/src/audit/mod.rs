@@ -18,9 +18,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use malai_cluster::{ClusterAlias, ClusterId, Grant, MachineId};
+use malai_cluster::{ClusterAlias, ClusterId, Grant, InvitationId, MachineId};
 use malai_wire::action::{Asked, RecordedAction};
-use malai_wire::audit::{Decision, Event, Lost, Record, Request, Strangers};
+use malai_wire::audit::{Decision, Event, InvitationRecord, Lost, Record, Request, Strangers};
 use malai_wire::peer::hello::InstanceId;
 use malai_wire::time::Timestamp;
 use malai_wire::{Refusal, RefusalCode};
@@ -103,6 +103,23 @@ pub(crate) struct Requester<'a> {
     pub peer: MachineId,
     /// Its name, if the configuration has one.
     pub machine: Option<String>,
+}
+
+/// What became of a machine with an invitation.
+#[derive(Debug)]
+pub(crate) struct InvitationAnswer<'a> {
+    /// The alias of the cluster here.
+    pub alias: &'a ClusterAlias,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The key that the connection's handshake proved.
+    pub peer: MachineId,
+    /// Where it asked from.
+    pub from: &'a Origin,
+    /// The invitation.
+    pub invitation: InvitationId,
+    /// The name that it gets, or why it gets none.
+    pub answer: Result<&'a str, &'a str>,
 }
 
 /// This process's writer of the record.
@@ -210,6 +227,24 @@ impl Audit {
             reason: judged.err().map(|refusal| refusal.message.clone()),
             user: allowed.map(|(_, run_as, _)| run_as.to_string()),
             session: allowed.map(|(.., session)| session),
+        }))
+    }
+
+    /// Records what became of a machine with an invitation.
+    ///
+    /// # Errors
+    ///
+    /// A refusal, if it cannot be written although that is required.
+    pub(crate) fn invitation(&self, asked: &InvitationAnswer<'_>) -> Result<(), Refusal> {
+        self.record(Event::Invitation(InvitationRecord {
+            cluster: asked.alias.to_string(),
+            cluster_id: asked.cluster,
+            peer: asked.peer,
+            machine: asked.answer.ok().map(str::to_owned),
+            from: asked.from.to_string(),
+            invitation: asked.invitation.to_string(),
+            allowed: asked.answer.is_ok(),
+            reason: asked.answer.err().map(str::to_owned),
         }))
     }
 

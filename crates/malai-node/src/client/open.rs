@@ -258,6 +258,7 @@ mod tests {
                 age_ms,
                 serves: true,
                 header: None,
+                claim: None,
             },
             at,
         }

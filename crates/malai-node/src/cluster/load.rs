@@ -31,7 +31,11 @@ pub(crate) fn load(files: &LoadedCluster, node: Arc<Node>) -> Result<ClusterStat
         return Err(LoadError(files.all_problems()));
     };
     let (dir, config) = (files.dir.clone(), ConfigStore::new(state(files)));
-    Ok(ClusterState::new(dir, cluster, role, seed, config, node))
+    let cluster_state = ClusterState::new(dir, cluster, role, seed, config, node);
+    if role == Role::Machine {
+        cluster_state.own_invitation.load(&files.dir);
+    }
+    Ok(cluster_state)
 }
 
 /// The state according to the files.

@@ -3,6 +3,7 @@
 pub(crate) mod authorize;
 pub(crate) mod config;
 pub(crate) mod encoded;
+pub(crate) mod invited;
 pub(crate) mod load;
 pub(crate) mod pending;
 pub(crate) mod standing;

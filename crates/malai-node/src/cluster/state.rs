@@ -16,10 +16,12 @@ use malai_wire::status::{FormerMachine, MembershipState};
 use malai_wire::version::Versions;
 use malai_wire::{Refusal, RefusalCode};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::audit::Requester;
 use crate::cluster::config::ConfigStore;
 use crate::cluster::encoded::EncodedSnapshot;
+use crate::cluster::invited::{InvitedMachines, OwnInvitation};
 use crate::cluster::pending::{PendingJoin, PendingJoins};
 use crate::cluster::standing::{Failure, Objection, Observed};
 use crate::home::manager_file::ManagerFile;
@@ -58,6 +60,14 @@ pub struct ClusterState {
     duplicate: Mutex<Option<DuplicateIdentity>>,
     /// How others have answered, and which did not.
     observed: Observed,
+    /// On a machine: the invitation that it joins with.
+    pub(crate) own_invitation: OwnInvitation,
+    /// Notified when the manager is to be asked at once.
+    pub(crate) ask_now: Notify,
+    /// On a manager: the machines that have come with an invitation.
+    pub(crate) invited: InvitedMachines,
+    /// Held from reading cluster.toml until it is published.
+    pub(crate) publishing: tokio::sync::Mutex<()>,
     /// Whether new sessions are refused because the daemon is stopping.
     stopping: AtomicBool,
 }
@@ -113,6 +123,10 @@ impl ClusterState {
             former: Mutex::default(),
             observed: Observed::default(),
             duplicate: Mutex::default(),
+            own_invitation: OwnInvitation::default(),
+            ask_now: Notify::new(),
+            invited: InvitedMachines::default(),
+            publishing: tokio::sync::Mutex::default(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -176,6 +190,7 @@ impl ClusterState {
                 .unwrap_or(u64::MAX),
             serves: self.node.serves,
             header: self.header(),
+            claim: None,
         }
     }
 
@@ -265,6 +280,9 @@ impl ClusterState {
     /// Records how a peer closed a connection. Only the manager's refusal shows that this machine is not a member: another
     /// machine's configuration may be older than the one in force here.
     pub(crate) fn record_close(&self, peer: &MachineId, refusal: &Refusal) {
+        if self.role == Role::Machine && *peer == self.cluster.manager() {
+            self.own_invitation.answered(refusal, &self.dir);
+        }
         let is_refused = refusal.known_code() == Some(RefusalCode::NotAMember);
         if self.role == Role::Machine && is_refused && *peer == self.cluster.manager() {
             self.observed.object(Objection::Refused);
@@ -283,18 +301,25 @@ impl ClusterState {
     /// Records that the manager treats this machine as a member, or that a configuration with it is in force.
     pub(crate) fn record_accepted(&self) {
         self.observed.accepted();
+        let cluster = self.config.cluster();
+        if cluster.is_some_and(|cluster| cluster.is_member(&self.local_id)) {
+            self.own_invitation.joined(&self.dir);
+        }
     }
 
     /// Whether this machine is a member of the cluster, and what its owner should know and do about it.
     pub(crate) fn standing(&self) -> (MembershipState, Option<String>) {
         match self.role {
             Role::Manager => (MembershipState::Member, None),
-            Role::Machine => self.observed.standing(
-                self.config.snapshot().is_some(),
-                self.alias(),
-                &self.cluster,
-                &self.local_id,
-            ),
+            Role::Machine => {
+                let alias = self.alias();
+                let joining = self.own_invitation.standing(alias.as_str());
+                joining.unwrap_or_else(|| {
+                    let is_configured = self.config.snapshot().is_some();
+                    self.observed
+                        .standing(is_configured, alias, &self.cluster, &self.local_id)
+                })
+            }
         }
     }
 

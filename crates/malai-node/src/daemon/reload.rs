@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use malai_cluster::{Cluster, ClusterAlias, MachineId, Severity, escape};
+use malai_cluster::{Cluster, ClusterAlias, MachineId, Severity, Snapshot, escape};
 use malai_wire::control::RescanReport;
 use malai_wire::{Refusal, RefusalCode};
 
 use super::Daemon;
 
+use crate::cluster::state::ClusterState;
 use crate::cluster::{authorize, load};
 use crate::home::cluster_files::{Condition, LoadedCluster, says};
 use crate::home::no_such_cluster::no_such_cluster;
 use crate::home::problem::Problem;
-use crate::home::{Role, Survey};
+use crate::home::{Role, Survey, edit, invitations};
 use crate::inspect::check::{self, ClusterReport, VerifyError};
 use crate::service::Service;
 use crate::service::distribute::{self, PushOutcome};
@@ -454,6 +455,10 @@ async fn rescan_one(
         return Err(Failure::of_files(report, kept));
     }
     if cluster_state.role == Role::Machine {
+        if cluster_state.own_invitation.load(&files.dir) {
+            cluster_state.ask_now.notify_one();
+            return Ok(vec!["asking the manager with the invitation".to_owned()]);
+        }
         if let Some(line) = load::restore_edited(cluster_state, files) {
             return Ok(vec![line]);
         }
@@ -462,14 +467,23 @@ async fn rescan_one(
             None => "this machine has no configuration yet; it keeps asking the manager".to_owned(),
         }]);
     }
+    let _publishing = cluster_state.publishing.lock().await;
+    let reloaded = reloaded(cluster_state, files);
+    let files = reloaded.as_ref().unwrap_or(files);
     let Some(draft) = &files.draft else {
         return Err(Failure::of_files(report, None));
     };
     publish::notice_restored(cluster_state, files);
+    if let Some(in_force) = cluster_state.config.cluster() {
+        invitations::finish_uses(&files.dir, &in_force);
+    }
     if mode == PublishMode::Current {
         ask_for_newer(service, draft).await;
     }
     let published = publish::publish(cluster_state, draft, mode);
+    if published.is_ok() {
+        invitations::finish_uses(&files.dir, draft);
+    }
     cluster_state.config.note(|state| {
         state.problem = match &published {
             // What members have is reported separately.
@@ -480,6 +494,14 @@ async fn rescan_one(
     published
         .map(|published| vec![said(&published)])
         .map_err(Failure::new)
+}
+
+/// The files of a manager, read again if a machine with an invitation has changed them since.
+fn reloaded(cluster_state: &ClusterState, files: &LoadedCluster) -> Option<LoadedCluster> {
+    let in_force = cluster_state.header().map(|header| header.revision);
+    let stored = files.snapshot.as_ref().map(Snapshot::revision);
+    let source = edit::read(&files.dir.cluster_toml()).ok();
+    (source != files.source || in_force > stored).then(|| LoadedCluster::load(&files.dir))
 }
 
 /// A manager whose file was changed while no daemon ran may have been restored from a backup. Before it publishes for

@@ -95,6 +95,9 @@ pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
         );
         add(NoticeKind::DuplicateIdentity, text);
     }
+    for text in cluster_state.invited.notices() {
+        add(NoticeKind::Invitation, text);
+    }
     let (membership, membership_notice) = cluster_state.standing();
     ClusterFacts {
         alias: cluster_state.alias().to_string(),
@@ -124,6 +127,7 @@ pub(super) fn cluster_facts(service: &Service) -> ClusterFacts {
         membership_notice,
         relay: service.peers.dialer().relay(),
         obstacle: service.peers.dialer().obstacle(),
+        joining: cluster_state.own_invitation.facts(),
         notices,
     }
 }

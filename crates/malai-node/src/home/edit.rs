@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use malai_cluster::{
-    Change, ClusterAlias, Diagnostic, EditError, GroupName, MAX_CONTENT, MachineChange, MachineId,
-    MachineName, Severity, add_machine, change_machine, changes, remove_machine, rename_machine,
+    Change, Cluster, ClusterAlias, Diagnostic, EditError, GroupName, MAX_CONTENT, MachineChange,
+    MachineId, MachineName, SecretSeed, Severity, add_machine, change_machine, changes,
+    remove_machine, rename_machine,
 };
 
 use crate::home::cluster_files::{Condition, LoadedCluster, behind, check_cluster_toml};
@@ -160,6 +161,50 @@ pub fn add(
     })
 }
 
+/// Checks that a machine could be added to these groups with this list, and returns the cluster as it is without it.
+/// Changes nothing.
+///
+/// # Errors
+///
+/// As [`EditFailure`]: there is no such group, or the list is wrong.
+pub fn would_admit(
+    dir: &ClusterDir,
+    groups: &[GroupName],
+    allow_from: &[String],
+) -> Result<Cluster, EditFailure> {
+    let path = dir.cluster_toml();
+    let key = keystore::load(&dir.cluster_key())?.id();
+    let source = read(&path)?;
+    let refused = |source| EditFailure::Edit {
+        path: path.clone(),
+        source,
+    };
+    let valid = |text: &str| {
+        let checked = check_cluster_toml(&path, text, Some(key));
+        checked.cluster.ok_or_else(|| EditFailure::Invalid {
+            path: path.clone(),
+            problems: errors_first(checked.problems),
+        })
+    };
+    let cluster = valid(&source)?;
+    let mut groups = groups.iter();
+    if let Some(missing) = groups.find(|group| cluster.group_named(group.as_str()).is_none()) {
+        let name = missing.clone();
+        return Err(refused(EditError::UnknownGroup { name }));
+    }
+    let mut number = 0;
+    let name = loop {
+        let name = MachineName::parse(&format!("invited-{number}"));
+        match name {
+            Ok(name) if cluster.machine_named(name.as_str()).is_none() => break name,
+            _ => number += 1,
+        }
+    };
+    let id = SecretSeed::from_bytes(rand::random()).id();
+    valid(&add_machine(&source, &name, &id, allow_from).map_err(refused)?)?;
+    Ok(cluster)
+}
+
 /// Changes a machine's section in the cluster's file, and the machine's groups.
 ///
 /// # Errors
@@ -309,7 +354,7 @@ pub fn managed(home: &Home, alias: &ClusterAlias) -> Result<ClusterDir, EditFail
 }
 
 /// Locks the cluster's folder for one edit, until dropped.
-fn lock(dir: &ClusterDir) -> Result<File, EditFailure> {
+pub(crate) fn lock(dir: &ClusterDir) -> Result<File, EditFailure> {
     let folder = File::open(&dir.path).map_err(StoreError::io("open", &dir.path))?;
     let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {

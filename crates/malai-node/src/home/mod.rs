@@ -1,10 +1,13 @@
 //! `$MALAI_HOME`: its layout, who may own it, and which clusters it is in.
 
+pub(crate) mod admission;
 pub mod aside;
 pub(crate) mod cluster_files;
 pub mod draft;
 pub mod edit;
 pub(crate) mod init;
+pub mod invitations;
+pub mod joining;
 pub mod keystore;
 pub mod lock;
 pub mod manager_file;
@@ -383,6 +386,16 @@ impl ClusterDir {
     /// `newer`: a validly signed snapshot with a revision above this manager's own, kept for comparison.
     pub fn newer(&self) -> PathBuf {
         self.path.join("newer")
+    }
+
+    /// `invitations/`: the invitations of a cluster managed here.
+    pub fn invitations(&self) -> PathBuf {
+        self.path.join("invitations")
+    }
+
+    /// `invitation`: the one that this computer joins with, until it has joined.
+    pub fn invitation(&self) -> PathBuf {
+        self.path.join("invitation")
     }
 
     /// `addresses`: the remembered addresses of members.

@@ -8,7 +8,7 @@ use malai_wire::status::{DaemonFacts, MembershipState};
 use serde::Serialize;
 
 use crate::home::lock::{self, LockState};
-use crate::home::{Home, Role};
+use crate::home::{Home, Role, joining};
 use crate::inspect::check::{self, ClusterReport, Condition, VerifyError};
 use crate::settings::Settings;
 
@@ -85,6 +85,8 @@ pub struct LocalCluster {
     pub warnings: usize,
     /// Whether `cluster.toml` has changes that are not published yet.
     pub unpublished: bool,
+    /// How far this computer has come that joins with an invitation, in complete sentences.
+    pub joining: Option<String>,
 }
 
 impl Facts {
@@ -230,6 +232,10 @@ fn local_cluster(report: ClusterReport) -> LocalCluster {
         errors: report.count(Severity::Error),
         warnings: report.count(Severity::Warning),
         unpublished: report.has_unpublished(),
+        joining: report
+            .files
+            .as_ref()
+            .and_then(|files| joining::notice(&files.dir)),
         alias: report.alias,
         role: report.role,
         manager: report.id,

@@ -1,6 +1,7 @@
 //! Interfaces of the operating system. Knows nothing of malai.
 
 pub(crate) mod clock;
+pub(crate) mod fault;
 pub mod fd;
 pub(crate) mod fs;
 pub(crate) mod malloc;

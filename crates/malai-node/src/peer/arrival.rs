@@ -155,6 +155,11 @@ impl Arrival {
         self.connection.peer_identity().is_some()
     }
 
+    /// Bytes that only this connection has, for both of its sides.
+    pub(crate) fn binding(&self) -> Option<[u8; 32]> {
+        connection::binding(&self.connection)
+    }
+
     /// Sends this side's hello.
     pub(crate) async fn send_hello(&self, hello: Hello) {
         let _ = connection::send_hello(&self.connection, hello).await;

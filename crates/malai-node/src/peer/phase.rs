@@ -151,6 +151,7 @@ mod tests {
                 age_ms: u64::try_from(age.as_millis()).unwrap(),
                 serves,
                 header: None,
+                claim: None,
             },
             at: BoundedInstant::now(),
         }

@@ -86,7 +86,7 @@ async fn admit_and_serve(connection: &Arc<PeerConnection>, tasks: &mut JoinSet<(
     serve_requests(connection, tasks).await
 }
 
-pub(super) fn check_versions(theirs: Versions) -> Result<(), Refusal> {
+pub(crate) fn check_versions(theirs: Versions) -> Result<(), Refusal> {
     let ours = Versions::OURS;
     if theirs.common(ours).is_some() {
         return Ok(());

@@ -9,6 +9,16 @@ use crate::peer::arrival::{Arrival, Greeted};
 use crate::server::connection::{check_versions, delivery_time};
 use crate::sync;
 
+/// Whether a stranger has a revision that this side has not seen.
+pub(crate) fn brings_news(cluster_state: &ClusterState, greeted: &Greeted) -> bool {
+    let header = greeted.hello.hello.header.as_ref();
+    let known = cluster_state.config.state().newer;
+    header.is_some_and(|header| {
+        known.is_none_or(|known| known.revision() < header.revision)
+            && sync::is_wanted(cluster_state, greeted.peer, header).unwrap_or(false)
+    })
+}
+
 /// Decides whether a stranger's connection is handled like a member's, which decides again.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ use malai_wire::version::PROBE_ALPN;
 use crate::node::limits::Origin;
 use crate::peer::arrival::{Arrival, Greeted, Unused};
 use crate::peer::connection::PeerConnection;
+use crate::server::connection::check_versions;
 use crate::server::stranger;
 use crate::service::Service;
 
@@ -88,7 +89,7 @@ impl Service {
     }
 
     /// Performs one handshake, and waits until the peer is known or gone. A failure affects nothing else.
-    async fn accept_connection(&self, incoming: Incoming, accepted: &Accepted) {
+    async fn accept_connection(self: &Arc<Self>, incoming: Incoming, accepted: &Accepted) {
         let cluster_state = &self.cluster_state;
         let limiter = &cluster_state.node.limiter;
         let failed = |error| {
@@ -117,7 +118,7 @@ impl Service {
     }
 
     /// Waits until a peer has greeted, and refuses strangers.
-    async fn greeted(&self, arrival: &Arrival) -> Result<Greeted, Unused> {
+    async fn greeted(self: &Arc<Self>, arrival: &Arrival) -> Result<Greeted, Unused> {
         let cluster_state = &self.cluster_state;
         let limiter = &cluster_state.node.limiter;
         let greeted = arrival.greeted(limiter).await?;
@@ -125,7 +126,14 @@ impl Service {
         let is_known =
             greeted.peer == cluster_state.local_id || cluster_state.is_member(&greeted.peer);
         if !is_known {
-            stranger::examine(cluster_state, arrival, &greeted).await?;
+            match &greeted.hello.hello.claim {
+                // What it brings may show that this manager was restored from a backup.
+                Some(claim) if !stranger::brings_news(cluster_state, &greeted) => {
+                    check_versions(greeted.hello.hello.versions)?;
+                    self.admit_invited(arrival, &greeted, claim).await?;
+                }
+                _ => stranger::examine(cluster_state, arrival, &greeted).await?,
+            }
         }
         Ok(greeted)
     }

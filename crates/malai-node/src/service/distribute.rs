@@ -18,6 +18,9 @@ const POLL_INTERVAL: Duration = Duration::from_secs(60);
 /// How often a machine without a configuration polls at first; the interval grows.
 const FIRST_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often a machine with an invitation asks at least.
+const JOINING_INTERVAL: Duration = Duration::from_secs(15);
+
 /// How many members a starting manager asks in parallel whether they have seen a newer revision.
 const MAX_PARALLEL_POLLS: usize = 64;
 
@@ -119,8 +122,13 @@ pub(crate) async fn poll_loop(service: Arc<Service>) {
             pause
         };
         let mut news = service.cluster_state.config.watch();
+        let pause = match service.cluster_state.own_invitation.is_asking() {
+            true => pause.min(JOINING_INTERVAL),
+            false => pause,
+        };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            () = service.cluster_state.ask_now.notified() => waiting = FIRST_POLL_INTERVAL,
             // A push has arrived, so the next poll can wait its full interval.
             _ = news.changed() => waiting = FIRST_POLL_INTERVAL,
         }
@@ -162,7 +170,12 @@ async fn ask_one(service: &Arc<Service>, id: MachineId) -> Result<(), String> {
         .peers
         .connection(id)
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| error.to_string())
+        .inspect_err(|why| {
+            if id == service.cluster_state.cluster.manager() {
+                service.cluster_state.own_invitation.unreachable(why);
+            }
+        })?;
     let before = service.cluster_state.header();
     let mut compared = sync::compare(&connection).await;
     if compared.is_ok() && service.cluster_state.header() != before {

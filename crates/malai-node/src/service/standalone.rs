@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use malai_cluster::{ClusterRef, MachineRef, unknown_cluster};
+use malai_wire::status::JoiningFacts;
 use malai_wire::{Refusal, RefusalCode};
 
 use crate::exec::surroundings;
-use crate::home::{Home, HomeError, manager_file};
+use crate::home::lock::{HomeLock, LockError};
+use crate::home::{ClusterDir, Home, HomeError, manager_file};
 use crate::node::Node;
 use crate::node::reaper::Reaper;
 use crate::os::fs::display_path;
-use crate::service::{Service, ServiceError};
+use crate::service::{Service, ServiceError, distribute};
 use crate::settings::{BadEnvironment, Settings};
 
 /// A command cannot run without a daemon.
@@ -126,6 +128,62 @@ impl Standalone {
         for service in &self.services {
             service.stop(&Refusal::new(RefusalCode::Done, "")).await;
         }
+    }
+}
+
+/// This computer asking a manager to let it in, in a process without a daemon. The home is locked as by a daemon, because it
+/// stores what it receives.
+#[derive(Debug)]
+pub struct JoinAlone {
+    service: Arc<Service>,
+    _lock: HomeLock,
+}
+
+/// A computer without a daemon cannot join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// A daemon has started meanwhile, or the home cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// MALAI_NETWORK is not a reach.
+    #[error(transparent)]
+    Environment(#[from] BadEnvironment),
+    /// The cluster cannot be used.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+impl JoinAlone {
+    /// Begins to ask.
+    ///
+    /// # Errors
+    ///
+    /// The home cannot be locked, or the cluster cannot be used.
+    pub async fn begin(
+        home: &Home,
+        settings: &Settings,
+        dir: &ClusterDir,
+    ) -> Result<Self, JoinError> {
+        let lock = HomeLock::acquire(home)?;
+        let node = Node::daemon(settings.effective_reach()?, home, settings);
+        let service = Service::start(dir.clone(), Arc::new(node)).await?;
+        service.spawn(distribute::poll_loop(service.clone()));
+        Ok(Self {
+            service,
+            _lock: lock,
+        })
+    }
+
+    /// How far it has come; `None` when this computer has joined.
+    pub fn facts(&self) -> Option<JoiningFacts> {
+        self.service.cluster_state.own_invitation.facts()
+    }
+
+    /// Ends the connection.
+    pub async fn stop(&self) {
+        self.service
+            .stop(&Refusal::new(RefusalCode::Done, ""))
+            .await;
     }
 }
 

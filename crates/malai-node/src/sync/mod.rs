@@ -14,6 +14,7 @@ use malai_wire::{Refusal, frame};
 use crate::cluster::state::ClusterState;
 use crate::home::Role;
 use crate::home::cluster_files::behind_in_short;
+use crate::home::invitations;
 use crate::net::framing::{self, MESSAGE_TIMEOUT, StreamError};
 use crate::os::fs::{self, StoreError};
 use crate::os::malloc;
@@ -192,6 +193,8 @@ fn keep_newer(cluster_state: &ClusterState, snapshot: Arc<Snapshot>) -> Result<b
         }
     });
     if is_news {
+        // What this manager has forgotten includes uses of invitations.
+        invitations::revoke_restored(&cluster_state.dir, invitations::now());
         let path = cluster_state.dir.newer();
         fs::write_atomic(&path, snapshot.to_file().as_bytes(), 0o600)?;
     }

@@ -6,6 +6,7 @@ mod commands;
 mod connect;
 mod distribution;
 mod duplicates;
+mod invitations;
 mod limits;
 mod limits_of_member;
 mod refusals;

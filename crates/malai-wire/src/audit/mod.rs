@@ -50,6 +50,8 @@ pub enum Event {
     File(FileRecord),
     /// A session read or changed more files than are recorded one by one.
     Files(UnnamedFiles),
+    /// A machine asked to join with an invitation.
+    Invitation(InvitationRecord),
     /// Connections of keys that are in no configuration were rejected; counts them.
     Strangers(Strangers),
     /// Records that could not be written.
@@ -143,6 +145,29 @@ pub struct End {
     pub duration_ms: u64,
 }
 
+/// A machine that asked to join with an invitation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvitationRecord {
+    /// The cluster's alias here.
+    pub cluster: String,
+    /// Which cluster.
+    pub cluster_id: ClusterId,
+    /// Who asked: the key that the connection's handshake proved.
+    pub peer: MachineId,
+    /// The name that it gets, if it is admitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// The origin: an address, or `relay`.
+    pub from: String,
+    /// The short name of the invitation.
+    pub invitation: String,
+    /// Whether the machine is admitted.
+    pub allowed: bool,
+    /// Why it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// Connections of keys that are in no configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Strangers {
@@ -195,6 +220,7 @@ impl Record {
                 bound(&mut files.user);
             }
             Event::Lost(lost) => bound(&mut lost.why),
+            Event::Invitation(asked) => asked.reason.iter_mut().for_each(bound),
             Event::Strangers(_) | Event::Other => {}
         }
         record
@@ -233,7 +259,7 @@ impl Record {
             Event::End(end) => Some(&end.request),
             Event::File(file) => Some(&file.request),
             Event::Files(files) => Some(&files.request),
-            Event::Strangers(_) | Event::Lost(_) | Event::Other => None,
+            Event::Invitation(_) | Event::Strangers(_) | Event::Lost(_) | Event::Other => None,
         }
     }
 
@@ -241,6 +267,7 @@ impl Record {
     pub fn cluster(&self) -> Option<&str> {
         match &self.event {
             Event::Strangers(strangers) => Some(&strangers.cluster),
+            Event::Invitation(asked) => Some(&asked.cluster),
             _ => self.request().map(|request| request.cluster.as_str()),
         }
     }

@@ -1,6 +1,6 @@
 //! The hello: the first message of each side on a connection, on its own stream.
 
-use malai_cluster::Header;
+use malai_cluster::{Claim, Header};
 use serde::{Deserialize, Serialize};
 
 use crate::version::Versions;
@@ -22,6 +22,8 @@ pub struct Hello {
     pub serves: bool,
     /// This side's configuration. It is compared before anything is decided.
     pub header: Option<Header>,
+    /// The invitation of a machine that asks its manager to join.
+    pub claim: Option<Box<Claim>>,
 }
 
 /// The one message of a hello stream.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use expect_test::{Expect, expect};
-use malai_cluster::signed_bytes;
+use malai_cluster::{Asked, Claim, ClusterId, Hint, Invitation, signed_bytes};
 use malai_wire::control::{
     self, ClientMessage, Exec, Exited, Forward, Forwarded, Named, Ping, Reason, ReasonKind, Reply,
     Request, Rescan, RescanReport, Resolved, Stdin,
@@ -83,13 +83,62 @@ fn terminal() -> Terminal {
     }
 }
 
-fn hello(header: Option<malai_cluster::Header>) -> Greeting {
+/// An invitation to the cluster of the test vectors, and what a machine says with it.
+fn invitation() -> Invitation {
+    Invitation {
+        cluster: ClusterId::new(seed().id()),
+        secret: *b"0123456789abcdef",
+        alias: "company".parse().ok(),
+        hints: vec![Hint::Address("192.0.2.7:28772".parse().unwrap())],
+    }
+}
+
+fn claim() -> Claim {
+    let invitation = invitation();
+    let asked = Asked {
+        cluster: &invitation.cluster,
+        machine: &seed().id(),
+        binding: &[0xbb; 32],
+        name: Some("web03"),
+        host: "vm",
+    };
+    Claim {
+        invitation: invitation.id(),
+        name: asked.name.map(str::to_owned),
+        host: asked.host.to_owned(),
+        proof: invitation.prove(&asked),
+    }
+}
+
+#[test]
+fn the_invitation() {
+    let invitation = invitation();
+    let lines = format!(
+        "secret             {}\nkey                {}\nid                 {}\nline               {}\n",
+        hex(&invitation.secret),
+        invitation.key(),
+        invitation.id(),
+        invitation.to_line()
+    );
+    check_lines(
+        &lines,
+        &expect![[r#"
+        secret             30313233343536373839616263646566
+        key                47q2akv597lvej68dnhrtmdqgikg7kmogsb57pm9r7dnc2vv8tkg
+        id                 lmg1d5cq
+        line               malai18q8opv0kd2lukn2pdlsrlhlfd9f4i6r55bjsuvdtvpgaao4djkj8oc1h68pj8d9m6ss3iob2cdi6apg10thmurbgc5n7i106o00041rgcgcm2dgc
+    "#]],
+    );
+}
+
+fn hello(header: Option<malai_cluster::Header>, claim: Option<Claim>) -> Greeting {
     Greeting::Hello(Hello {
         versions: Versions::OURS,
         instance: std::array::from_fn(|i| i as u8),
         age_ms: 300,
         serves: true,
         header,
+        claim: claim.map(Box::new),
     })
 }
 
@@ -146,12 +195,14 @@ fn names_and_beginnings() {
 fn the_hello() {
     check(
         &[
-            ("Hello, no header", hello(None)),
-            ("Hello", hello(Some(header()))),
+            ("Hello, no header", hello(None, None)),
+            ("Hello", hello(Some(header()), None)),
+            ("Hello, claim", hello(None, Some(claim()))),
         ],
         &expect![[r#"
-            Hello, no header   00000017 01 0101000102030405060708090a0b0c0d0e0fac020100
-            Hello              0000009c 01 0101000102030405060708090a0b0c0d0e0fac020101918cfc1468abea5c596d79bac6af6a5e491b652ae7cf7dbdfe60a5608d9d268c80e2cfaa062bd672a3995a193bfdde225d87a4885c32d630918e7023a67b03a6d413eb916930662a93fee1c692e71d3dfc88c15f2b298aa1d1434ff14de4b9474fdc6e8b9c7132a2d2f7bee8a91daec2493dc7b0570614e3c07f7446e3524df84b93f38008
+            Hello, no header   00000018 01 0101000102030405060708090a0b0c0d0e0fac02010000
+            Hello              0000009d 01 0101000102030405060708090a0b0c0d0e0fac020101918cfc1468abea5c596d79bac6af6a5e491b652ae7cf7dbdfe60a5608d9d268c80e2cfaa062bd672a3995a193bfdde225d87a4885c32d630918e7023a67b03a6d413eb916930662a93fee1c692e71d3dfc88c15f2b298aa1d1434ff14de4b9474fdc6e8b9c7132a2d2f7bee8a91daec2493dc7b0570614e3c07f7446e3524df84b93f3800800
+            Hello, claim       00000067 01 0101000102030405060708090a0b0c0d0e0fac02010001ada016959a0105776562303302766dab660965b4d6f37d838326b38122f2a84f41fbe0dc2a3d149313815c5a061cdb8043e092dec63f6cf1a5ab7bfe6d68b6972715e4d60b9f59e075262e6be72800
         "#]],
     );
 }

@@ -1,6 +1,6 @@
 //! What goes in comes out, and nothing that arrives makes a reader panic.
 
-use malai_cluster::{ClusterId, Header, MachineId, SecretSeed};
+use malai_cluster::{Claim, ClusterId, Header, Invitation, MachineId, SecretSeed};
 use malai_wire::control::{
     self, ClientMessage, Exec, Exited, Forward, Forwarded, Named, Ping, Reason, ReasonKind, Reply,
     Request, Rescan, RescanReport, Resolved, Stdin,
@@ -86,16 +86,39 @@ fn greeting() -> impl Strategy<Value = Greeting> {
     (
         any::<(u16, u16, [u8; 16], u64, bool)>(),
         prop::option::of(header()),
+        prop::option::of(claim().prop_map(Box::new)),
     )
-        .prop_map(|((lowest, highest, instance, age_ms, serves), header)| {
-            Greeting::Hello(Hello {
-                versions: Versions { lowest, highest },
-                instance,
-                age_ms,
-                serves,
-                header,
-            })
-        })
+        .prop_map(
+            |((lowest, highest, instance, age_ms, serves), header, claim)| {
+                Greeting::Hello(Hello {
+                    versions: Versions { lowest, highest },
+                    instance,
+                    age_ms,
+                    serves,
+                    header,
+                    claim,
+                })
+            },
+        )
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    let names = (prop::option::of(any::<String>()), any::<String>());
+    (any::<[u8; 16]>(), names, any::<[u8; 32]>()).prop_map(|(secret, (name, host), half)| {
+        let cluster = ClusterId::new(SecretSeed::from_bytes(half).id());
+        let invitation = Invitation {
+            cluster,
+            secret,
+            alias: None,
+            hints: Vec::new(),
+        };
+        Claim {
+            invitation: invitation.id(),
+            name,
+            host,
+            proof: std::array::from_fn(|i| half[i % 32]),
+        }
+    })
 }
 
 fn request_of_exec() -> impl Strategy<Value = ExecRequest> {

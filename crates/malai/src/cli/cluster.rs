@@ -1,6 +1,13 @@
 //! The arguments of `cluster`. The doc comments are the help text.
 
+use std::time::Duration;
+
 use clap::Subcommand;
+
+use malai_node::invitations::MAX_USES;
+
+use crate::cli::number;
+use crate::output::duration;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -74,6 +81,30 @@ pub enum ClusterCommand {
         #[arg(long, value_name = "GROUP")]
         group: Vec<String>,
     },
+    /// Invite a machine: print a line with which `malai join` lets it in
+    #[command(
+        before_help = "Examples:\n  malai cluster invite company --name web03 --allow-from admins\n  malai cluster invite company --name 'web*' --group web --uses 10 --expires 1d"
+    )]
+    Invite(InviteArgs),
+    /// List invitations: for whom they are, until when, and who used them
+    #[command(
+        before_help = "Examples:\n  malai cluster invites company\n  malai cluster invites company --json"
+    )]
+    Invites {
+        /// The cluster's local name
+        alias: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke an invitation; machines that joined with it stay
+    #[command(before_help = "Example:\n  malai cluster revoke-invite company 7k3m9p2q")]
+    RevokeInvite {
+        /// The cluster's local name
+        alias: String,
+        /// The invitation, as `malai cluster invites` lists it
+        id: String,
+    },
     /// Change a machine's section or its groups, keeping the comments in cluster.toml, and publish the change
     #[command(before_help = "\
 Examples:
@@ -134,6 +165,28 @@ pub struct NewMachineArgs {
     /// A group to add it to; may be given several times
     #[arg(long, value_name = "GROUP")]
     pub group: Vec<String>,
+}
+
+/// The arguments of `cluster invite`.
+#[derive(Debug, clap::Args)]
+pub struct InviteArgs {
+    /// The cluster's local name
+    pub alias: String,
+    /// The machine's name, or a pattern of names: * is any characters, ? is one
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// A group to add it to; may be given several times
+    #[arg(long, value_name = "GROUP")]
+    pub group: Vec<String>,
+    /// Who may run commands on it: machines, id52s, groups, or "*" for every member
+    #[arg(long, value_name = "LIST")]
+    pub allow_from: Vec<String>,
+    /// How many machines it lets in
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = number::within::<u32>(1..=u64::from(MAX_USES)))]
+    pub uses: u32,
+    /// For how long it is good: 10m, 1h, 7d; at most 90 days
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration::parse)]
+    pub expires: Duration,
 }
 
 /// The arguments of `cluster set`.

@@ -27,7 +27,7 @@ Examples:
   malai web01.company                      open a shell there
   malai @web.company uptime                run a command on a whole group; 'web*.company' is a pattern
   malai cluster init company               create a cluster, managed here
-  malai machine init <manager-id52> work   join a cluster that another machine manages
+  malai join <invitation>                  join a cluster that another machine manages
   malai daemon                             serve in the background
   malai status                             show the state of daemon and clusters";
 

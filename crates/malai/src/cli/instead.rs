@@ -25,10 +25,9 @@ const VERBS: &[(&str, &str)] = &[
     ("cluster id", "malai id <alias>"),
     ("cluster info", "malai cluster show <alias>"),
     (
-        "cluster invite",
-        "malai machine init <manager-id52> <alias> on the new machine, and malai cluster approve here",
+        "cluster join",
+        "malai join <invitation>, or malai machine init <manager-id52> <alias>",
     ),
-    ("cluster join", "malai machine init <manager-id52> <alias>"),
     ("cluster ls", "malai cluster list"),
     ("cluster machines", "malai list <alias>"),
     ("cluster mv", "malai cluster rename <alias> <old> <new>"),
@@ -71,9 +70,8 @@ const VERBS: &[(&str, &str)] = &[
     ("get", "malai <machine>.<cluster> cat <file>"),
     (
         "invite",
-        "malai machine init <manager-id52> <alias> on the new machine, and malai cluster approve here",
+        "malai cluster invite <alias> --name <name>, and malai join on the new machine",
     ),
-    ("join", "malai machine init <manager-id52> <alias>"),
     ("journal", "malai logs, and malai audit"),
     (
         "keygen",
@@ -93,7 +91,10 @@ const VERBS: &[(&str, &str)] = &[
         "malai cluster approve <alias> <name> <id52>, on the manager",
     ),
     ("machine id", "malai id"),
-    ("machine join", "malai machine init <manager-id52> <alias>"),
+    (
+        "machine join",
+        "malai join <invitation>, or malai machine init <manager-id52> <alias>",
+    ),
     ("machine leave", "malai cluster leave <alias>"),
     ("machine list", "malai list"),
     ("machine ls", "malai list"),

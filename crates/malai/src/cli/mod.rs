@@ -6,6 +6,7 @@ pub mod cp;
 pub mod forward;
 pub mod help;
 pub mod instead;
+pub mod join;
 mod number;
 pub mod relay;
 pub mod ssh;
@@ -21,9 +22,10 @@ use malai_cluster::VERBS;
 
 use crate::output::exit::Exit;
 
-pub use cluster::{ClusterCommand, EndArgs, NewMachineArgs, SetArgs, Unset};
+pub use cluster::{ClusterCommand, EndArgs, InviteArgs, NewMachineArgs, SetArgs, Unset};
 pub use cp::CpArgs;
 pub use forward::ForwardArgs;
+pub use join::JoinArgs;
 pub use relay::RelayArgs;
 pub use target_options::{TargetOptions, TtyMode};
 pub use verbs::{
@@ -58,6 +60,8 @@ pub enum Command {
     /// Join a cluster that another machine manages
     #[command(subcommand, before_help = verbs::MACHINE_EXAMPLES)]
     Machine(MachineCommand),
+    /// Join a cluster with an invitation that its manager has made
+    Join(JoinArgs),
     /// Check the configuration and serve all clusters, in the background by default
     Daemon(DaemonArgs),
     /// Stop the daemon; running sessions get time to finish

@@ -14,6 +14,7 @@ pub mod follow;
 pub mod forward;
 mod hold;
 pub mod id;
+pub mod join;
 pub mod list;
 pub mod logs;
 pub mod machine;
@@ -76,6 +77,7 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
             replace,
             relay,
         }) => machine::run(home, [&manager_id52, &alias], replace, &relay, printer),
+        Command::Join(args) => join::run(home, &args, printer),
         Command::Daemon(args) if args.foreground => daemon::run_foreground(home, &args, printer),
         Command::Daemon(args) => daemon::run_background(home, daemon::policy(&args), printer),
         Command::Relay(args) => relay::run(home, &args, printer),

@@ -87,6 +87,21 @@ pub fn line(record: &Record) -> String {
             files.bytes_written,
             escape(&files.user),
         ),
+        Event::Invitation(asked) => {
+            let cluster = escape(&asked.cluster);
+            let (peer, from) = (asked.peer.short(), escape(&asked.from));
+            let invitation = escape(&asked.invitation);
+            match (&asked.machine, &asked.reason) {
+                (Some(name), _) if asked.allowed => format!(
+                    "{cluster} {peer} joins   - as {} · by the invitation {invitation} · from {from}",
+                    escape(name)
+                ),
+                (_, reason) => format!(
+                    "{cluster} {peer} refused - the invitation {invitation} · {} · from {from}",
+                    escape(reason.as_deref().unwrap_or("?"))
+                ),
+            }
+        }
         Event::Strangers(strangers) => format!(
             "{} - {:7} {} of unknown keys",
             escape(&strangers.cluster),

@@ -9,6 +9,7 @@ mod habits;
 #[allow(dead_code, reason = "shared with other test programs")]
 mod harness;
 mod init;
+mod join;
 mod logs;
 mod man;
 mod network;

@@ -49,6 +49,13 @@ pub(crate) fn loopback_hints(id: &MachineId) -> Vec<SocketAddr> {
     )
 }
 
+/// The most likely addresses of a daemon of this computer for other computers with this reach: hints, at most `most`.
+pub async fn own_addresses(id: &MachineId, reach: Reach, most: usize) -> Vec<SocketAddr> {
+    let [port, ..] = derived_ports(id);
+    let ips = scope::own_ips(reach).await.into_iter().take(most);
+    ips.map(|ip| SocketAddr::from((ip, port))).collect()
+}
+
 /// All derived ports of the machine at these addresses.
 pub(crate) fn hints_at(id: &MachineId, ips: &[IpAddr]) -> Vec<SocketAddr> {
     derived_ports(id)

@@ -39,6 +39,22 @@ impl AddressFilter {
     }
 }
 
+/// The addresses at which other computers may find this one, with this reach: those of its interfaces.
+pub(crate) async fn own_ips(reach: Reach) -> Vec<IpAddr> {
+    if reach == Reach::Loopback {
+        return Vec::new();
+    }
+    let is_usable = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => !ip.is_link_local(),
+        IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+    };
+    let ips = networks().await.into_iter().map(|(ip, _)| ip);
+    let mut ips: Vec<IpAddr> = ips.filter(is_usable).collect();
+    ips.sort();
+    ips.dedup();
+    ips
+}
+
 fn is_own_loopback(ip: IpAddr) -> bool {
     ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST
 }

@@ -34,6 +34,9 @@ const HANDSHAKE_MIN_AGE: Duration = Duration::from_millis(100);
 /// How long a connection of an unknown peer waits for a slot at most. Its peer gives up on a probe after 3 s.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(2);
 
+/// How many refused invitations a minute are logged and recorded one by one.
+const RECORDED_PER_MINUTE: u32 = 30;
+
 /// How long a command line may be silent before it can be evicted for another one.
 const CONTROL_MIN_AGE: Duration = Duration::from_secs(1);
 
@@ -65,6 +68,7 @@ pub struct Limiter {
     request_rate: KeyedRate<MachineId>,
     connection_rate: KeyedRate<MachineId>,
     delivery_rate: KeyedRate<()>,
+    wrong_invitation_rate: KeyedRate<()>,
     inflight: Mutex<InboundBuffers>,
     /// Permits for fetching: for peers that are not known to be members, and for members.
     fetches: Mutex<[Arc<Semaphore>; 2]>,
@@ -95,6 +99,7 @@ impl Limiter {
             request_rate: KeyedRate::default(),
             connection_rate: KeyedRate::default(),
             delivery_rate: KeyedRate::default(),
+            wrong_invitation_rate: KeyedRate::default(),
             logged: Mutex::default(),
         }
     }
@@ -303,6 +308,13 @@ impl Limiter {
         self.delivery_rate
             .enter((), rate, MINUTE, Instant::now())
             .map_err(|_| self.refused("deliveries_per_minute", rate))
+    }
+
+    /// Counts an invitation that was not accepted. Returns whether it is to be recorded: so many a minute are.
+    pub(crate) fn wrong_invitation(&self) -> bool {
+        self.wrong_invitation_rate
+            .enter((), RECORDED_PER_MINUTE, MINUTE, Instant::now())
+            .is_ok()
     }
 
     /// What the inputs of a member's commands on one connection may have on their way here, unread; nothing yet.

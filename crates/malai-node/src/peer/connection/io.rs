@@ -33,7 +33,15 @@ const MAX_HEADS: usize = 32;
 impl PeerConnection {
     /// Sends this side's hello. Everything else waits for it.
     pub(crate) async fn send_hello(&self) {
-        let sent = send_hello(&self.connection, self.cluster_state.hello());
+        let cluster_state = &self.cluster_state;
+        let mut hello = cluster_state.hello();
+        if self.is_dialed() && self.peer == cluster_state.cluster.manager() {
+            let (cluster, own) = (&cluster_state.cluster, &cluster_state.local_id);
+            hello.claim = binding(&self.connection)
+                .and_then(|binding| cluster_state.own_invitation.claim(cluster, own, &binding))
+                .map(Box::new);
+        }
+        let sent = send_hello(&self.connection, hello);
         if sent.await.is_none() {
             tracing::debug!(peer = %self.peer.short(), "the connection ended before the hello was sent");
         }
@@ -130,7 +138,7 @@ impl PeerConnection {
     async fn route(self: Arc<Self>, mut stream: RecvStream) {
         let timeout = self.cluster_state.node.limiter.limits().opening();
         match tokio::time::timeout(timeout, read_head(&mut stream)).await {
-            Ok(Some(Head::Hello(hello))) => self.on_hello(hello),
+            Ok(Some(Head::Hello(hello))) => self.on_hello(*hello),
             Ok(Some(Head::Raw(StreamKind::Stdin, session))) => {
                 let stream = RawStream::new(stream, self.windows.clone());
                 self.inbound.deliver(StreamKind::Stdin, session, stream);
@@ -152,6 +160,14 @@ impl PeerConnection {
     }
 }
 
+/// Bytes that both sides derive from the handshake of this connection, and that no other connection has; `None` before the
+/// handshake is complete.
+pub(crate) fn binding<S: ConnectionState>(connection: &Connection<S>) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    let exported = connection.export_keying_material(&mut bytes, b"EXPORTER-malai-join", b"");
+    exported.ok().map(|()| bytes)
+}
+
 /// Sends a hello; `None` if the connection ended before.
 pub(crate) async fn send_hello<S: ConnectionState>(
     connection: &Connection<S>,
@@ -167,14 +183,14 @@ pub(crate) async fn send_hello<S: ConnectionState>(
 /// Reads a stream that should carry a hello; `None` if it carries anything else.
 pub(crate) async fn read_hello(stream: &mut RecvStream) -> Option<RemoteHello> {
     match read_head(stream).await? {
-        Head::Hello(hello) => Some(hello),
+        Head::Hello(hello) => Some(*hello),
         Head::Raw(..) => None,
     }
 }
 
 /// The start of a unidirectional stream.
 enum Head {
-    Hello(RemoteHello),
+    Hello(Box<RemoteHello>),
     /// Its kind and its session.
     Raw(StreamKind, u64),
 }
@@ -187,7 +203,7 @@ async fn read_head(stream: &mut RecvStream) -> Option<Head> {
         let hello = framing::expect(stream, frame::SMALL, MESSAGE_TIMEOUT).await;
         let Greeting::Hello(hello) = hello.ok()?;
         let at = BoundedInstant::now();
-        return Some(Head::Hello(RemoteHello { hello, at }));
+        return Some(Head::Hello(Box::new(RemoteHello { hello, at })));
     }
     let mut session = [0; RAW_HEAD - 1];
     stream.read_exact(&mut session).await.ok()?;

@@ -25,7 +25,7 @@ use crate::peer::phase::{Phase, RemoteHello};
 use crate::peer::streams::{RawStream, StreamRouter};
 use crate::peer::windows::{Input, WindowShare, Windows};
 
-pub(crate) use io::{IncomingRequest, read_hello, send_hello};
+pub(crate) use io::{IncomingRequest, binding, read_hello, send_hello};
 
 /// A peer heard within this time counts as alive: a request is sent without a ping first.
 pub(crate) const LIVENESS_WINDOW: Duration = Duration::from_millis(1_600);

@@ -226,9 +226,13 @@ impl Place<'_> {
             (_, "target" | "targets") => targets(self.names, self.current),
             // Where to listen, and then a service.
             ("forward", "pairs") if self.given.len() % 2 == 1 => services(self.names),
-            ("add" | "remove" | "set" | "edit" | "approve" | "delete", "alias") => {
-                self.aliases(|cluster| cluster.managed)
-            }
+            (
+                "add" | "remove" | "set" | "edit" | "approve" | "delete" | "invite" | "invites"
+                | "revoke-invite",
+                "alias",
+            ) => self.aliases(|cluster| cluster.managed),
+            // A new name.
+            ("join", "alias") => Vec::new(),
             ("leave", "alias") => self.aliases(|cluster| !cluster.managed),
             // A new name, unless `--replace` refers to an existing one.
             ("init", "alias") => match self

@@ -113,7 +113,7 @@ fn each_place_has_its_own_kind_of_names() {
         ("--par", &["--parallel"]),
         ("rescan ", &["company", "work"]),
         ("rescan --check w", &["work"]),
-        ("cluster re", &["rename", "remove"]),
+        ("cluster re", &["revoke-invite", "rename", "remove"]),
         ("cluster edit ", &["company"]),
         ("cluster leave ", &["work"]),
         ("cluster set company d", &["db"]),

@@ -5,6 +5,7 @@ mod change;
 mod edit;
 mod end;
 mod init;
+mod invite;
 mod list;
 mod offered;
 mod show;
@@ -41,6 +42,9 @@ pub fn run(home: &Home, command: &ClusterCommand, printer: &Printer) -> anyhow::
             }
             _ => approve::list(home, alias, printer),
         },
+        ClusterCommand::Invite(args) => invite::invite(home, args, printer),
+        ClusterCommand::Invites { alias, json } => invite::list(home, alias, *json, printer),
+        ClusterCommand::RevokeInvite { alias, id } => invite::revoke(home, [alias, id], printer),
         ClusterCommand::Set(args) => change::set(home, args, printer),
         ClusterCommand::Rename { alias, name, new } => match new {
             Some(new) => change::rename(home, [alias, name, new], printer),

@@ -208,7 +208,19 @@ fn local_lines(out: &mut String, cluster: &LocalCluster, served: Option<&Cluster
         item(&format!("📝 Unpublished changes: malai rescan {alias}"));
     }
     let membership = served.map(|served| served.membership);
-    if cluster.condition == Condition::Waiting && membership != Some(MembershipState::NotAManager) {
+    let joining = served.and_then(|served| {
+        let facts = served.joining.as_ref();
+        facts.and(served.membership_notice.as_ref())
+    });
+    let joining = match served {
+        Some(_) => joining,
+        None => cluster.joining.as_ref(),
+    };
+    if let Some(notice) = joining {
+        item(&format!("⏳ {}", escape(notice)));
+    } else if cluster.condition == Condition::Waiting
+        && membership != Some(MembershipState::NotAManager)
+    {
         item("⏳ Waiting for the first configuration: the manager has to add this machine");
     }
     let is_explained = served.is_some_and(|served| served.notices.iter().any(is_of_files));
@@ -271,9 +283,10 @@ fn served_lines(out: &mut String, cluster: &LocalCluster, served: &ClusterFacts)
         ));
     }
     for notice in &served.notices {
-        let symbol = match cluster.errors > 0 && is_of_files(notice) {
-            true => "❌",
-            false => "⚠️ ",
+        let symbol = match notice.kind {
+            NoticeKind::Invitation => "✉️ ",
+            _ if cluster.errors > 0 && is_of_files(notice) => "❌",
+            _ => "⚠️ ",
         };
         item(&format!("{symbol} {}", escape(&notice.text)));
     }

@@ -33,6 +33,7 @@ fn managed() -> LocalCluster {
         errors: 0,
         warnings: 0,
         unpublished: false,
+        joining: None,
     }
 }
 
@@ -315,6 +316,7 @@ fn no_daemon_and_everything_that_can_be_wrong() {
         errors: 2,
         warnings: 1,
         unpublished: false,
+        joining: None,
         ..managed()
     };
     let waiting = LocalCluster {
@@ -332,11 +334,13 @@ fn no_daemon_and_everything_that_can_be_wrong() {
         errors: 1,
         warnings: 0,
         unpublished: false,
+        joining: None,
     };
     let warned = LocalCluster {
         alias: "warned".to_owned(),
         warnings: 1,
         unpublished: false,
+        joining: None,
         ..managed()
     };
     let mut facts = facts(
