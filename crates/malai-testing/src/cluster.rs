@@ -275,6 +275,11 @@ impl Route<'_> {
 }
 
 impl Machine {
+    /// All turns of this machine to begin a dial, until they are dropped.
+    pub fn hold_dials(&self) -> tokio::sync::SemaphorePermit<'_> {
+        testing::hold_dials(&self.service)
+    }
+
     /// Its id.
     pub fn id(&self) -> MachineId {
         self.service.cluster_state.local_id

@@ -62,6 +62,16 @@ pub(crate) enum ExecError {
         /// Why.
         refusal: Refusal,
     },
+    /// The connection ended before the machine could read the command; nothing was run.
+    #[error(
+        "the connection to {machine} was lost before the command arrived there: {why}; nothing was run"
+    )]
+    NotSent {
+        /// The machine.
+        machine: String,
+        /// What happened.
+        why: String,
+    },
     /// It is not known whether it ran, or how far. It was not run a second time.
     #[error(
         "the connection to {machine} was lost, and the command may or may not have run: {why}; it is not run again automatically"
@@ -122,6 +132,10 @@ impl ExecError {
             ExecError::Stopped { refusal, .. } => {
                 (ReasonKind::Other, malai_cluster::escape(&refusal.message))
             }
+            ExecError::NotSent { why, .. } => (
+                ReasonKind::Unreachable,
+                format!("the connection was lost before the command arrived there: {why}"),
+            ),
             ExecError::Lost { why, .. } => (
                 ReasonKind::Other,
                 format!("the connection was lost, and the command may or may not have run: {why}"),

@@ -24,8 +24,14 @@ use crate::peer::streams::{RawStream, SessionStreams};
 /// How long an open may go unanswered on a healthy connection before the peer is searched again.
 const UNANSWERED: Duration = Duration::from_millis(150);
 
+/// The longest pause between two looks for another run of the peer.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long an open is repeated while the machine closes connections to make room for others.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many connections are made for one command that end before it is sent, without a reason.
+const MAX_CONNECTIONS: u32 = 3;
 
 /// The pause before it is repeated.
 const BUSY_INTERVAL: Duration = Duration::from_millis(50);
@@ -57,29 +63,35 @@ pub(super) async fn open(
 ) -> Result<Session, ExecError> {
     let mut connection = peers.connect_for_session(target).await?;
     let asked = Instant::now();
-    // Whether the connection was made for this command, so that another one would fail as well.
-    let mut is_new = false;
+    // How many connections were made for this command.
+    let mut made = 0;
     loop {
         let sent = BoundedInstant::now();
         let mut session = match send_open(&connection, caller).await {
             Ok(session) => session,
-            // The stream was not even opened: nothing has left this computer.
+            // The open was not completely written, so it was not run.
             Err(error) => {
-                let refusal = connection.refused();
-                let is_busy = refusal
-                    .as_ref()
-                    .is_some_and(|refusal| refusal.known_code() == Some(RefusalCode::Busy));
-                if is_busy && asked.elapsed() < BUSY_TIMEOUT {
-                    tokio::time::sleep(BUSY_INTERVAL).await;
-                } else if let Some(refusal) = refusal.filter(|_| is_busy) {
-                    return Err(ExecError::Refused {
-                        machine: name.to_owned(),
-                        refusal,
+                let refusal = connection.refused().filter(is_before_requests);
+                let is_in_vain = match &refusal {
+                    Some(refusal) => refusal.known_code() != Some(RefusalCode::Busy) && made > 0,
+                    None => made == MAX_CONNECTIONS,
+                };
+                if is_in_vain || asked.elapsed() >= BUSY_TIMEOUT {
+                    return Err(match refusal {
+                        Some(refusal) => ExecError::Refused {
+                            machine: name.to_owned(),
+                            refusal,
+                        },
+                        None => ExecError::NotSent {
+                            machine: name.to_owned(),
+                            why: end_or(&connection, error.to_string()),
+                        },
                     });
-                } else if is_new {
-                    return Err(lost(name, &error));
                 }
-                is_new = true;
+                if made > 0 {
+                    tokio::time::sleep(BUSY_INTERVAL).await;
+                }
+                made += 1;
                 connection = peers.dial_new(target).await?;
                 continue;
             }
@@ -116,25 +128,29 @@ pub(super) async fn open(
                 ));
             }
             Err(error) => {
-                if let Some(refusal) = connection.refused() {
-                    // A connection that was closed to make room for others carried no request that was received and not answered.
-                    if refusal.known_code() == Some(RefusalCode::Busy)
-                        && asked.elapsed() < BUSY_TIMEOUT
-                    {
-                        tokio::time::sleep(BUSY_INTERVAL).await;
-                        connection = peers.dial_new(target).await?;
-                        continue;
-                    }
-                    // A peer that rejects this machine as a whole has not looked at the request.
-                    if matches!(
-                        refusal.known_code(),
-                        Some(RefusalCode::NotAMember | RefusalCode::Version | RefusalCode::Busy)
-                    ) {
-                        return Err(ExecError::Refused {
-                            machine: name.to_owned(),
-                            refusal,
-                        });
-                    }
+                // A connection that was closed to make room for others carried no request that was received and not answered,
+                // and one that the peer closed in its handshake none that it could read.
+                let refusal = connection.refused().filter(is_before_requests);
+                let may_succeed = match &refusal {
+                    Some(refusal) => refusal.known_code() == Some(RefusalCode::Busy),
+                    None => connection.ended_in_handshake(),
+                };
+                if may_succeed && asked.elapsed() < BUSY_TIMEOUT {
+                    tokio::time::sleep(BUSY_INTERVAL).await;
+                    connection = peers.dial_new(target).await?;
+                    continue;
+                }
+                if let Some(refusal) = refusal {
+                    return Err(ExecError::Refused {
+                        machine: name.to_owned(),
+                        refusal,
+                    });
+                }
+                if may_succeed {
+                    return Err(ExecError::NotSent {
+                        machine: name.to_owned(),
+                        why: connection.end(),
+                    });
                 }
                 match never_received(peers, &connection, sent).await {
                     Some(next) => connection = next,
@@ -143,6 +159,15 @@ pub(super) async fn open(
             }
         }
     }
+}
+
+/// Whether a peer that closes its connection with this refusal has not looked at a request without answering it: it rejects
+/// this machine as a whole, or makes room for others.
+fn is_before_requests(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.known_code(),
+        Some(RefusalCode::NotAMember | RefusalCode::Version | RefusalCode::Busy)
+    )
 }
 
 /// The next answer of the machine. What it says about the input is noted meanwhile.
@@ -202,6 +227,7 @@ async fn replaced(
     sent: BoundedInstant,
 ) -> Result<Arc<PeerConnection>, String> {
     let mut pause = UNANSWERED + 2 * connection.round_trip().unwrap_or_default();
+    let mut between = UNANSWERED;
     loop {
         tokio::time::sleep(pause).await;
         // A large argument list on a slow path is not silence: a peer that answers a ping is alive.
@@ -212,7 +238,9 @@ async fn replaced(
                 None => {}
             }
         }
-        pause = UNANSWERED;
+        // Ever less often: of hundreds of commands that wait for slow machines, the pings would be most of the work.
+        pause = between;
+        between = (between * 2).min(MAX_PAUSE);
     }
 }
 

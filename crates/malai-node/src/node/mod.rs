@@ -50,11 +50,19 @@ pub struct Node {
     pub(crate) probes: Arc<ProbePool>,
     /// The turns to begin a dial.
     pub(crate) dials: Semaphore,
+    /// The searches for silent peers that may have been restarted.
+    pub(crate) searches: Semaphore,
+    /// The pings of silent peers that are given up soon.
+    pub(crate) quick_pings: Semaphore,
 }
 
 /// How many dials may begin at once. Each costs milliseconds of computing; of hundreds that begin together, none would send its
 /// hello before its peer gives it up (`greeting_seconds`).
 const DIALS_AT_ONCE: usize = 32;
+
+/// How many silent peers are given up and searched at once. If more are silent, it is this computer or its network that is slow,
+/// and dialing all of them would only make it slower.
+const SEARCHES_AT_ONCE: usize = 32;
 
 impl Node {
     /// A daemon for this home.
@@ -82,6 +90,8 @@ impl Node {
             reaper: Arc::default(),
             probes: Arc::default(),
             dials: Semaphore::new(DIALS_AT_ONCE),
+            searches: Semaphore::new(SEARCHES_AT_ONCE),
+            quick_pings: Semaphore::new(SEARCHES_AT_ONCE),
         }
     }
 }

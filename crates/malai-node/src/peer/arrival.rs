@@ -6,14 +6,14 @@
 //! accepted, because its data can be replayed.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use iroh::endpoint::{Connection, Incoming, IncomingAddr, IncomingZeroRttConnection, PathId};
 use malai_cluster::MachineId;
 use malai_wire::peer::hello::Hello;
 use malai_wire::{Refusal, RefusalCode};
 
-use crate::net::endpoint::machine_id;
+use crate::net::endpoint::{GIVE_UP, machine_id};
 use crate::node::limits::Limiter;
 use crate::peer::connection;
 use crate::peer::phase::RemoteHello;
@@ -98,16 +98,20 @@ impl Arrival {
         }
     }
 
-    /// Waits until the peer has proved its key and greeted.
+    /// Waits until the peer has proved its key and greeted. A member that is slow has as long as one that falls silent.
     ///
     /// # Errors
     ///
     /// It did not do so, or not in time.
-    pub(crate) async fn greeted(&self, limiter: &Limiter) -> Result<Greeted, Unused> {
+    pub(crate) async fn greeted(
+        &self,
+        limiter: &Limiter,
+        is_member: impl Fn(&MachineId) -> bool,
+    ) -> Result<Greeted, Unused> {
         let limits = limiter.limits();
         tokio::select! {
             greeted = self.greeting() => greeted,
-            () = self.greeting_timeout(&limits) => Err(if self.is_proven() {
+            () = self.greeting_timeout(&limits, is_member) => Err(if self.is_proven() {
                 limiter.refused("greeting_seconds", limits.greeting_seconds).into()
             } else {
                 Unused::Failed("it timed out".into())
@@ -136,17 +140,24 @@ impl Arrival {
     }
 
     /// The time that a peer has for its handshake, and then for its hello.
-    async fn greeting_timeout(&self, limits: &Limits) {
-        let deadline = Instant::now() + limits.handshake();
+    async fn greeting_timeout(&self, limits: &Limits, is_member: impl Fn(&MachineId) -> bool) {
+        // In steps, each of which lets this process read what has arrived: it may be the one that is late.
+        let steps = |time: Duration| time.as_millis() / POLL_INTERVAL.as_millis();
+        let mut left = steps(limits.handshake());
         while !self.is_proven() {
-            if Instant::now() > deadline {
+            if left == 0 {
                 return;
             }
+            left -= 1;
             tokio::time::sleep(POLL_INTERVAL).await;
         }
-        // In steps, each of which lets this process read what has arrived: it may be the one that is late.
-        let steps = limits.greeting().as_millis() / POLL_INTERVAL.as_millis();
-        for _ in 0..steps {
+        let peer = self.connection.remote_id().ok();
+        let peer = peer.and_then(|id| machine_id(&id));
+        let time = match peer {
+            Some(peer) if is_member(&peer) => GIVE_UP.max(limits.greeting()),
+            _ => limits.greeting(),
+        };
+        for _ in 0..steps(time) {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }

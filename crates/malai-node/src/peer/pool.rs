@@ -26,6 +26,9 @@ use crate::settings::limits::busy;
 /// How long a silent peer may take to answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_millis(400);
 
+/// The same for one of many.
+const CROWD_PING_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Handles connections. The pool only knows this trait, not the server behind it.
 pub(crate) trait ConnectionHandler: fmt::Debug + Send + Sync + 'static {
     /// Handles a connection from its start until it has ended and nothing runs for it any more.
@@ -242,19 +245,28 @@ impl PeerPool {
         peer: MachineId,
     ) -> Result<Arc<PeerConnection>, ReachError> {
         if let Some(connection) = self.current(&peer) {
-            if connection.silent_for() < LIVENESS_WINDOW
-                || connection.ping(connection.ping_timeout(PING_TIMEOUT)).await
-            {
+            if connection.silent_for() < LIVENESS_WINDOW || self.answers(&connection).await {
                 self.watch(&connection);
                 return Ok(connection);
             }
             // While the old connection is open, a peer that came back on another port cannot be dialed. Running sessions
-            // keep theirs: the outage may be short.
-            if connection.sessions() == 0 {
-                connection.close(&Refusal::new(RefusalCode::Idle, "no answer"));
+            // of either side keep theirs: the outage may be short, or the peer only slow. The code says that what the peer has
+            // just sent over it was not looked at.
+            if !connection.activity().is_occupied() {
+                connection.close(&Refusal::new(RefusalCode::Busy, "no answer"));
             }
         }
         self.dial_new(peer).await
+    }
+
+    /// Whether a silent peer answers. One of many that are asked at once has longer.
+    async fn answers(&self, connection: &PeerConnection) -> bool {
+        let quick = self.cluster_state().node.quick_pings.try_acquire();
+        let timeout = match &quick {
+            Ok(_) => PING_TIMEOUT,
+            Err(_) => CROWD_PING_TIMEOUT,
+        };
+        connection.ping(connection.ping_timeout(timeout)).await
     }
 
     /// A connection for a command: one that this side dialed, so that the command survives a new address of this
@@ -280,6 +292,10 @@ impl PeerPool {
         if let Some(own) = own.filter(|connection| connection.is_dialed()) {
             return Ok(own);
         }
+        // Where many dial at once, the connection that is there is worth more than one that takes its turn.
+        let Ok(_turn) = self.cluster_state().node.dials.try_acquire() else {
+            return Ok(connection);
+        };
         let timeout = connection.ping_timeout(PING_TIMEOUT);
         match self.dialer.dial_at(&peer, address, timeout).await {
             Ok(dialed) => {
@@ -380,7 +396,8 @@ impl PeerPool {
         of_peer.is_some_and(|of_peer| duplicates::is_duplicate(connection, of_peer, keys))
     }
 
-    /// Looks for a restarted peer while a connection is silent: a connection to another run of it, if there is one.
+    /// Looks for a restarted peer while a connection is silent, or after its end: a connection to another run of it, if there
+    /// is one. While a connection may recover, it is not looked for if many others are.
     pub(crate) async fn find_restarted_peer(
         self: &Arc<Self>,
         connection: &Arc<PeerConnection>,
@@ -395,7 +412,14 @@ impl PeerPool {
             {
                 next
             }
-            _ => self.dial_new(connection.peer).await.ok()?,
+            _ => {
+                let searches = &self.cluster_state().node.searches;
+                let _search = match connection.is_closed() {
+                    true => searches.acquire().await.ok()?,
+                    false => searches.try_acquire().ok()?,
+                };
+                self.dial_new(connection.peer).await.ok()?
+            }
         };
         let greeted = next.wait_greeted(PING_TIMEOUT).await.ok()?;
         let before = connection.hello()?;

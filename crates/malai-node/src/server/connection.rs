@@ -11,8 +11,9 @@ use tokio::task::JoinSet;
 
 use crate::cluster::authorize;
 use crate::cluster::state::DuplicateIdentity;
+use crate::net::endpoint::GIVE_UP;
 use crate::net::framing::{MESSAGE_TIMEOUT, StreamError};
-use crate::peer::connection::PeerConnection;
+use crate::peer::connection::{PeerConnection, silence};
 use crate::peer::pool::{ConnectionHandler, ConnectionTask};
 use crate::server::Server;
 use crate::{server, sync};
@@ -22,9 +23,6 @@ impl ConnectionHandler for Server {
         Box::pin(handle(connection))
     }
 }
-
-/// How much longer than a stranger a machine that was dialed may take to greet.
-const DIALED_FACTOR: u32 = 3;
 
 /// Runs as long as the connection: exchanges hellos, compares configurations, and then serves the requests of a member.
 async fn handle(connection: Arc<PeerConnection>) {
@@ -44,13 +42,9 @@ async fn admit_and_serve(connection: &Arc<PeerConnection>, tasks: &mut JoinSet<(
     let cluster_state = &connection.cluster_state;
     let limits = cluster_state.node.limiter.limits();
     // One that arrived has greeted already. A machine that was dialed may be slow: closing would lose the command.
-    let timeout = limits.greeting() * DIALED_FACTOR;
-    let hello = match connection.wait_greeted(timeout).await {
+    let hello = match connection.wait_greeted(GIVE_UP).await {
         Ok(greeted) => greeted.hello,
-        Err(StreamError::Timeout(_)) => {
-            let limiter = &cluster_state.node.limiter;
-            return limiter.refused("greeting_seconds", limits.greeting_seconds);
-        }
+        Err(StreamError::Timeout(_)) => return Refusal::new(RefusalCode::Idle, silence()),
         Err(error) => {
             return Refusal::new(RefusalCode::Protocol, format!("no hello: {error}"));
         }

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use iroh::endpoint::{ConnectionError, Incoming};
+use malai_cluster::MachineId;
 use malai_wire::Refusal;
 use malai_wire::peer::probe::PROBE_DUPLICATE;
 use malai_wire::version::PROBE_ALPN;
@@ -121,7 +122,8 @@ impl Service {
     async fn greeted(self: &Arc<Self>, arrival: &Arrival) -> Result<Greeted, Unused> {
         let cluster_state = &self.cluster_state;
         let limiter = &cluster_state.node.limiter;
-        let greeted = arrival.greeted(limiter).await?;
+        let is_member = |peer: &MachineId| cluster_state.is_member(peer);
+        let greeted = arrival.greeted(limiter, is_member).await?;
         limiter.connection(greeted.peer)?;
         let is_known =
             greeted.peer == cluster_state.local_id || cluster_state.is_member(&greeted.peer);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use malai_cluster::{MachineId, Snapshot};
+use tokio::sync::SemaphorePermit;
 
 use crate::cluster::authorize;
 use crate::home::Role;
@@ -35,6 +36,17 @@ pub fn accept(service: &Service, settings: &Settings) {
     let state = &service.cluster_state;
     state.node.accept_policies.replace(&settings.accept, None);
     authorize::reauthorize_all(state);
+}
+
+/// All turns to begin a dial: until they are dropped, none begins.
+///
+/// # Panics
+///
+/// One is taken.
+pub fn hold_dials(service: &Service) -> SemaphorePermit<'_> {
+    let dials = &service.cluster_state.node.dials;
+    let all = u32::try_from(dials.available_permits()).unwrap_or(u32::MAX);
+    dials.try_acquire_many(all).expect("nothing dials")
 }
 
 /// How many keys wait to be added to the cluster.

@@ -69,7 +69,7 @@ limits! {
     handshake_seconds: "seconds" = 5, 1 => 60;
         "The longest time for a handshake."
     greeting_seconds: "seconds" = 3, 1 => 60;
-        "The longest time for the hello after the handshake; three times as long for a machine that was dialed."
+        "The longest time for the hello after the handshake. A member, and a machine that was dialed, may be slow and have 30 s, as for any silence."
     connections: "connections" = 2_048, 8 => 65_536;
         "Connections with members, per cluster. At the limit, the one unused for longest is closed; if all are in use, the new one is refused. A manager has up to two with each machine."
     connections_per_peer: "connections" = 64, 2 => 65_536;

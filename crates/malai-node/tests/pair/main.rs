@@ -4,6 +4,7 @@ mod accept;
 mod audit;
 mod commands;
 mod connect;
+mod dials;
 mod distribution;
 mod duplicates;
 mod invitations;

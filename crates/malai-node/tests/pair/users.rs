@@ -58,7 +58,7 @@ fn a_user_that_is_not_there_runs_nothing() {
         for route in cluster.routes() {
             let output = route.run(&["touch", marker.to_str().unwrap()]).await;
             output.refused("user `no-such-user`");
-            output.refused("there is no user `no-such-user` on this computer; nothing was run");
+            output.refused("this machine has no user `no-such-user`, as whom the configuration has this run; nothing was run");
         }
         assert!(!marker.exists());
     });

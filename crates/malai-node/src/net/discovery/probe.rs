@@ -16,8 +16,9 @@ use crate::net::connect;
 use crate::net::discovery::probe_pool::{PROBE_TIMEOUT, ProbeEndpoint, ProbePool};
 use crate::net::endpoint::endpoint_id;
 
-/// How often a closed port of this computer is checked again: its daemon may just be starting.
-const CLOSED_PORT_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// When a closed port of this computer is checked again: its daemon may just be starting. Each further pause is twice as long.
+/// Hundreds of dials have thousands of closed ports, and checking each of them often would take all of this computer's time.
+const CLOSED_PORT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The result of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +41,13 @@ pub(crate) async fn probe(
 ) -> Answer {
     let deadline = tokio::time::Instant::now() + PROBE_TIMEOUT;
     // A dial to a closed port would run into its timeout, but the system reports it at once.
+    let mut pause = CLOSED_PORT_PAUSE;
     while address.ip().is_loopback() && is_closed(address) {
-        if tokio::time::Instant::now() + CLOSED_PORT_POLL_INTERVAL > deadline {
+        if tokio::time::Instant::now() + pause > deadline {
             return Answer::Closed;
         }
-        tokio::time::sleep(CLOSED_PORT_POLL_INTERVAL).await;
+        tokio::time::sleep(pause).await;
+        pause *= 2;
     }
     let Some(prober) = probers.endpoint_for(target, address).await else {
         return Answer::Silent;

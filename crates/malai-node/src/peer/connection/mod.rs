@@ -30,6 +30,9 @@ pub(crate) use io::{IncomingRequest, binding, read_hello, send_hello};
 /// A peer heard within this time counts as alive: a request is sent without a ping first.
 pub(crate) const LIVENESS_WINDOW: Duration = Duration::from_millis(1_600);
 
+/// The code with which QUIC closes a connection for its application before the handshake is complete: RFC 9000, section 20.1.
+const APPLICATION_ERROR: u64 = 0x0c;
+
 /// How long a peer may take to receive what was sent before the connection is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -290,6 +293,17 @@ impl PeerConnection {
         }
     }
 
+    /// Whether a peer that was dialed ended the connection while it was still in its handshake: what was sent over it could
+    /// not be read. This side may consider the handshake finished by then.
+    pub(crate) fn ended_in_handshake(&self) -> bool {
+        self.is_dialed()
+            && matches!(
+                self.connection.close_reason(),
+                Some(iroh::endpoint::ConnectionError::ConnectionClosed(close))
+                    if u64::from(close.error_code) == APPLICATION_ERROR
+            )
+    }
+
     /// Closes the connection to a peer that is no longer a member. Its commands have been ended; the peer is told of each
     /// before the connection is closed.
     pub(crate) async fn drain_and_close(&self, refusal: &Refusal) {
@@ -396,7 +410,7 @@ pub(crate) fn close<S: ConnectionState>(connection: &Connection<S>, refusal: &Re
 }
 
 /// Why a connection to a silent peer ended.
-pub(super) fn silence() -> String {
+pub(crate) fn silence() -> String {
     format!(
         "the machine has been silent for {} s",
         endpoint::GIVE_UP.as_secs()
