@@ -82,7 +82,7 @@ pub use node::Node;
 pub use node::reaper::GRACE;
 pub use node::reaper::{self, Program, Reaper};
 pub use os::fd::{self, Direction, Fd, raise_limit};
-pub use os::fs::{StoreError, display_path, require_trusted};
+pub use os::fs::{StoreError, display_path, open_own, own_flags};
 pub use os::process_group::own_group;
 pub use os::rotated_log::RotatedReader;
 pub use os::user::keep_capabilities;

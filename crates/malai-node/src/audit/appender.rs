@@ -2,11 +2,11 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{KEPT, aside};
-use crate::os::fs::{StoreError, require_trusted};
+use crate::os::fs::{StoreError, open_own};
 
 /// Why a line was not appended.
 #[derive(Debug, thiserror::Error)]
@@ -15,11 +15,14 @@ pub(crate) enum AppendError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// Another user put the file there.
-    #[error(transparent)]
-    Foreign(#[from] StoreError),
+    #[error("{0}")]
+    Foreign(StoreError),
     /// There is something other than a regular file at the path.
     #[error("it is not a regular file; move it away")]
     NotAFile,
+    /// There is a symbolic link at the path: what it leads to would be changed.
+    #[error("it is a symbolic link; move it away")]
+    Link,
     /// Only part of the line could be written.
     #[error("no space left: {written} of {length} bytes were written")]
     Cut {
@@ -28,6 +31,17 @@ pub(crate) enum AppendError {
         /// The length of the line in bytes.
         length: usize,
     },
+}
+
+impl From<StoreError> for AppendError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Io { source, .. } => Self::Io(source),
+            StoreError::NotAFile { .. } => Self::NotAFile,
+            StoreError::Link { .. } => Self::Link,
+            other => Self::Foreign(other),
+        }
+    }
 }
 
 /// The file, opened when first needed, and reopened when its path leads to another file.
@@ -101,7 +115,7 @@ impl Appender {
     /// The same, with its size. Every command waits for its records, and each system call costs time.
     fn open_sized(&mut self) -> Result<u64, AppendError> {
         if let Some(file) = self.file.take() {
-            let (own, named) = (file.metadata()?, fs::metadata(&self.path));
+            let (own, named) = (file.metadata()?, fs::symlink_metadata(&self.path));
             if named.is_ok_and(|named| (named.dev(), named.ino()) == (own.dev(), own.ino())) {
                 self.file = Some(file);
                 return Ok(own.len());
@@ -109,21 +123,9 @@ impl Appender {
             // Without a link it was deleted; with another inode it was rotated.
             self.removed |= own.nlink() == 0;
         }
-        // What is written and read back must not be under another user's control.
-        require_trusted(&self.path)?;
-        // Without O_NONBLOCK, opening a pipe that another user put there would block forever.
-        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(flags.bits() as i32)
-            .open(&self.path)?;
+        let mut options = OpenOptions::new();
+        let file = open_own(&self.path, options.read(true).append(true).create(true))?;
         let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(AppendError::NotAFile);
-        }
         if metadata.mode() & 0o077 != 0 {
             // Only the owner may change it; other users leave it as it is.
             let _ = file.set_permissions(fs::Permissions::from_mode(0o600));
@@ -150,7 +152,7 @@ impl Appender {
         }
         let own = file.metadata()?;
         // The previous holder of the lock may have rotated it.
-        let is_current = fs::metadata(&self.path)
+        let is_current = fs::symlink_metadata(&self.path)
             .is_ok_and(|named| (named.dev(), named.ino()) == (own.dev(), own.ino()));
         if is_current {
             for number in (1..KEPT).rev() {

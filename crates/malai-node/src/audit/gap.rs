@@ -6,11 +6,13 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use malai_wire::audit::Lost;
+
+use crate::os::fs::{StoreError, open_own};
 
 /// The size of the file in bytes: larger than its content.
 const SIZE: usize = 512;
@@ -38,7 +40,7 @@ impl Gap {
     /// Allocates the file if it does not exist. If there is no space, a gap is known only while the process lives.
     pub(super) fn prepare(&self) {
         let made = || {
-            let file = options().create_new(true).mode(0o600).open(&self.path)?;
+            let file = open(options().create_new(true), &self.path)?;
             file.write_all_at(&[b' '; SIZE], 0)
         };
         match made() {
@@ -66,7 +68,7 @@ impl Gap {
 
     /// The missing records, if any.
     pub(super) fn known(&self) -> Option<Lost> {
-        read(&options().open(&self.path).ok()?)
+        read(&open(&mut options(), &self.path).ok()?)
     }
 
     /// Takes the missing records, in order to record them.
@@ -81,7 +83,7 @@ impl Gap {
 
     /// Changes the file, one process at a time.
     fn change(&self, change: impl FnOnce(Option<Lost>) -> Option<Lost>) -> io::Result<()> {
-        let file = options().open(&self.path)?;
+        let file = open(&mut options(), &self.path)?;
         lock(&file)?;
         let changed = change(read(&file));
         let mut bytes = match &changed {
@@ -111,13 +113,15 @@ fn lock(file: &File) -> io::Result<()> {
 
 fn options() -> OpenOptions {
     let mut options = File::options();
-    // Without O_NONBLOCK, opening a pipe at the file's path would block forever.
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    options.read(true).write(true);
     options
-        .read(true)
-        .write(true)
-        .custom_flags(flags.bits() as i32);
-    options
+}
+
+fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    open_own(path, options).map_err(|error| match error {
+        StoreError::Io { source, .. } => source,
+        other => io::Error::other(other),
+    })
 }
 
 fn read(file: &File) -> Option<Lost> {

@@ -198,6 +198,28 @@ fn a_pipe_in_its_place_stops_nobody_and_a_wide_mode_is_tightened() {
 }
 
 /// A full disk takes nothing more, but what was allocated before can be written over.
+/// Otherwise root's daemon would write to what it leads to, and change its mode.
+#[test]
+fn a_link_in_its_place_is_not_followed() {
+    let (folder, path) = place();
+    let other = folder.path().join("passwd");
+    fs::write(&other, "root:x:0:0\n").unwrap();
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o644)).unwrap();
+    for link in [&path, &path.with_extension("gap")] {
+        std::os::unix::fs::symlink(&other, link).unwrap();
+    }
+    let audit = audit(&folder, true);
+    audit.open();
+    assert!(audit.record(strangers(1)).is_err());
+    let trouble = audit.trouble().unwrap();
+    assert!(
+        trouble.contains("it is a symbolic link; move it away"),
+        "{trouble}"
+    );
+    assert_eq!(fs::read_to_string(&other).unwrap(), "root:x:0:0\n");
+    assert_eq!(fs::metadata(&other).unwrap().mode() & 0o777, 0o644);
+}
+
 #[test]
 fn a_gap_outlives_the_processes_that_noticed_it() {
     let (folder, path) = place();

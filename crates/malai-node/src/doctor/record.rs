@@ -1,13 +1,12 @@
 //! The audit record: whether it can be written.
 
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::{Context, Finding};
 
 use crate::home::keystore::quoted;
-use crate::os::fs::display_path;
+use crate::os::fs::{StoreError, display_path, open_own};
 
 const CHECK: &str = "audit";
 
@@ -31,26 +30,30 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
         }
         Err(error) => Some((error.to_string(), format!("ls -l {}", quoted(&path)))),
         Ok(_) => {
-            // Opened in the same way as by the daemon, but not written. Without O_NONBLOCK, opening a pipe would block.
-            let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-            let opened = OpenOptions::new()
-                .append(true)
-                .custom_flags(flags.bits() as i32)
-                .open(&path);
-            match opened.and_then(|file| file.metadata()) {
-                Ok(metadata) if metadata.is_file() => (!has_room(&path)).then(full),
-                Ok(_) => Some((
-                    "it is not a regular file".to_owned(),
-                    format!("mv {0} {0}.away", quoted(&path)),
-                )),
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            // Opened in the same way as by the daemon, but not written.
+            let away = format!("mv {0} {0}.away", quoted(&path));
+            match open_own(&path, OpenOptions::new().append(true)) {
+                Ok(_) => (!has_room(&path)).then(full),
+                Err(StoreError::NotAFile { .. }) => {
+                    Some(("it is not a regular file".to_owned(), away))
+                }
+                Err(StoreError::Link { .. }) => Some(("it is a symbolic link".to_owned(), away)),
+                Err(StoreError::Io { source, .. })
+                    if source.kind() != std::io::ErrorKind::PermissionDenied =>
+                {
+                    Some((source.to_string(), away))
+                }
+                Err(error) => {
                     let user = crate::os::user::own_name().unwrap_or_default();
+                    let why = match error {
+                        StoreError::Io { source, .. } => source.to_string(),
+                        _ => "it belongs to another user".to_owned(),
+                    };
                     Some((
-                        error.to_string(),
+                        why,
                         format!("sudo chown {user} {0} && chmod 600 {0}", quoted(&path)),
                     ))
                 }
-                Err(error) => Some((error.to_string(), format!("mv {0} {0}.away", quoted(&path)))),
             }
         }
     };

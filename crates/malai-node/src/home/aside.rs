@@ -200,7 +200,7 @@ pub fn rename_alias(home: &Home, old: &ClusterAlias, new: &ClusterAlias) -> Resu
         Some(text) if Some(text) != before.as_ref() => {
             let mode = std::fs::metadata(&path).map_err(StoreError::io("examine", &path))?;
             let mode = mode.permissions().mode() & 0o7777;
-            fs::write_atomic(&path, text.as_bytes(), mode)
+            fs::write_configuration(&path, text.as_bytes(), mode)
         }
         _ => Ok(()),
     };

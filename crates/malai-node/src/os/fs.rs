@@ -59,6 +59,15 @@ pub enum StoreError {
         /// The user id malai runs as.
         user: u32,
     },
+    /// A file that malai writes in place is a symbolic link: what it leads to would be changed.
+    #[error(
+        "refusing to write {}: it is a symbolic link; move it away",
+        display_path(path)
+    )]
+    Link {
+        /// The path.
+        path: PathBuf,
+    },
     /// The file is not text.
     #[error(
         "cannot read {}: line {line} is not UTF-8; rewrite the file as plain text",
@@ -114,20 +123,63 @@ fn hint(source: &io::Error) -> &'static str {
     }
 }
 
-/// Writes a file so that at every instant it has either its old or its new content, with exactly this mode.
-///
-/// A symbolic link at `path` is followed if this user or root created it, so that a configuration kept elsewhere
-/// stays a link. Any other link is replaced.
+/// Writes a file so that at every instant it has either its old or its new content, with exactly this mode. A symbolic
+/// link at `path` is replaced, not followed.
 ///
 /// # Errors
 ///
 /// The system refuses a step. The old content is then still there.
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
-    let target = target_of(path);
-    let staged = TempFile::write(&target, bytes, mode)?;
-    fs::rename(&staged.path, &target).map_err(StoreError::io("write", &target))?;
+    let staged = TempFile::write(path, bytes, mode)?;
+    fs::rename(&staged.path, path).map_err(StoreError::io("write", path))?;
     staged.keep();
-    sync_folder(parent(&target))
+    sync_folder(parent(path))
+}
+
+/// The same for a file that a person writes: a symbolic link is followed if this user or root created it, so that a
+/// configuration kept elsewhere stays a link. Any other link is replaced.
+///
+/// # Errors
+///
+/// As [`write_atomic`].
+pub(crate) fn write_configuration(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
+    write_atomic(&target_of(path), bytes, mode)
+}
+
+/// Opens a file of malai's own to be written in place, created with mode 0600 if the options say so. What is at its path
+/// may have been put there by others: nothing but a regular file of this user or root is opened, and no link is followed.
+///
+/// # Errors
+///
+/// There is something else at the path, or the system refuses.
+pub fn open_own(path: &Path, options: &mut OpenOptions) -> Result<File, StoreError> {
+    let opened = options.mode(0o600).custom_flags(own_flags()).open(path);
+    let file = opened.map_err(|error| {
+        let path = path.to_path_buf();
+        match rustix::io::Errno::from_io_error(&error) {
+            Some(rustix::io::Errno::LOOP) => StoreError::Link { path },
+            // A pipe that nobody reads, or a socket.
+            Some(rustix::io::Errno::NXIO) => StoreError::NotAFile { path },
+            _ => StoreError::io("open", &path)(error),
+        }
+    })?;
+    let metadata = file.metadata().map_err(StoreError::io("examine", path))?;
+    if !metadata.is_file() {
+        return Err(StoreError::NotAFile {
+            path: path.to_path_buf(),
+        });
+    }
+    if !trust::is_trusted(&metadata) {
+        return Err(foreign(path, &metadata));
+    }
+    Ok(file)
+}
+
+/// The flags with which malai's own files are opened. Without O_NONBLOCK, opening a pipe would block forever.
+pub fn own_flags() -> i32 {
+    let flags =
+        rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::NOFOLLOW;
+    flags.bits() as i32
 }
 
 /// Where a write to this path must go. A dangling link is replaced.
@@ -196,19 +248,6 @@ pub(crate) fn read_text(path: &Path, max_bytes: u64) -> Result<Option<String>, S
     })
 }
 
-/// Refuses what a user other than this one and root has put at a path. The target of a trusted symbolic link is its
-/// creator's choice.
-///
-/// # Errors
-///
-/// [`StoreError::ForeignOwner`].
-pub fn require_trusted(path: &Path) -> Result<(), StoreError> {
-    match path.symlink_metadata() {
-        Ok(metadata) if !trust::is_trusted(&metadata) => Err(foreign(path, &metadata)),
-        _ => Ok(()),
-    }
-}
-
 fn foreign(path: &Path, metadata: &fs::Metadata) -> StoreError {
     StoreError::ForeignOwner {
         path: path.to_path_buf(),
@@ -219,7 +258,7 @@ fn foreign(path: &Path, metadata: &fs::Metadata) -> StoreError {
 
 /// Opens a regular file for reading if this user or root put it there; `None` if there is none.
 pub(crate) fn open_file(path: &Path) -> Result<Option<File>, StoreError> {
-    // Without O_NONBLOCK, opening a pipe that another user put there would block forever.
+    // Without O_NONBLOCK, opening a pipe that another user put there would block forever. Links are followed, and checked.
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
     let opened = OpenOptions::new()
         .read(true)
@@ -381,153 +420,4 @@ fn remove_leftovers(folder: &Path, prefix: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tempfile::tempdir;
-
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-
-    fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().mode() & 0o7777
-    }
-
-    #[test]
-    fn a_write_replaces_content_and_mode_and_leaves_nothing_else() {
-        let folder = tempdir().unwrap();
-        let path = folder.path().join("a.toml");
-        write_atomic(&path, b"old", 0o644).unwrap();
-        assert_eq!(mode(&path), 0o644);
-        write_atomic(&path, b"new", 0o600).unwrap();
-        assert_eq!(read_text(&path, 10).unwrap().as_deref(), Some("new"));
-        assert_eq!(mode(&path), 0o600);
-        assert_eq!(names(folder.path()), ["a.toml"]);
-    }
-
-    #[test]
-    fn leftovers_of_killed_writers_go_and_those_of_live_ones_stay() {
-        let folder = tempdir().unwrap();
-        let path = folder.path().join("a.toml");
-        let dead = folder.path().join(".a.toml.malai-tmp-1-0");
-        let live = folder.path().join(".a.toml.malai-tmp-2-0");
-        let other = folder.path().join(".b.toml.malai-tmp-1-0");
-        for file in [&dead, &live, &other] {
-            fs::write(file, "half").unwrap();
-        }
-        let writer = File::open(&live).unwrap();
-        writer.lock().unwrap();
-        write_atomic(&path, b"whole", 0o600).unwrap();
-        assert!(!dead.exists());
-        assert!(live.exists());
-        assert!(other.exists(), "another file's temporary is not ours");
-    }
-
-    #[test]
-    fn a_failed_write_leaves_the_old_content_and_no_temporary() {
-        let folder = tempdir().unwrap();
-        let path = folder.path().join("a.toml");
-        fs::create_dir(&path).unwrap();
-        fs::write(path.join("inside"), "x").unwrap();
-        let error = write_atomic(&path, b"new", 0o600).unwrap_err();
-        assert!(error.to_string().contains("a.toml"), "{error}");
-        assert_eq!(names(folder.path()), ["a.toml"]);
-        assert!(path.join("inside").exists());
-    }
-
-    #[test]
-    fn concurrent_writers_never_mix_and_never_fail() {
-        let folder = tempdir().unwrap();
-        let path = folder.path().join("a");
-        std::thread::scope(|scope| {
-            for letter in [b'a', b'b', b'c', b'd'] {
-                let path = &path;
-                scope.spawn(move || {
-                    for _ in 0..20 {
-                        write_atomic(path, &[letter; 4096], 0o600).unwrap();
-                    }
-                });
-            }
-        });
-        let text = read_text(&path, 5000).unwrap().unwrap();
-        assert_eq!(text.len(), 4096);
-        assert_eq!(
-            text.bytes().filter(|b| *b == text.as_bytes()[0]).count(),
-            4096
-        );
-        assert_eq!(names(folder.path()), ["a"]);
-    }
-
-    #[test]
-    fn a_linked_file_stays_a_link() {
-        let folder = tempdir().unwrap();
-        let real = folder.path().join("real.toml");
-        let connection = folder.path().join("link.toml");
-        fs::write(&real, "old").unwrap();
-        std::os::unix::fs::symlink(&real, &connection).unwrap();
-        write_atomic(&connection, b"new", 0o600).unwrap();
-        assert!(connection.symlink_metadata().unwrap().is_symlink());
-        assert_eq!(fs::read_to_string(&real).unwrap(), "new");
-    }
-
-    #[test]
-    fn creating_never_overwrites() {
-        let folder = tempdir().unwrap();
-        let path = folder.path().join("key");
-        create_atomic(&path, b"first", 0o600).unwrap();
-        let error = create_atomic(&path, b"second", 0o600).unwrap_err();
-        assert!(matches!(error, StoreError::Exists { .. }), "{error}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "first");
-        assert_eq!(mode(&path), 0o600);
-        assert_eq!(names(folder.path()), ["key"]);
-    }
-
-    #[test]
-    fn reading_is_bounded_and_says_what_is_wrong() {
-        let folder = tempdir().unwrap();
-        let path = folder.path().join("a");
-        assert_eq!(read_text(&path, 3).unwrap(), None);
-        fs::write(&path, "123").unwrap();
-        assert_eq!(read_text(&path, 3).unwrap().as_deref(), Some("123"));
-        fs::write(&path, "1234").unwrap();
-        assert!(matches!(
-            read_text(&path, 3),
-            Err(StoreError::TooLarge { limit: 3, .. })
-        ));
-        fs::write(&path, b"a\nb\xff").unwrap();
-        assert!(matches!(
-            read_text(&path, 9),
-            Err(StoreError::NotText { line: 2, .. })
-        ));
-        assert!(matches!(
-            read_text(folder.path(), 9),
-            Err(StoreError::NotAFile { .. })
-        ));
-        let dangling = folder.path().join("dangling");
-        std::os::unix::fs::symlink("nowhere", &dangling).unwrap();
-        assert!(read_text(&dangling, 9).is_err());
-    }
-
-    #[test]
-    fn a_pipe_is_refused_without_waiting_for_a_writer() {
-        let folder = tempdir().unwrap();
-        let path = folder.path().join("pipe");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &path,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::from_raw_mode(0o600),
-            0,
-        )
-        .unwrap();
-        assert!(matches!(
-            read_text(&path, 9),
-            Err(StoreError::NotAFile { .. })
-        ));
-    }
-}
+mod tests;

@@ -126,6 +126,7 @@ impl Log {
         drop(open_appending(home)?);
         let mut options = std::fs::OpenOptions::new();
         options.read(true).create(true).append(true).mode(0o600);
+        options.custom_flags(malai_node::own_flags());
         let file = FileRotate::new(
             home.log(),
             AppendCount::new(KEPT),
@@ -185,14 +186,11 @@ pub fn files(home: &Home) -> Vec<PathBuf> {
 
 /// Opens `malai.log` for a process that is not yet, or no longer, logging.
 pub fn open_appending(home: &Home) -> anyhow::Result<File> {
-    let path = home.log();
-    malai_node::require_trusted(&path)?;
-    File::options()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("cannot open the log {}", malai_node::display_path(&path)))
+    let mut options = File::options();
+    Ok(malai_node::open_own(
+        &home.log(),
+        options.create(true).append(true),
+    )?)
 }
 
 #[cfg(test)]

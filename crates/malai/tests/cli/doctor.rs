@@ -145,7 +145,7 @@ fn system_errors_are_told_without_their_numbers() {
     let world = World::new();
     world.succeed(&["cluster", "init", "company"]);
     let home = world.home();
-    std::os::unix::fs::symlink("audit.jsonl", home.join("audit.jsonl")).unwrap();
+    fs::create_dir(home.join("audit.jsonl")).unwrap();
     world.start();
     let log = fs::read_to_string(home.join("malai.log")).unwrap();
     std::os::unix::fs::symlink("malai.toml", home.join("malai.toml")).unwrap();
@@ -157,7 +157,8 @@ fn system_errors_are_told_without_their_numbers() {
         printed(&["doctor"]),
         printed(&["doctor", "--json"]),
     ] {
-        assert!(text.contains("levels of symbolic links"), "{text}");
+        let named = ["levels of symbolic links", "Is a directory"];
+        assert!(named.iter().any(|name| text.contains(name)), "{text}");
         assert!(!text.contains("os error"), "{text}");
     }
 }
