@@ -16,6 +16,10 @@ pub struct DaemonFacts {
     pub version: String,
     /// Its process id.
     pub pid: u32,
+    /// The user that it runs as; empty if that has no name, or if its version does not say.
+    pub user: String,
+    /// The user as whom commands run that have no `username`; `None` is the daemon's own.
+    pub default_user: Option<String>,
     /// The current number of tasks in its runtime, for finding leaks.
     pub tasks: usize,
     /// Its clusters, by alias.

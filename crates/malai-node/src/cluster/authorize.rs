@@ -16,7 +16,7 @@ use malai_wire::{Refusal, RefusalCode, audit};
 use crate::audit::{Counts, Origin};
 use crate::cluster::state::ClusterState;
 use crate::node::sessions::{Live, PathInfo, Session, SessionGuard};
-use crate::os::user::RunAs;
+use crate::os::user::{AccountError, RunAs};
 use crate::settings::run_as;
 
 /// Authorized work. It cannot be constructed anywhere else.
@@ -414,20 +414,25 @@ fn in_force(cluster_state: &ClusterState) -> Result<Arc<Cluster>, Refusal> {
 fn may_run_as(user: Option<&UserName>) -> Result<RunAs, Refusal> {
     let failed = |why| Refusal::new(RefusalCode::Failed, format!("{why}; nothing was run"));
     if let Some(user) = user {
-        return RunAs::named(user).map_err(|error| {
-            failed(format!(
-                "the configuration says that this runs as user `{user}`, and {error}"
-            ))
-        });
+        let by = "as whom the configuration has this run";
+        return RunAs::named(user).map_err(|error| failed(cannot_run_as(&error, by)));
     }
     match run_as::default_user().map_err(|error| failed(error.to_string()))? {
         None => Ok(RunAs::own()),
         Some(user) => RunAs::named(&user).map_err(|error| {
-            failed(format!(
-                "commands on this machine run as user `{user}` ({}), and {error}",
-                run_as::VARIABLE
-            ))
+            let by = format!("as whom its commands run ({})", run_as::VARIABLE);
+            failed(cannot_run_as(&error, &by))
         }),
+    }
+}
+
+/// Why nothing runs as a user, for a caller on another machine.
+fn cannot_run_as(error: &AccountError, by: &str) -> String {
+    match error {
+        AccountError::Unknown(user) => format!("this machine has no user `{user}`, {by}"),
+        AccountError::MayNot(user) => {
+            format!("this machine's daemon may not switch to user `{user}`, {by}")
+        }
     }
 }
 

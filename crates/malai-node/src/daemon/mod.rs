@@ -29,8 +29,9 @@ use crate::inspect::check::{self, ClusterReport, Condition, VerifyError};
 use crate::node::Node;
 use crate::node::limits::Limiter;
 use crate::node::reaper::{self, Reaper};
+use crate::os::user;
 use crate::service::Service;
-use crate::settings::{BadEnvironment, LogSettings, Settings};
+use crate::settings::{BadEnvironment, LogSettings, Settings, run_as};
 
 /// How long running commands may take to finish when the daemon stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -329,6 +330,11 @@ impl Daemon {
         let facts = DaemonFacts {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            user: user::own_name().unwrap_or_default(),
+            default_user: run_as::default_user()
+                .ok()
+                .flatten()
+                .map(|user| user.to_string()),
             tasks: tokio::runtime::Handle::try_current()
                 .map_or(0, |runtime| runtime.metrics().num_alive_tasks()),
             clusters: self

@@ -1,5 +1,7 @@
 //! Which users commands run as here, and what that means for the keys of this home.
 
+use malai_cluster::escape;
+
 use super::{Context, Finding};
 
 use crate::doctor::configuration;
@@ -11,7 +13,7 @@ const CHECK: &str = "user";
 pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     // What the check of the home says about users.
-    let notes = user_notes(context.home, &context.clusters);
+    let notes = user_notes(context.home, &context.clusters, context.answered());
     for (report, problem) in context.clusters.iter().zip(notes) {
         let Some(problem) = problem else { continue };
         found.push(Finding {
@@ -25,7 +27,11 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
         });
     }
     let may_switch = user::may_switch();
-    let own = user::own_name().unwrap_or_default();
+    let daemon = context.answered().filter(|daemon| !daemon.user.is_empty());
+    let own = match daemon {
+        Some(daemon) => daemon.user.clone(),
+        None => user::own_name().unwrap_or_default(),
+    };
     for report in &context.clusters {
         let Some(here) = report.own_id.and_then(|id| report.cluster()?.machine(&id)) else {
             continue;
@@ -62,7 +68,14 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
         } else {
             own
         };
-        found.push(Finding::fine(CHECK, format!("malai runs as {whom}")));
+        let commands = daemon.and_then(|daemon| daemon.default_user.as_deref());
+        let commands = commands.map_or_else(String::new, |user| {
+            format!(", and commands as {}", escape(user))
+        });
+        found.push(Finding::fine(
+            CHECK,
+            format!("malai runs as {whom}{commands}"),
+        ));
     }
     found
 }

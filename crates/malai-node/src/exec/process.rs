@@ -272,8 +272,30 @@ fn why_not_found(argv: &[Vec<u8>], path: &str) -> String {
             "the interpreter in its first line, or its dynamic linker, does not exist".to_owned()
         }
         Ok(_) => "no such file".to_owned(),
-        Err(_) => format!("command not found in {}", malai_cluster::escape(path)),
+        Err(_) => {
+            let hint = as_words(argv).map_or_else(String::new, |line| {
+                format!("; a word with blanks is a single name: type its words separately, as in malai <target> {line}")
+            });
+            format!("command not found in {}{hint}", malai_cluster::escape(path))
+        }
     }
+}
+
+/// What to type instead of a program's name with blanks in it: its words, or a shell where they need one.
+fn as_words(argv: &[Vec<u8>]) -> Option<String> {
+    let (name, arguments) = argv.split_first()?;
+    if !name.iter().any(u8::is_ascii_whitespace) {
+        return None;
+    }
+    let words = match malai_cluster::split_line(name) {
+        Ok(words) => [&words[..], arguments].concat(),
+        Err(_) => vec![b"sh".to_vec(), b"-c".to_vec(), name.clone()],
+    };
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| malai_cluster::quote_bytes(word))
+        .collect();
+    Some(malai_cluster::escape(&words.join(" ")))
 }
 
 fn to_status(status: ExitStatus) -> Status {

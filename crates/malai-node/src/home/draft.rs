@@ -33,6 +33,68 @@ pub struct Draft {
     _lock: File,
 }
 
+/// The copy that is being edited, for the code that ends the edit.
+#[derive(Debug, Clone)]
+pub struct WorkingCopy {
+    folder: PathBuf,
+    original: String,
+}
+
+impl WorkingCopy {
+    fn path(&self) -> PathBuf {
+        self.folder.join(COPY)
+    }
+
+    /// Ends the edit. A text that is in no other file is kept beside cluster.toml, under a name that malai does not read;
+    /// returns that path.
+    ///
+    /// # Errors
+    ///
+    /// The copy cannot be renamed; then it stays where it is.
+    pub fn settle(&self) -> Result<Option<PathBuf>, EditFailure> {
+        let path = self.path();
+        let is_work = match fs::read_text(&path, MAX_CONTENT as u64) {
+            Ok(None) => return Ok(None),
+            Ok(Some(text)) => text != self.original && !text.trim().is_empty(),
+            // Whatever it is, it was not malai that wrote it.
+            Err(_) => true,
+        };
+        if !is_work {
+            let _ = std::fs::remove_file(&path);
+            return Ok(None);
+        }
+        let kept = free_name(&self.folder);
+        std::fs::rename(&path, &kept).map_err(StoreError::io("rename", &path))?;
+        Ok(Some(kept))
+    }
+}
+
+/// A name for an edit that did not become the file, which no earlier one has.
+fn free_name(folder: &Path) -> PathBuf {
+    let first = folder.join(UNSAVED);
+    let others = (2..).map(|number| folder.join(format!("{UNSAVED}.{number}")));
+    let mut names = std::iter::once(first.clone()).chain(others);
+    let free = names.find(|name| name.symlink_metadata().is_err());
+    free.unwrap_or(first)
+}
+
+/// The texts of earlier edits that did not become the file. One that says what the file says is removed.
+fn unsaved(folder: &Path, file: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.path()).filter(|path| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(UNSAVED))
+    });
+    let mut left: Vec<PathBuf> = names
+        .filter(|path| match fs::read_text(path, MAX_CONTENT as u64) {
+            Ok(Some(text)) if text == file => std::fs::remove_file(path).is_err(),
+            _ => true,
+        })
+        .collect();
+    left.sort();
+    left
+}
+
 /// The state of the copy.
 #[derive(Debug)]
 pub enum Examined {
@@ -53,15 +115,12 @@ pub enum Examined {
 }
 
 impl Draft {
-    /// Starts an edit: creates the copy. Also returns where the text of an earlier, interrupted edit is, if there was one.
+    /// Starts an edit: creates the copy. Also returns where the texts of earlier edits are that were not saved.
     ///
     /// # Errors
     ///
     /// The cluster is not managed here, another edit is in progress, or the files cannot be used.
-    pub fn begin(
-        home: &Home,
-        alias: &ClusterAlias,
-    ) -> Result<(Self, Option<PathBuf>), EditFailure> {
+    pub fn begin(home: &Home, alias: &ClusterAlias) -> Result<(Self, Vec<PathBuf>), EditFailure> {
         let dir = managed(home, alias)?;
         home.prepare()?;
         let key_path = dir.cluster_key();
@@ -86,12 +145,19 @@ impl Draft {
             original,
             _lock: lock,
         };
-        let left = match fs::read_text(&draft.path(), MAX_CONTENT as u64) {
-            Ok(Some(text)) if text != draft.original => Some(draft.keep()?),
-            _ => None,
-        };
+        // What an edit left that was killed.
+        draft.copy().settle()?;
+        let left = unsaved(&draft.dir.path, &draft.original);
         fs::write_atomic(&draft.path(), draft.original.as_bytes(), 0o600)?;
         Ok((draft, left))
+    }
+
+    /// The copy, for the code that ends the edit.
+    pub fn copy(&self) -> WorkingCopy {
+        WorkingCopy {
+            folder: self.dir.path.clone(),
+            original: self.original.clone(),
+        }
     }
 
     /// The copy, for the editor.
@@ -141,39 +207,17 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// The file has changed meanwhile, or it cannot be written. Then the text is kept beside it.
-    pub fn save(self, text: &str) -> Result<(), EditFailure> {
-        match replace(&self.dir, &self.original, text) {
-            Ok(true) => {
-                self.discard();
-                Ok(())
-            }
-            Ok(false) => Err(EditFailure::ChangedMeanwhile {
-                path: self.file(),
-                kept: self.keep()?,
-            }),
-            Err(error) => {
-                // The text survives the failure, if the disk permits.
-                let _ = self.keep();
-                Err(error)
-            }
+    /// The file has changed meanwhile, or it cannot be written. Then the copy is still there.
+    pub fn save(&self, text: &str) -> Result<(), EditFailure> {
+        if !replace(&self.dir, &self.original, text)? {
+            return Err(EditFailure::ChangedMeanwhile { path: self.file() });
         }
-    }
-
-    /// Ends the edit and keeps its text beside the file, under a name that malai does not read. Returns the path.
-    ///
-    /// # Errors
-    ///
-    /// The copy cannot be renamed; then it stays where it is.
-    pub fn keep(&self) -> Result<PathBuf, EditFailure> {
-        let kept = self.dir.path.join(UNSAVED);
-        let path = self.path();
-        std::fs::rename(&path, &kept).map_err(StoreError::io("rename", &path))?;
-        Ok(kept)
+        self.discard();
+        Ok(())
     }
 
     /// Ends the edit and discards its text.
-    pub fn discard(self) {
+    pub fn discard(&self) {
         let _ = std::fs::remove_file(self.path());
     }
 
@@ -207,7 +251,7 @@ mod tests {
         let before = fs::read_to_string(&file).unwrap();
 
         let (draft, left) = Draft::begin(&home, &alias).unwrap();
-        assert_eq!(left, None);
+        assert!(left.is_empty());
         assert!(matches!(
             Draft::begin(&home, &alias),
             Err(EditFailure::BeingEdited { .. })
@@ -220,8 +264,21 @@ mod tests {
         // Interrupted: the text is kept.
         drop(draft);
         let (draft, left) = Draft::begin(&home, &alias).unwrap();
-        let left = left.unwrap();
-        assert!(fs::read_to_string(&left).unwrap().contains("[machine.x]"));
+        let [left] = &left[..] else {
+            panic!("{left:?}");
+        };
+        assert!(fs::read_to_string(left).unwrap().contains("[machine.x]"));
+        // A second one does not replace it, and nothing is kept of one that wrote nothing.
+        assert_eq!(draft.copy().settle().unwrap(), None);
+        fs::write(draft.path(), "# else").unwrap();
+        let second = draft.copy().settle().unwrap().unwrap();
+        assert_ne!(&second, left);
+        drop(draft);
+        // What the file says meanwhile is not kept.
+        fs::write(&second, &before).unwrap();
+        let (draft, kept) = Draft::begin(&home, &alias).unwrap();
+        assert_eq!(kept, std::slice::from_ref(left));
+        assert!(!second.exists());
 
         let machine =
             "\n[machine.x]\nid52 = \"e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80\"\n";
@@ -232,6 +289,7 @@ mod tests {
         assert_eq!(changes.map(|changes| changes.len()), Some(1));
         assert_eq!(fs::read_to_string(&file).unwrap(), before);
         draft.save(&text).unwrap();
+        drop(draft);
         assert_eq!(fs::read_to_string(&file).unwrap(), text);
 
         // A file that was not valid has no "before"; then all of it is new.
@@ -244,6 +302,7 @@ mod tests {
             "{examined:?}"
         );
         draft.save(&text).unwrap();
+        drop(draft);
 
         // Somebody else is quicker.
         let (draft, _) = Draft::begin(&home, &alias).unwrap();

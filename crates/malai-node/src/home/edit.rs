@@ -83,15 +83,12 @@ pub enum EditFailure {
     },
     /// The file has changed while a person edited a copy of it.
     #[error(
-        "{} has changed meanwhile and was not overwritten; your text is in {}: merge the two and run malai cluster edit again",
-        display_path(path),
-        display_path(kept)
+        "{} has changed meanwhile and was not overwritten: merge your text into it and run malai cluster edit again",
+        display_path(path)
     )]
     ChangedMeanwhile {
         /// The file.
         path: PathBuf,
-        /// Where the person's text is.
-        kept: PathBuf,
     },
     /// Another edit takes too long.
     #[error(
@@ -315,7 +312,7 @@ pub(crate) fn replace(dir: &ClusterDir, before: &str, text: &str) -> Result<bool
     if read(&path)? != before {
         return Ok(false);
     }
-    fs::write_atomic(&path, text.as_bytes(), mode)?;
+    fs::write_configuration(&path, text.as_bytes(), mode)?;
     Ok(true)
 }
 

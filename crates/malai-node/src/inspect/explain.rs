@@ -130,7 +130,7 @@ fn as_text<S: serde::Serializer>(
 }
 
 /// Decides, from the files of this home, whether a member may run a command, open a shell if there is none, or connect to
-/// a service if the target is one.
+/// a service if the target is one. `user` is the user that the member asks for, if any.
 ///
 /// # Errors
 ///
@@ -139,6 +139,7 @@ pub fn why(
     home: &Home,
     who: &str,
     target: &Target,
+    user: Option<&str>,
     argv: Option<&[Vec<u8>]>,
 ) -> Result<Explanation, String> {
     let settings = Settings::load(home).map_err(|error| error.to_string())?;
@@ -226,7 +227,7 @@ pub fn why(
             from,
             to,
             action,
-            user: None,
+            user,
         });
         match answers
             .iter_mut()

@@ -23,7 +23,7 @@ pub static VERSION: LazyLock<String> = LazyLock::new(|| {
 /// Examples for newcomers and for experts who forgot the syntax.
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  malai web01.company ps aux               run a command on a machine
+  malai web01.company ps aux               run a command on a machine, without a shell; 'ps aux' is the same
   malai web01.company                      open a shell there
   malai @web.company uptime                run a command on a whole group; 'web*.company' is a pattern
   malai cluster init company               create a cluster, managed here

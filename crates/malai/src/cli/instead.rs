@@ -2,6 +2,7 @@
 //! targets.
 
 mod cp;
+mod placement;
 
 use std::ffi::OsString;
 
@@ -156,6 +157,8 @@ const VERBS: &[(&str, &str)] = &[
     ("whoami", "malai id"),
 ];
 
+const USER: &str = "the user belongs to the target, if `username` of the machine lists it (in cluster.toml on the manager): malai <user>@<machine>.<cluster> <command>";
+
 /// Options of ssh and similar programs.
 const OPTIONS: &[(&str, &str)] = &[
     ("-p", "malai needs no port: a machine is found by its key"),
@@ -163,18 +166,9 @@ const OPTIONS: &[(&str, &str)] = &[
         "--port",
         "malai needs no port: a machine is found by its key",
     ),
-    (
-        "-l",
-        "the configuration decides the user: `username` of the machine, in cluster.toml on the manager",
-    ),
-    (
-        "-u",
-        "the configuration decides the user: `username` of the machine, in cluster.toml on the manager",
-    ),
-    (
-        "--user",
-        "the configuration decides the user: `username` of the machine, in cluster.toml on the manager",
-    ),
+    ("-l", USER),
+    ("-u", USER),
+    ("--user", USER),
     (
         "-i",
         "malai uses this computer's own key in the cluster: malai id shows it",
@@ -257,6 +251,12 @@ pub fn of(error: &clap::Error, typed: &[OsString]) -> Option<String> {
                 let name = option
                     .split_once('=')
                     .map_or(option.as_str(), |(name, _)| name);
+                if let Some(line) = placement::with_user(typed) {
+                    return Some(format!(
+                        "there is no option {}: the user belongs to the target: {line}",
+                        escape(name)
+                    ));
+                }
                 let (_, instead) = cp::answers(typed)
                     .iter()
                     .chain(OPTIONS)
@@ -392,27 +392,30 @@ pub fn target(text: &str, names: &Names) -> Option<String> {
     ))
 }
 
-/// The message about a command that starts with an option.
-pub fn option_after_target(target: &str, option: &str) -> String {
-    let (target, shown) = (escape(target), escape(option));
+/// The message about a command that starts with an option. `before` is what was typed before the target, `after` what
+/// follows it.
+pub fn option_after_target(before: &[OsString], target: &str, after: &[OsString]) -> String {
+    let option = after.first().map(|first| first.to_string_lossy());
+    let option = option.as_deref().unwrap_or_default();
+    let (shown_target, shown) = (escape(target), escape(option));
     let name = option.split_once('=').map_or(option, |(name, _)| name);
-    let instead = match name {
-        "--" => {
-            format!("the command follows the target directly: malai {target} <command>…")
+    let instead = match (placement::corrected(before, target, after), name) {
+        (Some(line), "--") => format!("the command follows the target directly: {line}"),
+        (Some(line), name) if placement::is_user(name) => {
+            format!("the user belongs to the target: {line}")
         }
-        "-h" | "--help" => format!(
-            "for help on malai: malai --help; for help on a command: malai {target} <command> {shown}"
+        (Some(line), _) => format!("put malai's options before the target: {line}"),
+        (None, "-h" | "--help") => format!(
+            "for help on malai: malai --help; for help on a command: malai {shown_target} <command> {shown}"
         ),
-        "-V" | "--version" => "for malai's version: malai --version".to_owned(),
-        _ => match OPTIONS.iter().find(|(known, _)| *known == name) {
+        (None, "-V" | "--version") => "for malai's version: malai --version".to_owned(),
+        (None, name) => match OPTIONS.iter().find(|(known, _)| *known == name) {
             Some((_, instead)) => (*instead).to_owned(),
-            None => {
-                format!("put malai's options before the target: malai {shown} {target} <command>…")
-            }
+            None => "malai has no such option".to_owned(),
         },
     };
     format!(
-        "{shown} after the target would be the command to run there; nothing was run; {instead} (to run a program with that name: malai {target} env -- {shown})"
+        "{shown} after the target would be the command to run there; nothing was run; {instead} (to run a program with that name: malai {shown_target} env -- {shown})"
     )
 }
 

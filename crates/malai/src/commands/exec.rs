@@ -48,10 +48,15 @@ pub(super) fn run_on(
             escape(&target.to_string_lossy())
         );
     };
-    if let Some(option) = arguments.first().map(|first| first.to_string_lossy())
-        && option.starts_with('-')
+    if let Some(first) = arguments.first()
+        && first.as_encoded_bytes().starts_with(b"-")
     {
-        anyhow::bail!(instead::option_after_target(target, &option));
+        let typed: Vec<OsString> = std::env::args_os().skip(1).collect();
+        anyhow::bail!(instead::option_after_target(
+            before(&typed, arguments),
+            target,
+            arguments
+        ));
     }
     let action = match argument_list(arguments) {
         Ok(_) if arguments.is_empty() => Action::Shell,
@@ -80,6 +85,12 @@ pub(super) fn run_on(
         env,
     };
     run_request(home, target, wanted, on, printer)
+}
+
+/// The words before the target, of those typed.
+fn before<'t>(typed: &'t [OsString], arguments: &[OsString]) -> &'t [OsString] {
+    let typed = typed.strip_suffix(arguments).and_then(<[_]>::split_last);
+    typed.map_or(&[], |(_target, before)| before)
 }
 
 /// A request for a target.

@@ -5,6 +5,7 @@ use malai_node::{Home, why};
 use crate::cli::WhyArgs;
 use crate::commands::exec::argument_list;
 use crate::commands::targets;
+use crate::exec::request;
 use crate::output::exit::Exit;
 use crate::output::{self, Printer};
 
@@ -14,8 +15,10 @@ pub fn run(home: &Home, args: &WhyArgs, printer: &Printer) -> anyhow::Result<Exi
         Ok(argv) => (!argv.is_empty()).then_some(argv),
         Err(error) => anyhow::bail!("{error}"),
     };
-    let target = targets::one(home, &args.target)?;
-    let answer = why(home, &args.who, &target, argv.as_deref()).map_err(anyhow::Error::msg)?;
+    let (user, target) = request::user_of(&args.target);
+    let target = targets::one(home, target)?;
+    let answer = why(home, &args.who, &target, user, argv.as_deref());
+    let answer = answer.map_err(anyhow::Error::msg)?;
     if args.json {
         let text = serde_json::to_string_pretty(&answer)?;
         printer.out(&format!("{text}\n"));

@@ -317,8 +317,32 @@ fn an_edit_counts_only_when_it_is_sound_and_shows_what_it_changes() {
             .unwrap()
             .ends_with("[machine.x]\n")
     );
+    // Nothing stays of an edit that wrote nothing, and nothing is lost of one whose editor failed.
+    let leftovers = || {
+        let folder = fs::read_dir(world.cluster_file("company")).unwrap();
+        let names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names
+            .filter(|name| name.contains("edit") || name.contains("unsaved"))
+            .collect();
+        names.sort();
+        names
+    };
     let failed = edit(&world, "exit 3");
-    assert_eq!(failed.status.code(), Some(1));
+    let said = world.show(&failed);
+    assert!(
+        said.contains("failed (exit status: 3); nothing was changed\n"),
+        "{said}"
+    );
+    assert_eq!(leftovers(), ["cluster.toml.unsaved"]);
+    let failed = edit(&world, "echo '# half' >> \"$1\"; exit 3");
+    let said = world.show(&failed);
+    let kept_in = "your text is in [HOME]/clusters/company/cluster.toml.unsaved.2\n";
+    assert!(said.contains(kept_in), "{said}");
+    assert_eq!(
+        leftovers(),
+        ["cluster.toml.unsaved", "cluster.toml.unsaved.2"]
+    );
+    fs::remove_file(world.cluster_file("company/cluster.toml.unsaved.2")).unwrap();
     let removed = edit(&world, "rm \"$1\"");
     assert_eq!(removed.status.code(), Some(1));
     let said = String::from_utf8_lossy(&removed.stderr).into_owned();
@@ -339,6 +363,8 @@ fn an_edit_counts_only_when_it_is_sound_and_shows_what_it_changes() {
            + [machine.web01] allow_from = ["db"]
         Saved [HOME]/clusters/company/cluster.toml
         💤 No daemon is running here: start it with malai daemon, which publishes this
+        ----- stderr -----
+        malai: an earlier edit was not saved; its text is in [HOME]/clusters/company/cluster.toml.unsaved
     "#]]
     .assert_eq(&world.show(&good));
     let after = config(&world);
@@ -354,6 +380,8 @@ fn an_edit_counts_only_when_it_is_sound_and_shows_what_it_changes() {
            there is nothing to publish
         Saved [HOME]/clusters/company/cluster.toml
         💤 No daemon is running here: start it with malai daemon, which publishes this
+        ----- stderr -----
+        malai: an earlier edit was not saved; its text is in [HOME]/clusters/company/cluster.toml.unsaved
     "#]]
     .assert_eq(&world.show(&comment));
     assert_eq!(config(&world), format!("{after}# the end\n"));
@@ -366,8 +394,9 @@ fn an_edit_counts_only_when_it_is_sound_and_shows_what_it_changes() {
     let late = edit(&world, &beside);
     assert_eq!(late.status.code(), Some(1));
     assert!(config(&world).ends_with("# the end\n# theirs\n"));
+    let ours = world.cluster_file("company/cluster.toml.unsaved.2");
     assert!(
-        fs::read_to_string(&kept)
+        fs::read_to_string(ours)
             .unwrap()
             .ends_with("# the end\n# ours\n")
     );

@@ -365,7 +365,7 @@ members = "laptop"
             | ^^^^^^^^^^^
             = help: narrow the machine's `allow_from`, and grant single commands in `command` sections
 
-        note: on `web01` commands run as the daemon's user there, who can read that machine's keys: anyone who may run them can act as that machine, and is root if its daemon is
+        note: on `web01` commands run as the daemon's user there, who can read that machine's keys, unless its service names another (the Debian package's does): anyone who may run them can act as that machine, and is root if its daemon is
            --> [HOME]/clusters/company/cluster.toml:19:1
             |
          19 | allow_from = "laptop"

@@ -400,6 +400,24 @@ fn on_a_machine_by_what_it_has() {
     );
 }
 
+/// As it is typed to run the command.
+#[test]
+fn another_user_is_asked_for_before_the_target() {
+    let world = managed();
+    asked(
+        &world,
+        &["laptop", "nobody@web01.company", "ls"],
+        expect![[r#"
+            exit code: 1
+            ----- stdout -----
+            ❌ refused: laptop may not run `ls` on web01.company
+               because  machine.web01.username does not allow you to run as user `nobody`; it names `web`
+               at       [HOME]/clusters/company/cluster.toml:15
+            ℹ️  nothing has been published yet: publish cluster.toml with `malai rescan`
+        "#]],
+    );
+}
+
 #[test]
 fn questions_without_an_answer() {
     let world = managed();

@@ -143,14 +143,22 @@ fn the_newer_revision_can_be_kept() {
         output.shown()
     );
     assert_eq!(manager.revision(), newest);
-    let hint = output
-        .out()
-        .lines()
-        .find_map(|line| line.split_once("tail -n +2 "));
-    let (from, to) = hint.expect("a hint").1.split_once(" > ").unwrap();
-    let to = to.split_once(" && ").unwrap().0;
-    let kept = std::fs::read_to_string(from).unwrap();
-    std::fs::write(to, kept.split_once('\n').unwrap().1).unwrap();
+    let hint = output.out().lines().find_map(|line| {
+        line.trim()
+            .strip_prefix(&format!("to keep revision {newest}: "))
+    });
+    let (files, rescan) = hint.expect("a hint").rsplit_once(" && ").unwrap();
+    assert_eq!(rescan, format!("malai rescan {ALIAS}"));
+    let file = clusters.join(ALIAS).join("cluster.toml");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let sh = std::process::Command::new("sh")
+        .args(["-c", files])
+        .status();
+    assert!(sh.unwrap().success());
+    // Comments are not signed: the old file is kept for them.
+    let old = std::fs::read_to_string(file.with_extension("toml.old")).unwrap();
+    assert_eq!(old, before);
+    assert_ne!(std::fs::read_to_string(&file).unwrap(), before);
     manager.succeed(&["rescan", ALIAS]);
     assert_eq!(manager.revision(), newest);
     let status = manager.run(&["status"]);

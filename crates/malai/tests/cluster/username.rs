@@ -183,8 +183,8 @@ fn a_daemon_that_may_not_switch_refuses() {
     let run = |words: &[&str]| cluster.manager.run(&[&["web01.company"], words].concat());
     assert_eq!(run(&["id", "-un"]).clean(), "nobody\n");
     assert_eq!(run(&["self"]).clean(), "nobody\n");
-    run(&["other"]).refused("the daemon does not run as `daemon` and may not switch users");
-    run(&["root"]).refused("the daemon does not run as `root` and may not switch users");
+    run(&["other"]).refused("daemon may not switch to user `daemon`");
+    run(&["root"]).refused("daemon may not switch to user `root`");
     assert!(!marker.exists());
     let output = as_nobody(&binary, &web01.command(&["stop"]));
     assert_eq!(output.code, 0, "{}", output.shown());

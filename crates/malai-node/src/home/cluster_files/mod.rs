@@ -21,6 +21,9 @@ use crate::os::fs::{self, display_path};
 /// The maximum size of a snapshot file in bytes: the content and its comment line.
 pub(crate) const MAX_SNAPSHOT_FILE: u64 = MAX_CONTENT as u64 + 4096;
 
+/// The name of the copy of a cluster.toml that a member's revision replaces.
+const OLD: &str = "cluster.toml.old";
+
 /// How many differences between two configurations are listed.
 const MAX_CHANGES: usize = 40;
 
@@ -306,11 +309,17 @@ pub(crate) fn behind(dir: &ClusterDir, newer: &Snapshot, draft: Option<&Cluster>
             lines.push(format!("  … and {more} more"));
         }
     }
+    let old = dir.path.join(OLD);
     lines.push(format!(
-        "to keep revision {revision}: tail -n +2 {} > {} && malai rescan {alias}",
-        quoted(&dir.newer()),
-        quoted(&file)
+        "to keep revision {revision}: cp {file} {old} && tail -n +2 {newer} > {file} && malai rescan {alias}",
+        file = quoted(&file),
+        old = quoted(&old),
+        newer = quoted(&dir.newer()),
     ));
+    lines.push(
+        "  (what members have contains no comments: yours are then in the copy of the old file)"
+            .to_owned(),
+    );
     lines.push(format!(
         "to publish this file anyway: malai rescan {alias} --publish-older"
     ));

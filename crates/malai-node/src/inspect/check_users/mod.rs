@@ -4,29 +4,35 @@ use malai_cluster::{
     Accept, AllowList, Cluster, ClusterAlias, Diagnostic, Machine, MachineId, Severity, UserName,
     escape, locate_span,
 };
+use malai_wire::status::DaemonFacts;
 
+use crate::control;
+use crate::home::lock::{self, LockState};
 use crate::home::{Home, Role};
 use crate::inspect::check::{ClusterReport, Problem};
 use crate::os::user;
-use crate::settings::Settings;
+use crate::settings::{Settings, run_as};
 
 /// Adds to each valid cluster the consequences of commands running as the daemon's user: as a warning if that user can
-/// read the cluster's key, or is root.
+/// read the cluster's key, or is root. A daemon that runs is asked as whom it runs commands.
 pub fn note_users(home: &Home, reports: &mut [ClusterReport]) {
-    let notes = user_notes(home, reports);
+    let is_running = matches!(lock::probe(home), Ok(LockState::Held { .. }));
+    let daemon = is_running.then(|| control::facts(home).ok()).flatten();
+    let notes = user_notes(home, reports, daemon.as_ref());
     for (report, note) in reports.iter_mut().zip(notes) {
         report.problems.extend(note);
     }
 }
 
 /// What [`note_users`] adds to each of these clusters, in their order.
-pub(crate) fn user_notes(home: &Home, reports: &[ClusterReport]) -> Vec<Option<Problem>> {
+pub(crate) fn user_notes(
+    home: &Home,
+    reports: &[ClusterReport],
+    daemon: Option<&DaemonFacts>,
+) -> Vec<Option<Problem>> {
     // A malai.toml with errors is reported as such and is ignored here.
     let settings = Settings::load(home).unwrap_or_default();
-    let own = Own {
-        name: user::own_name().unwrap_or_default(),
-        is_root: uzers::get_effective_uid() == 0,
-    };
+    let own = Own::of(daemon);
     let notes = reports.iter().map(|report| note(&settings, &own, report));
     notes.collect()
 }
@@ -48,10 +54,12 @@ fn note(settings: &Settings, own: &Own, report: &ClusterReport) -> Option<Proble
     Some(note?.problem(report))
 }
 
-/// The user that the daemon runs as, assumed to be the one who checks.
+/// The user that the daemon runs as: without a daemon, the one who checks.
 struct Own {
     name: String,
     is_root: bool,
+    /// As whom commands run that have no `username`; `None` is the daemon's own.
+    default: Option<String>,
 }
 
 /// A note, and the key of cluster.toml that it is about.
@@ -63,6 +71,30 @@ struct Note {
 }
 
 impl Own {
+    fn of(daemon: Option<&DaemonFacts>) -> Self {
+        match daemon {
+            Some(daemon) if !daemon.user.is_empty() => Self {
+                name: daemon.user.clone(),
+                is_root: daemon.user == "root",
+                default: daemon.default_user.clone(),
+            },
+            _ => Self {
+                name: user::own_name().unwrap_or_default(),
+                is_root: uzers::get_effective_uid() == 0,
+                default: run_as::default_user()
+                    .ok()
+                    .flatten()
+                    .map(|user| user.to_string()),
+            },
+        }
+    }
+
+    /// Whether commands with this `username` run as the daemon's user.
+    fn runs(&self, user: Option<&UserName>) -> bool {
+        let user = user.map(UserName::as_str).or(self.default.as_deref());
+        user.is_none_or(|user| user == self.name)
+    }
+
     fn user(&self) -> String {
         match self.is_root {
             true => "root".to_owned(),
@@ -126,7 +158,7 @@ fn elsewhere(cluster: &Cluster, own: Option<MachineId>) -> Option<Note> {
         severity: Severity::Note,
         key: format!("machine.{first}"),
         message: format!(
-            "{whom} commands run as the daemon's user there, who can read that machine's keys: anyone who may run them can act as that machine, and is root if its daemon is"
+            "{whom} commands run as the daemon's user there, who can read that machine's keys, unless its service names another (the Debian package's does): anyone who may run them can act as that machine, and is root if its daemon is"
         ),
         help: "set a `username` where that matters".to_owned(),
     })
@@ -167,8 +199,7 @@ fn runs_as_daemon(machine: &Machine, own: &Own, accept: Option<&Accept>) -> bool
     }) {
         return false;
     }
-    let is_own = |user: Option<&UserName>| user.is_none_or(|user| user.as_str() == own.name);
-    any_list(machine, is_own)
+    any_list(machine, |user| own.runs(user))
 }
 
 fn has_list_without_user(machine: &Machine) -> bool {

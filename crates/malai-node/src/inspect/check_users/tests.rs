@@ -12,11 +12,17 @@ use crate::inspect::check::{Condition, verify_home};
 
 const OTHER: &str = "e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80";
 
+/// A daemon's user, or `user>default`.
 fn own(name: &str) -> Own {
-    Own {
-        name: name.to_owned(),
-        is_root: name == "root",
-    }
+    let (name, default) = match name.split_once('>') {
+        Some((name, default)) => (name, Some(default.to_owned())),
+        None => (name, None),
+    };
+    Own::of(Some(&DaemonFacts {
+        user: name.to_owned(),
+        default_user: default,
+        ..DaemonFacts::default()
+    }))
 }
 
 /// What is said on a manager whose cluster has these sections; `ME` is its own id52.
@@ -134,6 +140,11 @@ fn a_machine() {
         "[machine.web]\nid52 = \"ME\"\n[machine.x]\nid52 = \"{OTHER}\"\nallow_from = \"*\"\n"
     );
     assert!(on_a_machine(&other, "root", "").is_empty());
+    // The package's service separates them.
+    assert!(on_a_machine(own, "malai>malai-run", "").is_empty());
+    one(&on_a_machine(own, "malai>malai", ""), "note [] commands on");
+    let named = format!("{own}username = \"malai\"\n");
+    one(&on_a_machine(&named, "malai>malai-run", ""), "note []");
     let accepts = "[accept.work]\nusers = \"deploy\"\n";
     assert!(on_a_machine(own, "root", accepts).is_empty());
 }

@@ -3,11 +3,16 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use malai_cluster::Diagnostic;
-use malai_node::draft::{Draft, Examined};
+use malai_node::draft::{Draft, Examined, WorkingCopy};
 use malai_node::{Home, display_path};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+use signal_hook::low_level::emulate_default_handler;
 
 use super::{Asked, alias, ask, publish, show_changes, usage};
 use crate::output::Printer;
@@ -25,30 +30,79 @@ pub(super) fn run(home: &Home, text: &str, yes: bool, printer: &Printer) -> anyh
     let editor = editor()
         .context("no editor found: choose one, as in EDITOR=nano malai cluster edit <alias>")?;
     let (draft, left) = Draft::begin(home, &alias)?;
-    if let Some(left) = left {
+    for left in left {
         printer.say(&format!(
-            "an earlier edit was interrupted; its text is in {}",
+            "an earlier edit was not saved; its text is in {}",
             display_path(&left)
         ));
     }
+    let interrupts = Interrupts::watch(draft.copy())?;
+    let ended = edit(&draft, &editor, &interrupts, yes, printer);
+    interrupts.end();
+    match ended {
+        Ok(Ended::Saved) => {
+            printer.out(&format!("Saved {}\n", display_path(&draft.file())));
+            publish(home, &alias, printer)
+        }
+        Ok(Ended::Unchanged) => {
+            draft.discard();
+            printer.out("Nothing was changed\n");
+            Ok(Exit::OK)
+        }
+        Ok(Ended::GivenUp) => {
+            draft.discard();
+            printer.say("nothing was changed");
+            Ok(Exit::FAILED)
+        }
+        Ok(Ended::Unanswered) => {
+            printer.say(&nothing_changed(&draft.copy()));
+            Ok(Exit::FAILED)
+        }
+        Err(error) => match draft.copy().settle() {
+            Ok(None) => Err(error),
+            Ok(Some(kept)) => Err(anyhow::anyhow!(
+                "{error:#}; your text is in {}",
+                display_path(&kept)
+            )),
+            Err(_) => Err(anyhow::anyhow!(
+                "{error:#}; your text is in {}",
+                display_path(&draft.path())
+            )),
+        },
+    }
+}
+
+/// How an edit has ended.
+enum Ended {
+    Saved,
+    Unchanged,
+    /// The user does not want the text any more.
+    GivenUp,
+    /// There was no answer: the text is kept.
+    Unanswered,
+}
+
+fn edit(
+    draft: &Draft,
+    editor: &OsString,
+    interrupts: &Interrupts,
+    yes: bool,
+    printer: &Printer,
+) -> anyhow::Result<Ended> {
     loop {
-        open(&editor, &draft.path())?;
+        interrupts.while_editing(|| open(editor, &draft.path()))?;
         let answer = match draft.examine()? {
-            Examined::Unchanged => {
-                draft.discard();
-                printer.out("Nothing was changed\n");
-                return Ok(Exit::OK);
-            }
+            Examined::Unchanged => return Ok(Ended::Unchanged),
             Examined::Invalid(problems) => {
                 show_problems(&problems, printer);
                 match ask(
                     "the configuration is not valid. (e)dit again, or e(x)it without saving? [e]",
                 ) {
                     Asked::Line(line) if matches!(line.as_str(), "x" | "q" | "exit") => {
-                        Answer::GiveUp
+                        return Ok(Ended::GivenUp);
                     }
-                    Asked::Line(_) => Answer::Again,
-                    Asked::NoTerminal | Asked::End => Answer::Keep,
+                    Asked::Line(_) => continue,
+                    Asked::NoTerminal | Asked::End => return Ok(Ended::Unanswered),
                 }
             }
             Examined::Valid {
@@ -69,55 +123,85 @@ pub(super) fn run(home: &Home, text: &str, yes: bool, printer: &Printer) -> anyh
                         "The file was not valid before, and nothing was published yet: all of it is new\n",
                     ),
                 }
+                // An editor that is a script has no terminal to ask on.
                 let answer = match yes || is_layout {
-                    true => Answer::Save,
-                    false => match ask(
+                    true => Asked::NoTerminal,
+                    false => ask(
                         "save and publish this? (y)es, (e)dit again, or e(x)it without saving? [y]",
-                    ) {
-                        // An editor that is a script has no terminal to ask on.
-                        Asked::NoTerminal => Answer::Save,
-                        Asked::End => Answer::Keep,
-                        Asked::Line(line) => match line.as_str() {
-                            "" | "y" | "yes" => Answer::Save,
-                            "x" | "q" | "n" | "no" | "exit" => Answer::GiveUp,
-                            _ => Answer::Again,
-                        },
-                    },
+                    ),
                 };
-                if matches!(answer, Answer::Save) {
-                    let file = draft.file();
-                    draft.save(&text)?;
-                    printer.out(&format!("Saved {}\n", display_path(&file)));
-                    return publish(home, &alias, printer);
-                }
-                answer
+                (answer, text)
             }
         };
         match answer {
-            Answer::Again => {}
-            Answer::GiveUp | Answer::Save => {
-                draft.discard();
-                printer.say("nothing was changed");
-                return Ok(Exit::FAILED);
+            (Asked::NoTerminal, text) => {
+                draft.save(&text)?;
+                return Ok(Ended::Saved);
             }
-            Answer::Keep => {
-                let kept = draft.keep()?;
-                printer.say(&format!(
-                    "nothing was changed; the text is kept in {}",
-                    display_path(&kept)
-                ));
-                return Ok(Exit::FAILED);
-            }
+            (Asked::End, _) => return Ok(Ended::Unanswered),
+            (Asked::Line(line), text) => match line.as_str() {
+                "" | "y" | "yes" => {
+                    draft.save(&text)?;
+                    return Ok(Ended::Saved);
+                }
+                "x" | "q" | "n" | "no" | "exit" => return Ok(Ended::GivenUp),
+                _ => {}
+            },
         }
     }
 }
 
-enum Answer {
-    Save,
-    Again,
-    GiveUp,
-    /// No answer: the text is kept.
-    Keep,
+/// Ends the edit without saving; says where its text is, if there is any.
+fn nothing_changed(copy: &WorkingCopy) -> String {
+    match copy.settle() {
+        Ok(None) => "nothing was changed".to_owned(),
+        Ok(Some(kept)) => format!(
+            "nothing was changed; the text is kept in {}",
+            display_path(&kept)
+        ),
+        Err(error) => format!("nothing was changed; the text is still there: {error}"),
+    }
+}
+
+/// Signals during an edit. Those typed on the terminal are the editor's while it runs; others end the edit, and its text is
+/// kept.
+struct Interrupts {
+    is_editing: Arc<AtomicBool>,
+    signals: Handle,
+}
+
+impl Interrupts {
+    fn watch(copy: WorkingCopy) -> anyhow::Result<Self> {
+        let is_editing = Arc::<AtomicBool>::default();
+        let mut arriving =
+            Signals::new([SIGINT, SIGQUIT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
+        let (editing, signals) = (is_editing.clone(), arriving.handle());
+        // Ends with the process, or when the handle is closed.
+        std::thread::spawn(move || {
+            for signal in arriving.forever() {
+                if editing.load(Ordering::Relaxed) && matches!(signal, SIGINT | SIGQUIT) {
+                    continue;
+                }
+                Printer::default().say(&nothing_changed(&copy));
+                let _ = emulate_default_handler(signal);
+            }
+        });
+        Ok(Self {
+            is_editing,
+            signals,
+        })
+    }
+
+    fn while_editing<T>(&self, edit: impl FnOnce() -> T) -> T {
+        self.is_editing.store(true, Ordering::Relaxed);
+        let result = edit();
+        self.is_editing.store(false, Ordering::Relaxed);
+        result
+    }
+
+    fn end(&self) {
+        self.signals.close();
+    }
 }
 
 fn show_problems(problems: &[Diagnostic], printer: &Printer) {
@@ -153,9 +237,8 @@ fn open(editor: &OsString, file: &Path) -> anyhow::Result<()> {
         .context("cannot start the editor")?;
     if !status.success() {
         anyhow::bail!(
-            "the editor {} failed ({status}); nothing was changed, and its text is in {}",
-            malai_cluster::escape(&editor.to_string_lossy()),
-            display_path(file)
+            "the editor {} failed ({status}); nothing was changed",
+            malai_cluster::escape(&editor.to_string_lossy())
         );
     }
     if !file.exists() {

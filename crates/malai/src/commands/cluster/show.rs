@@ -1,6 +1,8 @@
 //! `malai cluster show <alias> [name]`: a cluster's configuration as this home has it.
 
-use malai_cluster::{AllowList, Cluster, Entry, Group, Machine, UserName, escape, nearest};
+use malai_cluster::{
+    AllowList, Cluster, Command, Entry, Group, Machine, UserName, escape, nearest, quote,
+};
 use malai_node::{ClusterReport, Home, Role, unpublished_changes, verify_home};
 use serde_json::{Value, json};
 
@@ -112,16 +114,10 @@ fn commands(cluster: &Cluster) -> String {
                 true => " (forced)",
                 false => "",
             };
-            let words: Vec<String> = command.words().map(escape).collect();
-            let arguments = if command.takes_arguments() {
-                " …"
-            } else {
-                ""
-            };
             table.row([
                 escape(command.name().as_str()),
                 machine.name().to_string(),
-                format!("{}{arguments}{forced}", words.join(" ")),
+                format!("{}{forced}", runs(command)),
                 match command.allow_from() {
                     Some(list) => listed(Some(list)),
                     None => "(the machine's)".to_owned(),
@@ -135,6 +131,16 @@ fn commands(cluster: &Cluster) -> String {
     } else {
         String::new()
     }
+}
+
+/// What a command runs, as it can be typed and written in cluster.toml.
+fn runs(command: &Command) -> String {
+    let words: Vec<String> = command.words().map(quote).collect();
+    let arguments = match command.takes_arguments() {
+        true => " …",
+        false => "",
+    };
+    format!("{}{arguments}", escape(&words.join(" ")))
 }
 
 fn groups(cluster: &Cluster) -> String {
@@ -215,17 +221,11 @@ fn one(cluster: &Cluster, name: &str, as_json: bool, printer: &Printer) -> anyho
             printer.out(&format!("   {key}: {value}\n"));
         }
         for command in machine.commands() {
-            let words: Vec<String> = command.words().map(escape).collect();
             let list = command.allow_from().or(machine.allow_from());
-            let arguments = if command.takes_arguments() {
-                " …"
-            } else {
-                ""
-            };
             printer.out(&format!(
-                "   command {}: {}{arguments}   allow_from: {}\n",
+                "   command {}: {}   allow_from: {}\n",
                 escape(command.name().as_str()),
-                words.join(" "),
+                runs(command),
                 listed(list)
             ));
         }

@@ -1,6 +1,6 @@
 //! The output of `malai why`.
 
-use malai_cluster::{Refusal, escape};
+use malai_cluster::{Refusal, escape, quote};
 use malai_node::{Answer, Explanation, Located, Reason};
 
 /// An answer for each kind of member, and what it was based on.
@@ -23,7 +23,7 @@ fn one(out: &mut String, why: &Explanation, answer: &Answer) {
     let what = match (&why.service, &why.folder, &why.command) {
         (Some(_), ..) => format!("connect to {}", why.target),
         (None, Some(_), _) => format!("copy files of {}", why.target),
-        (None, None, Some(argv)) => format!("run `{}` on {}", argv.join(" "), why.target),
+        (None, None, Some(argv)) => format!("run `{}` on {}", line(argv), why.target),
         (None, None, None) => format!("open a shell on {}", why.target),
     };
     out.push_str(&match answer.refusal {
@@ -56,6 +56,12 @@ fn one(out: &mut String, why: &Explanation, answer: &Answer) {
     }
 }
 
+/// An argument list as it would be typed. Its words are safe to show.
+fn line(words: &[String]) -> String {
+    let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
+    words.join(" ")
+}
+
 fn members(members: &[String]) -> String {
     const SHOWN: usize = 20;
     let shown = members[..members.len().min(SHOWN)].join(", ");
@@ -82,7 +88,7 @@ fn granted(line: &mut impl FnMut(&str, &str), why: &Explanation, answer: &Answer
         .as_ref()
         .is_some_and(|argv| *argv != answer.runs)
     {
-        line("runs", &answer.runs.join(" "));
+        line("runs", &self::line(&answer.runs));
     }
     if let Some(service) = &why.service {
         let address = escape(&service.address);

@@ -173,6 +173,8 @@ fn a_manager_and_its_machines() {
         clusters: vec![company, production],
         audit: Some("the audit record cannot be written".to_owned()),
         notices: Vec::new(),
+        user: String::new(),
+        default_user: None,
     }));
     assert!(facts.is_healthy());
     check(
