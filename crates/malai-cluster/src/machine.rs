@@ -14,6 +14,7 @@ pub struct Machine {
     pub(crate) allow_from: Option<AllowList>,
     pub(crate) allow_shell: Option<AllowList>,
     pub(crate) allow_files: Option<AllowList>,
+    pub(crate) allow_forward: Option<AllowList>,
     pub(crate) usernames: Box<[UserName]>,
     pub(crate) accept_env: Option<Box<[EnvPattern]>>,
     /// Sorted by name.
@@ -59,6 +60,11 @@ impl Machine {
     /// Who may copy files; `None` means as `allow_shell`.
     pub fn allow_files(&self) -> Option<&AllowList> {
         self.allow_files.as_ref()
+    }
+
+    /// Who may reach what the machine reaches (`malai ssh -L`, ports and sockets); `None` means as `allow_shell`.
+    pub fn allow_forward(&self) -> Option<&AllowList> {
+        self.allow_forward.as_ref()
     }
 
     /// Its command entries, by name.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::identity::MachineId;
 use crate::name::{FolderName, GroupName, UserName};
-use crate::service::Upstream;
+use crate::service::{Upstream, UpstreamError};
 
 mod access;
 mod decide;
@@ -26,6 +26,10 @@ pub enum Action<'a> {
     Subsystem(&'a str),
     /// Connect to the service of this name.
     Service(&'a str),
+    /// Connect to this address, as the machine sees it: `localhost:5432`.
+    Tcp(&'a str),
+    /// Connect to the Unix socket with this absolute path.
+    Unix(&'a str),
     /// Serve one of ssh's subsystems for the files of a folder.
     Folder {
         /// The folder's name.
@@ -211,6 +215,26 @@ pub enum Refusal {
         /// `service.grafana.allow_from`.
         rule: String,
     },
+    /// Not in the list for forwarding.
+    #[error("{rule} does not allow you to forward ports")]
+    NotInForward {
+        /// `machine.web01.allow_forward`, or the list that applies if it is not set.
+        rule: String,
+    },
+    /// A forced command is all that the member may run there.
+    #[error("{rule} is all that you may use there, so no ports are forwarded")]
+    OnlyForced {
+        /// `machine.web01.command.backup`.
+        rule: String,
+    },
+    /// Nothing can be reached at this address.
+    #[error("`{address}` {why}")]
+    Address {
+        /// As asked for, made safe to show.
+        address: String,
+        /// What is wrong with it.
+        why: UpstreamError,
+    },
     /// No service with this name runs on the machine.
     #[error("there is no service `{name}` on this machine")]
     NoService {
@@ -259,6 +283,8 @@ impl Refusal {
             | Refusal::NotAccepted { rule }
             | Refusal::NotInFiles { rule }
             | Refusal::NotInService { rule }
+            | Refusal::NotInForward { rule }
+            | Refusal::OnlyForced { rule }
             | Refusal::NotAsUser { rule, .. }
             | Refusal::UserNotAccepted { rule, .. } => Some(rule),
             Refusal::NotAMember
@@ -266,6 +292,7 @@ impl Refusal {
             | Refusal::NoFolder { .. }
             | Refusal::NoSubsystem { .. }
             | Refusal::NoService { .. }
+            | Refusal::Address { .. }
             | Refusal::EmptyCommand
             | Refusal::Nul => None,
         }
@@ -274,6 +301,8 @@ impl Refusal {
 
 #[cfg(test)]
 mod folders;
+#[cfg(test)]
+mod forwards;
 #[cfg(test)]
 mod lines;
 #[cfg(test)]

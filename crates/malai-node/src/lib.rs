@@ -93,6 +93,7 @@ pub use service::standalone::{JoinAlone, JoinError, Standalone, StandaloneError}
 #[doc(hidden)]
 pub use service::testing;
 pub use service::{Service, ping};
+pub use settings::forward::reached;
 pub use settings::log::FORMAT_VARIABLE;
 pub use settings::run_as;
 pub use settings::{LogFormat, LogSettings, Reach, Settings};

@@ -45,7 +45,7 @@ pub enum RecordedAction {
     },
     /// A connection.
     Connect {
-        /// The name of the service.
+        /// The name of the service, or the address.
         to: String,
     },
     /// A kind that only a newer malai knows.

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::peer::connect::Destination;
 use crate::peer::exec::{ExecRequest, Signal, Size, Terminal};
 
 /// The version of the messages on the socket. Both programs are usually the same binary; they differ only
@@ -81,10 +82,23 @@ pub struct Ping {
 /// is connected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forward {
-    /// The service as typed, `<service>.<cluster>`.
+    /// The service as typed, `<service>.<cluster>`; or the machine through which it goes.
     pub target: String,
+    /// What of the target is reached.
+    pub to: ForwardTo,
     /// Whether the descriptor is a listening socket; otherwise it is the one connection.
     pub listens: bool,
+}
+
+/// What connections are passed on to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ForwardTo {
+    /// The target is a service.
+    Service,
+    /// The target is a machine, and this is what it reaches.
+    Through(Destination),
+    /// The target is a machine, and each connection says by SOCKS what it is to reach.
+    Socks,
 }
 
 /// What has become of the connections that are being passed on.

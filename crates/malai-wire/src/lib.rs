@@ -16,6 +16,7 @@ pub mod ping;
 pub mod refusal;
 pub mod sessions;
 pub mod sftp;
+pub mod socks;
 pub mod status;
 pub mod time;
 pub mod version;

@@ -26,8 +26,30 @@ pub struct DaemonFacts {
     pub clusters: Vec<ClusterFacts>,
     /// Why the audit record cannot be written, in complete sentences.
     pub audit: Option<String>,
+    /// What it listens on and passes on by `[forward]` in malai.toml.
+    pub forwards: Vec<ForwardFacts>,
     /// Notices about the daemon as a whole.
     pub notices: Vec<Notice>,
+}
+
+/// One line of `[forward]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ForwardFacts {
+    /// Where it listens.
+    pub listen: String,
+    /// Where connections go, as it is written.
+    pub to: String,
+    /// The connections that are open.
+    pub open: u32,
+    /// All connections since it was started.
+    pub total: u64,
+    /// Why it does not listen, or leads nowhere.
+    pub problem: Option<String>,
+    /// Why the last connection that failed did.
+    pub failure: Option<String>,
+    /// Seconds since then.
+    pub failed_seconds_ago: Option<u64>,
 }
 
 /// One cluster as the daemon serves it.

@@ -478,6 +478,10 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
             .allow_files
             .as_ref()
             .map(|list| self.allow_list(list));
+        let allow_forward = section
+            .allow_forward
+            .as_ref()
+            .map(|list| self.allow_list(list));
         let mut commands: Vec<Command> = section
             .commands
             .iter()
@@ -501,6 +505,7 @@ impl<'d, 't, 'r, 's> Checker<'d, 't, 'r, 's> {
             allow_from,
             allow_shell,
             allow_files,
+            allow_forward,
             usernames: section.usernames.clone().into(),
             accept_env: section.accept_env.clone().map(Into::into),
             commands: commands.into(),

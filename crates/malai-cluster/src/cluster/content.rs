@@ -303,6 +303,7 @@ impl<'t> Reader<'t> {
         }
         let accept_env = self.env_patterns()?;
         let allow_files = self.list("allow_files")?;
+        let allow_forward = self.list("allow_forward")?;
         let allow_from = self.list("allow_from")?;
         let allow_shell = self.list("allow_shell")?;
         let (value, span) = self.id()?;
@@ -316,6 +317,7 @@ impl<'t> Reader<'t> {
             allow_from,
             allow_shell,
             allow_files,
+            allow_forward,
             usernames,
             accept_env,
             commands: Vec::new(),

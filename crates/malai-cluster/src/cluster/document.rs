@@ -61,6 +61,7 @@ pub(super) struct MachineSection<'t> {
     pub(super) allow_from: Option<List<'t>>,
     pub(super) allow_shell: Option<List<'t>>,
     pub(super) allow_files: Option<List<'t>>,
+    pub(super) allow_forward: Option<List<'t>>,
     pub(super) usernames: Vec<UserName>,
     pub(super) accept_env: Option<Vec<EnvPattern>>,
     pub(super) commands: Vec<CommandSection<'t>>,
@@ -105,6 +106,7 @@ const MACHINE: &[&str] = &[
     "allow_from",
     "allow_shell",
     "allow_files",
+    "allow_forward",
     "username",
     "accept_env",
     "command",
@@ -231,7 +233,8 @@ impl<'t> Reader<'t, '_, '_> {
         let name = self.name(key, MachineName::parse);
         let table = self.table(key, value, "[machine.web01]")?;
         let (mut id, mut has_id) = (None, false);
-        let (mut allow_from, mut allow_shell, mut allow_files) = (None, None, None);
+        let (mut allow_from, mut allow_shell) = (None, None);
+        let (mut allow_files, mut allow_forward) = (None, None);
         let (mut usernames, mut accept_env, mut commands) = (Vec::new(), None, Vec::new());
         for (key, value) in in_order(table) {
             match key.get_ref().as_ref() {
@@ -242,6 +245,7 @@ impl<'t> Reader<'t, '_, '_> {
                 "allow_from" => allow_from = self.list(key, value),
                 "allow_shell" => allow_shell = self.list(key, value),
                 "allow_files" => allow_files = self.list(key, value),
+                "allow_forward" => allow_forward = self.list(key, value),
                 "username" => usernames = self.users(key, value),
                 "accept_env" => accept_env = self.env_patterns(key, value),
                 "command" => commands = self.commands(key, value),
@@ -261,6 +265,7 @@ impl<'t> Reader<'t, '_, '_> {
             allow_from,
             allow_shell,
             allow_files,
+            allow_forward,
             usernames,
             accept_env,
             commands,

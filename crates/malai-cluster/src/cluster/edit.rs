@@ -132,7 +132,7 @@ pub fn remove_machine(source: &str, name: &MachineName) -> Result<String, EditEr
 }
 
 /// The lists of members in a machine's section.
-const MACHINE_LISTS: &[&str] = &["allow_from", "allow_shell", "allow_files"];
+const MACHINE_LISTS: &[&str] = &["allow_from", "allow_shell", "allow_files", "allow_forward"];
 
 /// The list of members in each other kind of section.
 const LISTS: [(&str, &str); 3] = [

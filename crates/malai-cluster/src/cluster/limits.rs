@@ -123,6 +123,7 @@ fn counted(document: &Document<'_>) -> Result<(), String> {
             &machine.allow_from,
             &machine.allow_shell,
             &machine.allow_files,
+            &machine.allow_forward,
         ] {
             counts.entries(list.as_ref().map_or(0, |list| list.entries.len()))?;
         }

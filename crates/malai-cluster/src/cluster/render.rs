@@ -41,6 +41,9 @@ pub(super) fn render(cluster: &Cluster) -> String {
         if let Some(list) = machine.allow_files() {
             line(&mut out, "allow_files", &array(list.entries()));
         }
+        if let Some(list) = machine.allow_forward() {
+            line(&mut out, "allow_forward", &array(list.entries()));
+        }
         if let Some(list) = machine.allow_from() {
             line(&mut out, "allow_from", &array(list.entries()));
         }
@@ -124,11 +127,12 @@ fn line(out: &mut String, key: &str, value: &str) {
 }
 
 /// The lowest format that can express the cluster: 1, or 2 with a service, a folder, a `[network]`, a list of users, a forced
-/// command, an `allow_files` or an `accept_env`.
+/// command, an `allow_files`, an `allow_forward` or an `accept_env`.
 fn format_of(cluster: &Cluster) -> u32 {
     let is_new = |machine: &Machine| {
         machine.accept_env().is_some()
             || machine.allow_files().is_some()
+            || machine.allow_forward().is_some()
             || machine.usernames().len() > 1
             || machine
                 .commands()

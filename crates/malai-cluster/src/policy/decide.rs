@@ -9,6 +9,7 @@ use crate::group::{Member, path_to};
 use crate::machine::Machine;
 use crate::name::UserName;
 use crate::sanitize::escape;
+use crate::service::{Upstream, UpstreamError};
 use crate::shell_words::{quote_exactly, split_line};
 
 /// The subsystem of `malai cp`.
@@ -41,6 +42,10 @@ fn grant(cluster: &Cluster, request: &Request<'_>) -> Result<Grant, Refusal> {
     // Services and folders have lists of their own, so a forced command of their machine does not replace them.
     let has_own_list = matches!(request.action, Action::Service(_) | Action::Folder { .. });
     if !has_own_list && let Some(command) = asked.forced_command() {
+        if matches!(request.action, Action::Tcp(_) | Action::Unix(_)) {
+            let rule = asked.path(&format!("command.{}", key(command.name().as_str())));
+            return Err(Refusal::OnlyForced { rule });
+        }
         return asked.forced(command, original(request.action)?);
     }
     match request.action {
@@ -49,6 +54,8 @@ fn grant(cluster: &Cluster, request: &Request<'_>) -> Result<Grant, Refusal> {
         Action::Subsystem(name) => asked.files(file_server(name, None)?),
         Action::Folder { folder, subsystem } => asked.folder(folder, subsystem),
         Action::Service(name) => asked.service(name),
+        Action::Tcp(address) => asked.address(address, Upstream::tcp(address)),
+        Action::Unix(path) => asked.address(path, Upstream::unix(path)),
         Action::Line(line) if line.contains(&0) => Err(Refusal::Nul),
         Action::Line(line) if line.trim_ascii().is_empty() => Err(Refusal::EmptyCommand),
         Action::Line(line) => match split_line(line) {
@@ -79,6 +86,8 @@ fn original(action: Action<'_>) -> Result<Vec<u8>, Refusal> {
         Action::Line(line) => line.to_vec(),
         Action::Subsystem(name)
         | Action::Service(name)
+        | Action::Tcp(name)
+        | Action::Unix(name)
         | Action::Folder {
             subsystem: name, ..
         } => name.as_bytes().to_vec(),
@@ -224,29 +233,53 @@ impl Asked<'_> {
         })
     }
 
+    /// What the machine reaches needs `allow_forward`, which defaults to `allow_shell`: with a shell, a program there could
+    /// pass the bytes on. A Unix socket is opened as the user of that shell, whose rights count; for a port, no user does.
+    fn address(
+        &self,
+        address: &str,
+        upstream: Result<Upstream, UpstreamError>,
+    ) -> Result<Grant, Refusal> {
+        let machine = self.machine;
+        let own = (machine.allow_forward(), "allow_forward");
+        let rule = self.or_shell(own, |rule| Refusal::NotInForward { rule })?;
+        let upstream = upstream.map_err(|why| Refusal::Address {
+            address: shown(address),
+            why,
+        })?;
+        let user = match (&upstream, self.user) {
+            (Upstream::Tcp { .. }, None) => None,
+            _ => self.user_of(machine.usernames(), || self.path("username"))?,
+        };
+        Ok(Grant {
+            run: Run::Connect(upstream),
+            user,
+            rule,
+        })
+    }
+
     /// Files need `allow_files`, which defaults to `allow_shell`: writing files as a user amounts to being that user.
     fn files(&self, run: Run) -> Result<Grant, Refusal> {
         let machine = self.machine;
-        let lists = [
-            (machine.allow_files(), "allow_files"),
-            (machine.allow_shell(), "allow_shell"),
-        ];
-        let own = lists
-            .into_iter()
-            .find_map(|(list, name)| Some((list?, name)));
-        let (list, name) = own.map_or((machine.allow_from(), "allow_from"), |(list, name)| {
-            (Some(list), name)
-        });
-        let rule = self.rule(
-            list,
-            || self.path(name),
-            |rule| Refusal::NotInFiles { rule },
-        )?;
+        let own = (machine.allow_files(), "allow_files");
+        let rule = self.or_shell(own, |rule| Refusal::NotInFiles { rule })?;
         Ok(Grant {
             run,
             user: self.user_of(machine.usernames(), || self.path("username"))?,
             rule,
         })
+    }
+
+    /// The rule by which a list of the machine, or else the one for shells, admits the member.
+    fn or_shell(
+        &self,
+        own: (Option<&AllowList>, &str),
+        refused: impl FnOnce(String) -> Refusal,
+    ) -> Result<Rule, Refusal> {
+        let lists = [own, (self.machine.allow_shell(), "allow_shell")];
+        let found = lists.into_iter().find(|(list, _)| list.is_some());
+        let (list, name) = found.unwrap_or((self.machine.allow_from(), "allow_from"));
+        self.rule(list, || self.path(name), refused)
     }
 
     /// A folder has a list of its own: the lists of its machine do not matter.

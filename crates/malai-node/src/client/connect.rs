@@ -34,6 +34,8 @@ pub(crate) enum ConnectError {
     Refused {
         /// The machine's name.
         machine: String,
+        /// What kind of refusal it is, if the machine said so.
+        code: Option<RefusalCode>,
         /// Why.
         why: String,
     },
@@ -84,20 +86,18 @@ pub(crate) async fn open(
             Ok((.., FromServer::Refused(refusal))) => {
                 return Err(ConnectError::Refused {
                     machine: machine.to_owned(),
+                    code: refusal.known_code(),
                     why: refusal.message,
                 });
             }
             Err(error) => {
                 let refused = connection.refused();
-                let is_final = refused.is_some_and(|refusal| {
-                    matches!(
-                        refusal.known_code(),
-                        Some(RefusalCode::NotAMember | RefusalCode::Version)
-                    )
-                });
+                let code = refused.and_then(|refusal| refusal.known_code());
+                let is_final = matches!(code, Some(RefusalCode::NotAMember | RefusalCode::Version));
                 if !is_first || is_final || !connection.is_closed() {
                     return Err(ConnectError::Refused {
                         machine: machine.to_owned(),
+                        code,
                         why: end_or(&connection, error.to_string()),
                     });
                 }

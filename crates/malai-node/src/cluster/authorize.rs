@@ -60,7 +60,7 @@ pub(crate) struct Command {
     pub request: audit::Request,
 }
 
-/// A connection to a service of this machine that may be opened.
+/// A connection to a service of this machine, or to what it reaches, that may be opened.
 #[derive(Debug)]
 pub(crate) struct Connect {
     /// Who asked: the key that the handshake proved, or this machine itself.
@@ -69,6 +69,8 @@ pub(crate) struct Connect {
     pub destination: Destination,
     /// Where it leads.
     pub upstream: Upstream,
+    /// The user that opens it.
+    pub run_as: RunAs,
     /// The rule that allows it.
     pub rule: Rule,
     /// The session number.
@@ -145,6 +147,7 @@ pub(crate) fn connect(
         from,
         destination: destination.clone(),
         upstream,
+        run_as: judged.run_as,
         rule: judged.grant.rule,
         session: judged.session,
         request: judged.request,
@@ -250,12 +253,16 @@ pub(crate) fn begin_connection(
         live: Live::new(connect.session, alias, asked, connection, counts),
         from: connect.from,
         user: None,
-        run_as: RunAs::own(),
+        run_as: connect.run_as.clone(),
         upstream: Some(connect.upstream.clone()),
         rule: connect.rule.clone(),
         folder: None,
     });
     reauthorize(cluster_state, guard.session());
+    // The daemon may have ended all connections since this one was granted.
+    if let Err(refusal) = ensure_not_stopping(cluster_state) {
+        guard.session().live.end(refusal);
+    }
     guard
 }
 
@@ -282,7 +289,14 @@ fn reauthorize(cluster_state: &ClusterState, session: &Session) {
             "the folder is another one now".to_owned()
         }
         Ok((grant, run_as)) => match (&session.upstream, &grant.run) {
-            (Some(before), Run::Connect(now)) if before == now => return,
+            (Some(before), Run::Connect(now))
+                if before == now && run_as.uid == session.run_as.uid =>
+            {
+                return;
+            }
+            (Some(before), Run::Connect(now)) if before == now => {
+                "it would be opened as another user now".to_owned()
+            }
             (Some(_), now) => match now {
                 Run::Connect(now) => format!("the service is at {now} now"),
                 _ => "it is no service now".to_owned(),
@@ -368,7 +382,7 @@ pub(crate) fn decide_exec(
     }
 }
 
-/// The decision about a connection alone, as [`decide_exec`]. The daemon itself connects.
+/// The decision about a connection alone, as [`decide_exec`].
 ///
 /// # Errors
 ///
@@ -383,10 +397,18 @@ fn decide_connect(
         from,
         to: cluster_state.local_id,
         action: destination.asked(),
-        user: None,
+        user: destination.user(),
     };
     match decide(&cluster, &request, cluster_state.accept().as_deref()) {
-        Decision::Allow(grant) => Ok((grant, RunAs::own())),
+        // A service is the daemon's to open, and a port is nobody's in particular. A socket that the caller names is opened
+        // with the rights of the user that a shell of his would have.
+        Decision::Allow(grant) => match destination {
+            Destination::Service(_) | Destination::Tcp(_) => Ok((grant, RunAs::own())),
+            Destination::Unix { .. } => {
+                let run_as = may_run_as(grant.user.as_ref())?;
+                Ok((grant, run_as))
+            }
+        },
         Decision::Refuse(refusal) => {
             Err(Refusal::new(RefusalCode::NotAllowed, refusal.to_string()))
         }
@@ -476,7 +498,13 @@ pub(crate) fn shown(cluster_state: &ClusterState, asked: &Asked) -> String {
     const MOST: usize = 200;
     let action = match asked {
         Asked::Run(action) => action,
-        Asked::Connect(destination) => return format!("service {}", destination.shown()),
+        Asked::Connect(destination) => {
+            let what = match destination {
+                Destination::Service(_) => "service",
+                Destination::Tcp(_) | Destination::Unix { .. } => "a connection to",
+            };
+            return format!("{what} {}", destination.shown());
+        }
     };
     let argv = match action {
         Action::Exec(argv) => argv,

@@ -33,6 +33,7 @@ pub(super) async fn run(
         let route = ForwardRoute {
             services: Arc::new(move || daemon.services()),
             target,
+            to: forward.to.clone(),
         };
         route.check()?;
         let descriptor = descriptor.ok_or_else(|| "the descriptor is missing".to_owned())?;

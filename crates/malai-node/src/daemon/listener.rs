@@ -255,7 +255,7 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, slot: Slot<()>) {
                 let answer = answer.map_or_else(Reply::Failed, Reply::Pinged);
                 reply(&mut stream, &answer).await
             }
-            Request::Forward(forward) => match daemon.session() {
+            Request::Forward(forward) => match daemon.forwarding() {
                 Some(gone) => {
                     drop(slot);
                     let descriptor = received.descriptors.pop();

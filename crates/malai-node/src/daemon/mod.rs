@@ -1,6 +1,7 @@
 //! The daemon: one process for all clusters of a home, from taking the lock to releasing it.
 
 mod forward;
+mod kept;
 pub(crate) mod listener;
 mod received;
 pub(crate) mod reload;
@@ -102,6 +103,8 @@ pub struct Daemon {
     /// The state as one line for the service manager.
     summary: watch::Sender<String>,
     services: Mutex<BTreeMap<ClusterAlias, Arc<Service>>>,
+    /// What malai.toml says to listen on.
+    forwards: kept::KeptForwards,
     /// One rescan at a time: parallel ones are queued.
     rescanning: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
@@ -143,6 +146,7 @@ impl Daemon {
             log: watch::Sender::new(settings.log),
             summary: watch::Sender::default(),
             services: Mutex::default(),
+            forwards: kept::KeptForwards::default(),
             rescanning: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
             sessions: TaskTracker::new(),
@@ -154,7 +158,7 @@ impl Daemon {
         let has_clusters = reports
             .iter()
             .any(|report| report.condition != Condition::Stray);
-        let problems = daemon.open_all(reports).await;
+        let mut problems = daemon.open_all(reports).await;
         if has_clusters && daemon.services.lock().is_empty() {
             return Err(StartError::Invalid {
                 problems: problems.into_iter().map(|(_, all)| all).collect(),
@@ -162,6 +166,12 @@ impl Daemon {
             });
         }
         let socket = Socket::bind(&home)?;
+        let unheard = daemon.keep_forwards(&settings.forward).await;
+        problems.extend(
+            unheard
+                .into_iter()
+                .map(|problem| ("malai.toml".to_owned(), problem)),
+        );
         let serving = socket.serve(daemon.clone(), daemon.stopped.clone());
         *daemon.socket.lock() = Some(tokio::spawn(serving));
         daemon.own("saving addresses", daemon.clone().save_addresses());
@@ -193,8 +203,12 @@ impl Daemon {
         for service in &services {
             service.cluster_state.stop();
         }
+        // A connection to a service may be open for days, and nobody knows when it is not needed: no grace would be enough.
+        let refusal = Refusal::new(RefusalCode::Stopping, "the daemon is stopping");
+        self.node.sessions.end_connections(&refusal);
         self.sessions.close();
         let served = async {
+            self.forwards.ended().await;
             for connection in services.iter().flat_map(|service| service.peers.all()) {
                 connection.served().await;
             }
@@ -207,7 +221,6 @@ impl Daemon {
             );
         }
         self.ending.cancel();
-        let refusal = Refusal::new(RefusalCode::Stopping, "the daemon is stopping");
         let ended = async {
             for service in &services {
                 service.stop(&refusal).await;
@@ -239,6 +252,12 @@ impl Daemon {
     /// Cancelled when a session of a command line has to end; `None` if no new ones are accepted.
     pub fn session(&self) -> Option<CancellationToken> {
         (!self.stopping.is_cancelled()).then(|| self.ending.child_token())
+    }
+
+    /// Cancelled when the forwards of a command line have to end, which is as soon as the daemon stops; `None` if no new ones
+    /// are accepted.
+    pub fn forwarding(&self) -> Option<CancellationToken> {
+        (!self.stopping.is_cancelled()).then(|| self.stopping.child_token())
     }
 
     /// Tracks the sessions of command lines.
@@ -326,7 +345,7 @@ impl Daemon {
     }
 
     /// The daemon's state for `malai status`, as JSON.
-    pub fn facts(&self) -> String {
+    pub fn facts(self: &Arc<Self>) -> String {
         let facts = DaemonFacts {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -342,6 +361,7 @@ impl Daemon {
                 .iter()
                 .map(|service| status::cluster_facts(service))
                 .collect(),
+            forwards: self.forward_facts(),
             audit: self.node.audit.trouble(),
             notices: self
                 .node

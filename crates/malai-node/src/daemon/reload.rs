@@ -204,7 +204,7 @@ impl Daemon {
     ) -> Result<Vec<Applied>, String> {
         let survey = self.home.survey().map_err(|error| error.to_string())?;
         let mut applied = Vec::new();
-        let settings = self.apply_settings(&survey, only);
+        let settings = self.apply_settings(&survey, only).await;
         let settings_sound = settings.as_ref().is_none_or(|settings| settings.ok);
         applied.extend(settings);
         let known: Vec<String> = survey
@@ -290,7 +290,11 @@ impl Daemon {
 
     /// Loads `malai.toml`: all of it, or only what it accepts in one cluster. If it is invalid, the previous settings stay in
     /// force.
-    fn apply_settings(&self, survey: &Survey, only: Option<&str>) -> Option<Applied> {
+    async fn apply_settings(
+        self: &Arc<Self>,
+        survey: &Survey,
+        only: Option<&str>,
+    ) -> Option<Applied> {
         let failed = |problems: Vec<Problem>| Applied {
             alias: SETTINGS.to_owned(),
             lines: problems.iter().map(ToString::to_string).collect(),
@@ -336,6 +340,7 @@ impl Daemon {
                 let (required, arguments) = (settings.audit.required, settings.audit.arguments);
                 tracing::info!(required, arguments, "new audit settings are in force");
             }
+            lines.extend(self.keep_forwards(&settings.forward).await);
             let log = settings.log;
             if self
                 .log

@@ -4,6 +4,7 @@
 pub(crate) mod clock;
 pub(crate) mod configuration;
 pub(crate) mod daemon;
+pub(crate) mod forwards;
 pub(crate) mod home;
 pub(crate) mod keys;
 pub(crate) mod peers;
@@ -173,6 +174,7 @@ pub async fn examine(home: &Home) -> Diagnosis {
     findings.extend(configuration::check(&context));
     findings.extend(users::check(&context));
     findings.extend(ports::check(&context));
+    findings.extend(forwards::check(&context));
     findings.extend(peers::check(&context).await);
     findings.extend(clock::check(&context));
     findings.extend(record::check(&context));

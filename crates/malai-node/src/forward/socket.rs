@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use rustix::net::{AddressFamily, Shutdown};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -16,6 +17,8 @@ const BUFFER: usize = 64 * 1024;
 pub struct Socket {
     stream: Stream,
     is_complete: AtomicBool,
+    /// Bytes that were read before the connection was passed on, and belong to it.
+    early: Mutex<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -60,6 +63,7 @@ impl Socket {
         Self {
             stream,
             is_complete: AtomicBool::new(false),
+            early: Mutex::default(),
         }
     }
 
@@ -68,12 +72,21 @@ impl Socket {
         self.is_complete.store(true, Ordering::Relaxed);
     }
 
+    /// Puts bytes back, to be read first.
+    pub(super) fn unread(&self, bytes: Vec<u8>) {
+        *self.early.lock() = bytes;
+    }
+
     /// The next bytes; none at the end.
     ///
     /// # Errors
     ///
     /// As `read(2)`.
     pub(super) async fn read(&self) -> io::Result<Vec<u8>> {
+        let early = std::mem::take(&mut *self.early.lock());
+        if !early.is_empty() {
+            return Ok(early);
+        }
         loop {
             match &self.stream {
                 Stream::Tcp(stream) => stream.readable().await?,

@@ -1,4 +1,4 @@
-//! Connects to a service of this machine: recorded, listed, and ended when it is no longer allowed.
+//! Connects to a service of this machine, or to what this machine reaches: recorded, listed, and ended when it is no longer allowed.
 
 use std::io;
 use std::sync::Weak;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use malai_cluster::Upstream;
 use malai_wire::peer::connect::RESET;
 use malai_wire::{Refusal, RefusalCode};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +17,7 @@ use crate::audit::{EndReason, Running};
 use crate::cluster::authorize::{self, Connect, Granted};
 use crate::cluster::state::ClusterState;
 use crate::node::sessions::{PathInfo, Session, SessionGuard};
-use crate::os::user::RunAs;
+use crate::os::user::{Credentials, RunAs};
 
 /// How long a service may take to accept a connection. Callers wait for twice as long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,16 +44,16 @@ pub(crate) async fn open(
     let running = Running::begin(
         &cluster_state.node.audit,
         connect.request.clone(),
-        RunAs::own().to_string(),
+        connect.run_as.to_string(),
         connect.session,
     )?;
     let counts = running.counts.clone();
     let listed = authorize::begin_connection(cluster_state, &connect, connection, counts);
     tokio::select! {
-        connected = connected(&connect.upstream) => match connected {
+        connected = connected(&connect.upstream, &connect.run_as) => match connected {
             Ok(socket) => Ok(Opened { service: End::Socket(socket), running, listed }),
             Err(error) => {
-                let why = format!("cannot connect to {}: {}", connect.upstream, told(&error));
+                let why = format!("cannot connect to {}: {}", connect.upstream, told(&error, &connect.run_as));
                 tracing::info!(cluster = %cluster_state.alias(), session = connect.session, "{why}");
                 running.end(EndReason::Failed(&why));
                 Err(Refusal::new(RefusalCode::Failed, why))
@@ -65,7 +66,7 @@ pub(crate) async fn open(
     }
 }
 
-async fn connected(upstream: &Upstream) -> io::Result<Socket> {
+async fn connected(upstream: &Upstream, run_as: &RunAs) -> io::Result<Socket> {
     let connecting = async {
         match upstream {
             Upstream::Tcp { host, port } => {
@@ -74,7 +75,10 @@ async fn connected(upstream: &Upstream) -> io::Result<Socket> {
                 Ok(Socket::tcp(stream))
             }
             Upstream::Unix(path) => {
-                let stream = UnixStream::connect(&**path).await?;
+                let stream = match &run_as.switch {
+                    None => UnixStream::connect(&**path).await?,
+                    Some(user) => connected_as(user.clone(), path.to_string()).await?,
+                };
                 crate::os::fd::make_room(&stream);
                 Ok(Socket::unix(stream))
             }
@@ -89,17 +93,34 @@ async fn connected(upstream: &Upstream) -> io::Result<Socket> {
     }
 }
 
+/// Connects with another user's rights, which the owner of the socket also sees (`SO_PEERCRED`).
+async fn connected_as(user: Credentials, path: String) -> io::Result<UnixStream> {
+    let connecting = move || {
+        user.act(|| {
+            // Not blocking: a full queue is an error, and no thread waits for it.
+            let socket = rustix::net::socket_with(
+                AddressFamily::UNIX,
+                SocketType::STREAM,
+                SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+                None,
+            )?;
+            rustix::net::connect(&socket, &SocketAddrUnix::new(&*path)?)?;
+            Ok(std::os::unix::net::UnixStream::from(socket))
+        })
+    };
+    let connected = tokio::task::spawn_blocking(connecting).await;
+    UnixStream::from_std(connected.map_err(io::Error::other)??)
+}
+
 /// The system's error as a reader of services' logs knows it.
-fn told(error: &io::Error) -> String {
+fn told(error: &io::Error, run_as: &RunAs) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused: nothing listens there".to_owned(),
         io::ErrorKind::NotFound => "there is no such socket".to_owned(),
-        io::ErrorKind::PermissionDenied => {
-            format!(
-                "permission denied for {}, as whom the daemon runs",
-                RunAs::own()
-            )
-        }
+        io::ErrorKind::PermissionDenied => match run_as.switch {
+            None => format!("permission denied for {run_as}, as whom the daemon runs"),
+            Some(_) => format!("permission denied for {run_as}"),
+        },
         _ => error.to_string(),
     }
 }

@@ -10,6 +10,7 @@ use malai_cluster::{
     Request, Rule, Snapshot, Target, decide, escape, escape_bytes, locate, locate_in_content,
     looks_like_id52, nearest, unknown_cluster,
 };
+use malai_wire::peer::connect::Destination;
 use serde::Serialize;
 
 use crate::home::cluster_files::{Condition, LoadedCluster, says};
@@ -29,7 +30,7 @@ pub struct Explanation {
     pub target: String,
     /// The argument list, safe to show; `None` for a shell and for a service.
     pub command: Option<Vec<String>>,
-    /// The service, if the target is one.
+    /// The service, if the target is one, or the address that is asked about.
     pub service: Option<ServiceUsed>,
     /// The folder, if the target is one.
     pub folder: Option<FolderUsed>,
@@ -41,7 +42,7 @@ pub struct Explanation {
     pub answers: Vec<Answer>,
 }
 
-/// A service that is asked about.
+/// A service that is asked about, or an address that a machine reaches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServiceUsed {
     /// The machine that it runs on.
@@ -130,7 +131,7 @@ fn as_text<S: serde::Serializer>(
 }
 
 /// Decides, from the files of this home, whether a member may run a command, open a shell if there is none, or connect to
-/// a service if the target is one. `user` is the user that the member asks for, if any.
+/// a service if the target is one; or to what a machine reaches. `user` is the user that the member asks for, if any.
 ///
 /// # Errors
 ///
@@ -141,6 +142,7 @@ pub fn why(
     target: &Target,
     user: Option<&str>,
     argv: Option<&[Vec<u8>]>,
+    reached: Option<&Destination>,
 ) -> Result<Explanation, String> {
     let settings = Settings::load(home).map_err(|error| error.to_string())?;
     let dirs = home.survey().map_err(|error| error.to_string())?.dirs;
@@ -162,6 +164,14 @@ pub fn why(
         MachineRef::Name(name) => cluster.service_named(name.as_str()),
         MachineRef::Id(_) => None,
     };
+    if let (Some(reached), true) = (reached, argv.is_some() || service.is_some()) {
+        return Err(format!(
+            "`{target}:{}` is not reached by a command, or through a service: `malai why {} <machine>.{}:<host>:<port>`",
+            reached.shown(),
+            escape(who),
+            dir.alias
+        ));
+    }
     if let (Some(service), true) = (service, argv.is_some()) {
         let name = service.name();
         return Err(format!(
@@ -214,14 +224,15 @@ pub fn why(
 
     let mut answers: Vec<Answer> = Vec::new();
     for from in members {
-        let action = match (service, folder) {
+        let reached = reached.map(Destination::asked);
+        let action = reached.unwrap_or_else(|| match (service, folder) {
             (Some(service), _) => Action::Service(service.name().as_str()),
             (None, Some(folder)) => Action::Folder {
                 folder: folder.name().as_str(),
                 subsystem: "sftp",
             },
             (None, None) => argv.map_or(Action::Shell, Action::Exec),
-        };
+        });
         let to = machine.id();
         let answer = asked.answer(&Request {
             from,
@@ -243,12 +254,18 @@ pub fn why(
         target: match (service, folder) {
             (Some(service), _) => format!("{}.{}", service.name(), dir.alias),
             (None, Some(folder)) => format!("{}.{}", folder.name(), dir.alias),
-            (None, None) => format!("{}.{}", machine.name(), dir.alias),
+            (None, None) => match reached {
+                Some(reached) => format!("{}.{}:{}", machine.name(), dir.alias, reached.shown()),
+                None => format!("{}.{}", machine.name(), dir.alias),
+            },
         },
-        service: service.map(|service| ServiceUsed {
-            machine: machine.name().to_string(),
-            address: service.upstream().to_string(),
-        }),
+        service: service
+            .map(|service| service.upstream().to_string())
+            .or(reached.map(Destination::shown))
+            .map(|address| ServiceUsed {
+                machine: machine.name().to_string(),
+                address,
+            }),
         folder: folder.map(|folder| FolderUsed {
             machine: folder.machine().to_string(),
             path: folder.path().to_owned(),

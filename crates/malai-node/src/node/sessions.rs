@@ -198,6 +198,17 @@ impl Sessions {
         self.outbound.all()
     }
 
+    /// Ends all connections to services and through machines, here and on other machines.
+    pub(crate) fn end_connections(&self, reason: &Refusal) {
+        let is_connection = |live: &Live| matches!(live.asked, Asked::Connect(_));
+        let (here, there) = (self.live.all(), self.outbound.all());
+        let here = here.iter().map(|session| &session.live);
+        let there = there.iter().map(|session| &session.live);
+        for live in here.chain(there).filter(|live| is_connection(live)) {
+            live.end(reason.clone());
+        }
+    }
+
     /// Ends the session with this number, here or on another machine, on behalf of `who`. Returns whether it exists.
     pub(crate) fn end(&self, id: u64, who: &str) -> bool {
         let reason = Refusal::new(RefusalCode::Ended, format!("ended by {who}"));

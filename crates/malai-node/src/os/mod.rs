@@ -4,6 +4,7 @@ pub(crate) mod clock;
 pub(crate) mod fault;
 pub mod fd;
 pub(crate) mod fs;
+pub mod listen;
 pub(crate) mod malloc;
 pub(crate) mod process_group;
 pub(crate) mod pty;

@@ -50,6 +50,47 @@ impl Credentials {
     }
 }
 
+#[cfg(target_os = "linux")]
+impl Credentials {
+    /// Runs a function with these groups and as this user, on a thread of its own. The rest of this process keeps its user.
+    ///
+    /// # Errors
+    ///
+    /// This process may not switch to that user, or the function failed.
+    pub(crate) fn act<T: Send>(
+        &self,
+        action: impl FnOnce() -> io::Result<T> + Send,
+    ) -> io::Result<T> {
+        let groups: Vec<Gid> = self.groups.iter().copied().map(Gid::from_raw).collect();
+        let (gid, uid) = (Gid::from_raw(self.gid), Uid::from_raw(self.uid));
+        let acted = std::thread::scope(|scope| {
+            let acting = scope.spawn(|| {
+                rustix::thread::set_thread_groups(&groups)?;
+                rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+                rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+                action()
+            });
+            acting.join()
+        });
+        acted.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Credentials {
+    /// Not available on this system.
+    ///
+    /// # Errors
+    ///
+    /// Always.
+    pub(crate) fn act<T: Send>(
+        &self,
+        _action: impl FnOnce() -> io::Result<T> + Send,
+    ) -> io::Result<T> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
 /// The groups of a process: its group and the supplementary ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Groups {

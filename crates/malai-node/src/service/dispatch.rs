@@ -207,7 +207,7 @@ fn is_unpublished(service: &Service, name: &MachineName) -> bool {
     draft.is_some_and(|draft| draft.machine_named(name.as_str()).is_some())
 }
 
-fn find_machine(service: &Arc<Service>, target: &Target) -> Result<MachineId, String> {
+pub(super) fn find_machine(service: &Arc<Service>, target: &Target) -> Result<MachineId, String> {
     let alias = service.cluster_state.alias();
     let cluster = names(service)?;
     match &target.machine {

@@ -1,4 +1,4 @@
-//! Passes connections of this computer on to services of its clusters: the same code for the daemon and for a command
+//! Passes connections of this computer on to services of its clusters, or to what a machine reaches: the same code for the daemon and for a command
 //! without one.
 
 use std::fmt;
@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use malai_cluster::{MachineId, MachineRef, Target, escape};
-use malai_wire::control::Forwarded;
+use malai_wire::RefusalCode;
+use malai_wire::control::{ForwardTo, Forwarded};
 use malai_wire::peer::connect::Destination;
+use malai_wire::socks::Outcome;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Service, dispatch};
 use crate::audit::Origin;
-use crate::client::connect;
+use crate::client::connect::{self, ConnectError};
 use crate::cluster::authorize;
 use crate::forward::bridge::End;
 use crate::forward::socket::{Listener, Socket};
-use crate::forward::upstream;
+use crate::forward::{socks, upstream};
 
 /// How long no connection is accepted after the system has refused one, for want of descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -31,13 +33,15 @@ const PROBLEMS: usize = 16;
 pub struct ForwardRoute {
     /// The clusters in use now.
     pub services: Arc<dyn Fn() -> Vec<Arc<Service>> + Send + Sync>,
-    /// The service.
+    /// The service, or the machine through which it goes.
     pub target: Target,
+    /// What of it is reached.
+    pub to: ForwardTo,
 }
 
 impl fmt::Debug for ForwardRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ForwardRoute({})", self.target)
+        write!(f, "ForwardRoute({}, {:?})", self.target, self.to)
     }
 }
 
@@ -73,9 +77,9 @@ impl ForwardBoard {
     }
 }
 
-/// A service, where it is now.
+/// Where a connection leads now.
 struct Found {
-    /// As `db.company`.
+    /// As `db.company`, or `web01.company:localhost:80`.
     name: String,
     service: Arc<Service>,
     machine: MachineId,
@@ -84,48 +88,27 @@ struct Found {
 }
 
 impl ForwardRoute {
-    /// Checks that the target is a service.
+    /// Checks that the target exists.
     ///
     /// # Errors
     ///
     /// Why it cannot be used.
     pub fn check(&self) -> Result<(), String> {
-        self.find().map(drop)
+        self.find(&self.to).map(drop)
     }
 
-    /// Looks the service up. Each connection does, because a new configuration may move it.
-    fn find(&self) -> Result<Found, String> {
+    /// Looks up where a connection leads. Each one does, because a new configuration may move a service.
+    fn find(&self, to: &ForwardTo) -> Result<Found, String> {
         let target = &self.target;
         let services = (self.services)();
         let service = dispatch::find_service(&services, &target.cluster, Some(&target.machine))?;
-        let cluster = dispatch::names(service)?;
-        let alias = service.cluster_state.alias();
-        let wanted = match &target.machine {
-            MachineRef::Name(name) => name.as_str(),
-            MachineRef::Id(id) => return Err(format!("{id} is a machine, not a service")),
-        };
-        let Some(found) = cluster.service_named(wanted) else {
-            let name = escape(wanted);
-            if cluster.machine_named(wanted).is_some() {
-                return Err(format!(
-                    "`{name}.{alias}` is a machine, not a service; services are `[service.<name>]` in cluster.toml"
-                ));
+        match to {
+            ForwardTo::Service => find_named(service, target),
+            ForwardTo::Through(destination) => {
+                find_through(service, target, Some(destination.clone()))
             }
-            let names = cluster.services().map(|service| service.name().as_str());
-            let near = malai_cluster::nearest(wanted, names)
-                .map(|near| format!("; did you mean `{near}.{alias}`?"));
-            let near = near.unwrap_or_default();
-            return Err(format!("cluster `{alias}` has no service `{name}`{near}"));
-        };
-        let machine = cluster.machine_named(found.machine().as_str());
-        let machine = machine.ok_or_else(|| format!("`{wanted}.{alias}` has no machine"))?;
-        Ok(Found {
-            name: format!("{wanted}.{alias}"),
-            service: service.clone(),
-            machine: machine.id(),
-            machine_name: format!("{}.{alias}", machine.name()),
-            destination: Destination::Service(wanted.to_owned()),
-        })
+            ForwardTo::Socks => find_through(service, target, None),
+        }
     }
 
     /// Passes one connection on, to its end. A reset of one of its ends is no error.
@@ -134,38 +117,55 @@ impl ForwardRoute {
     ///
     /// Why it was not opened, or was cut off, with the name of the service.
     pub async fn pass(&self, socket: Socket, gone: &CancellationToken) -> Result<(), String> {
-        let found = self.find()?;
-        let Found {
-            name,
-            service,
-            machine,
-            machine_name,
-            destination,
-        } = &found;
-        let limiter = &service.cluster_state.node.limiter;
-        let _counted = limiter.local_forward().map_err(|refusal| refusal.message)?;
-        let failed = |why: &dyn fmt::Display| format!("{name}: {why}");
-        if *machine == service.cluster_state.local_id {
-            let state = &service.cluster_state;
-            let opened = async {
-                let granted = authorize::connect(state, *machine, Origin::Here, destination)?;
-                upstream::open(state, granted, None).await
-            };
-            let opened = opened
-                .await
-                .map_err(|refusal| failed(&escape(&refusal.message)))?;
-            opened.pass(End::Socket(socket), gone).await;
-            return Ok(());
+        if self.to != ForwardTo::Socks {
+            return self.pass_to(&self.to, socket, None, gone).await;
         }
-        let passing = async {
-            let opened = connect::open(&service.peers, *machine, machine_name, destination).await?;
-            opened.pass(name, destination, socket).await
-        };
         tokio::select! {
-            passed = passing => passed.map_err(|error| failed(&error)),
-            // Dropping both ends resets them.
+            asked = socks::negotiate(&socket) => match asked {
+                Ok(None) => Ok(()),
+                Ok(Some((to, answer))) => {
+                    let to = ForwardTo::Through(Destination::Tcp(to));
+                    self.pass_to(&to, socket, Some(answer), gone).await
+                }
+                Err(why) => Err(format!("{} (SOCKS): {why}", self.target)),
+            },
             () = gone.cancelled() => Ok(()),
         }
+    }
+
+    async fn pass_to(
+        &self,
+        to: &ForwardTo,
+        socket: Socket,
+        answer: Option<socks::Answer>,
+        gone: &CancellationToken,
+    ) -> Result<(), String> {
+        let found = self.find(to)?;
+        let name = &found.name;
+        let limiter = &found.service.cluster_state.node.limiter;
+        let _counted = limiter.local_forward().map_err(|refusal| refusal.message)?;
+        let failed = |why: &dyn fmt::Display| format!("{name}: {why}");
+        // Dropping both ends resets them.
+        let opened = tokio::select! {
+            opened = found.open() => opened,
+            () = gone.cancelled() => return Ok(()),
+        };
+        if let Some(answer) = answer {
+            let outcome = opened
+                .as_ref()
+                .map_or_else(|(outcome, _)| *outcome, |_| Outcome::Open);
+            answer.send(&socket, outcome).await;
+        }
+        match opened.map_err(|(_, why)| failed(&why))? {
+            Opened::Here(opened) => opened.pass(End::Socket(socket), gone).await,
+            Opened::There(opened) => tokio::select! {
+                passed = opened.pass(name, &found.destination, socket) => {
+                    passed.map_err(|error| failed(&error))?;
+                }
+                () = gone.cancelled() => {}
+            },
+        }
+        Ok(())
     }
 
     /// Accepts connections and passes them on, until it is cancelled.
@@ -196,5 +196,111 @@ impl ForwardRoute {
             }
         }
         while open.join_next().await.is_some() {}
+    }
+}
+
+/// The service of this name.
+fn find_named(service: &Arc<Service>, target: &Target) -> Result<Found, String> {
+    let cluster = dispatch::names(service)?;
+    let alias = service.cluster_state.alias();
+    let wanted = match &target.machine {
+        MachineRef::Name(name) => name.as_str(),
+        MachineRef::Id(id) => return Err(format!("{id} is a machine, not a service")),
+    };
+    let Some(found) = cluster.service_named(wanted) else {
+        let name = escape(wanted);
+        if cluster.machine_named(wanted).is_some() {
+            return Err(format!(
+                "`{name}.{alias}` is a machine, not a service; name what it reaches, as in {name}.{alias}:localhost:80"
+            ));
+        }
+        let names = cluster.services().map(|service| service.name().as_str());
+        let near = malai_cluster::nearest(wanted, names)
+            .map(|near| format!("; did you mean `{near}.{alias}`?"));
+        let near = near.unwrap_or_default();
+        return Err(format!("cluster `{alias}` has no service `{name}`{near}"));
+    };
+    let machine = cluster.machine_named(found.machine().as_str());
+    let machine = machine.ok_or_else(|| format!("`{wanted}.{alias}` has no machine"))?;
+    Ok(Found {
+        name: format!("{wanted}.{alias}"),
+        service: service.clone(),
+        machine: machine.id(),
+        machine_name: format!("{}.{alias}", machine.name()),
+        destination: Destination::Service(wanted.to_owned()),
+    })
+}
+
+/// What a machine reaches. Without a destination it only has to be a machine.
+fn find_through(
+    service: &Arc<Service>,
+    target: &Target,
+    destination: Option<Destination>,
+) -> Result<Found, String> {
+    if let MachineRef::Name(name) = &target.machine
+        && dispatch::names(service)?
+            .service_named(name.as_str())
+            .is_some()
+    {
+        return Err(format!(
+            "`{target}` is a service, not a machine: leave out what follows it"
+        ));
+    }
+    let machine = dispatch::find_machine(service, target)?;
+    let alias = service.cluster_state.alias();
+    let named = service.cluster_state.name_of(&machine);
+    let named = named.unwrap_or_else(|| machine.to_string());
+    let destination = destination.unwrap_or_else(|| Destination::Tcp(String::new()));
+    Ok(Found {
+        name: format!("{target}:{}", destination.shown()),
+        service: service.clone(),
+        machine,
+        machine_name: format!("{named}.{alias}"),
+        destination,
+    })
+}
+
+/// A connection that the other end has accepted.
+enum Opened {
+    /// On this computer.
+    Here(Box<upstream::Opened>),
+    /// On another machine.
+    There(connect::Opened),
+}
+
+impl Found {
+    /// Opens a connection, to this computer or another.
+    async fn open(&self) -> Result<Opened, (Outcome, String)> {
+        let state = &self.service.cluster_state;
+        if self.machine == state.local_id {
+            let opened = async {
+                let to = &self.destination;
+                let granted = authorize::connect(state, self.machine, Origin::Here, to)?;
+                upstream::open(state, granted, None).await
+            };
+            return opened
+                .await
+                .map(|opened| Opened::Here(Box::new(opened)))
+                .map_err(|refusal| (outcome(refusal.known_code()), escape(&refusal.message)));
+        }
+        let (peers, name) = (&self.service.peers, &self.machine_name);
+        let opened = connect::open(peers, self.machine, name, &self.destination).await;
+        opened.map(Opened::There).map_err(|error| {
+            let outcome = match &error {
+                ConnectError::Reach(_) => Outcome::Unreachable,
+                ConnectError::Refused { code, .. } => outcome(*code),
+                ConnectError::Cut { .. } => Outcome::Failed,
+            };
+            (outcome, error.to_string())
+        })
+    }
+}
+
+/// A refusal, as SOCKS says it.
+fn outcome(code: Option<RefusalCode>) -> Outcome {
+    match code {
+        Some(RefusalCode::NotAllowed | RefusalCode::NotAMember) => Outcome::NotAllowed,
+        Some(RefusalCode::Failed) => Outcome::Refused,
+        _ => Outcome::Failed,
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 pub(crate) mod audit;
 pub(crate) mod environment;
+pub(crate) mod forward;
 pub(crate) mod limits;
 pub(crate) mod log;
 pub mod run_as;
@@ -31,11 +32,12 @@ pub(crate) const REACH_VARIABLE: &str = "MALAI_NETWORK";
 const MAX_SETTINGS_BYTES: u64 = 1024 * 1024;
 
 /// The known sections.
-const SECTIONS: [&str; 6] = [
+const SECTIONS: [&str; 7] = [
     "network",
     "aliases",
     "accept",
     "environment",
+    "forward",
     "limits",
     "log",
 ];
@@ -105,6 +107,8 @@ pub struct Settings {
     pub accept: accept::Sections,
     /// `[environment]`: variables for every command here.
     pub environment: environment::Environment,
+    /// `[forward]`: what the daemon listens on and passes on.
+    pub forward: Vec<forward::KeptForward>,
     /// `[limits]`.
     pub limits: limits::Limits,
     /// `[log]`.
@@ -197,6 +201,7 @@ impl Reader<'_> {
                 "aliases" => settings.aliases = self.aliases(value),
                 "accept" => settings.accept = self.accept(value),
                 "environment" => settings.environment = self.environment(value),
+                "forward" => settings.forward = self.forward(value),
                 "limits" => settings.limits = self.limits(value),
                 "log" => settings.log = self.log(value),
                 "audit" => settings.audit.required = self.audit(value).unwrap_or_default(),

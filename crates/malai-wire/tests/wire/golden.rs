@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use expect_test::{Expect, expect};
 use malai_cluster::{Asked, Claim, ClusterId, Hint, Invitation, signed_bytes};
 use malai_wire::control::{
-    self, ClientMessage, Exec, Exited, Forward, Forwarded, Named, Ping, Reason, ReasonKind, Reply,
-    Request, Rescan, RescanReport, Resolved, Stdin,
+    self, ClientMessage, Exec, Exited, Forward, ForwardTo, Forwarded, Named, Ping, Reason,
+    ReasonKind, Reply, Request, Rescan, RescanReport, Resolved, Stdin,
 };
 use malai_wire::frame::{HEAD, Tagged};
 use malai_wire::peer::connect::{self, Destination};
@@ -372,8 +372,17 @@ fn the_control_socket() {
     };
     let forward = Request::Forward(Forward {
         target: "db.demo".to_owned(),
+        to: ForwardTo::Service,
         listens: true,
     });
+    let through = |to| {
+        Request::Forward(Forward {
+            target: "web01.demo".to_owned(),
+            to,
+            listens: true,
+        })
+    };
+    let tcp = ForwardTo::Through(Destination::Tcp("[::1]:80".to_owned()));
     let ping = Request::Ping(Ping {
         target: "web01.demo".to_owned(),
         count: 3,
@@ -394,6 +403,8 @@ fn the_control_socket() {
             ("ask Resolve", Request::Resolve("@web.demo".to_owned())),
             ("ask Ping", ping),
             ("ask Forward", forward),
+            ("ask Forward, tcp", through(tcp)),
+            ("ask Forward, socks", through(ForwardTo::Socks)),
         ],
         &expect![[r#"
             ask Status         00000001 01
@@ -408,7 +419,9 @@ fn the_control_socket() {
             ask Exec, shell    0000001d 04 0a77656230312e64656d6f01000000010105787465726d501800ac02
             ask Resolve        0000000b 05 09407765622e64656d6f
             ask Ping           0000000f 08 0a77656230312e64656d6f038827
-            ask Forward        0000000a 09 0764622e64656d6f01
+            ask Forward        0000000b 09 0764622e64656d6f0001
+            ask Forward, tcp   00000018 09 0a77656230312e64656d6f0101085b3a3a315d3a383001
+            ask Forward, socks 0000000e 09 0a77656230312e64656d6f0201
         "#]],
     );
     check(
@@ -526,11 +539,24 @@ fn what_a_manager_signs_and_a_machine_keeps() {
 
 #[test]
 fn a_connection_to_a_service() {
-    let open = Destination::Service("db".to_owned());
+    let open = |to| connect::FromClient::Open(to);
+    let unix = Destination::Unix {
+        path: "/x".to_owned(),
+        user: Some("web".to_owned()),
+    };
     check(
-        &[("Connect", connect::FromClient::Open(open))],
+        &[
+            ("Connect", open(Destination::Service("db".to_owned()))),
+            (
+                "Connect, tcp",
+                open(Destination::Tcp("[::1]:80".to_owned())),
+            ),
+            ("Connect, unix", open(unix)),
+        ],
         &expect![[r#"
             Connect            00000005 01 00026462
+            Connect, tcp       0000000b 01 01085b3a3a315d3a3830
+            Connect, unix      0000000a 01 02022f780103776562
         "#]],
     );
     check(

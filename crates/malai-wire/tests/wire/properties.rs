@@ -2,8 +2,8 @@
 
 use malai_cluster::{Claim, ClusterId, Header, Invitation, MachineId, SecretSeed};
 use malai_wire::control::{
-    self, ClientMessage, Exec, Exited, Forward, Forwarded, Named, Ping, Reason, ReasonKind, Reply,
-    Request, Rescan, RescanReport, Resolved, Stdin,
+    self, ClientMessage, Exec, Exited, Forward, ForwardTo, Forwarded, Named, Ping, Reason,
+    ReasonKind, Reply, Request, Rescan, RescanReport, Resolved, Stdin,
 };
 use malai_wire::frame::{CONTENT, HEAD, Tagged, parse_head};
 use malai_wire::peer::connect::{self, Destination};
@@ -166,7 +166,23 @@ fn from_server() -> impl Strategy<Value = FromServer> {
 }
 
 fn connect_open() -> impl Strategy<Value = connect::FromClient> {
-    any::<String>().prop_map(|name| connect::FromClient::Open(Destination::Service(name)))
+    destination().prop_map(connect::FromClient::Open)
+}
+
+fn destination() -> impl Strategy<Value = Destination> {
+    prop_oneof![
+        any::<String>().prop_map(Destination::Service),
+        any::<String>().prop_map(Destination::Tcp),
+        any::<(String, Option<String>)>().prop_map(|(path, user)| Destination::Unix { path, user }),
+    ]
+}
+
+fn forward_to() -> impl Strategy<Value = ForwardTo> {
+    prop_oneof![
+        Just(ForwardTo::Service),
+        destination().prop_map(ForwardTo::Through),
+        Just(ForwardTo::Socks),
+    ]
 }
 
 fn connect_answer() -> impl Strategy<Value = connect::FromServer> {
@@ -199,8 +215,13 @@ fn request() -> impl Strategy<Value = Request> {
         any::<String>().prop_map(Request::Resolve),
         Just(Request::Sessions),
         any::<u64>().prop_map(Request::EndSession),
-        any::<(String, bool)>()
-            .prop_map(|(target, listens)| Request::Forward(Forward { target, listens })),
+        (any::<String>(), forward_to(), any::<bool>()).prop_map(|(target, to, listens)| {
+            Request::Forward(Forward {
+                target,
+                to,
+                listens,
+            })
+        }),
         any::<(String, u16, u32)>().prop_map(|(target, count, timeout_ms)| Request::Ping(Ping {
             target,
             count,

@@ -205,6 +205,9 @@ pub struct SetArgs {
     /// Who may copy files to and from it
     #[arg(long, value_name = "LIST")]
     pub allow_files: Option<String>,
+    /// Who may forward ports through it: malai ssh -L, malai forward <machine>:<host>:<port>
+    #[arg(long, value_name = "LIST")]
+    pub allow_forward: Option<String>,
     /// The user that commands run as there, or several: the first is the default
     #[arg(long, value_name = "USERS")]
     pub username: Option<String>,
@@ -231,6 +234,8 @@ pub enum Unset {
     AllowShell,
     /// Members that may open a shell may also copy files
     AllowFiles,
+    /// Members that may open a shell may also forward ports
+    AllowForward,
     /// Commands run as the daemon's own user
     Username,
 }

@@ -306,7 +306,7 @@ pub struct WhyArgs {
     pub json: bool,
     /// A machine, an id52 or a group
     pub who: String,
-    /// The machine it asks, or a service
+    /// The machine it asks, a service, or what a machine reaches: <machine>.<cluster>:<host>:<port>
     pub target: String,
     /// The command to run there; a shell if omitted
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

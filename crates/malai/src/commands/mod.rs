@@ -30,6 +30,7 @@ pub mod sessions;
 pub mod sftp_server;
 pub mod shell;
 pub mod ssh;
+mod ssh_forward;
 pub mod status;
 pub mod stop;
 pub mod target;

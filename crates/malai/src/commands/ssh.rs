@@ -13,7 +13,7 @@ use malai_wire::peer::exec::Action;
 use crate::cli::ssh::{self, Instead, SshInvocation};
 use crate::cli::{TargetOptions, TtyMode};
 use crate::commands::exec::{self, Wanted};
-use crate::commands::hold;
+use crate::commands::{hold, ssh_forward};
 use crate::exec::{background, request};
 use crate::output::Printer;
 use crate::output::exit::Exit;
@@ -101,6 +101,15 @@ fn session(
             ));
         }
     }
+    let Some(host) = invocation.host.to_str() else {
+        anyhow::bail!(
+            "the host {} is not UTF-8",
+            escape(&invocation.host.to_string_lossy())
+        );
+    };
+    if let Some(to) = &invocation.standard_to {
+        return ssh_forward::standard(home, host, to, in_background, printer);
+    }
     let action = match (&invocation.line, invocation.subsystem) {
         (Some(line), true) => Action::Subsystem(String::from_utf8_lossy(line).into_owned()),
         (Some(line), false) => Action::Line(line.clone()),
@@ -109,12 +118,6 @@ fn session(
             printer.say("no subsystem given: malai ssh -s <target> sftp");
             return Ok(Exit::MALAI);
         }
-    };
-    let Some(host) = invocation.host.to_str() else {
-        anyhow::bail!(
-            "the host {} is not UTF-8",
-            escape(&invocation.host.to_string_lossy())
-        );
     };
     let mut env = request::inherited(&invocation.send_env);
     env.extend(invocation.set_env.iter().cloned());
@@ -132,8 +135,13 @@ fn session(
         in_background,
         ..TargetOptions::default()
     };
+    // Kept until the session has ended.
+    let _forwards = match invocation.forwards.is_empty() {
+        true => None,
+        false => ssh_forward::start(home, host, invocation, printer)?,
+    };
     if invocation.no_command {
-        if invocation.verbose {
+        if invocation.verbose && invocation.forwards.is_empty() {
             printer.say("nothing is forwarded: this only keeps the connection");
         }
         return hold::run(home, host, &on, printer);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use malai_cluster::{AddressError, Target, Targets, escape};
 use malai_node::{Home, Names, Settings};
+use malai_wire::control::ForwardTo;
 
 use crate::cli::instead;
 
@@ -47,4 +48,24 @@ pub fn one(home: &Home, text: &str) -> anyhow::Result<Target> {
         let text = format!("`{}`", escape(text));
         AddressError::Several { text }.into()
     })
+}
+
+/// Reads `<service>.<cluster>`, `<machine>.<cluster>:<host>:<port>` or `<machine>.<cluster>:<path>`. Without the rest, the target is
+/// reached itself, which only a service can be.
+///
+/// # Errors
+///
+/// As [`one`], or the rest is no address.
+pub fn with_destination(home: &Home, text: &str) -> anyhow::Result<(Target, ForwardTo)> {
+    let (target, to) = match text.split_once(':') {
+        None => (text, ForwardTo::Service),
+        Some((target, rest)) => {
+            let reached = malai_node::reached(rest);
+            (
+                target,
+                ForwardTo::Through(reached.map_err(anyhow::Error::msg)?),
+            )
+        }
+    };
+    Ok((one(home, target)?, to))
 }

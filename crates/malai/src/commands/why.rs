@@ -1,6 +1,7 @@
 //! `malai why <who> <target> [command…]`: whether it is allowed, by which rule, and where the rule is.
 
 use malai_node::{Home, why};
+use malai_wire::control::ForwardTo;
 
 use crate::cli::WhyArgs;
 use crate::commands::exec::argument_list;
@@ -16,8 +17,12 @@ pub fn run(home: &Home, args: &WhyArgs, printer: &Printer) -> anyhow::Result<Exi
         Err(error) => anyhow::bail!("{error}"),
     };
     let (user, target) = request::user_of(&args.target);
-    let target = targets::one(home, target)?;
-    let answer = why(home, &args.who, &target, user, argv.as_deref());
+    let (target, to) = targets::with_destination(home, target)?;
+    let reached = match &to {
+        ForwardTo::Through(destination) => Some(destination),
+        ForwardTo::Service | ForwardTo::Socks => None,
+    };
+    let answer = why(home, &args.who, &target, user, argv.as_deref(), reached);
     let answer = answer.map_err(anyhow::Error::msg)?;
     if args.json {
         let text = serde_json::to_string_pretty(&answer)?;

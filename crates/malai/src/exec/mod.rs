@@ -2,10 +2,12 @@
 
 pub mod background;
 pub mod direct;
+pub mod forwarding;
 pub mod interactive;
 pub mod reaper;
 pub mod request;
 pub mod route;
+pub mod standard_streams;
 pub mod via_daemon;
 
 use std::path::Path;

@@ -78,6 +78,13 @@ impl Printer {
         let _ = io::stderr().write_all(format!("{NAME}{message}\n").as_bytes());
     }
 
+    /// Writes a line to standard error as it is: one that programs know from ssh.
+    pub fn say_as_ssh(&self, line: &str) {
+        if !self.quiet {
+            let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+        }
+    }
+
     /// The exit code, given the command's own code and whether everything could be written.
     ///
     /// A reader that went away (`malai status | head -1`) has what it wanted and does not count as a failure: a health

@@ -70,7 +70,7 @@ impl Drop for Forward {
 }
 
 /// A service on a free port; each connection is handled by this.
-fn service(handle: fn(TcpStream)) -> u16 {
+pub(crate) fn service(handle: fn(TcpStream)) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     // Ends with the test program.
@@ -83,7 +83,7 @@ fn service(handle: fn(TcpStream)) -> u16 {
 }
 
 /// Reads to the end, then answers with what it read, and closes.
-fn answer(mut stream: TcpStream) {
+pub(crate) fn answer(mut stream: TcpStream) {
     let mut heard = Vec::new();
     if stream.read_to_end(&mut heard).is_ok() {
         let _ = stream.write_all(&heard);
@@ -102,7 +102,7 @@ fn greet(mut stream: TcpStream) {
 }
 
 /// How a stream that has nothing to read ends. A signal to this process, which has other tests, is not an end.
-fn error_of(stream: &mut TcpStream) -> std::io::Error {
+pub(crate) fn error_of(stream: &mut TcpStream) -> std::io::Error {
     loop {
         match stream.read(&mut [0]) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -112,7 +112,7 @@ fn error_of(stream: &mut TcpStream) -> std::io::Error {
 }
 
 /// Sends back each byte.
-fn echo(mut stream: TcpStream) {
+pub(crate) fn echo(mut stream: TcpStream) {
     let mut heard = stream.try_clone().unwrap();
     let _ = std::io::copy(&mut heard, &mut stream);
 }
@@ -127,12 +127,12 @@ fn section(name: &str, machine: &str, address: &str) -> String {
     format!("\n[service.{name}]\nmachine = \"{machine}\"\n{address}\nallow_from = \"*\"\n")
 }
 
-fn tcp(name: &str, machine: &str, port: u16) -> String {
+pub(crate) fn tcp(name: &str, machine: &str, port: u16) -> String {
     section(name, machine, &format!("tcp = \"127.0.0.1:{port}\""))
 }
 
 #[track_caller]
-fn add(cluster: &Cluster, away: &[&str], sections: &str) {
+pub(crate) fn add(cluster: &Cluster, away: &[&str], sections: &str) {
     cluster.edit(|text| format!("{text}{sections}"));
     cluster.rescan_except(away);
 }
@@ -390,7 +390,7 @@ fn sockets_of_files_and_standard_streams() {
 }
 
 /// What comes back through a Unix socket.
-fn through(path: &Path, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn through(path: &Path, bytes: &[u8]) -> Vec<u8> {
     let mut stream = UnixStream::connect(path).unwrap();
     stream.write_all(bytes).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();

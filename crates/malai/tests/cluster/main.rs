@@ -10,6 +10,7 @@ mod exact;
 mod examined;
 mod folders;
 mod forward;
+mod forward_kept;
 #[path = "../common/harness.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod harness;
@@ -39,6 +40,7 @@ mod shells_end;
 mod shells_refused;
 mod signals;
 mod ssh;
+mod ssh_forward;
 mod start;
 mod stopped;
 mod streams;

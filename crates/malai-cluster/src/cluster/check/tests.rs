@@ -304,7 +304,7 @@ colour = 4
                 |
              13 | colour = 3
                 | ^^^^^^
-                = help: valid keys in a machine's section: id52, allow_from, allow_shell, allow_files, username, accept_env, command
+                = help: valid keys in a machine's section: id52, allow_from, allow_shell, allow_files, allow_forward, username, accept_env, command
 
             error: `colour` is defined twice
                --> cluster.toml:14:1

@@ -61,6 +61,12 @@ pub(super) fn warn(
             groups,
             report,
         );
+        nobody(
+            section.allow_forward.as_ref(),
+            machine.allow_forward(),
+            groups,
+            report,
+        );
         if let (Some(list), Some(wide), Some(narrow)) = (
             &section.allow_shell,
             machine.allow_from(),
@@ -147,6 +153,7 @@ fn unused_groups(
             machine.allow_from(),
             machine.allow_shell(),
             machine.allow_files(),
+            machine.allow_forward(),
         ];
         let commands = machine
             .commands()

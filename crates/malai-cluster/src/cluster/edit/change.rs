@@ -19,6 +19,8 @@ pub struct MachineChange {
     pub allow_shell: Option<ListChange>,
     /// Who may copy files.
     pub allow_files: Option<ListChange>,
+    /// Who may reach what it reaches.
+    pub allow_forward: Option<ListChange>,
     /// The users that commands run as.
     pub username: Option<UserChange>,
     /// Groups to add it to; a group that does not exist is created.
@@ -76,6 +78,7 @@ pub fn change_machine(
         ("allow_from", &change.allow_from),
         ("allow_shell", &change.allow_shell),
         ("allow_files", &change.allow_files),
+        ("allow_forward", &change.allow_forward),
     ] {
         match list {
             Some(ListChange::To(entries)) => set_list(machine, key, entries),

@@ -213,7 +213,7 @@ fn folders_follow_their_machine() {
 fn every_list_of_a_machine_follows_a_name() {
     let source = FILE.replace(
         "allow_from = \"*\"",
-        "allow_from = \"*\"\nallow_shell = \"web01\"\nallow_files = \"web01\"",
+        "allow_from = \"*\"\nallow_shell = \"web01\"\nallow_files = \"web01\"\nallow_forward = \"web01\"",
     );
     let [web01, www] = ["web01", "www"].map(|name| MachineName::parse(name).unwrap());
     for edited in [

@@ -247,7 +247,9 @@ impl Place<'_> {
             ("remove" | "set" | "rename", "name") => self.members(false),
             ("show", "name") => self.members(true),
             (_, "group" | "add_group" | "remove_group") => self.groups(),
-            (_, "who" | "allow_from" | "allow_shell" | "allow_files") => self.members(true),
+            (_, "who" | "allow_from" | "allow_shell" | "allow_files" | "allow_forward") => {
+                self.members(true)
+            }
             (_, "from") => self.members(false),
             (_, "command") => self
                 .given

@@ -120,7 +120,7 @@ fn each_place_has_its_own_kind_of_names() {
         ("cluster set company db --add-group ", &["admins"]),
         (
             "cluster set company db --unset allow-",
-            &["allow-from", "allow-shell", "allow-files"],
+            &["allow-from", "allow-shell", "allow-files", "allow-forward"],
         ),
         ("cluster show company a", &["admins"]),
         ("status ", &["company", "work"]),

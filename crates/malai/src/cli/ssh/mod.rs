@@ -1,12 +1,15 @@
 //! ssh's command line: turns an argument list into what it means, without side effects.
 
+pub mod forwards;
 pub mod options;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use malai_cluster::{escape, nearest};
+use malai_node::forward::listen::Listen;
 
+use forwards::{LocalForward, Reach};
 use options::{KEYWORDS, LETTERS, Letter, Meaning, Setting, asks_for_nothing};
 
 use super::TtyMode;
@@ -37,6 +40,14 @@ pub struct SshInvocation {
     pub quiet: bool,
     /// Whether malai says which options it ignored: `-v`.
     pub verbose: bool,
+    /// What is forwarded meanwhile: `-L`, `-D`.
+    pub forwards: Vec<LocalForward>,
+    /// Where standard input and output go, and nothing else happens: `-W`.
+    pub standard_to: Option<Reach>,
+    /// Whether nothing happens if one of the forwardings cannot be set up: `ExitOnForwardFailure`.
+    pub needs_forwards: bool,
+    /// Whether what is forwarded without an address is for other computers as well: `-g`.
+    pub for_others: bool,
     /// What to do instead of a session.
     pub instead: Option<Instead>,
     /// The names of variables to send; a trailing `*` matches any ending.
@@ -157,7 +168,8 @@ pub fn help() -> String {
 Examples:\n  \
   malai ssh web@web01.company 'cd /srv && ls *.log | wc -l'\n  \
   rsync -a -e 'malai ssh' src/ web01.company:/srv/\n  \
-  GIT_SSH_COMMAND='malai ssh' git clone web01.company:/srv/repo.git\n\n\
+  GIT_SSH_COMMAND='malai ssh' git clone web01.company:/srv/repo.git\n  \
+  malai ssh -N -L 5433:localhost:5432 db01.company\n\n\
 Usage: malai ssh [OPTIONS] [user@]<TARGET> [WORDS...]\n       malai ssh --shim <FOLDER>\n\nOptions:\n"
         .to_owned();
     for known in LETTERS {
@@ -195,6 +207,7 @@ struct Parser {
     escape: Option<EscapeChar>,
     tty: u8,
     no_tty: bool,
+    clears_forwards: bool,
 }
 
 impl Parser {
@@ -311,7 +324,7 @@ impl Parser {
                     "exit" | "stop" => Instead::Stop,
                     "forward" | "cancel" => {
                         return Err(SshError(format!(
-                            "-O {text}: malai does not forward ports yet"
+                            "-O {text}: start another `malai ssh -N` with the forwarding, and end it; both share the connection"
                         )));
                     }
                     _ => return Err(wrong(name, text, "check, exit or stop")),
@@ -347,6 +360,19 @@ impl Parser {
                 let permitted = yes()?;
                 self.permit_local_command.get_or_insert(permitted);
             }
+            Setting::LocalForward => {
+                found.forwards.push(LocalForward::local(name, text)?);
+            }
+            Setting::DynamicForward => {
+                found.forwards.push(LocalForward::dynamic(name, text)?);
+            }
+            Setting::StandardForward => {
+                found.standard_to = Some(forwards::standard(name, text)?);
+            }
+            Setting::ExitOnForwardFailure => found.needs_forwards = yes()?,
+            Setting::GatewayPorts if name == "-g" => found.for_others = true,
+            Setting::GatewayPorts => found.for_others = yes()?,
+            Setting::ClearForwards => self.clears_forwards = yes()?,
             Setting::LogLevel => {
                 let level = text.to_ascii_uppercase();
                 found.verbose |= level == "VERBOSE" || level.starts_with("DEBUG");
@@ -387,6 +413,24 @@ impl Parser {
             (false, None) => Some(joined),
         };
         self.found.escape = self.escape.unwrap_or_default();
+        // As in ssh: -W is all that happens.
+        if self.clears_forwards || self.found.standard_to.is_some() {
+            self.found.forwards.clear();
+        }
+        if self.found.standard_to.is_some() && !words.is_empty() {
+            return Err(SshError(
+                "-W: standard input and output are the connection, so no command can run"
+                    .to_owned(),
+            ));
+        }
+        for forward in &mut self.found.forwards {
+            if let Listen::Tcp { host, .. } = &mut forward.listen
+                && self.found.for_others
+                && !forward.has_address
+            {
+                "*".clone_into(host);
+            }
+        }
         self.found.no_input |= self.found.background;
         let has_nothing = self.found.line.is_none() && !self.found.no_command;
         if self.found.background && has_nothing && self.found.instead.is_none() {

@@ -58,6 +58,18 @@ pub enum Setting {
     LocalCommand,
     /// `PermitLocalCommand`.
     PermitLocalCommand,
+    /// `-L`, `LocalForward`.
+    LocalForward,
+    /// `-D`, `DynamicForward`.
+    DynamicForward,
+    /// `-W`.
+    StandardForward,
+    /// `ExitOnForwardFailure`.
+    ExitOnForwardFailure,
+    /// `-g`, `GatewayPorts`.
+    GatewayPorts,
+    /// `ClearAllForwardings`.
+    ClearForwards,
 }
 
 /// An option of one letter.
@@ -90,7 +102,7 @@ const AUTH: &str = "the configuration decides who may do what";
 const FILES: &str = "malai reads no ssh_config";
 const ALIVE: &str = "connections in use are watched";
 const AGENT: &str = "no agent is forwarded, and none is needed to reach a machine";
-const FORWARDS: &str = "malai does not forward ports yet";
+const REVERSE: &str = "nothing is forwarded from the machine to this computer yet";
 
 const fn flag(letter: char, meaning: Meaning) -> Letter {
     Letter {
@@ -134,7 +146,13 @@ pub const LETTERS: &[Letter] = &[
             "print the configuration of the host and exit",
         ),
     ),
-    flag('g', Refused(FORWARDS)),
+    flag(
+        'g',
+        Obeyed(
+            Setting::GatewayPorts,
+            "-L and -D without an address listen for other computers too",
+        ),
+    ),
     flag(
         'K',
         Refused("there is no GSSAPI here: machines are known by their public keys"),
@@ -143,7 +161,10 @@ pub const LETTERS: &[Letter] = &[
     flag('M', Ignored(MASTER)),
     flag(
         'N',
-        Obeyed(Setting::NoCommand, "no command: only keep the connection"),
+        Obeyed(
+            Setting::NoCommand,
+            "no command: only keep the connection and what is forwarded",
+        ),
     ),
     flag(
         'n',
@@ -184,7 +205,13 @@ pub const LETTERS: &[Letter] = &[
     value('B', Ignored(PATHS)),
     value('b', Ignored(PATHS)),
     value('c', Ignored(CRYPTO)),
-    value('D', Refused(FORWARDS)),
+    value(
+        'D',
+        Obeyed(
+            Setting::DynamicForward,
+            "a SOCKS proxy (4, 4a, 5) on [bind:]port, through the machine",
+        ),
+    ),
     value('E', Ignored("malai's own messages go to standard error")),
     value(
         'e',
@@ -197,7 +224,13 @@ pub const LETTERS: &[Letter] = &[
     value('I', Ignored(KEYS)),
     value('i', Ignored(KEYS)),
     value('J', Ignored(PATHS)),
-    value('L', Refused(FORWARDS)),
+    value(
+        'L',
+        Obeyed(
+            Setting::LocalForward,
+            "[bind:]port:host:hostport; connections to the port here go to what the machine reaches; either side may be the path of a socket",
+        ),
+    ),
     value('l', Obeyed(Setting::User, "the user to run as")),
     value('m', Ignored(CRYPTO)),
     value(
@@ -214,9 +247,15 @@ pub const LETTERS: &[Letter] = &[
         'Q',
         Refused("there are no algorithms to list: QUIC and TLS 1.3 choose the cryptography"),
     ),
-    value('R', Refused(FORWARDS)),
+    value('R', Refused(REVERSE)),
     value('S', Ignored(MASTER)),
-    value('W', Refused(FORWARDS)),
+    value(
+        'W',
+        Obeyed(
+            Setting::StandardForward,
+            "connect standard input and output to host:port, as the machine reaches it",
+        ),
+    ),
     value(
         'w',
         Refused("there are no tunnel devices here: a service forwards what listens on the machine"),
@@ -244,7 +283,7 @@ pub const KEYWORDS: &[Keyword] = &[
     key("Ciphers", Ignored(CRYPTO)),
     key(
         "ClearAllForwardings",
-        Ignored("nothing is forwarded unless it is asked for"),
+        Obeyed(Setting::ClearForwards, "yes: nothing is forwarded"),
     ),
     key("Compression", Ignored("nothing is compressed")),
     key("CompressionLevel", Ignored("nothing is compressed")),
@@ -256,14 +295,20 @@ pub const KEYWORDS: &[Keyword] = &[
     key("ControlMaster", Ignored(MASTER)),
     key("ControlPath", Ignored(MASTER)),
     key("ControlPersist", Ignored(MASTER)),
-    key("DynamicForward", Refused(FORWARDS)),
+    key("DynamicForward", Obeyed(Setting::DynamicForward, "as -D")),
     key(
         "EnableEscapeCommandline",
         Ignored("there is no command line in an escape"),
     ),
     key("EnableSSHKeysign", Ignored(KEYS)),
     key("EscapeChar", Obeyed(Setting::EscapeChar, "as -e")),
-    key("ExitOnForwardFailure", Ignored("nothing is forwarded")),
+    key(
+        "ExitOnForwardFailure",
+        Obeyed(
+            Setting::ExitOnForwardFailure,
+            "yes: do nothing if a forwarding cannot be set up",
+        ),
+    ),
     key("FingerprintHash", Ignored(KEYS)),
     key(
         "ForkAfterAuthentication",
@@ -283,7 +328,7 @@ pub const KEYWORDS: &[Keyword] = &[
             "X11 is not forwarded: run the program where its screen is, or use a remote desktop as a service",
         ),
     ),
-    key("GatewayPorts", Ignored("nothing is forwarded")),
+    key("GatewayPorts", Obeyed(Setting::GatewayPorts, "yes: as -g")),
     key("GlobalKnownHostsFile", Ignored(KEYS)),
     key("GSSAPIAuthentication", Ignored(AUTH)),
     key("GSSAPIClientIdentity", Ignored(AUTH)),
@@ -319,7 +364,7 @@ pub const KEYWORDS: &[Keyword] = &[
             "run by the shell of this side once the session has started, with PermitLocalCommand",
         ),
     ),
-    key("LocalForward", Refused(FORWARDS)),
+    key("LocalForward", Obeyed(Setting::LocalForward, "as -L")),
     key(
         "LogLevel",
         Obeyed(Setting::LogLevel, "QUIET as -q, VERBOSE and DEBUG as -v"),
@@ -337,7 +382,7 @@ pub const KEYWORDS: &[Keyword] = &[
             "whether LocalCommand is run: yes or no",
         ),
     ),
-    key("PermitRemoteOpen", Ignored("nothing is forwarded")),
+    key("PermitRemoteOpen", Ignored("nothing is forwarded to here")),
     key("PKCS11Provider", Ignored(KEYS)),
     key("Port", Ignored(PATHS)),
     key("PreferredAuthentications", Ignored(AUTH)),
@@ -359,7 +404,7 @@ pub const KEYWORDS: &[Keyword] = &[
             "the command, where no words follow the host",
         ),
     ),
-    key("RemoteForward", Refused(FORWARDS)),
+    key("RemoteForward", Refused(REVERSE)),
     key(
         "RequestTTY",
         Obeyed(Setting::RequestTty, "yes, no, force or auto"),
@@ -389,8 +434,14 @@ pub const KEYWORDS: &[Keyword] = &[
         ),
     ),
     key("StdinNull", Obeyed(Setting::StdinNull, "as -n")),
-    key("StreamLocalBindMask", Ignored("nothing is forwarded")),
-    key("StreamLocalBindUnlink", Ignored("nothing is forwarded")),
+    key(
+        "StreamLocalBindMask",
+        Ignored("sockets are for this user alone"),
+    ),
+    key(
+        "StreamLocalBindUnlink",
+        Ignored("a socket that nobody listens on is replaced, a live one is not"),
+    ),
     key("StrictHostKeyChecking", Ignored(KEYS)),
     key("SyslogFacility", Ignored("the log goes where malai's goes")),
     key("Tag", Ignored(FILES)),

@@ -50,6 +50,9 @@ fn shown(arguments: &[&str]) -> String {
     for (name, value) in &found.set_env {
         say(format!("set {name}={}", value.escape_ascii()));
     }
+    for forward in &found.forwards {
+        say(format!("{} to {:?}", forward.listen, forward.to));
+    }
     if let Some(line) = &found.line {
         say(format!("line={:?}", String::from_utf8_lossy(line)));
     }
@@ -235,7 +238,7 @@ fn what_the_tools_pass() {
                 "web01.c",
                 "bash",
             ],
-            "error: -D: malai does not forward ports yet",
+            r#"web01.c tty=Never verbose 127.0.0.1:5000 to Socks line="bash""#,
         ),
         (
             "mosh",
@@ -339,7 +342,7 @@ fn what_the_tools_pass() {
         (
             "database clients",
             &["-L", "5433:localhost:5432", "-N", "-f", "web01.c"],
-            "error: -L: malai does not forward ports yet",
+            r#"web01.c no input background no command 127.0.0.1:5433 to Tcp("localhost:5432")"#,
         ),
     ];
     for (tool, arguments, expected) in rows {

@@ -115,6 +115,7 @@ fn change(args: &SetArgs) -> Result<MachineChange, String> {
         allow_from: list(&args.allow_from, Unset::AllowFrom, "--allow-from")?,
         allow_shell: list(&args.allow_shell, Unset::AllowShell, "--allow-shell")?,
         allow_files: list(&args.allow_files, Unset::AllowFiles, "--allow-files")?,
+        allow_forward: list(&args.allow_forward, Unset::AllowForward, "--allow-forward")?,
         username,
         add_to: groups(&args.add_group)?,
         remove_from: groups(&args.remove_group)?,

@@ -213,6 +213,9 @@ fn one(cluster: &Cluster, name: &str, as_json: bool, printer: &Printer) -> anyho
         if let Some(list) = machine.allow_files() {
             lines.push(("allow_files", listed(Some(list))));
         }
+        if let Some(list) = machine.allow_forward() {
+            lines.push(("allow_forward", listed(Some(list))));
+        }
         if machine.username().is_some() {
             lines.push(("username", users(machine.usernames(), "")));
         }
@@ -306,6 +309,7 @@ fn machine_json(cluster: &Cluster, machine: &Machine) -> Value {
         "allow_from": list_json(machine.allow_from()),
         "allow_shell": list_json(machine.allow_shell()),
         "allow_files": list_json(machine.allow_files()),
+        "allow_forward": list_json(machine.allow_forward()),
         "username": names(machine.usernames()),
         "commands": commands.collect::<Vec<_>>(),
         "folders": offered::folders_on(cluster, machine).map(folder_json).collect::<Vec<_>>(),

@@ -92,7 +92,12 @@ fn granted(line: &mut impl FnMut(&str, &str), why: &Explanation, answer: &Answer
     }
     if let Some(service) = &why.service {
         let address = escape(&service.address);
-        return line("to", &format!("{address} on {}", service.machine));
+        line("to", &format!("{address} on {}", service.machine));
+        // Of a socket, it is the user of a shell who opens it; of everything else, the daemon.
+        if let (Some(user), false) = (&answer.user, answer.own_user) {
+            line("as", &format!("user {user}"));
+        }
+        return;
     }
     if let Some(folder) = &why.folder {
         let access = match folder.write {
@@ -143,13 +148,16 @@ fn because(refusal: &Refusal) -> String {
         | Refusal::NoFolder { .. }
         | Refusal::NoSubsystem { .. }
         | Refusal::NoService { .. }
+        | Refusal::Address { .. }
         | Refusal::UserNotAccepted { .. } => refusal.to_string(),
         Refusal::NotInMachine { rule }
         | Refusal::NotInCommand { rule }
         | Refusal::NotInShell { rule }
         | Refusal::NotInFiles { rule }
         | Refusal::NotInService { rule }
+        | Refusal::NotInForward { rule }
         | Refusal::NotAccepted { rule } => format!("not in {rule}"),
+        Refusal::OnlyForced { rule } => format!("{rule} is all that it may use there"),
         Refusal::Arguments { rule } => format!("{rule} does not allow arguments"),
     }
 }

@@ -27,6 +27,7 @@ pub fn render(facts: &Facts) -> String {
         line(&mut out, &format!("⚠️  {}", escape(problem)));
     }
     clusters(&mut out, facts);
+    forwards(&mut out, facts);
     out
 }
 
@@ -115,6 +116,31 @@ fn daemon(out: &mut String, facts: &Facts) {
     }
     for notice in &daemon.notices {
         line(out, &format!("⚠️  {}", escape(&notice.text)));
+    }
+}
+
+/// What `[forward]` in malai.toml listens on, if it has lines.
+fn forwards(out: &mut String, facts: &Facts) {
+    let forwards = facts.daemon.iter().flat_map(|daemon| &daemon.forwards);
+    let mut forwards = forwards.peekable();
+    if forwards.peek().is_none() {
+        return;
+    }
+    line(out, "\n🔀 Forwards ([forward] in malai.toml):");
+    for forward in forwards {
+        let (listen, to) = (escape(&forward.listen), escape(&forward.to));
+        let connections = match forward.problem {
+            Some(_) => String::new(),
+            None => format!(" ({} open, {} in all)", forward.open, forward.total),
+        };
+        line(out, &format!("   {listen} → {to}{connections}"));
+        if let Some(problem) = &forward.problem {
+            line(out, &format!("{INDENT}⚠️  {}", escape(problem)));
+        }
+        if let (Some(failure), Some(ago)) = (&forward.failure, forward.failed_seconds_ago) {
+            let (ago, failure) = (span(ago), escape(failure));
+            line(out, &format!("{INDENT}last failure, {ago} ago: {failure}"));
+        }
     }
 }
 

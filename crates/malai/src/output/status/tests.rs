@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use expect_test::{Expect, expect};
 use malai_cluster::{ClusterId, MachineId};
 use malai_node::Sign;
-use malai_wire::status::{DaemonFacts, FormerMachine, Notice, NoticeKind, WaitingFacts};
+use malai_wire::status::{
+    DaemonFacts, FormerMachine, ForwardFacts, Notice, NoticeKind, WaitingFacts,
+};
 
 use super::*;
 
@@ -172,6 +174,23 @@ fn a_manager_and_its_machines() {
         tasks: 20,
         clusters: vec![company, production],
         audit: Some("the audit record cannot be written".to_owned()),
+        forwards: vec![
+            ForwardFacts {
+                listen: "127.0.0.1:5432".to_owned(),
+                to: "db.company".to_owned(),
+                open: 2,
+                total: 7,
+                failure: Some("db.company: connection refused".to_owned()),
+                failed_seconds_ago: Some(61),
+                ..ForwardFacts::default()
+            },
+            ForwardFacts {
+                listen: "127.0.0.1:80".to_owned(),
+                to: "web01.company:localhost:80".to_owned(),
+                problem: Some("cannot listen on 127.0.0.1:80".to_owned()),
+                ..ForwardFacts::default()
+            },
+        ],
         notices: Vec::new(),
         user: String::new(),
         default_user: None,
@@ -209,6 +228,12 @@ fn a_manager_and_its_machines() {
                   🔑 This machine: e87aeds2fajaeu10tjdio5ppcdha410n6tu4665u7el9as9b7v80
                   🔖 Revision: 5
                   📡 Manager last reached: 1m 1s ago
+
+            🔀 Forwards ([forward] in malai.toml):
+               127.0.0.1:5432 → db.company (2 open, 7 in all)
+                  last failure, 1m 1s ago: db.company: connection refused
+               127.0.0.1:80 → web01.company:localhost:80
+                  ⚠️  cannot listen on 127.0.0.1:80
         "#]],
     );
 }

@@ -428,8 +428,8 @@ fn a_service_follows_its_machine() {
 /// A list that an edit does not know would keep a name that no longer exists.
 #[test]
 fn every_list_of_a_machine_follows_a_rename() {
-    let lists =
-        ["allow_from", "allow_shell", "allow_files"].map(|key| format!("{key} = \"laptop\"\n"));
+    let lists = ["allow_from", "allow_shell", "allow_files", "allow_forward"]
+        .map(|key| format!("{key} = \"laptop\"\n"));
     let file = FILE.replace("allow_from = \"*\"\n", &lists.concat());
     let after = rename_machine(&file, &name("laptop"), &name("desk")).unwrap();
     assert!(!after.contains("\"laptop\"\n"), "{after}");

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -15,11 +15,11 @@ use crate::os::fs::display_path;
 const PRIVILEGED: u16 = 1024;
 
 /// Where to accept connections.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Listen {
     /// On a port of this host; port 0 is any free one.
     Tcp {
-        /// An address or a name.
+        /// An address or a name; `*` is all addresses of this computer.
         host: String,
         /// The port.
         port: u16,
@@ -77,7 +77,7 @@ impl Listen {
         let port = port.parse().map_err(|_| unreadable())?;
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
         let is_address = host.parse::<IpAddr>().is_ok();
-        if !is_address && (host.is_empty() || !host.chars().all(is_name)) {
+        if !is_address && host != "*" && (host.is_empty() || !host.chars().all(is_name)) {
             return Err(unreadable());
         }
         Ok(Self::Tcp {
@@ -110,6 +110,11 @@ impl Listen {
         // Like ssh: the name means this computer, whatever it resolves to.
         let addresses: Vec<SocketAddr> = match host {
             "localhost" => vec![(Ipv4Addr::LOCALHOST, port).into()],
+            // All addresses: on Linux those of IPv4 too, and those alone where IPv6 is off.
+            "*" => vec![
+                (Ipv6Addr::UNSPECIFIED, port).into(),
+                (Ipv4Addr::UNSPECIFIED, port).into(),
+            ],
             host => (host, port).to_socket_addrs().map_err(failed)?.collect(),
         };
         let listener = TcpListener::bind(&addresses[..]).map_err(failed)?;
@@ -218,6 +223,7 @@ mod tests {
             ("0", tcp("127.0.0.1", 0)),
             ("0.0.0.0:80", tcp("0.0.0.0", 80)),
             ("[::1]:80", tcp("::1", 80)),
+            ("*:80", tcp("*", 80)),
             ("localhost:5432", tcp("localhost", 5432)),
             ("./x.sock", Listen::Unix("./x.sock".into())),
             ("/run/x:1", Listen::Unix("/run/x:1".into())),
