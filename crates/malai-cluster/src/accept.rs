@@ -192,7 +192,10 @@ impl Accept {
             return Err(Refusal::NotAccepted { rule });
         }
         // A port does not depend on the user who connects; a Unix socket is opened with the rights of the daemon's user.
-        let is_port = matches!(grant.run, Run::Connect(Upstream::Tcp { .. }));
+        let is_port = matches!(
+            grant.run,
+            Run::Connect(Upstream::Tcp { .. } | Upstream::Http { .. })
+        );
         if !is_port && !self.accepts_user(grant.user.as_ref()) {
             let named = grant.user.as_ref().map(UserName::as_str);
             let user = match named.or(self.own_user.as_deref()) {

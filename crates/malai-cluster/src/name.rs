@@ -35,6 +35,8 @@ pub const VERBS: &[&str] = &[
     "cp",
     "cp-server",
     "forward",
+    "browse",
+    "whois",
     "ping",
     "help",
     "list",
@@ -42,9 +44,6 @@ pub const VERBS: &[&str] = &[
     "id",
     "version",
     "relay",
-    // Reserved for planned features.
-    "browse",
-    "whois",
 ];
 
 /// Declares a name type: validated text. It is shared (`Arc`), because every decision names the groups and the user

@@ -53,6 +53,13 @@ pub enum Upstream {
         /// The port, not 0.
         port: u16,
     },
+    /// A TCP port on which HTTP/1.1 is spoken. Requests are told who sends them.
+    Http {
+        /// An IP address without brackets, or a host name.
+        host: Box<str>,
+        /// The port, not 0.
+        port: u16,
+    },
     /// A Unix stream socket, by its absolute path.
     Unix(Box<str>),
 }
@@ -64,28 +71,21 @@ impl Upstream {
     ///
     /// The text is none of these.
     pub fn tcp(text: &str) -> Result<Self, UpstreamError> {
-        let (host, port) = text.rsplit_once(':').ok_or(UpstreamError::NoPort)?;
-        let port = match port.parse() {
-            // A sign or leading zeros would be a second spelling.
-            Ok(number) if number != 0 && format!("{number}") == port => number,
-            _ => return Err(UpstreamError::Port),
-        };
-        let inside = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-        let host = match inside {
-            Some(inside) => {
-                inside
-                    .parse::<Ipv6Addr>()
-                    .map_err(|_| UpstreamError::Host)?;
-                inside
-            }
-            None if host.contains(':') => return Err(UpstreamError::Brackets),
-            None if host.parse::<IpAddr>().is_ok() || is_host_name(host) => host,
-            None => return Err(UpstreamError::Host),
-        };
-        Ok(Upstream::Tcp {
-            host: host.into(),
-            port,
-        })
+        let (host, port) = host_and_port(text)?;
+        Ok(Upstream::Tcp { host, port })
+    }
+
+    /// The same for a service that speaks HTTP. A URL is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Upstream::tcp`].
+    pub fn http(text: &str) -> Result<Self, UpstreamError> {
+        if text.contains("//") {
+            return Err(UpstreamError::Url);
+        }
+        let (host, port) = host_and_port(text)?;
+        Ok(Upstream::Http { host, port })
     }
 
     /// Reads the absolute path of a Unix socket.
@@ -106,11 +106,21 @@ impl Upstream {
         Ok(Upstream::Unix(path.into()))
     }
 
-    /// The key under which it is written in a cluster.toml.
-    pub(crate) fn key(&self) -> &'static str {
+    /// The key under which it is written in a cluster.toml: `tcp`, `http` or `unix`.
+    pub fn protocol(&self) -> &'static str {
         match self {
             Upstream::Tcp { .. } => "tcp",
+            Upstream::Http { .. } => "http",
             Upstream::Unix(_) => "unix",
+        }
+    }
+
+    /// The address as it is shown where its key is not: `127.0.0.1:3000 (HTTP)`.
+    pub fn shown(&self) -> String {
+        let address = crate::escape(&format!("{self}"));
+        match self {
+            Upstream::Http { .. } => format!("{address} (HTTP)"),
+            Upstream::Tcp { .. } | Upstream::Unix(_) => address,
         }
     }
 }
@@ -119,11 +129,38 @@ impl fmt::Display for Upstream {
     /// As it is written in a cluster.toml.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Upstream::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Upstream::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Upstream::Tcp { host, port } | Upstream::Http { host, port } => {
+                match host.contains(':') {
+                    true => write!(f, "[{host}]:{port}"),
+                    false => write!(f, "{host}:{port}"),
+                }
+            }
             Upstream::Unix(path) => f.write_str(path),
         }
     }
+}
+
+/// Reads an address or a name, and a port.
+fn host_and_port(text: &str) -> Result<(Box<str>, u16), UpstreamError> {
+    let (host, port) = text.rsplit_once(':').ok_or(UpstreamError::NoPort)?;
+    let port = match port.parse() {
+        // A sign or leading zeros would be a second spelling.
+        Ok(number) if number != 0 && format!("{number}") == port => number,
+        _ => return Err(UpstreamError::Port),
+    };
+    let inside = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let host = match inside {
+        Some(inside) => {
+            inside
+                .parse::<Ipv6Addr>()
+                .map_err(|_| UpstreamError::Host)?;
+            inside
+        }
+        None if host.contains(':') => return Err(UpstreamError::Brackets),
+        None if host.parse::<IpAddr>().is_ok() || is_host_name(host) => host,
+        None => return Err(UpstreamError::Host),
+    };
+    Ok((host.into(), port))
 }
 
 /// Whether a text can be a host name: labels of letters, digits, `-` and `_`.
@@ -153,6 +190,9 @@ pub enum UpstreamError {
     /// Neither an address nor a host name.
     #[error("has no valid address or host name before its port")]
     Host,
+    /// A URL instead of an address.
+    #[error("is a URL")]
+    Url,
     /// Not an absolute path.
     #[error("is not an absolute path")]
     Relative,
@@ -195,7 +235,11 @@ mod tests {
             ("user@host:80", UpstreamError::Host),
         ] {
             assert_eq!(Upstream::tcp(text), Err(problem), "{text}");
+            assert_eq!(Upstream::http(text), Err(problem), "{text}");
         }
+        assert_eq!(Upstream::http("[::1]:80").unwrap().to_string(), "[::1]:80");
+        let url = Upstream::http("http://localhost:80");
+        assert_eq!(url, Err(UpstreamError::Url));
     }
 
     #[test]

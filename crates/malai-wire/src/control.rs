@@ -101,6 +101,15 @@ pub enum ForwardTo {
     Socks,
 }
 
+/// Makes a link that opens a service in a browser.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Browse {
+    /// The service as typed, `<service>.<cluster>`.
+    pub target: String,
+    /// The user of this computer whose browser may use it.
+    pub user: u32,
+}
+
 /// What has become of the connections that are being passed on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forwarded {
@@ -141,6 +150,11 @@ pub enum Request {
     /// Passes connections on to a service, until the command line has gone. Answered by [`Reply::Forwarded`] once the
     /// target is known, and again at each change; for a single connection by [`Reply::Exited`] at its end.
     Forward(Forward),
+    /// Asks who is behind a connection to a service of this machine, by the address that the service sees. Answered by
+    /// [`Reply::Whois`].
+    Whois(String),
+    /// Asks for a link that opens a service in a browser. Answered by [`Reply::Browsing`].
+    Browse(Browse),
 }
 
 crate::tagged!(Request {
@@ -153,6 +167,8 @@ crate::tagged!(Request {
     7 => EndSession(u64),
     8 => Ping(Ping),
     9 => Forward(Forward),
+    10 => Whois(String),
+    11 => Browse(Browse),
 });
 
 /// A message of the command line while its command runs.
@@ -214,6 +230,10 @@ pub enum Reply {
     Pinged(String),
     /// The state of the connections that are being passed on.
     Forwarded(Forwarded),
+    /// The clients, as JSON of [`crate::whois::WhoisFacts`].
+    Whois(String),
+    /// The link, which works once.
+    Browsing(String),
 }
 
 /// The machines that a list of targets resolves to.
@@ -301,4 +321,6 @@ crate::tagged!(Reply {
     9 => Sessions(String),
     10 => Pinged(String),
     11 => Forwarded(Forwarded),
+    12 => Whois(String),
+    13 => Browsing(String),
 });

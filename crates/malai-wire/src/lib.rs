@@ -20,6 +20,7 @@ pub mod socks;
 pub mod status;
 pub mod time;
 pub mod version;
+pub mod whois;
 
 pub use frame::{FrameError, Tagged};
 pub use refusal::{Refusal, RefusalCode};

@@ -87,9 +87,15 @@ pub(super) fn render(cluster: &Cluster) -> String {
         if let Some(list) = service.allow_from() {
             line(&mut out, "allow_from", &array(list.entries()));
         }
-        line(&mut out, "machine", &string(service.machine().as_str()));
         let upstream = service.upstream();
-        line(&mut out, upstream.key(), &string(&upstream.to_string()));
+        let mut keys = [
+            ("machine", service.machine().to_string()),
+            (upstream.protocol(), upstream.to_string()),
+        ];
+        keys.sort();
+        for (key, value) in keys {
+            line(&mut out, key, &string(&value));
+        }
     }
     out
 }

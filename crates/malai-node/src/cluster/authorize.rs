@@ -15,7 +15,7 @@ use malai_wire::{Refusal, RefusalCode, audit};
 
 use crate::audit::{Counts, Origin};
 use crate::cluster::state::ClusterState;
-use crate::node::sessions::{Live, PathInfo, Session, SessionGuard};
+use crate::node::sessions::{Live, Located, PathInfo, Session, SessionGuard};
 use crate::os::user::{AccountError, RunAs};
 use crate::settings::run_as;
 
@@ -233,6 +233,7 @@ pub(crate) fn begin(
         user: command.user.clone(),
         run_as: command.run_as.clone(),
         upstream: None,
+        located: Located::default(),
         rule: command.grant.rule.clone(),
         folder: command.grant.run.folder().cloned(),
     });
@@ -255,6 +256,7 @@ pub(crate) fn begin_connection(
         user: None,
         run_as: connect.run_as.clone(),
         upstream: Some(connect.upstream.clone()),
+        located: Located::default(),
         rule: connect.rule.clone(),
         folder: None,
     });

@@ -255,6 +255,16 @@ async fn serve(mut stream: UnixStream, daemon: Arc<Daemon>, slot: Slot<()>) {
                 let answer = answer.map_or_else(Reply::Failed, Reply::Pinged);
                 reply(&mut stream, &answer).await
             }
+            Request::Browse(browse) => {
+                let link = daemon.browse(&browse.target, browse.user).await;
+                let answer = link.map_or_else(Reply::Failed, Reply::Browsing);
+                reply(&mut stream, &answer).await
+            }
+            Request::Whois(address) => {
+                let answer = daemon.whois(&address);
+                let answer = answer.map_or_else(Reply::Failed, Reply::Whois);
+                reply(&mut stream, &answer).await
+            }
             Request::Forward(forward) => match daemon.forwarding() {
                 Some(gone) => {
                     drop(slot);

@@ -1,5 +1,6 @@
 //! The daemon: one process for all clusters of a home, from taking the lock to releasing it.
 
+mod browse;
 mod forward;
 mod kept;
 pub(crate) mod listener;
@@ -8,6 +9,7 @@ pub(crate) mod reload;
 pub(crate) mod sessions;
 pub(crate) mod status;
 pub mod systemd;
+mod whois;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -111,6 +113,8 @@ pub struct Daemon {
     /// Commands of this computer's command lines.
     sessions: TaskTracker,
     stopping: CancellationToken,
+    /// The browsers of this computer's user.
+    browsing: browse::Browsing,
     /// The task that serves the control socket. It removes the socket when it ends.
     socket: Mutex<Option<JoinHandle<()>>>,
     /// Cancelled when the daemon has stopped. Until then, command lines are told that it is stopping.
@@ -151,6 +155,7 @@ impl Daemon {
             tasks: TaskTracker::new(),
             sessions: TaskTracker::new(),
             stopping: CancellationToken::new(),
+            browsing: browse::Browsing::default(),
             socket: Mutex::default(),
             stopped: CancellationToken::new(),
             ending: CancellationToken::new(),

@@ -2,8 +2,10 @@
 //! pressure as they are.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use iroh::endpoint::{ReadError, SendStream, VarInt, WriteError};
 use malai_wire::RefusalCode;
 use malai_wire::frame::{self, Tagged};
 use malai_wire::peer::connect::RESET;
+use tokio::io::{AsyncWrite, ReadBuf};
 
 use super::socket::Socket;
 use crate::net::framing::{self, StreamError};
@@ -110,6 +113,22 @@ impl PeerStream {
         }
     }
 
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.recv {
+            Some(recv) => recv.poll_read(context, buffer),
+            None => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+        }
+    }
+
+    fn finish(&mut self) {
+        self.is_finished = true;
+        self.connection.finish(&mut self.send);
+    }
+
     /// Ends both directions at once, with a code.
     fn reset(&mut self, code: u32) {
         if let Some(recv) = self.recv.take() {
@@ -157,7 +176,42 @@ impl End {
         }
     }
 
-    fn complete(&self) {
+    /// Reads what has arrived.
+    pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Socket(socket) => socket.poll_read(context, buffer),
+            Self::Peer(stream) => stream.poll_read(context, buffer),
+        }
+    }
+
+    /// Writes as much as there is room for.
+    pub(super) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Socket(socket) => socket.poll_write(context, bytes),
+            Self::Peer(stream) => {
+                AsyncWrite::poll_write(Pin::new(&mut stream.send), context, bytes)
+            }
+        }
+    }
+
+    /// Ends the direction that is written.
+    pub(super) fn finish(&mut self) {
+        match self {
+            Self::Socket(socket) => socket.finish(),
+            Self::Peer(stream) => stream.finish(),
+        }
+    }
+
+    /// Marks that both directions have ended, so that dropping it is no reset.
+    pub(super) fn complete(&self) {
         if let Self::Socket(socket) = self {
             socket.complete();
         }

@@ -49,6 +49,8 @@ pub struct ServiceUsed {
     pub machine: String,
     /// Where it listens there.
     pub address: String,
+    /// `tcp`, `http` or `unix`.
+    pub protocol: &'static str,
 }
 
 /// A folder that is asked about.
@@ -260,11 +262,17 @@ pub fn why(
             },
         },
         service: service
-            .map(|service| service.upstream().to_string())
-            .or(reached.map(Destination::shown))
-            .map(|address| ServiceUsed {
+            .map(|service| {
+                (
+                    service.upstream().to_string(),
+                    service.upstream().protocol(),
+                )
+            })
+            .or(reached.map(|reached| (reached.shown(), protocol(reached))))
+            .map(|(address, protocol)| ServiceUsed {
                 machine: machine.name().to_string(),
                 address,
+                protocol,
             }),
         folder: folder.map(|folder| FolderUsed {
             machine: folder.machine().to_string(),
@@ -507,5 +515,13 @@ impl Answer {
         let same = same.take_while(|(one, other)| one == other).count();
         self.groups.truncate(same);
         self.members.extend(other.members);
+    }
+}
+
+/// How a machine reaches it, as in [`malai_cluster::Upstream::protocol`].
+fn protocol(reached: &Destination) -> &'static str {
+    match reached {
+        Destination::Unix { .. } => "unix",
+        Destination::Service(_) | Destination::Tcp(_) => "tcp",
     }
 }

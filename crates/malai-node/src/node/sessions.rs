@@ -64,10 +64,40 @@ pub(crate) struct Session {
     pub run_as: RunAs,
     /// Where a connection leads.
     pub upstream: Option<Upstream>,
+    /// Where the service sees it come from.
+    pub located: Located,
     /// The rule that allowed it.
     pub rule: Rule,
     /// The folder whose files it serves, if it is for one.
     pub folder: Option<ServedFolder>,
+}
+
+/// The address of this side of a connection to a service, as the service sees it, while there is one over TCP.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Located(Arc<Mutex<Option<SocketAddr>>>);
+
+/// Keeps an address. It is forgotten when this is dropped, which has to be before the socket is closed: another process
+/// may have the address then.
+#[derive(Debug)]
+pub(crate) struct LocatedGuard(Located);
+
+impl Located {
+    /// Keeps the address until the guard is dropped.
+    pub(crate) fn at(&self, address: SocketAddr) -> LocatedGuard {
+        *self.0.lock() = Some(address);
+        LocatedGuard(self.clone())
+    }
+
+    /// The address now.
+    pub(crate) fn get(&self) -> Option<SocketAddr> {
+        *self.0.lock()
+    }
+}
+
+impl Drop for LocatedGuard {
+    fn drop(&mut self) {
+        *self.0.0.lock() = None;
+    }
 }
 
 /// A command of one of this computer's command lines that runs on another machine.

@@ -9,5 +9,6 @@ pub(crate) mod malloc;
 pub(crate) mod process_group;
 pub(crate) mod pty;
 pub(crate) mod rotated_log;
+pub(crate) mod socket_user;
 pub(crate) mod trust;
 pub(crate) mod user;

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use iroh::endpoint::RecvStream;
 use malai_wire::peer::StreamKind;
 use parking_lot::Mutex;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::sync::{oneshot, watch};
 
 use crate::peer::windows::Windows;
@@ -45,6 +47,22 @@ impl RawStream {
     /// Tells the peer, with a code, that nothing more is wanted.
     pub(crate) fn stop(mut self, code: u32) {
         let _ = self.stream.stop(code.into());
+    }
+
+    /// Reads what has arrived, as far as the buffer has room; nothing at the end of the stream.
+    pub(crate) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(AsyncRead::poll_read(
+            Pin::new(&mut self.stream),
+            context,
+            buffer
+        ))?;
+        self.windows.read((buffer.filled().len() - before) as u64);
+        Poll::Ready(Ok(()))
     }
 
     /// Appends what has arrived, as far as the buffer has room; appends nothing at the end of the stream.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use malai_cluster::{MachineId, MachineRef, Target, escape};
+use malai_cluster::{MachineId, MachineRef, Target, Upstream, escape};
 use malai_wire::RefusalCode;
 use malai_wire::control::{ForwardTo, Forwarded};
 use malai_wire::peer::connect::Destination;
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Service, dispatch};
+use super::{Service, dispatch, http};
 use crate::audit::Origin;
 use crate::client::connect::{self, ConnectError};
 use crate::cluster::authorize;
@@ -78,13 +78,14 @@ impl ForwardBoard {
 }
 
 /// Where a connection leads now.
-struct Found {
+pub(super) struct Found {
     /// As `db.company`, or `web01.company:localhost:80`.
-    name: String,
-    service: Arc<Service>,
-    machine: MachineId,
-    machine_name: String,
-    destination: Destination,
+    pub(super) name: String,
+    pub(super) service: Arc<Service>,
+    pub(super) machine: MachineId,
+    pub(super) machine_name: String,
+    pub(super) destination: Destination,
+    is_http: bool,
 }
 
 impl ForwardRoute {
@@ -95,6 +96,24 @@ impl ForwardRoute {
     /// Why it cannot be used.
     pub fn check(&self) -> Result<(), String> {
         self.find(&self.to).map(drop)
+    }
+
+    /// Checks that the target is a service that speaks HTTP; its name, and that of its cluster here.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be used.
+    pub(crate) fn http_service(&self) -> Result<(String, String), String> {
+        let found = self.find(&self.to)?;
+        match found.destination {
+            Destination::Service(service) if found.is_http => {
+                Ok((service, found.service.cluster_state.alias().to_string()))
+            }
+            _ => Err(format!(
+                "{} is not an HTTP service: in cluster.toml it has no `http`; `malai forward` passes its connections on",
+                found.name
+            )),
+        }
     }
 
     /// Looks up where a connection leads. Each one does, because a new configuration may move a service.
@@ -141,6 +160,9 @@ impl ForwardRoute {
         gone: &CancellationToken,
     ) -> Result<(), String> {
         let found = self.find(to)?;
+        if found.is_http {
+            return http::pass(&found, socket, gone).await;
+        }
         let name = &found.name;
         let limiter = &found.service.cluster_state.node.limiter;
         let _counted = limiter.local_forward().map_err(|refusal| refusal.message)?;
@@ -228,6 +250,7 @@ fn find_named(service: &Arc<Service>, target: &Target) -> Result<Found, String> 
         machine: machine.id(),
         machine_name: format!("{}.{alias}", machine.name()),
         destination: Destination::Service(wanted.to_owned()),
+        is_http: matches!(found.upstream(), Upstream::Http { .. }),
     })
 }
 
@@ -257,6 +280,7 @@ fn find_through(
         machine,
         machine_name: format!("{named}.{alias}"),
         destination,
+        is_http: false,
     })
 }
 

@@ -6,6 +6,7 @@ pub mod dispatch;
 pub(crate) mod distribute;
 pub(crate) mod duplicate_identity;
 pub(crate) mod forward;
+mod http;
 mod join;
 pub(crate) mod local;
 pub mod ping;

@@ -88,6 +88,12 @@ limits! {
         "The same, per member."
     local_forwards: "connections" = 4_096, 1 => 65_536;
         "Connections that `malai forward` of this computer passes on through the daemon. Further ones are closed."
+    http_header_bytes: "bytes" = 65_536, 8_192 => 1_048_576;
+        "The longest header of a request to an HTTP service, and of its answer. A longer one is answered with 431 or 502. It has at most 100 lines."
+    http_header_seconds: "seconds" = 60, 1 => 3_600;
+        "The longest time until the header of a request to an HTTP service is complete, from the start of its connection or the end of the answer before. Then the connection is closed."
+    browser_connections: "connections" = 256, 8 => 65_536;
+        "Connections of browsers to this computer's `malai browse`. Further ones are closed. What they ask for counts as `local_forwards`."
     control_connections: "connections" = 1_024, 4 => 65_536;
         "Command lines connected to the control socket without a running command. At the limit, one that has been silent for a second is closed with an error; if there is none, a new one waits for at most a second and is then refused."
     argument_bytes: "bytes" = 6_291_456, 1_024 => 6_291_456;

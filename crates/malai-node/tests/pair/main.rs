@@ -7,6 +7,8 @@ mod connect;
 mod dials;
 mod distribution;
 mod duplicates;
+mod http;
+mod http_passing;
 mod invitations;
 mod limits;
 mod limits_of_member;

@@ -105,9 +105,9 @@ fn only_marked_tags_are_skipped() {
     tags::<Compare>(2);
     tags::<Fetch>(1);
     tags::<Fetched>(2);
-    tags::<Request>(9);
+    tags::<Request>(11);
     tags::<ClientMessage>(5);
-    tags::<Reply>(11);
+    tags::<Reply>(13);
     tags::<connect::FromClient>(1);
     tags::<connect::FromServer>(2);
     assert_eq!(

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use expect_test::{Expect, expect};
 use malai_cluster::{Asked, Claim, ClusterId, Hint, Invitation, signed_bytes};
 use malai_wire::control::{
-    self, ClientMessage, Exec, Exited, Forward, ForwardTo, Forwarded, Named, Ping, Reason,
+    self, Browse, ClientMessage, Exec, Exited, Forward, ForwardTo, Forwarded, Named, Ping, Reason,
     ReasonKind, Reply, Request, Rescan, RescanReport, Resolved, Stdin,
 };
 use malai_wire::frame::{HEAD, Tagged};
@@ -370,6 +370,10 @@ fn the_control_socket() {
             publish_older: true,
         })
     };
+    let browse = Request::Browse(Browse {
+        target: "db.demo".to_owned(),
+        user: 1000,
+    });
     let forward = Request::Forward(Forward {
         target: "db.demo".to_owned(),
         to: ForwardTo::Service,
@@ -405,6 +409,8 @@ fn the_control_socket() {
             ("ask Forward", forward),
             ("ask Forward, tcp", through(tcp)),
             ("ask Forward, socks", through(ForwardTo::Socks)),
+            ("ask Whois", Request::Whois("[::1]:1".to_owned())),
+            ("ask Browse", browse),
         ],
         &expect![[r#"
             ask Status         00000001 01
@@ -422,6 +428,8 @@ fn the_control_socket() {
             ask Forward        0000000b 09 0764622e64656d6f0001
             ask Forward, tcp   00000018 09 0a77656230312e64656d6f0101085b3a3a315d3a383001
             ask Forward, socks 0000000e 09 0a77656230312e64656d6f0201
+            ask Whois          00000009 0a 075b3a3a315d3a31
+            ask Browse         0000000b 0b 0764622e64656d6fe807
         "#]],
     );
     check(
@@ -483,6 +491,8 @@ fn the_control_socket() {
             ("answer Sessions", Reply::Sessions("{}".to_owned())),
             ("answer Pinged", Reply::Pinged("{}".to_owned())),
             ("answer Forwarded", forwarded),
+            ("answer Whois", Reply::Whois("{}".to_owned())),
+            ("answer Browsing", Reply::Browsing("x".to_owned())),
         ],
         &expect![[r#"
             answer Status      00000004 01 027b7d
@@ -497,6 +507,8 @@ fn the_control_socket() {
             answer Sessions    00000004 09 027b7d
             answer Pinged      00000004 0a 027b7d
             answer Forwarded   00000008 0b 01ac0201026e6f
+            answer Whois       00000004 0c 027b7d
+            answer Browsing    00000003 0d 0178
         "#]],
     );
 }

@@ -2,7 +2,7 @@
 
 use malai_cluster::{Claim, ClusterId, Header, Invitation, MachineId, SecretSeed};
 use malai_wire::control::{
-    self, ClientMessage, Exec, Exited, Forward, ForwardTo, Forwarded, Named, Ping, Reason,
+    self, Browse, ClientMessage, Exec, Exited, Forward, ForwardTo, Forwarded, Named, Ping, Reason,
     ReasonKind, Reply, Request, Rescan, RescanReport, Resolved, Stdin,
 };
 use malai_wire::frame::{CONTENT, HEAD, Tagged, parse_head};
@@ -222,6 +222,8 @@ fn request() -> impl Strategy<Value = Request> {
                 listens,
             })
         }),
+        any::<String>().prop_map(Request::Whois),
+        any::<(String, u32)>().prop_map(|(target, user)| Request::Browse(Browse { target, user })),
         any::<(String, u16, u32)>().prop_map(|(target, count, timeout_ms)| Request::Ping(Ping {
             target,
             count,
@@ -266,6 +268,8 @@ fn reply() -> impl Strategy<Value = Reply> {
         any::<String>().prop_map(Reply::Status),
         any::<String>().prop_map(Reply::Sessions),
         any::<String>().prop_map(Reply::Pinged),
+        any::<String>().prop_map(Reply::Whois),
+        any::<String>().prop_map(Reply::Browsing),
         any::<(u32, u64, Option<String>)>().prop_map(|(open, total, problem)| Reply::Forwarded(
             Forwarded {
                 open,

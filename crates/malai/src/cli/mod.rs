@@ -9,6 +9,7 @@ pub mod instead;
 pub mod join;
 mod number;
 pub mod relay;
+pub mod services;
 pub mod ssh;
 pub mod target_options;
 pub mod verbs;
@@ -27,6 +28,7 @@ pub use cp::CpArgs;
 pub use forward::ForwardArgs;
 pub use join::JoinArgs;
 pub use relay::RelayArgs;
+pub use services::{BrowseArgs, WhoisArgs};
 pub use target_options::{TargetOptions, TtyMode};
 pub use verbs::{
     AuditArgs, CompletionsArgs, DaemonArgs, DemoArgs, DoctorArgs, ExecArgs, ExecCommand, IdArgs,
@@ -97,6 +99,10 @@ pub enum Command {
     Forward(ForwardArgs),
     /// Serve a relay for the members of this computer's clusters, in the foreground
     Relay(RelayArgs),
+    /// Open an HTTP service of another machine in the browser
+    Browse(BrowseArgs),
+    /// Show who is behind a connection to a service of this machine
+    Whois(WhoisArgs),
     /// Open a shell on a target: the same as `malai <target>`
     Shell(ShellArgs),
     /// Explain whether a member may do something, and which rule says so

@@ -154,6 +154,7 @@ fn listed(
         name: service.name().to_string(),
         machine: service.machine().to_string(),
         address: service.upstream().to_string(),
+        protocol: service.upstream().protocol(),
         may: may_use_service(cluster, own, service),
     });
     listed.services = services.collect();

@@ -1,6 +1,7 @@
 //! One file per verb, and the dispatch from the parsed command line to them.
 
 pub mod audit;
+pub mod browse;
 pub mod cluster;
 pub mod completions;
 mod container_init;
@@ -35,6 +36,7 @@ pub mod status;
 pub mod stop;
 pub mod target;
 mod targets;
+pub mod whois;
 pub mod why;
 
 use malai_node::Home;
@@ -111,6 +113,8 @@ fn run_verb(home: &Home, command: Command, printer: &Printer) -> anyhow::Result<
         Command::SftpServer(args) => sftp_server::run(args),
         Command::Cp(args) => cp::run(home, &args, printer),
         Command::Forward(args) => forward::run(home, &args, printer),
+        Command::Browse(args) => browse::run(home, &args, printer),
+        Command::Whois(args) => whois::run(home, &args, printer),
         Command::CpServer(args) => cp_server::run(args),
         Command::Shell(args) => shell::run(home, &args, printer),
         Command::Target(_) => unreachable!("a target is no verb"),

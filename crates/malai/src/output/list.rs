@@ -58,6 +58,8 @@ pub struct ListedService {
     pub machine: String,
     /// Where it listens there.
     pub address: String,
+    /// `tcp`, `http` or `unix`.
+    pub protocol: &'static str,
     /// Whether this computer may connect to it.
     pub may: bool,
 }
@@ -231,7 +233,10 @@ fn services(services: &[ListedService]) -> String {
         table.row([
             service.name.clone(),
             service.machine.clone(),
-            escape(&service.address),
+            match service.protocol {
+                "http" => format!("{} (HTTP)", escape(&service.address)),
+                _ => escape(&service.address),
+            },
             match service.may {
                 true => "connect".to_owned(),
                 false => "nothing".to_owned(),
@@ -391,6 +396,7 @@ mod tests {
                         name: name.to_owned(),
                         machine: "db".to_owned(),
                         address: "127.0.0.1:80".to_owned(),
+                        protocol: if name == "http" { "http" } else { "tcp" },
                         may,
                     })
                     .into(),
@@ -420,9 +426,9 @@ mod tests {
             logs    db       /srv/logs\x1b  read
             old     db       /srv/old\x1b   nothing
 
-            SERVICE  MACHINE  ADDRESS       YOU MAY (BY THE CONFIGURATION)
-            http     db       127.0.0.1:80  connect
-            sql      db       127.0.0.1:80  nothing
+            SERVICE  MACHINE  ADDRESS              YOU MAY (BY THE CONFIGURATION)
+            http     db       127.0.0.1:80 (HTTP)  connect
+            sql      db       127.0.0.1:80         nothing
 
             work: no configuration
         "#]]

@@ -15,6 +15,7 @@ pub mod status;
 pub mod style;
 pub mod table;
 pub mod text;
+pub mod whois;
 
 use std::cell::RefCell;
 use std::io::{self, Write};

@@ -14,17 +14,17 @@ use rustix::process::Signal;
 use crate::harness::{Cluster, Home, TEST_TIMEOUT, finish, signal, until};
 
 /// A running `malai forward`, ended with the test.
-struct Forward {
+pub struct Forward {
     child: Option<Child>,
     /// Where it listens, as it said.
-    place: String,
+    pub place: String,
     said: BufReader<std::process::ChildStderr>,
 }
 
 impl Forward {
     /// Starts it and waits until it listens.
     #[track_caller]
-    fn start(home: &Home, listen: &str, service: &str) -> Forward {
+    pub fn start(home: &Home, listen: &str, service: &str) -> Forward {
         let mut child = home.spawn(&["forward", listen, service]);
         let mut said = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
@@ -39,7 +39,7 @@ impl Forward {
         }
     }
 
-    fn connect(&self) -> TcpStream {
+    pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.place).unwrap();
         stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         stream

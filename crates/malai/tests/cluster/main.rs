@@ -3,6 +3,7 @@
 mod accept;
 mod administer;
 mod audit;
+mod browse;
 mod cp;
 mod descriptors;
 mod distribution;
@@ -19,6 +20,7 @@ mod harness;
 mod hostile;
 mod hostile_manager;
 mod hostile_server;
+mod http;
 mod limits;
 mod logged;
 mod manage;

@@ -11,6 +11,7 @@ mod harness;
 #[path = "../common/hostile.rs"]
 #[allow(dead_code, reason = "shared with other test programs")]
 mod hostile;
+mod http;
 mod loss;
 mod many;
 #[path = "../common/measure.rs"]

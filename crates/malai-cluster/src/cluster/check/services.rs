@@ -105,7 +105,7 @@ mod tests {
             "[service.db]\n",
             expect![[r#"
         7:1 service `db` has no `machine` [write the name of the machine that it runs on]
-        7:1 service `db` has no address [write `tcp = "127.0.0.1:5432"` or `unix = "/run/x.sock"`]"#]],
+        7:1 service `db` has no address [write `tcp = "127.0.0.1:5432"`, `http = "127.0.0.1:3000"` or `unix = "/run/x.sock"`]"#]],
         );
         one(
             "[service.db]\nmachine = \"web1\"\ntcp = 5432\nunix = \"/x\"\nport = 1\n",
@@ -113,13 +113,13 @@ mod tests {
             8:11 there is no machine `web1` [did you mean `web01`?]
             9:7 `tcp` must be an address and a port, like "127.0.0.1:5432"; this is a number []
             10:1 a service has one address: `tcp` is already written above [remove one of the two]
-            11:1 unknown key `port` [valid keys in a service's section: machine, tcp, unix, allow_from]"#]],
+            11:1 unknown key `port` [valid keys in a service's section: machine, tcp, http, unix, allow_from]"#]],
         );
         one(
-            "[service.db]\nmachine = \"devs\"\nhttp = \"127.0.0.1:80\"\n",
+            "[service.db]\nmachine = \"devs\"\nhttp = \"http://127.0.0.1:80\"\n",
             expect![[r#"
             8:11 `devs` is a group: a service runs on one machine [write the name of a machine]
-            9:1 `http` is not supported yet [write `tcp`: the bytes are passed on as they are]"#]],
+            9:8 `http://127.0.0.1:80` is a URL [write an address and a port, like "127.0.0.1:3000"]"#]],
         );
         one(
             "[service.db]\nmachine = \"web01\"\nunix = \"x.sock\"\nallow_from = \"\"\n",
@@ -132,7 +132,7 @@ mod tests {
                 9:7 `::1:80` has more than one colon: an IPv6 address is written in brackets, like `[::1]:5432` [write an address and a port, like "127.0.0.1:5432"]
                 10:10 `devs` is also a group, on line 5 [a name must have one meaning: rename one of them]
                 13:1 service `-x` has no `machine` [write the name of the machine that it runs on]
-                13:1 service `-x` has no address [write `tcp = "127.0.0.1:5432"` or `unix = "/run/x.sock"`]
+                13:1 service `-x` has no address [write `tcp = "127.0.0.1:5432"`, `http = "127.0.0.1:3000"` or `unix = "/run/x.sock"`]
                 13:10 "-x" cannot be a service name: it may not start or end with "-" []"#]],
         );
         one(

@@ -24,8 +24,13 @@ impl<'t> Reader<'t> {
             return Err(problem(place, "the service is not in sorted order"));
         }
         let allow_from = self.list("allow_from")?;
+        // In the order of the keys.
+        let http = self.string("http")?;
         let machine = self.plain("machine")?;
-        let (text, span, parsed) = if let Some((text, span)) = self.string("tcp")? {
+        let (text, span, parsed) = if let Some((text, span)) = http {
+            let parsed = Upstream::http(&text);
+            (text, span, parsed)
+        } else if let Some((text, span)) = self.string("tcp")? {
             let parsed = Upstream::tcp(&text);
             (text, span, parsed)
         } else if let Some((text, span)) = self.string("unix")? {

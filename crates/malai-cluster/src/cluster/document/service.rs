@@ -3,10 +3,10 @@
 use super::{Key, List, Reader, Spanned, Value, in_order};
 use crate::diagnostic::quoted;
 use crate::name::ServiceName;
-use crate::service::Upstream;
+use crate::service::{Upstream, UpstreamError};
 
 /// The keys of a service's section.
-pub(super) const KEYS: &[&str] = &["machine", "tcp", "unix", "allow_from"];
+pub(super) const KEYS: &[&str] = &["machine", "tcp", "http", "unix", "allow_from"];
 
 pub(in crate::cluster) struct ServiceSection<'t> {
     pub(in crate::cluster) name: Spanned<ServiceName>,
@@ -46,7 +46,7 @@ impl<'t> Reader<'t, '_, '_> {
                         .map(|value| Spanned { value, span });
                 }
                 "allow_from" => allow_from = self.list(entry, written),
-                "tcp" | "unix" => {
+                "tcp" | "http" | "unix" => {
                     if let Some(first) = first {
                         let message = format!(
                             "a service has one address: {} is already written above",
@@ -58,14 +58,6 @@ impl<'t> Reader<'t, '_, '_> {
                     }
                     first = Some(entry);
                     upstream = self.upstream(entry, written);
-                }
-                "http" => {
-                    first.get_or_insert(entry);
-                    self.error(
-                        entry.span(),
-                        "`http` is not supported yet".to_owned(),
-                        Some("write `tcp`: the bytes are passed on as they are".to_owned()),
-                    );
                 }
                 _ => self.unknown(entry, KEYS, "in a service's section"),
             }
@@ -79,7 +71,7 @@ impl<'t> Reader<'t, '_, '_> {
         }
         if first.is_none() {
             let message = format!("service {shown} has no address");
-            let help = "write `tcp = \"127.0.0.1:5432\"` or `unix = \"/run/x.sock\"`".to_owned();
+            let help = "write `tcp = \"127.0.0.1:5432\"`, `http = \"127.0.0.1:3000\"` or `unix = \"/run/x.sock\"`".to_owned();
             let header = self.header(key, value);
             self.report.missing(header, message, Some(help));
         }
@@ -92,20 +84,23 @@ impl<'t> Reader<'t, '_, '_> {
     }
 
     fn upstream(&mut self, key: &Key<'t>, value: &'t Value<'t>) -> Option<Upstream> {
-        let is_tcp = key.get_ref() == "tcp";
-        let wanted = match is_tcp {
-            true => "an address and a port, like \"127.0.0.1:5432\"",
-            false => "a path, like \"/run/x.sock\"",
+        type Parse = fn(&str) -> Result<Upstream, UpstreamError>;
+        let (parse, wanted): (Parse, _) = match key.get_ref().as_ref() {
+            "tcp" => (
+                Upstream::tcp,
+                "an address and a port, like \"127.0.0.1:5432\"",
+            ),
+            "http" => (
+                Upstream::http,
+                "an address and a port, like \"127.0.0.1:3000\"",
+            ),
+            _ => (Upstream::unix, "a path, like \"/run/x.sock\""),
         };
         let Some(text) = value.get_ref().as_str() else {
             self.wrong_type(key, value, wanted);
             return None;
         };
-        let parsed = match is_tcp {
-            true => Upstream::tcp(text),
-            false => Upstream::unix(text),
-        };
-        match parsed {
+        match parse(text) {
             Ok(upstream) => Some(upstream),
             Err(problem) => {
                 let message = format!("{} {problem}", quoted(text));

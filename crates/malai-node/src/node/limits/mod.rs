@@ -60,6 +60,8 @@ pub struct Limiter {
     pub(crate) forwards: Arc<KeyedCounter<MachineId>>,
     /// Connections of this computer's own command lines to services.
     local_forwards: Arc<KeyedCounter<()>>,
+    /// Connections of this computer's browsers.
+    browsers: Arc<KeyedCounter<()>>,
     requests: Arc<KeyedCounter<MachineId>>,
     /// Bytes that may be on their way here for members' commands.
     receive: Arc<KeyedCounter<MachineId>>,
@@ -93,6 +95,7 @@ impl Limiter {
             local_sessions: Arc::default(),
             forwards: Arc::default(),
             local_forwards: Arc::default(),
+            browsers: Arc::default(),
             requests: Arc::default(),
             receive: Arc::default(),
             send: Arc::default(),
@@ -275,6 +278,18 @@ impl Limiter {
         self.local_forwards
             .enter((), 1, most as usize, usize::MAX)
             .map_err(|_| self.refused("local_forwards", most))
+    }
+
+    /// Counts a connection of a browser of this computer.
+    ///
+    /// # Errors
+    ///
+    /// The limit is reached.
+    pub(crate) fn browser(&self) -> Result<CountGuard<()>, Refusal> {
+        let most = self.limits().browser_connections;
+        self.browsers
+            .enter((), 1, most as usize, usize::MAX)
+            .map_err(|_| self.refused("browser_connections", most))
     }
 
     /// Waits until a member may begin its next request.

@@ -224,6 +224,7 @@ impl Place<'_> {
         match (self.command.get_name(), arg.get_id().as_str()) {
             ("why", "target") => [targets(self.names, self.current), services(self.names)].concat(),
             (_, "target" | "targets") => targets(self.names, self.current),
+            ("browse", "service") => services(self.names),
             // Where to listen, and then a service.
             ("forward", "pairs") if self.given.len() % 2 == 1 => services(self.names),
             (

@@ -29,7 +29,7 @@ pub(super) fn tables(cluster: &Cluster) -> String {
             table.row([
                 service.name().to_string(),
                 service.machine().to_string(),
-                escape(&service.upstream().to_string()),
+                service.upstream().shown(),
                 listed(service.allow_from()),
             ]);
         }
@@ -76,7 +76,7 @@ pub(super) fn lines(cluster: &Cluster, machine: &Machine) -> String {
         out.push_str(&format!(
             "   service {}: {}   allow_from: {}\n",
             service.name(),
-            escape(&service.upstream().to_string()),
+            service.upstream().shown(),
             listed(service.allow_from())
         ));
     }
@@ -119,6 +119,7 @@ pub(super) fn service_json(service: &Service) -> Value {
         "name": service.name().as_str(),
         "machine": service.machine().as_str(),
         "address": service.upstream().to_string(),
+        "protocol": service.upstream().protocol(),
         "allow_from": list_json(service.allow_from()),
     })
 }

@@ -92,7 +92,11 @@ fn granted(line: &mut impl FnMut(&str, &str), why: &Explanation, answer: &Answer
     }
     if let Some(service) = &why.service {
         let address = escape(&service.address);
-        line("to", &format!("{address} on {}", service.machine));
+        let http = match service.protocol {
+            "http" => " (HTTP)",
+            _ => "",
+        };
+        line("to", &format!("{address}{http} on {}", service.machine));
         // Of a socket, it is the user of a shell who opens it; of everything else, the daemon.
         if let (Some(user), false) = (&answer.user, answer.own_user) {
             line("as", &format!("user {user}"));
