@@ -5,8 +5,8 @@
 mod line;
 mod pattern;
 
+use core::net::SocketAddr;
 use std::fmt;
-use std::net::SocketAddr;
 
 use data_encoding::BASE32_DNSSEC;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -1,7 +1,7 @@
 //! The server's side of SOCKS 4, 4a and 5, for `malai ssh -D`: what a client that has connected says before its bytes. Of
 //! SOCKS 5 (RFC 1928) it knows the method without authentication and the command CONNECT, as ssh does.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// The longest user name that a SOCKS 4 client may send, in bytes. It is ignored.
 const MOST_USER: usize = 255;

@@ -1,6 +1,6 @@
 //! The line: `malai1`, then base32 of length, cluster, secret, what else is known, and a checksum.
 
-use std::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, SocketAddr};
 
 use data_encoding::BASE32_DNSSEC;
 
