@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use malai_cluster::{MachineId, MachineRef, Target, Upstream, escape};
-use malai_wire::RefusalCode;
 use malai_wire::control::{ForwardTo, Forwarded};
 use malai_wire::peer::connect::Destination;
 use malai_wire::socks::Outcome;
+use malai_wire::{Refusal, RefusalCode};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -163,10 +163,8 @@ impl ForwardRoute {
         if found.is_http {
             return http::pass(&found, socket, gone).await;
         }
-        let name = &found.name;
         let limiter = &found.service.cluster_state.node.limiter;
         let _counted = limiter.local_forward().map_err(|refusal| refusal.message)?;
-        let failed = |why: &dyn fmt::Display| format!("{name}: {why}");
         // Dropping both ends resets them.
         let opened = tokio::select! {
             opened = found.open() => opened,
@@ -175,19 +173,11 @@ impl ForwardRoute {
         if let Some(answer) = answer {
             let outcome = opened
                 .as_ref()
-                .map_or_else(|(outcome, _)| *outcome, |_| Outcome::Open);
+                .map_or_else(NotOpened::outcome, |_| Outcome::Open);
             answer.send(&socket, outcome).await;
         }
-        match opened.map_err(|(_, why)| failed(&why))? {
-            Opened::Here(opened) => opened.pass(End::Socket(socket), gone).await,
-            Opened::There(opened) => tokio::select! {
-                passed = opened.pass(name, &found.destination, socket) => {
-                    passed.map_err(|error| failed(&error))?;
-                }
-                () = gone.cancelled() => {}
-            },
-        }
-        Ok(())
+        let opened = opened.map_err(|why| format!("{}: {why}", found.name))?;
+        opened.pass(&found, socket, gone).await
     }
 
     /// Accepts connections and passes them on, until it is cancelled.
@@ -285,16 +275,44 @@ fn find_through(
 }
 
 /// A connection that the other end has accepted.
-enum Opened {
+pub(super) enum Opened {
     /// On this computer.
     Here(Box<upstream::Opened>),
     /// On another machine.
     There(connect::Opened),
 }
 
+/// Why a connection was not opened.
+pub(super) enum NotOpened {
+    /// This computer refuses it.
+    Here(Refusal),
+    /// Another machine refuses it, or was not reached.
+    There(ConnectError),
+}
+
+impl fmt::Display for NotOpened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Here(refusal) => f.write_str(&escape(&refusal.message)),
+            Self::There(error) => error.fmt(f),
+        }
+    }
+}
+
+impl NotOpened {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Here(refusal) => outcome(refusal.known_code()),
+            Self::There(ConnectError::Reach(_)) => Outcome::Unreachable,
+            Self::There(ConnectError::Refused { code, .. }) => outcome(*code),
+            Self::There(ConnectError::Cut { .. }) => Outcome::Failed,
+        }
+    }
+}
+
 impl Found {
     /// Opens a connection, to this computer or another.
-    async fn open(&self) -> Result<Opened, (Outcome, String)> {
+    pub(super) async fn open(&self) -> Result<Opened, NotOpened> {
         let state = &self.service.cluster_state;
         if self.machine == state.local_id {
             let opened = async {
@@ -302,21 +320,38 @@ impl Found {
                 let granted = authorize::connect(state, self.machine, Origin::Here, to)?;
                 upstream::open(state, granted, None).await
             };
-            return opened
-                .await
-                .map(|opened| Opened::Here(Box::new(opened)))
-                .map_err(|refusal| (outcome(refusal.known_code()), escape(&refusal.message)));
+            let opened = opened.await.map_err(NotOpened::Here)?;
+            return Ok(Opened::Here(Box::new(opened)));
         }
         let (peers, name) = (&self.service.peers, &self.machine_name);
         let opened = connect::open(peers, self.machine, name, &self.destination).await;
-        opened.map(Opened::There).map_err(|error| {
-            let outcome = match &error {
-                ConnectError::Reach(_) => Outcome::Unreachable,
-                ConnectError::Refused { code, .. } => outcome(*code),
-                ConnectError::Cut { .. } => Outcome::Failed,
-            };
-            (outcome, error.to_string())
-        })
+        opened.map(Opened::There).map_err(NotOpened::There)
+    }
+}
+
+impl Opened {
+    /// Passes bytes on, to the connection's end. A reset of one of its ends is no error.
+    ///
+    /// # Errors
+    ///
+    /// It was cut off; with the name of what it leads to.
+    pub(super) async fn pass(
+        self,
+        found: &Found,
+        socket: Socket,
+        gone: &CancellationToken,
+    ) -> Result<(), String> {
+        match self {
+            Self::Here(opened) => opened.pass(End::Socket(socket), gone).await,
+            Self::There(opened) => tokio::select! {
+                passed = opened.pass(&found.name, &found.destination, socket) => {
+                    passed.map_err(|error| format!("{}: {error}", found.name))?;
+                }
+                // Dropping both ends resets them.
+                () = gone.cancelled() => {}
+            },
+        }
+        Ok(())
     }
 }
 

@@ -10,24 +10,16 @@ use malai_cluster::escape;
 use malai_wire::{Refusal, RefusalCode};
 use tokio_util::sync::CancellationToken;
 
-use super::forward::Found;
-use crate::audit::{Counts, Origin};
-use crate::client::connect::{self, ConnectError, Opened};
-use crate::cluster::authorize;
+use super::forward::{Found, NotOpened, Opened};
+use crate::audit::Counts;
+use crate::client::connect::ConnectError;
 use crate::forward::bridge::End;
 use crate::forward::http::answer::{self, Answer};
 use crate::forward::socket::Socket;
-use crate::forward::upstream;
 use crate::forward::wire::Wire;
 
 /// How long it may take until a client has its answer. Reaching a machine may take longer.
 const ANSWER: Duration = Duration::from_secs(9);
-
-/// Where a connection leads.
-enum Way {
-    Here(Box<upstream::Opened>),
-    There(Opened),
-}
 
 /// Passes one connection on, to its end.
 ///
@@ -43,13 +35,13 @@ pub(super) async fn pass(
     let limiter = &state.node.limiter;
     let opened = async {
         let counted = limiter.local_forward().map_err(|refusal| of(&refusal))?;
-        Ok::<_, Answer>((opened(found).await?, counted))
+        Ok::<_, Answer>((open(found).await?, counted))
     };
     let opened = tokio::select! {
         opened = opened => opened,
         () = gone.cancelled() => return Ok(()),
     };
-    let (way, _counted) = match opened {
+    let (opened, _counted) = match opened {
         Ok(opened) => opened,
         Err(mut answer) => {
             answer.why = format!("{}: {}", found.name, answer.why);
@@ -63,35 +55,14 @@ pub(super) async fn pass(
             return Err(why);
         }
     };
-    let passed = match way {
-        Way::Here(opened) => {
-            opened.pass(End::Socket(socket), gone).await;
-            return Ok(());
-        }
-        Way::There(opened) => opened.pass(&found.name, &found.destination, socket),
-    };
-    tokio::select! {
-        passed = passed => passed.map_err(|error| format!("{}: {error}", found.name)),
-        // Dropping both ends resets them.
-        () = gone.cancelled() => Ok(()),
-    }
+    opened.pass(found, socket, gone).await
 }
 
-async fn opened(found: &Found) -> Result<Way, Answer> {
-    let (state, destination) = (&found.service.cluster_state, &found.destination);
-    if found.machine == state.local_id {
-        let opened = async {
-            let granted = authorize::connect(state, found.machine, Origin::Here, destination)?;
-            upstream::open(state, granted, None).await
-        };
-        let opened = opened.await.map_err(|refusal| of(&refusal))?;
-        return Ok(Way::Here(Box::new(opened)));
-    }
-    let peers = &found.service.peers;
-    let opening = connect::open(peers, found.machine, &found.machine_name, destination);
-    match tokio::time::timeout(ANSWER, opening).await {
-        Ok(Ok(opened)) => Ok(Way::There(opened)),
-        Ok(Err(error)) => Err(Answer::new(status(&error), error.to_string())),
+/// Opens the connection within the time that a client waits for its answer.
+async fn open(found: &Found) -> Result<Opened, Answer> {
+    match tokio::time::timeout(ANSWER, found.open()).await {
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(why)) => Err(Answer::new(status(&why), why.to_string())),
         Err(_) => Err(absent(&format_args!(
             "{} has not answered within {} s",
             found.machine_name,
@@ -109,11 +80,12 @@ fn of(refusal: &Refusal) -> Answer {
     Answer::new(refused(refusal.known_code()), escape(&refusal.message))
 }
 
-fn status(error: &ConnectError) -> StatusCode {
-    match error {
-        ConnectError::Reach(_) => StatusCode::GATEWAY_TIMEOUT,
-        ConnectError::Refused { code, .. } => refused(*code),
-        ConnectError::Cut { .. } => StatusCode::BAD_GATEWAY,
+fn status(why: &NotOpened) -> StatusCode {
+    match why {
+        NotOpened::Here(refusal) => refused(refusal.known_code()),
+        NotOpened::There(ConnectError::Reach(_)) => StatusCode::GATEWAY_TIMEOUT,
+        NotOpened::There(ConnectError::Refused { code, .. }) => refused(*code),
+        NotOpened::There(ConnectError::Cut { .. }) => StatusCode::BAD_GATEWAY,
     }
 }
 
