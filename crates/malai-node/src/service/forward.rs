@@ -183,13 +183,14 @@ impl ForwardRoute {
     /// Accepts connections and passes them on, until it is cancelled.
     pub async fn listen(&self, listener: Listener, board: &ForwardBoard, gone: &CancellationToken) {
         let mut open = JoinSet::new();
+        let ending = CancellationToken::new();
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok(socket) => {
                         board.opened();
-                        let (route, gone) = (self.clone(), gone.clone());
-                        open.spawn(Box::pin(async move { route.pass(socket, &gone).await }));
+                        let (route, ending) = (self.clone(), ending.clone());
+                        open.spawn(Box::pin(async move { route.pass(socket, &ending).await }));
                     }
                     Err(error) => {
                         board.problem(format!("cannot accept a connection: {error}"));
@@ -207,6 +208,9 @@ impl ForwardRoute {
                 () = gone.cancelled() => break,
             }
         }
+        // Whoever sees a connection end, and connects again, must not get one that nobody accepts.
+        drop(listener);
+        ending.cancel();
         while open.join_next().await.is_some() {}
     }
 }
