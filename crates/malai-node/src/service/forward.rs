@@ -208,7 +208,7 @@ impl ForwardRoute {
                 () = gone.cancelled() => break,
             }
         }
-        // Whoever sees a connection end, and connects again, must not get one that nobody accepts.
+        // First: a client that sees its connection end and connects again must be refused, not left waiting.
         drop(listener);
         ending.cancel();
         while open.join_next().await.is_some() {}
